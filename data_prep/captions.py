@@ -1,0 +1,212 @@
+"""Step `captions`: bring a captioned image set into one `captions.jsonl` whose images all decode."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import webdataset as wds
+from omegaconf import MISSING
+
+from data_prep.files import Row, atomic_folder, image_path, image_reference, read_captions, sizes_hash, write_jsonl
+from data_prep.images import UnreadableImageError, check_image, read_bytes
+from data_prep.manifest import Manifest
+from data_prep.progress import progress
+from pcclip.data.format import IMAGE_EXTENSIONS, sha256_of
+
+STEP_VERSION = 1
+SOURCES = ("csv", "shards", "jsonl")
+
+
+@dataclass
+class Options:
+    """Options of the step.
+
+    Attributes:
+        source: What `input` is: `csv` (one row a caption; `.tsv` is split at tabs), `shards` (webdataset caption shards:
+            image + `.txt`, or `.json` with a `caption`) or `jsonl` (another `captions.jsonl`).
+        input: The file, or for `shards` a folder of `.tar` files.
+        output: The `captions.jsonl` to write.
+        images: For `csv` the folder of the images, for `shards` the folder to unpack them into.
+        image_column: Column of the image's file name, which becomes its id.
+        caption_column: Column of the caption.
+    """
+
+    source: str = MISSING
+    input: str = MISSING
+    output: str = MISSING
+    images: str | None = None
+    image_column: str = "image"
+    caption_column: str = "caption"
+
+
+class Losses:
+    """Counts and names of what was left out, by reason."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, list[str]] = {}
+
+    def add(self, reason: str, name: str) -> None:
+        """Note one item."""
+        self.names.setdefault(reason, []).append(name)
+
+    def counts(self) -> dict[str, int]:
+        """Number by reason."""
+        return {reason: len(names) for reason, names in self.names.items()}
+
+
+def run(options: Options) -> None:
+    """Read `input`, write `output`; images that are missing or do not decode are left out and listed in the manifest.
+
+    Raises:
+        FileNotFoundError: `input` or `images` is missing.
+        ValueError: An unknown source, a missing column, or not one usable image.
+    """
+    source, output = Path(options.input), Path(options.output)
+    if options.source not in SOURCES:
+        raise ValueError(f"captions.source: unknown source {options.source!r}; choose one of {', '.join(SOURCES)}")
+    if options.source != "jsonl" and options.images is None:
+        raise ValueError(f"captions.images: source `{options.source}` needs the folder of the images")
+    if not source.exists():
+        raise FileNotFoundError(f"{source}: `input` of the captions step not found")
+    manifest = Manifest(
+        "captions",
+        STEP_VERSION,
+        _inputs(options, source),
+        {name: getattr(options, name) for name in ("source", "image_column", "caption_column")},
+    )
+    if manifest.matches(output):
+        print(f"{output} is up to date")
+        return
+    losses = Losses()
+    if options.source == "shards":
+        images = write_jsonl(output, unpack(source, Path(str(options.images)), output, losses))
+    else:
+        rows = (
+            read_captions(source)
+            if options.source == "jsonl"
+            else enumerate(read_csv(source, options, losses), start=1)
+        )
+        images = write_jsonl(output, checked((row for _, row in rows), source, output, losses))
+    if not images:
+        output.unlink()
+        reasons = ", ".join(f"{count} {reason}" for reason, count in losses.counts().items()) or "it is empty"
+        raise ValueError(f"{source}: not one usable captioned image ({reasons})")
+    manifest.write(output, {"images": images, **losses.counts()}, losses.names)
+    print(f"{output}: {images} images" + "".join(f", {count} {reason}" for reason, count in losses.counts().items()))
+
+
+def _inputs(options: Options, source: Path) -> dict[str, str]:
+    if options.source == "shards":
+        return {"shards": sizes_hash((path.name, path) for path in _shards(source))}
+    inputs = {"input": sha256_of(source)}
+    if options.source == "csv":
+        folder = Path(str(options.images))
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: image folder (`images` of the captions step) not found")
+        inputs["images"] = sizes_hash((path.name, path) for path in sorted(folder.iterdir()))
+    else:
+        inputs["images"] = sizes_hash((row["file"], image_path(source, row)) for _, row in read_captions(source))
+    return inputs
+
+
+def read_csv(file: Path, options: Options, losses: Losses) -> Iterator[Row]:
+    """Rows of a CSV or TSV, the captions of an image brought together.
+
+    Raises:
+        ValueError: A column is missing.
+    """
+    captions: dict[str, list[str]] = {}
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        table = csv.DictReader(stream, delimiter="\t" if file.suffix == ".tsv" else ",")
+        for column in (options.image_column, options.caption_column):
+            if column not in (table.fieldnames or []):
+                raise ValueError(
+                    f"{file}: no column {column!r}; its columns are {', '.join(table.fieldnames or ['none'])}"
+                )
+        for line in table:
+            name, caption = (
+                str(line[column] or "").strip() for column in (options.image_column, options.caption_column)
+            )
+            if name and caption:
+                captions.setdefault(name, []).append(caption)
+            else:
+                losses.add("incomplete_row", f"line {table.line_num}")
+    folder = Path(str(options.images)).absolute()
+    for name, texts in captions.items():
+        yield {"id": name, "file": str(folder / name), "captions": texts}
+
+
+def checked(rows: Iterable[Row], source: Path, output: Path, losses: Losses) -> Iterator[Row]:
+    """Rows whose image decodes and that have a caption, `file` as seen from `output`."""
+    for row in progress(rows, desc="captions", unit="image"):
+        texts = [str(caption).strip() for caption in row["captions"] if str(caption).strip()]
+        if not texts:
+            losses.add("without_caption", row["id"])
+            continue
+        path = image_path(source, row)
+        try:
+            check_image(read_bytes(path), str(path))
+        except UnreadableImageError as error:
+            losses.add("unreadable" if path.exists() else "missing", f"{row['id']}: {error}")
+        else:
+            yield {**row, "file": image_reference(path, output), "captions": texts}
+
+
+def unpack(source: Path, folder: Path, output: Path, losses: Losses) -> Iterator[Row]:
+    """Rows of webdataset caption shards, their images unpacked into `folder`."""
+    seen: set[str] = set()
+    with atomic_folder(folder) as temporary:
+        for sample in progress(_samples(source, losses), desc="captions", unit="image"):
+            key = str(sample["__key__"])
+            extension = next((extension for extension in IMAGE_EXTENSIONS if extension in sample), None)
+            caption = _caption(sample)
+            if extension is None:
+                losses.add("missing", key)
+            elif key in seen:
+                losses.add("duplicate_key", f"{sample['__url__']}: {key}")
+            elif not caption:
+                losses.add("without_caption", key)
+            else:
+                try:
+                    check_image(sample[extension], f"{sample['__url__']}: {key}")
+                except UnreadableImageError as error:
+                    losses.add("unreadable", str(error))
+                    continue
+                seen.add(key)
+                name = f"{key.replace('/', '__')}.{extension}"  # keys may hold folders; ours are flat
+                (temporary / name).write_bytes(sample[extension])
+                yield {"id": key, "file": image_reference(folder / name, output), "captions": [caption]}
+
+
+def _shards(folder: Path) -> list[Path]:
+    shards = sorted(folder.glob("*.tar"))
+    if not shards:
+        raise FileNotFoundError(f"{folder}: no .tar files in it; `input` must be the folder of the caption shards")
+    return shards
+
+
+def _samples(folder: Path, losses: Losses) -> Iterator[dict[str, Any]]:
+    def note(error: Exception) -> bool:
+        losses.add("damaged_shard", str(error))
+        return True
+
+    samples: Iterator[dict[str, Any]] = wds.tariterators.tarfile_samples(
+        [{"url": str(shard)} for shard in _shards(folder)], handler=note
+    )
+    return samples
+
+
+def _caption(sample: dict[str, Any]) -> str:
+    """The caption of a sample: its `.txt`, or `caption` of its `.json`; empty if neither can be read."""
+    if "txt" in sample:
+        return bytes(sample["txt"]).decode("utf-8", errors="replace").strip()
+    try:
+        record = json.loads(sample.get("json", b"{}"))
+    except ValueError:
+        return ""
+    return str(record.get("caption") or "").strip() if isinstance(record, dict) else ""

@@ -1,0 +1,127 @@
+"""Reading and writing the files between the steps: JSON Lines, and output that appears whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+Row = dict[str, Any]
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[str]]:
+    """Open a text file that takes the name `path` only when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+            yield stream
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder to fill, which replaces `path` only when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write one JSON object a line, atomically, and return how many."""
+    count = 0
+    with atomic_file(path) as stream:
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def read_jsonl(path: Path, required: Mapping[str, type]) -> Iterator[tuple[int, Row]]:
+    """Read JSON Lines and yield (line number from 1, row); blank lines are passed over.
+
+    Args:
+        path: The file.
+        required: Keys that every row must have, and their types.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: A line is not a JSON object, or a required key is missing or of another type.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: file not found; check the path, or run the step that writes it first")
+    with path.open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {number}: not valid JSON ({error}); mend or delete the line") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")
+            for key, kind in required.items():
+                if not isinstance(row.get(key), kind):
+                    found = f"found {row[key]!r}" if key in row else "the key is missing"
+                    raise ValueError(f"{path}, line {number}: `{key}` must be a {kind.__name__}, {found}")
+            yield number, row
+
+
+CAPTION_KEYS: Mapping[str, type] = {"id": str, "file": str, "captions": list}
+PAIR_KEYS: Mapping[str, type] = {"pair_id": str, "group": str, "first": str, "second": str}
+DIFFERENCE_KEYS: Mapping[str, type] = {**PAIR_KEYS, "text": str, "reverse_text": str}
+
+
+def read_captions(path: Path) -> Iterator[tuple[int, Row]]:
+    """Read a `captions.jsonl` and yield (line number, row), with every id seen once.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: A bad row, or an id that occurs twice.
+    """
+    lines: dict[str, int] = {}
+    for number, row in read_jsonl(path, CAPTION_KEYS):
+        earlier = lines.setdefault(row["id"], number)
+        if earlier != number:
+            raise ValueError(
+                f"{path}, line {number}: image id {row['id']!r} was already used in line {earlier}; ids must be unique"
+            )
+        yield number, row
+
+
+def image_path(captions: Path, row: Row) -> Path:
+    """Where the image of a captions row lies: `file` is relative to the folder of `captions`, or absolute."""
+    return captions.parent / str(row["file"])
+
+
+def image_reference(image: Path, captions: Path) -> str:
+    """What to write as `file`: relative if the image lies under the folder of `captions`, else absolute."""
+    image, folder = image.absolute(), captions.parent.absolute()
+    return image.relative_to(folder).as_posix() if image.is_relative_to(folder) else str(image)
+
+
+def sizes_hash(files: Iterable[tuple[str, Path]]) -> str:
+    """Hex sha256 over names and sizes of files.
+
+    Stands in for the hash of their content, which for large image sets would take as long as the step itself.
+    """
+    digest = hashlib.sha256()
+    for name, path in files:
+        size = path.stat().st_size if path.is_file() else -1
+        digest.update(f"{name}\0{size}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,177 @@
+"""Step `shapes`: the embedded world as files, for training and for every kind of evaluation.
+
+The output folder holds::
+
+    train/  captions.jsonl, images/     pictures to train on
+    val/    captions.jsonl, images/     held-out pictures that go through the same steps
+    test/   attributes.csv, texts.yaml, images/     held-out pictures with their attributes, and test sentences
+    zero_shot/shape/<shape>/, zero_shot/colour/<colour>/     held-out pictures by class
+    zero_shot/unseen/<colour shape>/    combinations of colour and shape that occur nowhere else
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import yaml
+from omegaconf import MISSING
+
+from data_prep.files import atomic_folder, write_jsonl
+from data_prep.manifest import Manifest
+from data_prep.progress import progress
+from data_prep.world.captions import captions
+from data_prep.world.draw import draw
+from data_prep.world.scene import COLOURS, PICTURE, SHAPES, TRAINING, UNSEEN, Scene, random_scene
+from data_prep.world.wordings import attribute_texts
+
+STEP_VERSION = 1
+# Part of each picture's seed: changing the number of pictures of one part leaves the others as they are.
+PARTS = ("train", "val", "test", "shape", "colour", "unseen")
+
+
+@dataclass
+class Options:
+    """Options of the step.
+
+    Attributes:
+        output: The folder to write.
+        seed: Seed of all scenes and captions.
+        train: Number of training pictures.
+        val: Number of validation pictures.
+        test: Number of test pictures with a table of attributes.
+        per_class: Number of pictures of each zero-shot class.
+        captions_per_image: Captions written of each training and validation picture.
+        workers: Processes that draw; the output does not depend on it.
+    """
+
+    output: str = MISSING
+    seed: int = 0
+    train: int = 8000
+    val: int = 320
+    test: int = 400
+    per_class: int = 40
+    captions_per_image: int = 5
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture to draw: its scene and where it goes, relative to the output folder."""
+
+    scene: Scene
+    file: str
+
+
+def plan(options: Options) -> dict[str, list[Picture]]:
+    """Decide on all pictures, by part."""
+
+    def scenes(part: str, number: int, combinations: list[tuple[str, str]]) -> Iterator[Scene]:
+        for index in range(number):
+            yield random_scene(np.random.default_rng((options.seed, PARTS.index(part), index)), combinations)
+
+    pictures = {
+        part: [
+            Picture(scene, f"{part}/images/{part}{index:05d}.png")
+            for index, scene in enumerate(scenes(part, getattr(options, part), list(TRAINING)))
+        ]
+        for part in ("train", "val", "test")
+    }
+    classes = {
+        "shape": {shape: [pair for pair in TRAINING if pair[0] == shape] for shape in SHAPES},
+        "colour": {colour: [pair for pair in TRAINING if pair[1] == colour] for colour in COLOURS},
+        "unseen": {f"{colour} {shape}": [(shape, colour)] for shape, colour in UNSEEN},
+    }
+    for part, names in classes.items():
+        cycle = [combinations for combinations in names.values() for _ in range(options.per_class)]
+        pictures[part] = []
+        for index, (combinations, name) in enumerate(
+            zip(cycle, [name for name in names for _ in range(options.per_class)], strict=True)
+        ):
+            scene = random_scene(np.random.default_rng((options.seed, PARTS.index(part), index)), combinations)
+            pictures[part].append(Picture(scene, f"zero_shot/{part}/{name}/{index % options.per_class:04d}.png"))
+    return pictures
+
+
+def save(folder: Path, picture: Picture) -> None:
+    """Draw one picture into its file."""
+    draw(picture.scene, COLOURS[picture.scene.colour], PICTURE).save(folder / picture.file)
+
+
+def run(options: Options) -> None:
+    """Write the world into `output`.
+
+    Raises:
+        ValueError: A number is negative, or no captions or workers are asked for.
+    """
+    least = {"train": 0, "val": 0, "test": 0, "per_class": 0, "captions_per_image": 1, "workers": 1}
+    for name, bound in least.items():
+        if getattr(options, name) < bound:
+            raise ValueError(f"shapes.{name} must be at least {bound}, found {getattr(options, name)}")
+    output = Path(options.output)
+    names = ("seed", "train", "val", "test", "per_class", "captions_per_image")
+    manifest = Manifest("shapes", STEP_VERSION, {}, {name: getattr(options, name) for name in names})
+    if manifest.matches(output):
+        print(f"{output} is up to date")
+        return
+    parts = plan(options)
+    with atomic_folder(output) as folder:
+        everything = [picture for pictures in parts.values() for picture in pictures]
+        for parent in {(folder / picture.file).parent for picture in everything}:
+            parent.mkdir(parents=True, exist_ok=True)
+        _draw_all(folder, everything, options.workers)
+        for part in ("train", "val"):
+            _write_captions(folder / part, parts[part], options)
+        _write_test(folder / "test", parts["test"])
+    manifest.write(output, {part: len(pictures) for part, pictures in parts.items()})
+    print(f"{output}: {len(everything)} pictures")
+
+
+def _draw_all(folder: Path, pictures: list[Picture], workers: int) -> None:
+    bar = partial(progress, total=len(pictures), desc="shapes", unit="picture")
+    if workers == 1:
+        for picture in bar(pictures):
+            save(folder, picture)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        for _ in bar(pool.map(partial(save, folder), pictures, chunksize=64)):
+            pass
+
+
+def _write_captions(folder: Path, pictures: list[Picture], options: Options) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_jsonl(
+        folder / "captions.jsonl",
+        (
+            {
+                "id": (name := Path(picture.file).stem),
+                "file": f"images/{name}.png",
+                "captions": captions(
+                    random.Random(f"{options.seed}/{name}"), picture.scene, options.captions_per_image
+                ),
+                "attributes": picture.scene.attributes(),
+            }
+            for picture in pictures
+        ),
+    )
+
+
+def _write_test(folder: Path, pictures: list[Picture]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = ["image", "size", "count", "brightness", "position", "shape", "colour"]
+    with (folder / "attributes.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        for picture in pictures:
+            writer.writerow({"image": Path(picture.file).name, **picture.scene.attributes()})
+    with (folder / "texts.yaml").open("w", encoding="utf-8") as stream:
+        stream.write(
+            "# Test sentences; in each `text` the first image has more of the attribute (more position: further right).\n"
+        )
+        yaml.safe_dump(attribute_texts(), stream, sort_keys=False, width=200)

@@ -1,0 +1,1 @@
+"""The embedded world: small pictures with known, graded attributes, and everything that is said about them."""

@@ -1,0 +1,83 @@
+"""The world's caption writer: like people, it names some of what is visible, each time in other words."""
+
+from __future__ import annotations
+
+import random
+
+from data_prep.world.scene import Scene
+from data_prep.world.words import background_phrase, noun_phrase, position_phrase, sentence
+
+# How often a caption names an attribute.
+NAMED = {"shape": 0.9, "colour": 0.8, "count": 0.6, "size": 0.5, "brightness": 0.45, "position": 0.45}
+
+PLAIN = (
+    "{shapes}",
+    "{shapes}",
+    "a picture of {shapes}",
+    "an image of {shapes}",
+    "a drawing of {shapes}",
+    "a picture with {shapes}",
+    "the picture shows {shapes}",
+    "the image contains {shapes}",
+    "{shapes} can be seen",
+    "you can see {shapes} in this picture",
+    "we see {shapes}",
+)
+PLACED = (
+    "{shapes} {place}",
+    "{shapes} {place}",
+    "a picture of {shapes} {place}",
+    "{place}, {shapes}",
+    "the image shows {shapes} {place}",
+    "{shapes}, placed {place}",
+    "{place} you can see {shapes}",
+    "a drawing that has {shapes} {place}",
+    "we see {shapes} {place} of the picture",
+)
+GROUNDED = (
+    "{shapes} on {ground}",
+    "{shapes} on {ground}",
+    "{shapes} against {ground}",
+    "{shapes} in front of {ground}",
+    "a picture of {shapes} with {ground}",
+    "an image of {shapes} on {ground}",
+    "{ground} with {shapes}",
+    "on {ground}, {shapes}",
+    "the picture has {ground} and shows {shapes}",
+)
+PLACED_AND_GROUNDED = (
+    "{shapes} {place} on {ground}",
+    "{shapes} {place}, on {ground}",
+    "on {ground}, {shapes} {place}",
+    "a picture of {shapes} {place} against {ground}",
+    "{place}, {shapes} in front of {ground}",
+    "the image shows {shapes} {place} and has {ground}",
+    "{shapes} on {ground}, {place}",
+)
+
+
+def caption(rng: random.Random, scene: Scene) -> str:
+    """Write one caption of a scene."""
+    named = {attribute for attribute, share in NAMED.items() if rng.random() < share}
+    if not named:
+        named = {"shape"}
+    frames = {
+        (False, False): PLAIN,
+        (True, False): PLACED,
+        (False, True): GROUNDED,
+        (True, True): PLACED_AND_GROUNDED,
+    }["position" in named, "brightness" in named]
+    text = rng.choice(frames).format(
+        shapes=noun_phrase(rng, scene, named),
+        place=position_phrase(rng, scene),
+        ground=background_phrase(rng, scene),
+    )
+    return sentence(text) if rng.random() < 0.6 else text
+
+
+def captions(rng: random.Random, scene: Scene, number: int) -> list[str]:
+    """Write several captions of a scene, all different."""
+    written: dict[str, None] = {}
+    while len(written) < number:
+        written[caption(rng, scene)] = None
+    return list(written)

@@ -1,0 +1,33 @@
+"""What flows from the data to the model: one batch of images and ordered pairs among them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class PairBatch(NamedTuple):
+    """B unique images, P ordered pairs that share them, and C captions.
+
+    Exactly one of `images` and `embeddings` is there. P and C are the same in every batch of a run, on every rank.
+
+    Attributes:
+        images: (B, 3, H, W) uint8.
+        embeddings: (B, D) float32, unit: what a frozen image tower made of the images.
+        first: (P,) indices into B.
+        second: (P,) indices into B.
+        tokens: (P, L) token ids of the texts that describe first against second.
+        captioned: (C,) indices into B.
+        caption_tokens: (C, L') token ids of one caption for each of `captioned`.
+        damaged: () number of damaged images and groups passed over since the worker's last batch.
+    """
+
+    images: Tensor | None
+    embeddings: Tensor | None
+    first: Tensor
+    second: Tensor
+    tokens: Tensor
+    captioned: Tensor
+    caption_tokens: Tensor
+    damaged: Tensor

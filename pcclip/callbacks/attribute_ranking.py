@@ -1,0 +1,223 @@
+"""Attribute ranking each epoch, on any number of image sets, with a picture of each attribute's order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from pcclip.callbacks.embeddings import evaluating, model_of
+from pcclip.callbacks.evaluation import EvaluationCallback
+from pcclip.callbacks.strip import ranked_strip, spread_over_order
+from pcclip.data.labelled import ImageFile, ImageSet, read_images
+from pcclip.data.tables import Table, read_table, read_texts
+from pcclip.evaluation.attribute_ranking import attribute_ranking, attribute_scores
+from pcclip.evaluation.bootstrap import RESAMPLES
+from pcclip.evaluation.protocol import Result, Wording
+
+
+@dataclass
+class AttributeSet:
+    """Images with graded attributes, and texts that speak of them.
+
+    Attributes:
+        images: Folder of images, of class folders, or of tars; see `pcclip.data.labelled.read_images`.
+        table: CSV or JSON Lines with a row for each image (or class) and a column for each attribute; empty is unknown.
+        texts: YAML `{attribute: [{text, reverse}, ...]}`; `text` is true when the first image has more of it.
+        attributes: The attributes to measure; all that have texts, if left out.
+        key: Column of the table with the image's file name or sample key (or the class's name).
+        where: Keep only rows of the table with these values, e.g. `{split: heldout}`.
+        level: `image`: rows are images. `class`: rows are classes, and the mean embeddings of their images are ranked.
+        min_gap: Judge only pairs whose values differ by more than this; one number, or one for each attribute.
+        max_images: Take only so many images (drawn by the callback's seed), since pairs grow with their square.
+    """
+
+    images: str
+    table: str
+    texts: str
+    attributes: list[str] | None = None
+    key: str = "image"
+    where: dict[str, str] | None = None
+    level: Literal["image", "class"] = "image"
+    min_gap: float | dict[str, float] = 0.0
+    max_images: int | None = None
+
+
+@dataclass
+class _Prepared:
+    """Items are images or classes: `values` has a number for each item, `item_of` tells each image's item."""
+
+    settings: AttributeSet
+    texts: dict[str, list[Wording]]
+    images: list[ImageFile]
+    item_of: Tensor
+    values: dict[str, Tensor]
+
+    @property
+    def items(self) -> int:
+        return int(self.item_of.max()) + 1
+
+
+class AttributeRanking(EvaluationCallback):
+    """Measures attribute ranking (`pcclip.evaluation.attribute_ranking`) and draws the order that the model finds.
+
+    The pictures go to TensorBoard as `ranked/<set>/<attribute>`, and at the end of training to
+    `<log_dir>/ranked_<set>_<attribute>.png`.
+
+    Args:
+        sets: Name to attribute set; results are named `attribute_ranking/<name>/<attribute>/<metric>`.
+        every_n_epochs: See `EvaluationCallback`, as for all below.
+        resamples: Bootstrap resamples.
+        seed: Seed of the resamples, and of the images drawn for `max_images`.
+        batch_size: Images encoded at a time.
+        num_workers: Processes that decode images.
+    """
+
+    def __init__(
+        self,
+        sets: dict[str, AttributeSet],
+        every_n_epochs: int = 1,
+        resamples: int = RESAMPLES,
+        seed: int = 0,
+        batch_size: int = 256,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(every_n_epochs, resamples, seed, batch_size, num_workers)
+        self.sets = sets
+        self._prepared: dict[str, _Prepared] = {}
+
+    def prepare(self) -> None:
+        """Read the tables and texts, and match them with the images.
+
+        Raises:
+            FileNotFoundError: A file, or an image that the table names, is missing.
+            ValueError: Anything in them that does not fit together.
+        """
+        self._prepared = {name: _prepare(name, settings, self.seed) for name, settings in self.sets.items()}
+
+    def results(self, trainer: Trainer, pl_module: LightningModule, resamples: int) -> list[Result]:
+        """All metrics of all attributes of all sets."""
+        results = []
+        for name, prepared in self._prepared.items():
+            items, present, _ = self._items(trainer, pl_module, name, prepared)
+            results += attribute_ranking(
+                model_of(pl_module),
+                items,
+                {attribute: numbers[present] for attribute, numbers in prepared.values.items()},
+                prepared.texts,
+                subset=name,
+                min_gap=prepared.settings.min_gap,
+                resamples=resamples,
+                seed=self.seed,
+            )
+        return results
+
+    def show(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the pictures into TensorBoard."""
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        if not loggers:
+            return
+        for (name, attribute), strip in self._strips(trainer, pl_module).items():
+            pixels = torch.from_numpy(np.array(strip)).permute(2, 0, 1)
+            step = max(0, trainer.global_step - 1)  # where Lightning puts the epoch's scalars
+            for logger in loggers:
+                logger.experiment.add_image(f"ranked/{name}/{attribute}", pixels, step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the pictures beside the logs."""
+        folder = trainer.log_dir
+        with evaluating(pl_module):
+            strips = self._strips(trainer, pl_module)
+        if folder is not None and trainer.is_global_zero:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            for (name, attribute), strip in strips.items():
+                strip.save(Path(folder) / f"ranked_{name}_{attribute}.png")
+
+    def _strips(self, trainer: Trainer, pl_module: LightningModule) -> dict[tuple[str, str], Image.Image]:
+        """The picture of each set and attribute; drawn on rank 0 only, but every rank must call this."""
+        strips = {}
+        for name, prepared in self._prepared.items():
+            items, present, pictures = self._items(trainer, pl_module, name, prepared)
+            if not trainer.is_global_zero:
+                continue
+            for attribute, numbers in prepared.values.items():
+                known = (~numbers[present].isnan()).nonzero().view(-1)
+                wordings = prepared.texts[attribute]
+                scores = attribute_scores(model_of(pl_module), items[known.to(items.device)], wordings).mean(0)
+                chosen = known[spread_over_order(scores).cpu()].tolist()
+                strips[name, attribute] = ranked_strip(
+                    [pictures[index].decode() for index in chosen],
+                    [f"{float(numbers[present[index]]):.3g}" for index in chosen],
+                    title=f"{name}: {attribute}, least to most as the model ranks them, true values below",
+                )
+        return strips
+
+    def _items(
+        self, trainer: Trainer, pl_module: LightningModule, name: str, prepared: _Prepared
+    ) -> tuple[Tensor, Tensor, list[ImageFile]]:
+        """Embeddings of the items that have an intact image (M, D), their indices (M,), and an image of each."""
+        embeddings, kept = self.embed(trainer, pl_module, prepared.images, name)
+        pictures = {int(prepared.item_of[index]): prepared.images[index] for index in reversed(kept)}
+        present = torch.tensor(sorted(pictures))
+        shown = [pictures[item] for item in sorted(pictures)]
+        sums = embeddings.new_zeros(prepared.items, embeddings.shape[1])
+        sums.index_add_(0, prepared.item_of[kept].to(embeddings.device), embeddings)
+        return normalize(sums[present.to(sums.device)], dim=-1), present, shown
+
+
+def _prepare(name: str, settings: AttributeSet, seed: int) -> _Prepared:
+    texts = read_texts(settings.texts)
+    attributes = settings.attributes or list(texts)
+    if unknown := [attribute for attribute in attributes if attribute not in texts]:
+        raise ValueError(f"{settings.texts}: no texts for {unknown}, which set {name} asks for; it has {sorted(texts)}")
+    table = read_table(settings.table, settings.key, settings.where)
+    image_set = read_images(settings.images)
+    keys, images, item_of = (
+        _match_classes(image_set, table) if settings.level == "class" else _match_images(image_set, table)
+    )
+    values = {attribute: table.numbers(attribute, keys) for attribute in attributes}
+    if settings.level == "image" and settings.max_images is not None and len(keys) > settings.max_images:
+        order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed))
+        drawn = order[: settings.max_images].sort().values
+        images = [images[index] for index in drawn.tolist()]
+        item_of = torch.arange(len(drawn))
+        values = {attribute: numbers[drawn] for attribute, numbers in values.items()}
+    for attribute, numbers in values.items():
+        if len(set(numbers[~numbers.isnan()].tolist())) < 2:
+            raise ValueError(
+                f'{settings.table}: attribute "{attribute}" of set {name} has fewer than two distinct values'
+            )
+    return _Prepared(settings, {attribute: texts[attribute] for attribute in attributes}, images, item_of, values)
+
+
+def _match_images(image_set: ImageSet, table: Table) -> tuple[list[str], list[ImageFile], Tensor]:
+    by_key = {image.key: image for image in image_set.images}
+    if len(by_key) < len(image_set.images):
+        raise ValueError(f"{image_set.source}: several images have the same key, so rows of a table cannot name them")
+    if missing := [key for key in table.rows if key not in by_key]:
+        raise FileNotFoundError(
+            f"{table.file}: {len(missing)} rows name images that are not in {image_set.source}: {missing[:5]}; "
+            "remove the rows, or name the right column with `key`"
+        )
+    keys = [image.key for image in image_set.images if image.key in table.rows]
+    return keys, [by_key[key] for key in keys], torch.arange(len(keys))
+
+
+def _match_classes(image_set: ImageSet, table: Table) -> tuple[list[str], list[ImageFile], Tensor]:
+    if unknown := [key for key in table.rows if key not in image_set.classes]:
+        raise ValueError(
+            f"{table.file}: unknown classes {unknown[:5]}; {image_set.source} has {image_set.classes[:5]} and so on "
+            f"({len(image_set.classes)}). Name the right column with `key`, or the rows to keep with `where`"
+        )
+    keys = [name for name in image_set.classes if name in table.rows]
+    item = {image_set.classes.index(key): position for position, key in enumerate(keys)}
+    images = [image for image in image_set.images if image.label in item]
+    return keys, images, torch.tensor([item[image.label] for image in images if image.label is not None])

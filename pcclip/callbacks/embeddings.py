@@ -1,0 +1,183 @@
+"""Image embeddings for the evaluation callbacks: shared among ranks, and computed once while the image tower is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar, Protocol, cast
+from weakref import WeakKeyDictionary
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm import tqdm
+
+from pcclip.data.labelled import DecodedImages, ImageFile, collate_intact
+from pcclip.evaluation.protocol import Encoder
+
+
+class EvaluatedModel(Encoder, Protocol):
+    """An `Encoder` that also says how it wants its images, and whether its image tower trains."""
+
+    image_transform: Callable[[Image.Image], Tensor]
+    embed_dim: int
+
+    @property
+    def image_tower_frozen(self) -> bool:
+        """Whether the image tower keeps its weights, so that image embeddings may be kept."""
+        ...
+
+    @property
+    def image_fingerprint(self) -> str:
+        """Hash of the image tower's weights and preprocessing."""
+        ...
+
+
+def model_of(pl_module: LightningModule) -> EvaluatedModel:
+    """The module's `model`, which does the encoding."""
+    return cast(EvaluatedModel, pl_module.model)
+
+
+@contextmanager
+def evaluating(pl_module: LightningModule) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards each submodule is back in the mode it had."""
+    modes = {module: module.training for module in pl_module.modules()}
+    pl_module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode  # not `train(mode)`, which would also switch the children
+
+
+def encode_images(
+    trainer: Trainer,
+    pl_module: LightningModule,
+    dataset: Dataset[tuple[Tensor | None, int]],
+    count: int,
+    *,
+    name: str,
+    batch_size: int,
+    num_workers: int,
+) -> tuple[Tensor, Tensor]:
+    """Encode a dataset of decoded images, each rank a strided share of it.
+
+    Every rank must call this with the same dataset, and gets the same answer.
+
+    Args:
+        trainer: Knows the ranks.
+        pl_module: Its `model` encodes.
+        dataset: Gives (image or None if damaged, its own index).
+        count: Number of images, N.
+        name: For the progress bar, which appears when encoding takes more than a few seconds.
+        batch_size: Images encoded at a time.
+        num_workers: Processes that decode.
+
+    Returns:
+        Unit embeddings (N, D) on the CPU, zeros for damaged images, and which images are intact, (N,) bool.
+    """
+    model, device = model_of(pl_module), pl_module.device
+    rank, world_size = trainer.global_rank, trainer.world_size
+    share = -(-count // world_size)  # padded, since a gather needs equal shapes
+    embeddings = torch.zeros(share, model.embed_dim, device=device)
+    intact = torch.zeros(share, device=device)
+    loader = DataLoader(
+        Subset(dataset, range(rank, count, world_size)),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=collate_intact,
+        generator=torch.Generator().manual_seed(0),  # a loader without its own draws from the global one
+    )
+    hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
+    with evaluating(pl_module):
+        for images, indices in tqdm(loader, desc=f"encoding {name}", delay=3, leave=False, disable=hidden):
+            if images is None:
+                continue
+            positions = (indices // world_size).to(device)
+            embeddings[positions] = model.encode_images(images.to(device)).float()
+            intact[positions] = 1
+    gathered = trainer.strategy.all_gather(embeddings).view(world_size, share, -1)
+    gathered_intact = trainer.strategy.all_gather(intact).view(world_size, share)
+    # image i was place i // world_size of rank i % world_size, so places come before ranks
+    ordered = gathered.transpose(0, 1).reshape(world_size * share, -1)[:count]
+    return ordered.cpu(), gathered_intact.T.reshape(-1)[:count].cpu() > 0
+
+
+class EmbeddingCache:
+    """Embeddings of image files, kept as long as the image tower has the same weights.
+
+    One cache serves all callbacks of a module (`EmbeddingCache.of`), so that an image in several sets is encoded once.
+    """
+
+    _caches: ClassVar[WeakKeyDictionary[LightningModule, EmbeddingCache]] = WeakKeyDictionary()
+
+    def __init__(self) -> None:
+        self._step: int | None = None
+        self._rows: dict[ImageFile, Tensor | None] = {}
+
+    @classmethod
+    def of(cls, pl_module: LightningModule) -> EmbeddingCache:
+        """The module's cache."""
+        return cls._caches.setdefault(pl_module, cls())
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._rows.clear()
+
+    def weights_changed(self, pl_module: LightningModule) -> None:
+        """Forget what a trained image tower made, when its weights changed other than by a training step."""
+        if not model_of(pl_module).image_tower_frozen:
+            self.clear()
+
+    def embed(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        images: Sequence[ImageFile],
+        *,
+        name: str,
+        batch_size: int,
+        num_workers: int,
+    ) -> tuple[Tensor, list[int]]:
+        """Unit embeddings of the intact images.
+
+        Returns:
+            Embeddings (M, D) on the module's device, and the M indices into `images` of those that are not damaged.
+
+        Raises:
+            ValueError: Every image is damaged.
+        """
+        # with a trained image tower, the callbacks that run at the same step still share their images
+        step = None if model_of(pl_module).image_tower_frozen else trainer.global_step
+        if step != self._step:
+            self.clear()
+            self._step = step
+        missing = [image for image in dict.fromkeys(images) if image not in self._rows]
+        if missing:
+            dataset = DecodedImages(missing, model_of(pl_module).image_transform)
+            embeddings, intact = encode_images(
+                trainer,
+                pl_module,
+                dataset,
+                len(missing),
+                name=name,
+                batch_size=batch_size,
+                num_workers=num_workers,
+            )
+            for image, row, good in zip(missing, embeddings, intact.tolist(), strict=True):
+                self._rows[image] = row if good else None
+            if damaged := [image for image in missing if self._rows[image] is None]:
+                rank_zero_warn(
+                    f"{name}: {len(damaged)} of {len(missing)} images are damaged and left out: "
+                    + ", ".join(f"{image.key} in {image.path}" for image in damaged[:5])
+                )
+        rows = [self._rows[image] for image in images]
+        intact_rows = [row for row in rows if row is not None]
+        if not intact_rows:
+            raise ValueError(f"{name}: every one of its {len(images)} images is damaged; make or copy them again")
+        kept = [index for index, row in enumerate(rows) if row is not None]
+        return torch.stack(intact_rows).to(pl_module.device), kept

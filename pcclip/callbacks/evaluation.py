@@ -1,0 +1,126 @@
+"""The base of the evaluation callbacks: when they run, and where their numbers go."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from pcclip.callbacks.embeddings import EmbeddingCache, evaluating
+from pcclip.data.labelled import ImageFile
+from pcclip.evaluation.bootstrap import RESAMPLES
+from pcclip.evaluation.protocol import Result
+
+
+class EvaluationCallback(Callback, ABC):
+    """Evaluates once before training, after training epochs, and in `test`.
+
+    Values go to all loggers as `<task>/<subset>/<metric>`, and to `trainer.callback_metrics`, so that
+    `ModelCheckpoint(monitor=...)` may name them. Intervals are for the table of results (`ResultsTable`): they are
+    computed before training and by the table at its end, not each epoch. A run resumed from a checkpoint is not
+    evaluated again before its first epoch.
+
+    Every rank must run it, and every rank computes the same numbers.
+
+    Args:
+        every_n_epochs: Evaluate after every so many training epochs.
+        resamples: Bootstrap resamples for the 95 % intervals.
+        seed: Seed of the resamples and of subsets of images.
+        batch_size: Images encoded at a time.
+        num_workers: Processes that decode images.
+    """
+
+    def __init__(
+        self,
+        every_n_epochs: int = 1,
+        resamples: int = RESAMPLES,
+        seed: int = 0,
+        batch_size: int = 256,
+        num_workers: int = 0,
+    ) -> None:
+        if every_n_epochs < 1 or batch_size < 1 or resamples < 1:
+            raise ValueError(
+                f"{type(self).__name__}: every_n_epochs={every_n_epochs}, batch_size={batch_size} and "
+                f"resamples={resamples} must be at least 1"
+            )
+        self.every_n_epochs = every_n_epochs
+        self.resamples = resamples
+        self.seed = seed
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.rows: list[Result] = []
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Read and check all files, so that what is wrong with them is known before training starts."""
+
+    def check(self, pl_module: LightningModule) -> None:
+        """Check what can be known only once the weights are loaded; called before the first training step or test."""
+
+    @abstractmethod
+    def results(self, trainer: Trainer, pl_module: LightningModule, resamples: int) -> list[Result]:
+        """Measure the module as it is; called in evaluation mode, without gradients."""
+
+    def evaluate(self, trainer: Trainer, pl_module: LightningModule, intervals: bool = True) -> list[Result]:
+        """Measure the module as it is, with or without the bootstrap's intervals, and keep it as `rows`."""
+        with evaluating(pl_module):
+            self.rows = self.results(trainer, pl_module, self.resamples if intervals else 0)
+        return self.rows
+
+    def show(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write pictures to the loggers; does nothing unless a callback has pictures. Runs in evaluation mode."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Read the files, for `fit` and `test`."""
+        if stage in ("fit", "test"):
+            EmbeddingCache.of(pl_module).clear()
+            self.prepare()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate before training, unless training resumes."""
+        self.check(pl_module)
+        if trainer.global_step > 0:
+            return
+        values = _named(self.evaluate(trainer, pl_module))
+        # `self.log` would keep these until the end of the first epoch and put them at its step
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=0)
+            logger.save()
+        self._show(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate after an epoch."""
+        if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._log(pl_module, self.evaluate(trainer, pl_module, intervals=False))
+            self._show(trainer, pl_module)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the files against the model."""
+        self.check(pl_module)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate in `test`."""
+        self._log(pl_module, self.evaluate(trainer, pl_module))
+
+    def embed(
+        self, trainer: Trainer, pl_module: LightningModule, images: Sequence[ImageFile], name: str
+    ) -> tuple[Tensor, list[int]]:
+        """Embeddings (M, D) of the intact images and their M indices, through the module's cache."""
+        cache = EmbeddingCache.of(pl_module)
+        return cache.embed(
+            trainer, pl_module, images, name=name, batch_size=self.batch_size, num_workers=self.num_workers
+        )
+
+    def _log(self, pl_module: LightningModule, results: Sequence[Result]) -> None:
+        # every rank has the same value already, so nothing is left to reduce
+        pl_module.log_dict(_named(results), on_step=False, on_epoch=True, batch_size=1)
+
+    def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        with evaluating(pl_module):
+            self.show(trainer, pl_module)
+
+
+def _named(results: Sequence[Result]) -> dict[str, float]:
+    return {f"{result.task}/{result.subset}/{result.metric}": result.value for result in results}

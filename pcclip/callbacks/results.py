@@ -1,0 +1,131 @@
+"""The table of results: base, finetuned and weight-ensembled models on every task of the evaluation callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from pcclip.callbacks.embeddings import EmbeddingCache
+from pcclip.callbacks.evaluation import EvaluationCallback
+from pcclip.evaluation.protocol import Result
+from pcclip.evaluation.tables import markdown_table, write_results
+from pcclip.tools.ensemble import blend
+
+
+class ResultsTable(Callback):
+    """Writes and prints one table of all evaluation callbacks' results when training, or `test`, ends.
+
+    The base model's rows are those measured before training. They and, with `alphas`, its trainable weights and buffers
+    are kept in checkpoints (which grow by the size of what trains), so that a resumed run still compares with the model that
+    training started from, and not with the one it resumed from. What does not train is the same in both.
+
+    Args:
+        file: JSON file of rows; the Markdown table goes beside it, with the ending `.md`.
+        alphas: Also measure `alpha * finetuned + (1 - alpha) * base`, as models `ensembled <alpha>`.
+        base: Name of the model before training.
+        finetuned: Name of the model after training, and of the model in `test`.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        alphas: list[float] | None = None,
+        base: str = "base",
+        finetuned: str = "finetuned",
+    ) -> None:
+        for alpha in alphas or []:
+            if not 0 < alpha < 1:
+                raise ValueError(f"alphas: {alpha} is not between 0 (the base model) and 1 (the finetuned one)")
+        self.file = file
+        self.alphas = alphas or []
+        self.base = base
+        self.finetuned = finetuned
+        self._base_rows: list[Result] = []
+        self._base_state: dict[str, Tensor] = {}
+        self._trained: set[str] = set()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check that there is something to put into the table."""
+        if stage in ("fit", "test") and not _evaluations(trainer):
+            raise ValueError(f"ResultsTable({self.file}): trainer.callbacks has no evaluation callback to fill it")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the base model's weights: the present ones, or when resuming those from the checkpoint."""
+        if trainer.global_step > 0 and (not self._base_rows or (self.alphas and not self._base_state)):
+            lacking = "column" if not self._base_rows else "weights"
+            rank_zero_warn(
+                f"ResultsTable: the checkpoint was made without this callback or without alphas, so there is no "
+                f'"{self.base}" {lacking} for {self.file}, nor ensembles with it; train from the start to have them'
+            )
+            return
+        if not self.alphas:
+            return  # nothing will be blended, so no weights need to be kept
+        present = _cpu_copy(pl_module)
+        self._base_state = present if trainer.global_step == 0 else present | self._base_state
+        frozen = {name for name, parameter in pl_module.named_parameters() if not parameter.requires_grad}
+        self._trained = set(self._base_state) - frozen
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Collect what the evaluation callbacks measured before training; by now all of them have."""
+        if trainer.global_step == 0:
+            self._base_rows = _collect(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the finetuned and the ensembled models, then write the table."""
+        results = {self.base: self._base_rows} if self._base_rows else {}
+        results[self.finetuned] = _evaluate(trainer, pl_module)
+        if self._base_state and self.alphas:
+            finetuned = _cpu_copy(pl_module)
+            try:
+                for alpha in self.alphas:
+                    _load(pl_module, blend(self._base_state, finetuned, alpha))
+                    results[f"ensembled {alpha:g}"] = _evaluate(trainer, pl_module)
+            finally:
+                _load(pl_module, finetuned)
+        self._write(trainer, results)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what the evaluation callbacks measured in `test`."""
+        self._write(trainer, {self.finetuned: _collect(trainer)})
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base model's rows and what of its state trains."""
+        state = {key: value for key, value in self._base_state.items() if key in self._trained}
+        return {"base_rows": [asdict(row) for row in self._base_rows], "base_state": state}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the base model from a checkpoint."""
+        self._base_rows = [Result(**row) for row in state_dict["base_rows"]]
+        self._base_state = {key: value.cpu() for key, value in state_dict["base_state"].items()}
+
+    def _write(self, trainer: Trainer, results: Mapping[str, Sequence[Result]]) -> None:
+        if trainer.is_global_zero:
+            rows, table = write_results(self.file, results)
+            print(f"\n{markdown_table(results)}\nwritten to {table} and {rows}")
+
+
+def _evaluations(trainer: Trainer) -> list[EvaluationCallback]:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # declared nowhere in Trainer
+    return [callback for callback in callbacks if isinstance(callback, EvaluationCallback)]
+
+
+def _collect(trainer: Trainer) -> list[Result]:
+    return [row for callback in _evaluations(trainer) for row in callback.rows]
+
+
+def _evaluate(trainer: Trainer, pl_module: LightningModule) -> list[Result]:
+    return [row for callback in _evaluations(trainer) for row in callback.evaluate(trainer, pl_module)]
+
+
+def _cpu_copy(pl_module: LightningModule) -> dict[str, Tensor]:
+    return {key: value.detach().cpu().clone() for key, value in pl_module.state_dict().items()}
+
+
+def _load(pl_module: LightningModule, state: Mapping[str, Tensor]) -> None:
+    pl_module.load_state_dict(state)
+    EmbeddingCache.of(pl_module).weights_changed(pl_module)

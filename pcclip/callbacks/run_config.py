@@ -1,0 +1,44 @@
+"""Saves the run's whole configuration beside its logs, and shows it in TensorBoard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes `config.yaml` into the log folder and the hyperparameters, with the last metrics, to the loggers.
+
+    Hyperparameters are kept out of checkpoints on purpose: those in a checkpoint would override the command line's.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "overwrite": True})  # a run folder may be used again
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the settings once, together with what they led to."""
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        settings = {
+            f"{section}/{key}": value
+            for section in ("model", "data")
+            for key, value in _flat(config.get(section, {})).items()
+        }
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        for logger in trainer.loggers:
+            try:
+                logger.log_hyperparams(settings, metrics)
+            except TypeError:  # only TensorBoard's takes the metrics along
+                logger.log_hyperparams(settings)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
+    flat: dict[str, str | int | float | bool] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value if isinstance(value, int | float | bool) else str(value)
+    return flat

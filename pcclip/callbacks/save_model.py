@@ -1,0 +1,23 @@
+"""Saves the trained model as a folder that open_clip loads."""
+
+from __future__ import annotations
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from pcclip.model import save_clip
+
+
+class SaveModel(Callback):
+    """At the end of training, save the model to `folder`: `local-dir:FOLDER` loads it, here and in open_clip.
+
+    Args:
+        folder: Where to; made if need be.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save on the first process."""
+        if trainer.is_global_zero:
+            save_clip(pl_module.model, self._folder)  # type: ignore[arg-type]

@@ -1,0 +1,98 @@
+"""What the evaluation callbacks on shard folders share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from pcclip.callbacks.embeddings import model_of
+from pcclip.callbacks.evaluation import EvaluationCallback
+from pcclip.data.shard_index import ShardIndex, read_shard_index
+from pcclip.evaluation.bootstrap import RESAMPLES
+from pcclip.evaluation.protocol import Encoder, Result
+
+
+class ShardEvaluation(EvaluationCallback):
+    """Reads shard folders and embeds their images.
+
+    Image shards are encoded; embedded shards serve only a model whose frozen image tower made them.
+
+    Args:
+        sets: Name to shard folder; results are named `<task>/<name>/<metric>`.
+        every_n_epochs: See `EvaluationCallback`, as for all below.
+        resamples: Bootstrap resamples.
+        seed: Seed of the resamples.
+        batch_size: Images encoded at a time.
+        num_workers: Processes that decode images.
+    """
+
+    def __init__(
+        self,
+        sets: dict[str, str],
+        every_n_epochs: int = 1,
+        resamples: int = RESAMPLES,
+        seed: int = 0,
+        batch_size: int = 256,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(every_n_epochs, resamples, seed, batch_size, num_workers)
+        self.sets = sets
+        self._indices: dict[str, ShardIndex] = {}
+
+    @abstractmethod
+    def require(self, index: ShardIndex) -> None:
+        """Raise a ValueError if the folder lacks what this evaluation needs."""
+
+    @abstractmethod
+    def measure(
+        self, encoder: Encoder, images: Tensor, kept: list[int], index: ShardIndex, name: str, resamples: int
+    ) -> list[Result]:
+        """Measure one set, given embeddings (M, D) of its intact images and their M indices."""
+
+    def prepare(self) -> None:
+        """Read the shard folders, without decoding images.
+
+        Raises:
+            FileNotFoundError: A folder or shard is missing.
+            ValueError: A shard is damaged or of another format, or lacks what this evaluation needs.
+        """
+        self._indices = {name: read_shard_index(folder) for name, folder in self.sets.items()}
+        for index in self._indices.values():
+            self.require(index)
+
+    def check(self, pl_module: LightningModule) -> None:
+        """Refuse embedded shards that another image tower made, or whose tower trains.
+
+        Raises:
+            ValueError: For such shards.
+        """
+        model = model_of(pl_module)
+        for index in self._indices.values():
+            made_by = index.info.embedding
+            if made_by is None:
+                continue
+            if not model.image_tower_frozen:
+                raise ValueError(
+                    f"{index.folder}: holds embeddings, but the image tower trains, so they would go stale; "
+                    "give the image shards they were made from, or freeze the image tower"
+                )
+            if made_by.fingerprint != model.image_fingerprint:
+                raise ValueError(
+                    f"{index.folder}: its embeddings were made by another image tower or preprocessing ({made_by.model}, "
+                    f"fingerprint {made_by.fingerprint[:12]}, the model's is {model.image_fingerprint[:12]}); make them "
+                    "again with `pcclip-data embed` and this model, or give the image shards"
+                )
+
+    def results(self, trainer: Trainer, pl_module: LightningModule, resamples: int) -> list[Result]:
+        """All metrics of all sets."""
+        results = []
+        for name, index in self._indices.items():
+            if index.embeddings is None:
+                images, kept = self.embed(trainer, pl_module, index.images, name)
+            else:
+                kept = index.embeddings.isfinite().all(1).nonzero().view(-1).tolist()
+                images = index.embeddings[kept].to(pl_module.device)
+            results += self.measure(model_of(pl_module), images, kept, index, name, resamples)
+        return results

@@ -1,0 +1,164 @@
+"""The LightningDataModule: shard folders to loaders of pair batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from pcclip.batch import PairBatch
+from pcclip.data.format import DatasetInfo
+from pcclip.data.stream import Draw, PairStream
+
+
+class EpochLoader(DataLoader[PairBatch]):
+    """A DataLoader that tells its stream the epoch each time it is iterated.
+
+    Lightning passes the epoch to samplers only, and an iterable dataset has none. It also starts iterating before
+    `on_train_epoch_start`, so a callback would come too late.
+    """
+
+    def __init__(self, stream: PairStream, epoch: Callable[[], int], **settings: Any) -> None:
+        super().__init__(stream, batch_size=None, **settings)
+        self._stream = stream
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[PairBatch]:  # type: ignore[override]
+        self._stream.epoch = self._epoch()
+        return super().__iter__()
+
+
+class PairDataModule(LightningDataModule):
+    """Streams image pairs with their difference texts from group shards.
+
+    Tokenizer and image transform are the model's own. Pairs are drawn if the model has a difference loss, captions if it
+    has a caption loss.
+
+    Args:
+        train: Shard folders to train on.
+        val: Shard folders of held-out groups, for the losses on them; none to leave that out.
+        groups_per_batch: Groups in a batch on each process; a group has up to G images, 16 by default.
+        pairs_per_group: Ordered pairs drawn from each group each time it is met.
+        captions_per_group: Captioned images drawn from each group; all G by default.
+        role_swap: Probability that a pair is given as its reverse, with "first" and "second" exchanged in its text.
+        shuffle_buffer: Groups in each worker's shuffle buffer, undecoded.
+        num_workers: Worker processes that read, decode and tokenise; 0 does it in the training process.
+        seed: Seed of everything drawn. The CLI takes it from `seed_everything`.
+    """
+
+    def __init__(
+        self,
+        train: list[str],
+        val: list[str] | None = None,
+        groups_per_batch: int = 8,
+        pairs_per_group: int = 32,
+        captions_per_group: int | None = None,
+        role_swap: float = 0.0,
+        shuffle_buffer: int = 128,
+        num_workers: int = 2,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not train:
+            raise ValueError("data.train is empty; name at least one shard folder")
+        if not 0 <= role_swap <= 1:
+            raise ValueError(f"data.role_swap={role_swap}: a probability, from 0 to 1")
+        for name, value in (("groups_per_batch", groups_per_batch), ("pairs_per_group", pairs_per_group)):
+            if value < 1:
+                raise ValueError(f"data.{name}={value}: must be at least 1")
+        self._train = train
+        self._val = val or []
+        self._groups_per_batch = groups_per_batch
+        self._pairs_per_group = pairs_per_group
+        self._captions_per_group = captions_per_group
+        self._role_swap = role_swap
+        self._buffer = shuffle_buffer
+        self._num_workers = num_workers
+        self._seed = seed
+
+    def setup(self, stage: str) -> None:
+        """Check the shard folders against the model, before anything is computed."""
+        module = self._module()
+        for folder in [*(self._train if stage == "fit" else []), *self._val]:
+            info = DatasetInfo.read(folder)
+            if module.difference_weight and not info.pairs:
+                raise ValueError(
+                    f"{folder}: holds no pairs, but model.difference_weight is {module.difference_weight}; "
+                    "leave the folder out, or train on captions alone with model.difference_weight=0"
+                )
+            check_embeddings(Path(folder), info, module.model)
+
+    def _module(self) -> Any:
+        assert self.trainer is not None
+        return self.trainer.lightning_module
+
+    def train_dataloader(self) -> EpochLoader:
+        """Shuffled batches, other ones each epoch."""
+        return self._loader(self._train, shuffle=True)
+
+    def val_dataloader(self) -> EpochLoader | list[Any]:
+        """Batches of held-out pairs, the same in every epoch."""
+        return self._loader(self._val, shuffle=False) if self._val else []
+
+    def test_dataloader(self) -> EpochLoader | list[Any]:
+        """As `val_dataloader`."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> EpochLoader | list[Any]:
+        """As `val_dataloader`."""
+        return self.val_dataloader()
+
+    def _loader(self, folders: list[str], shuffle: bool) -> EpochLoader:
+        assert self.trainer is not None
+        module, trainer = self._module(), self.trainer
+        infos = [DatasetInfo.read(folder) for folder in folders]
+        groups_per_batch = self._groups_per_batch
+        if not shuffle:  # held-out sets may be smaller than one training batch
+            groups_per_batch = max(1, min(groups_per_batch, sum(i.groups for i in infos) // trainer.world_size))
+        captions = self._captions_per_group or max(info.group_size for info in infos)
+        draw = Draw(
+            groups_per_batch=groups_per_batch,
+            pairs_per_group=self._pairs_per_group if module.difference_weight else 0,
+            captions_per_group=captions if module.caption_weight else 0,
+            role_swap=self._role_swap if shuffle else 0.0,
+            shuffle=shuffle,
+            buffer=self._buffer,
+            seed=self._seed,
+        )
+        stream = PairStream(
+            folders,
+            module.model.image_transform,
+            module.model.tokenizer,
+            draw,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+        return EpochLoader(
+            stream,
+            epoch=lambda: trainer.current_epoch,
+            num_workers=self._num_workers if shuffle else min(1, self._num_workers),
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+def check_embeddings(folder: Path, info: DatasetInfo, model: Any) -> None:
+    """Refuse embedded shards that another image tower made, or whose image tower is to be trained.
+
+    Raises:
+        ValueError: Naming the folder and what to do.
+    """
+    if info.kind != "embeddings":
+        return
+    remedy = f"use the image shards that {folder} was made from"
+    if not model.image_tower_frozen:
+        raise ValueError(f"{folder}: holds embeddings, but the image tower trains; {remedy}, or freeze it")
+    assert info.embedding is not None
+    if info.embedding.fingerprint != model.image_fingerprint:
+        raise ValueError(
+            f"{folder}: embeddings were made by another image tower ({info.embedding.model}) than {model.name}'s; "
+            f"run `pcclip-data embed` with this model, or {remedy}"
+        )

@@ -1,0 +1,210 @@
+"""The shard format: what a group sample and `dataset.json` hold, and how they are checked.
+
+One webdataset sample is one group of G images and the difference texts of ordered pairs inside it::
+
+    00000042.00.jpg ... 00000042.15.jpg    the images (or, in embedded shards, 00000042.embeddings.npy, (G, D) float16)
+    00000042.json                          {"images": [{"id", "captions"}], "pairs": [{"first", "second", "text"}]}
+
+`dataset.json` beside the shards says which format version they have, how many groups each shard holds, and for embedded
+shards which image tower made them, so that a reader can refuse what does not match before training starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+FORMAT_VERSION = 1
+DATASET_FILE = "dataset.json"
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+EMBEDDINGS_EXTENSION = "embeddings.npy"
+
+
+class DamagedGroupError(ValueError):
+    """A group that cannot be read at all: a missing or unreadable member. Readers skip and count it."""
+
+
+class ImageRecord(TypedDict):
+    """One image of a group: its id in the source dataset and its captions (possibly none)."""
+
+    id: str
+    captions: list[str]
+
+
+class PairRecord(TypedDict):
+    """One ordered pair: indices into the group's images, and the text that describes first against second."""
+
+    first: int
+    second: int
+    text: str
+
+
+class GroupRecord(TypedDict):
+    """The JSON member of a group sample."""
+
+    images: list[ImageRecord]
+    pairs: list[PairRecord]
+
+
+@dataclass
+class ShardInfo:
+    """One shard: its file name, how many groups it holds, its size in bytes and its sha256."""
+
+    name: str
+    groups: int
+    bytes: int
+    sha256: str
+
+
+@dataclass
+class EmbeddingInfo:
+    """What made the embeddings of embedded shards: the model's name, the width D and the image tower's fingerprint."""
+
+    model: str
+    width: int
+    fingerprint: str
+
+
+@dataclass
+class DatasetInfo:
+    """Content of `dataset.json`.
+
+    Attributes:
+        kind: `images` or `embeddings`.
+        group_size: Largest number of images in a group, G.
+        images: Number of image slots over all groups (an image dealt into two groups counts twice).
+        pairs: Number of ordered pairs over all groups.
+        shards: The shards, in reading order.
+        embedding: What made the embeddings; only for `embeddings`.
+        made_by: Free-form record of the inputs, options and versions that made the shards.
+    """
+
+    kind: Literal["images", "embeddings"]
+    group_size: int
+    images: int
+    pairs: int
+    shards: list[ShardInfo]
+    embedding: EmbeddingInfo | None = None
+    made_by: dict[str, Any] = field(default_factory=dict)
+    version: int = FORMAT_VERSION
+
+    @property
+    def groups(self) -> int:
+        """Number of groups over all shards."""
+        return sum(shard.groups for shard in self.shards)
+
+    def write(self, folder: Path) -> None:
+        """Write `dataset.json` into `folder`, replacing it in one step so that no reader sees half of it."""
+        temporary = folder / (DATASET_FILE + ".tmp")
+        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        temporary.replace(folder / DATASET_FILE)
+
+    @classmethod
+    def read(cls, folder: str | Path) -> DatasetInfo:
+        """Read and check `dataset.json` and the presence and size of every shard it names.
+
+        Raises:
+            FileNotFoundError: The folder, its `dataset.json` or a shard is missing.
+            ValueError: The file is not valid JSON, is of another version, lists no shard, or a shard has another size.
+        """
+        folder = Path(folder)
+        file = folder / DATASET_FILE
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: shard folder not found; make it with `pcclip-data shard`")
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{file}: not found, so {folder} is not a finished shard folder; run `pcclip-data shard`"
+            )
+        try:
+            raw = json.loads(file.read_text(encoding="utf-8"))
+            version = raw.pop("version")
+        except (json.JSONDecodeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{file}: not a dataset description ({error}); make the shards again") from error
+        if version != FORMAT_VERSION:
+            raise ValueError(
+                f"{file}: shard format version {version}, but this pcclip reads version {FORMAT_VERSION}; "
+                "make the shards again with `pcclip-data shard`, or install the pcclip that wrote them"
+            )
+        try:
+            embedding = raw.pop("embedding")
+            info = cls(
+                **{**raw, "shards": [ShardInfo(**shard) for shard in raw["shards"]]},
+                embedding=None if embedding is None else EmbeddingInfo(**embedding),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{file}: missing or unknown key ({error}); make the shards again") from error
+        if info.groups == 0:
+            raise ValueError(
+                f"{file}: lists no group; the shard folder is empty, make it again with `pcclip-data shard`"
+            )
+        for shard in info.shards:
+            path = folder / shard.name
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"{path}: shard named in {file} is missing; copy it here or make the shards again"
+                )
+            if path.stat().st_size != shard.bytes:
+                raise ValueError(
+                    f"{path}: {path.stat().st_size} bytes, but {file} says {shard.bytes}; the copy is incomplete or "
+                    "damaged, copy it again or make the shards again"
+                )
+        return info
+
+
+def image_member(key: str, index: int, extension: str) -> str:
+    """Name of image `index` of group `key` inside the tar, e.g. `00000042.03.jpg`."""
+    return f"{key}.{index:02d}.{extension}"
+
+
+def parse_group(payload: bytes, where: str) -> GroupRecord:
+    """Parse and check a group's JSON member.
+
+    Args:
+        payload: The member's bytes.
+        where: Shard and key, for messages.
+
+    Raises:
+        DamagedGroupError: Not JSON.
+        ValueError: A missing key, a pair outside the group or of an image with itself, or an empty text: the shard was
+            made wrongly, which skipping the group would only hide.
+    """
+    try:
+        record = json.loads(payload)
+    except ValueError as error:
+        raise DamagedGroupError(f"{where}: not JSON ({error})") from error
+    try:
+        images: list[ImageRecord] = [
+            {"id": str(image["id"]), "captions": [str(caption) for caption in image["captions"]]}
+            for image in record["images"]
+        ]
+        pairs: list[PairRecord] = [
+            {"first": int(pair["first"]), "second": int(pair["second"]), "text": str(pair["text"])}
+            for pair in record["pairs"]
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{where}: not a group record ({type(error).__name__}: {error})") from error
+    if not images:
+        raise ValueError(f"{where}: the group has no images")
+    for row, pair in enumerate(pairs):
+        if not (0 <= pair["first"] < len(images) and 0 <= pair["second"] < len(images)):
+            raise ValueError(
+                f"{where}: pair {row} points to images {pair['first']} and {pair['second']}, "
+                f"but the group has {len(images)} (0 to {len(images) - 1}); make the shard again"
+            )
+        if pair["first"] == pair["second"]:
+            raise ValueError(f"{where}: pair {row} compares image {pair['first']} with itself; make the shard again")
+        if not pair["text"].strip():
+            raise ValueError(f"{where}: pair {row} has an empty text; run `pcclip-data screen` before `shard`")
+    return {"images": images, "pairs": pairs}
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):  # hashlib.file_digest needs Python 3.11
+            digest.update(block)
+    return digest.hexdigest()

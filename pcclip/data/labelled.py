@@ -1,0 +1,190 @@
+"""Readers of evaluation images: a folder of images, a folder of class folders, or webdataset tars with labels."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pcclip.data.format import IMAGE_EXTENSIONS
+
+# What Pillow raises on damaged or hostile files; torn PNG chunks are a SyntaxError
+DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image: where its bytes are, the key that tables know it by, and its class, if it has one.
+
+    Attributes:
+        path: The image file, or the tar that holds it.
+        key: File name (with its class folder, if any), or the tar's sample key.
+        label: Index into the set's classes, or None.
+        offset: Where the image starts in the tar; None for a plain file.
+        size: Its number of bytes in the tar.
+    """
+
+    path: str
+    key: str
+    label: int | None = None
+    offset: int | None = None
+    size: int = 0
+
+    def read(self) -> bytes:
+        """The image's bytes."""
+        with Path(self.path).open("rb") as stream:
+            if self.offset is None:
+                return stream.read()
+            stream.seek(self.offset)
+            return stream.read(self.size)
+
+    def decode(self) -> Image.Image | None:
+        """The image in RGB, or None if it is damaged."""
+        try:
+            return Image.open(io.BytesIO(self.read())).convert("RGB")
+        except DECODE_ERRORS:
+            return None
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images in a fixed order, and the names of their classes (none for a flat folder)."""
+
+    source: Path
+    images: list[ImageFile]
+    classes: list[str]
+
+    def select(self, indices: Sequence[int]) -> ImageSet:
+        """The images at these positions, in this order."""
+        return ImageSet(self.source, [self.images[index] for index in indices], self.classes)
+
+
+class DecodedImages(Dataset[tuple[Tensor | None, int]]):
+    """Images of a set as uint8 tensors (3, H, W) with their index; None in place of a damaged one."""
+
+    def __init__(self, images: Sequence[ImageFile], transform: Callable[[Image.Image], Tensor]) -> None:
+        self.images = list(images)
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor | None, int]:
+        picture = self.images[index].decode()
+        return (None if picture is None else self.transform(picture)), index
+
+
+def collate_intact(items: Sequence[tuple[Tensor | None, int]]) -> tuple[Tensor | None, Tensor]:
+    """Batch the intact images: (n, 3, H, W) or None if there is none, and their indices (n,)."""
+    intact = [(image, index) for image, index in items if image is not None]
+    images = torch.stack([image for image, _ in intact]) if intact else None
+    return images, torch.tensor([index for _, index in intact], dtype=torch.long)
+
+
+def read_images(source: str | Path) -> ImageSet:
+    """List the images of a folder, class folders or tars, without decoding them.
+
+    Args:
+        source: One of
+            a folder of images (key: file name);
+            a folder of class folders (label: the folder's name, classes sorted; key: `class/file`);
+            a folder with `*.tar`, or one tar, in CLIP_benchmark's webdataset layout (`.jpg`, `.png` or `.webp`, with
+            `.cls` if labelled; key: the sample's key) and `classnames.txt`, one name a line, in the folder or its parent.
+
+    Raises:
+        FileNotFoundError: The source does not exist, or labelled tars come without `classnames.txt`.
+        ValueError: No image in it, images beside class folders, or a label that is not an index into the classes.
+    """
+    source = Path(source)
+    if not source.exists():
+        raise FileNotFoundError(
+            f"{source}: evaluation images not found; give a folder of images, class folders or tars"
+        )
+    tars = [source] if source.is_file() else sorted(source.glob("*.tar"))
+    if tars:
+        return _read_tars(source, tars)
+    flat = _images_in(source)
+    folders = [folder for folder in sorted(source.iterdir()) if folder.is_dir() and _images_in(folder)]
+    if flat and folders:
+        raise ValueError(
+            f"{source}: has images beside class folders ({folders[0].name}, ...); keep one or the other in it"
+        )
+    if flat:
+        return ImageSet(source, [ImageFile(str(file), file.name) for file in flat], [])
+    images = [
+        ImageFile(str(file), f"{folder.name}/{file.name}", label)
+        for label, folder in enumerate(folders)
+        for file in _images_in(folder)
+    ]
+    if not images:
+        raise ValueError(
+            f"{source}: no images ({', '.join(IMAGE_EXTENSIONS)}), class folders with images or tars in it; check the path"
+        )
+    return ImageSet(source, images, [folder.name for folder in folders])
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS)
+
+
+def _read_tars(source: Path, tars: Sequence[Path]) -> ImageSet:
+    images: list[ImageFile] = []
+    for tar in tars:
+        members: dict[str, tuple[int, int]] = {}
+        labels: dict[str, int] = {}
+        try:
+            with tarfile.open(tar, "r:") as archive:
+                for member in archive:
+                    # webdataset's convention: the key ends at the first dot of the base name
+                    folder, slash, name = member.name.rpartition("/")
+                    stem, _, extension = name.partition(".")
+                    if not member.isfile():
+                        continue
+                    if extension.lower() in IMAGE_EXTENSIONS:
+                        members[folder + slash + stem] = (member.offset_data, member.size)
+                    elif extension == "cls":
+                        content = archive.extractfile(member)
+                        labels[folder + slash + stem] = _label(content.read() if content else b"", tar, member.name)
+        except tarfile.TarError as error:
+            raise ValueError(f"{tar}: not a readable tar ({error}); copy it again") from error
+        if labels and (unlabelled := sorted(set(members) - set(labels))):
+            raise ValueError(f"{tar}: samples {unlabelled[:5]} have an image but no .cls; label all images or none")
+        images += [ImageFile(str(tar), key, labels.get(key), *place) for key, place in members.items()]
+    if not images:
+        raise ValueError(f"{source}: no image ({', '.join(IMAGE_EXTENSIONS)}) in its {len(tars)} tars; check the path")
+    if len({image.label is None for image in images}) > 1:
+        raise ValueError(f"{source}: some tars have labels (.cls) and some have not; label all or none")
+    classes = _class_names(source) if images[0].label is not None else []
+    for image in images:
+        if image.label is not None and not 0 <= image.label < len(classes):
+            raise ValueError(
+                f"{image.path}: sample {image.key} has label {image.label}, but classnames.txt names {len(classes)} classes"
+            )
+    return ImageSet(source, images, classes)
+
+
+def _label(content: bytes, tar: Path, member: str) -> int:
+    try:
+        return int(content)
+    except ValueError as error:
+        raise ValueError(f"{tar}: {member} holds {content[:20]!r}, expected a class index") from error
+
+
+def _class_names(source: Path) -> list[str]:
+    folder = source.parent if source.is_file() else source
+    for file in (folder / "classnames.txt", folder.resolve().parent / "classnames.txt"):
+        if file.is_file():
+            names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+            if len(set(names)) != len(names):
+                raise ValueError(f"{file}: the same class name twice; zero-shot cannot tell them apart, rename one")
+            return names
+    raise FileNotFoundError(
+        f"{folder}: labelled tars need classnames.txt in {folder} or its parent; write one class name a line, in label order"
+    )

@@ -1,0 +1,38 @@
+"""Exchange of the roles in a difference text."""
+
+from __future__ import annotations
+
+import re
+
+_ROLE = re.compile(r"\b(first|second)\b", re.IGNORECASE)
+
+
+def swap_roles(text: str) -> str:
+    """Exchange the whole words "first" and "second", keeping their capitals.
+
+    The exchanged text describes the reversed pair, but keeps the order in which the two images are mentioned.
+
+    Raises:
+        ValueError: The text contains neither word, so it has no roles to exchange.
+
+    Examples:
+        >>> swap_roles("The first animal is larger than the second.")
+        'The second animal is larger than the first.'
+    """
+    swapped, count = _ROLE.subn(_exchange, text)
+    if count == 0:
+        raise ValueError(f'"{text}": contains neither "first" nor "second", so there are no roles to exchange')
+    return swapped
+
+
+def has_roles(text: str) -> bool:
+    """Whether the text speaks of a first or a second, so that `swap_roles` can exchange them."""
+    return _ROLE.search(text) is not None
+
+
+def _exchange(match: re.Match[str]) -> str:
+    word = match.group()
+    other = "second" if word.lower() == "first" else "first"
+    if word.isupper():
+        return other.upper()
+    return other.capitalize() if word[0].isupper() else other

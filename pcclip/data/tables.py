@@ -1,0 +1,175 @@
+"""Readers of attribute tables (CSV or JSON Lines) and of attribute texts (YAML), with errors that name the row."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from pcclip.evaluation.protocol import Wording
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a table by their key.
+
+    Attributes:
+        file: Where it was read.
+        columns: Names of all columns, the key's among them.
+        rows: Key to the row.
+    """
+
+    file: Path
+    columns: list[str]
+    rows: dict[str, dict[str, Any]]
+
+    def numbers(self, column: str, keys: Sequence[str]) -> Tensor:
+        """The column's numbers in the order of `keys`: (N,) float64, NaN where the cell is empty or the key unknown.
+
+        Raises:
+            ValueError: The column does not exist, or a cell is not a number.
+        """
+        if column not in self.columns:
+            raise ValueError(f'{self.file}: no attribute "{column}"; its columns are {", ".join(self.columns)}')
+        return torch.tensor(
+            [self._number(column, key) if key in self.rows else float("nan") for key in keys],
+            dtype=torch.float64,
+        )
+
+    def _number(self, column: str, key: str) -> float:
+        cell = self.rows[key].get(column)
+        if cell is None or cell == "":
+            return float("nan")
+        try:
+            return float(cell)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f'{self.file}: row "{key}", column "{column}" holds {cell!r}, expected a number, or nothing if unknown'
+            ) from error
+
+
+def read_table(file: str | Path, key: str, where: Mapping[str, str] | None = None) -> Table:
+    """Read a `.csv` or `.jsonl` table.
+
+    Args:
+        file: The table.
+        key: Column that names the row; no two rows may share it.
+        where: Keep only rows with these values, e.g. `{"split": "heldout"}`; in JSON Lines, `true` and numbers are
+            compared as they are written in JSON.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: Another file type, a broken row, an unknown column, two rows with one key, or no row left.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: table not found; check the path")
+    if file.suffix == ".csv":
+        columns, records = _read_csv(file)
+    elif file.suffix == ".jsonl":
+        columns, records = _read_jsonl(file)
+    else:
+        raise ValueError(f"{file}: a table must be .csv or .jsonl")
+    for column in (key, *(where or {})):
+        if column not in columns:
+            raise ValueError(f'{file}: no column "{column}"; its columns are {", ".join(columns)}')
+    rows: dict[str, dict[str, Any]] = {}
+    for line, record in records:
+        if any(_as_text(record.get(column)) != wanted for column, wanted in (where or {}).items()):
+            continue
+        name = _as_text(record.get(key))
+        if not name:
+            raise ValueError(f'{file}, line {line}: column "{key}" is empty; it names the row')
+        if name in rows:
+            raise ValueError(f'{file}, line {line}: "{name}" appears twice in column "{key}"; remove one row')
+        rows[name] = record
+    if not rows:
+        raise ValueError(f"{file}: no row" + (f" where {dict(where)}; check the values" if where else "; it is empty"))
+    return Table(file, columns, rows)
+
+
+def read_texts(file: str | Path) -> dict[str, list[Wording]]:
+    """Read attribute texts: YAML `{attribute: [{text: ..., reverse: ...}, ...]}`, several wordings each.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: Not YAML of that form, an attribute without wordings, an empty or missing text or reverse, a text
+            equal to its reverse, or the same text twice.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: attribute texts not found; check the path")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file}: not valid YAML ({error})") from error
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{file}: expected attributes with wordings, e.g. `size: [{{text: ..., reverse: ...}}]`")
+    return {str(attribute): _wordings(rows, f"{file}: {attribute}") for attribute, rows in content.items()}
+
+
+def _wordings(rows: Any, where: str) -> list[Wording]:
+    if not isinstance(rows, list) or not rows:
+        raise ValueError(f"{where}: expected a list of wordings, each with `text` and `reverse`")
+    wordings = []
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict) or set(row) != {"text", "reverse"}:
+            found = sorted(map(str, row)) if isinstance(row, dict) else row
+            raise ValueError(f"{where}, wording {number}: expected exactly `text` and `reverse`, found {found}")
+        for part, text in row.items():
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(f"{where}, wording {number}: `{part}` is empty or no text; write a sentence")
+        wording = Wording(row["text"].strip(), row["reverse"].strip())
+        if wording.text == wording.reverse:
+            raise ValueError(
+                f"{where}, wording {number}: `text` and `reverse` are the same; `reverse` says the opposite"
+            )
+        if wording in wordings:
+            raise ValueError(f"{where}, wording {number}: the same wording twice; remove one")
+        wordings.append(wording)
+    return wordings
+
+
+def _read_csv(file: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        records = []
+        for record in reader:
+            if None in record or None in record.values():
+                raise ValueError(f"{file}, line {reader.line_num}: not as many cells as the header has; mend the row")
+            records.append((reader.line_num, dict(record)))
+        columns = list(reader.fieldnames or [])
+    if not columns:
+        raise ValueError(f"{file}: empty; expected a header with column names")
+    return columns, records
+
+
+def _read_jsonl(file: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
+    columns: dict[str, None] = {}
+    records = []
+    with file.open(encoding="utf-8") as stream:
+        for line, text in enumerate(stream, start=1):
+            if not text.strip():
+                continue
+            try:
+                record = json.loads(text)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{file}, line {line}: not JSON ({error})") from error
+            if not isinstance(record, dict):
+                raise ValueError(f"{file}, line {line}: expected an object, found {text.strip()[:40]}")
+            columns |= dict.fromkeys(record)
+            records.append((line, record))
+    return list(columns), records
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)

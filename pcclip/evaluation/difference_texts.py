@@ -1,0 +1,83 @@
+"""How well differences of images match texts written for exactly these pairs, both directions of each pair.
+
+The metrics are those of `pcclip.evaluation.attribute_ranking`, less the rank correlations: each ordered form of a pair has
+a true text (`text` for first against second, `reverse` for second against first), and the other one is false of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pcclip.evaluation.bootstrap import RESAMPLES, SEED, interval, listed_pair_mean, resample_weights
+from pcclip.evaluation.pairs import embed_pair_texts, judge
+from pcclip.evaluation.protocol import Encoder, Result
+
+TASK = "difference_texts"
+
+
+def difference_texts(
+    encoder: Encoder,
+    images: Tensor,
+    first: Tensor,
+    second: Tensor,
+    texts: Sequence[str],
+    reverses: Sequence[str],
+    *,
+    subset: str = "",
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> list[Result]:
+    """Sign accuracy, forced choice, role test and forced choice between the texts with exchanged roles.
+
+    Args:
+        encoder: The model.
+        images: Unit image embeddings, (N, D).
+        first: Index of each pair's first image, (P,).
+        second: Index of each pair's second image, (P,).
+        texts: P texts that describe first against second.
+        reverses: P texts that describe second against first.
+        subset: Name of the set of pairs.
+        resamples: Bootstrap resamples of images; 0 leaves the intervals NaN.
+        seed: Seed of the resamples.
+
+    Returns:
+        Means over both ordered forms of each pair; `n` is the number of pairs. Pairs without the words "first" and
+        "second" in both texts have no part in `role_test` and `swapped_choice`.
+
+    Raises:
+        ValueError: No pair, lists of unlike length, an image index out of range, or an image compared with itself.
+    """
+    if not len(texts) == len(reverses) == len(first) == len(second):
+        raise ValueError(
+            f"difference texts {subset}: {len(first)} first, {len(second)} second, {len(texts)} texts and "
+            f"{len(reverses)} reverses; each pair needs one of each"
+        )
+    if not texts:
+        raise ValueError(f"difference texts {subset}: no pair to judge")
+    first, second = first.to(images.device), second.to(images.device)
+    if int(torch.minimum(first, second).min()) < 0 or int(torch.maximum(first, second).max()) >= len(images):
+        raise ValueError(f"difference texts {subset}: a pair points outside the {len(images)} images")
+    if bool((first == second).any()):
+        raise ValueError(f"difference texts {subset}: pair {int((first == second).nonzero()[0])} is of one image")
+
+    with torch.no_grad():
+        forward = encoder.difference(images[first], images[second])
+        backward = encoder.difference(images[second], images[first])
+    embedded = embed_pair_texts(encoder, texts, reverses)
+    # each text meets the differences of its own pair only
+    forward = (embedded.embedded * forward[embedded.row]).sum(-1)
+    backward = (embedded.embedded * backward[embedded.row]).sum(-1)
+    verdicts = judge(forward, backward, embedded.with_roles)
+
+    # only images that are in some pair are drawn: others would not change the accuracies
+    used, places = torch.unique(torch.stack([first, second]), return_inverse=True)
+    weights = resample_weights(len(used), resamples, seed).to(images.device)
+    results = []
+    for metric, verdict in verdicts.items():
+        rows = list(range(len(texts))) if len(verdict) == len(texts) else embedded.with_roles
+        low, high = interval(listed_pair_mean(weights, places[0, rows], places[1, rows], verdict))
+        results.append(Result(TASK, subset, metric, float(verdict.double().mean()), len(rows), low, high))
+    return results

@@ -1,0 +1,100 @@
+"""Zero-shot classification: images against class texts made from templates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from torchmetrics.functional.classification import multiclass_accuracy
+
+from pcclip.evaluation.bootstrap import RESAMPLES, SEED, interval, resample_weights, weighted_mean
+from pcclip.evaluation.embed import embed_texts
+from pcclip.evaluation.protocol import Encoder, Result
+
+TASK = "zero_shot"
+
+
+def class_embeddings(encoder: Encoder, classes: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """Class embeddings (C, D): the normalised mean over templates of text embeddings, as open_clip's
+    `build_zero_shot_classifier` makes them.
+
+    Raises:
+        ValueError: There is no class or no template, or a template lacks the place `{}` for the class name.
+    """
+    if not classes or not templates:
+        raise ValueError(f"zero-shot needs classes and templates, got {len(classes)} and {len(templates)}")
+    for template in templates:
+        if "{}" not in template:
+            raise ValueError(f'template "{template}": has no {{}} for the class name; write e.g. "a photo of a {{}}"')
+    texts = [template.replace("{}", name) for name in classes for template in templates]
+    embedded = embed_texts(encoder, texts).view(len(classes), len(templates), -1)
+    return normalize(embedded.mean(1), dim=-1)
+
+
+def zero_shot(
+    encoder: Encoder,
+    images: Tensor,
+    labels: Tensor,
+    classes: Sequence[str],
+    templates: Sequence[str],
+    *,
+    subset: str = "",
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> list[Result]:
+    """Top-1, top-5 (with more than five classes), mean per class, and the worst class's accuracy.
+
+    Args:
+        encoder: The model.
+        images: Unit image embeddings, (N, D).
+        labels: Index into `classes` of each image, (N,).
+        classes: Names of the classes to choose among.
+        templates: Sentences with `{}` for the class name.
+        subset: Name of the image set.
+        resamples: Bootstrap resamples of images; 0 leaves the intervals NaN.
+        seed: Seed of the resamples.
+
+    Returns:
+        Classes without images are choices, but have no part in the mean over classes. The interval of `worst_class`
+        is that of the class found worst, and its `n` the number of its images.
+
+    Raises:
+        ValueError: No image, fewer than two classes, a label outside the classes, or what `class_embeddings` raises.
+    """
+    labels = labels.to(images.device)
+    if len(classes) < 2:
+        raise ValueError(f"zero-shot set {subset}: classes {list(classes)}; there must be at least two to choose among")
+    if len(images) == 0 or len(images) != len(labels):
+        raise ValueError(f"zero-shot set {subset}: {len(images)} images and {len(labels)} labels; both must be equal")
+    if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
+        raise ValueError(
+            f"zero-shot set {subset}: labels {int(labels.min())} to {int(labels.max())} for {len(classes)} classes"
+        )
+    logits = images @ class_embeddings(encoder, classes, templates).T
+    weights = resample_weights(len(images), resamples, seed).to(images.device)
+
+    def result(metric: str, value: Tensor, n: int, statistics: Tensor) -> Result:
+        low, high = interval(statistics)
+        return Result(TASK, subset, metric, float(value), n, low, high)
+
+    def accuracy(k: int, average: Literal["micro", "none"]) -> Tensor:
+        return multiclass_accuracy(logits, labels, num_classes=len(classes), average=average, top_k=k)
+
+    correct = (logits.argmax(1) == labels).float()
+    results = [result("top1", accuracy(1, "micro"), len(images), weighted_mean(weights, correct))]
+    if len(classes) > 5:
+        in_top5 = (logits.topk(5).indices == labels[:, None]).any(1).float()
+        results.append(result("top5", accuracy(5, "micro"), len(images), weighted_mean(weights, in_top5)))
+
+    member = torch.nn.functional.one_hot(labels, len(classes)).float()
+    present = member.sum(0) > 0
+    per_class = accuracy(1, "none")[present]
+    per_class_resampled = ((weights * correct) @ member / (weights @ member))[:, present]
+    worst = int(per_class.argmin())
+    worst_count = int(member.sum(0)[present][worst])
+    results.append(result("mean_per_class", per_class.mean(), len(images), per_class_resampled.nanmean(1)))
+    results.append(result("worst_class", per_class[worst], worst_count, per_class_resampled[:, worst]))
+    return results

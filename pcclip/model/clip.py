@@ -1,0 +1,130 @@
+"""CLIP with a difference head: open_clip's towers, their tokenizer and preprocessing, and the head, in one module."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision import transforms
+
+from pcclip.model.head import HeadName, build_head
+from pcclip.model.text import Tokenizer, encode_tokens, is_trimmable, pooling
+
+
+class DifferenceModel(nn.Module):
+    """CLIP plus a difference head; embeds images, texts and differences into one space of width D.
+
+    Images come in as uint8 and are normalised here, on the model's device: a quarter of the bytes to move, same numbers.
+
+    Attributes:
+        name: The open_clip name it was loaded by.
+        towers: The open_clip model.
+        head: The difference head, identity unless said otherwise.
+        tokenizer: Texts to token ids, trimmed to the longest; holds no weights.
+        image_transform: PIL image to uint8 tensor (3, H, W): open_clip's preprocessing without its last, linear step.
+        embed_dim: Width D of the embeddings.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, towers: Any, tokenize: Any, name: str, head: HeadName = "identity") -> None:
+        super().__init__()
+        self.name = name
+        self.towers: Any = towers  # open_clip is not typed
+        preprocess = open_clip.get_model_preprocess_cfg(towers)
+        self.register_buffer("mean", torch.tensor(preprocess["mean"]).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(preprocess["std"]).view(3, 1, 1), persistent=False)
+        self.image_transform = uint8_transform(preprocess)
+        self._preprocess = preprocess
+        pool_type, eos_id = pooling(towers)
+        self.tokenizer = Tokenizer(tokenize, trim=is_trimmable(towers), pool_type=pool_type, eos_id=eos_id)
+        self.embed_dim = self._find_embed_dim()
+        self.head = build_head(head, self.embed_dim)
+
+    def _find_embed_dim(self) -> int:
+        training = self.towers.training
+        self.towers.eval()
+        with torch.no_grad():
+            width = encode_tokens(self.towers, self.tokenizer(["a"]).to(self.device)).shape[-1]
+        self.towers.train(training)
+        return width
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.mean.device
+
+    @property
+    def image_tower_frozen(self) -> bool:
+        """Whether no weight of the image tower trains, so that image embeddings may be computed once."""
+        return not any(parameter.requires_grad for parameter in self.towers.visual.parameters())
+
+    @property
+    def image_fingerprint(self) -> str:
+        """Hash of the image tower's weights and preprocessing: equal fingerprints make equal embeddings."""
+        digest = hashlib.sha256(json.dumps(self._preprocess, sort_keys=True, default=str).encode())
+        for key, value in sorted(self.towers.visual.state_dict().items()):
+            digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def train(self, mode: bool = True) -> DifferenceModel:
+        """Switch to training, but keep frozen parts in evaluation mode: their batch statistics must not drift."""
+        super().train(mode)
+        if mode:
+            _eval_frozen_parts(self)
+        return self
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) uint8 to unit embeddings (N, D); without gradients when the image tower is frozen."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.image_tower_frozen):
+            pixels = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+            return F.normalize(self.towers.encode_image(pixels).float(), dim=-1)
+
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Token ids (N, L) to unit embeddings (N, D)."""
+        return F.normalize(encode_tokens(self.towers, tokens).float(), dim=-1)
+
+    def encode_texts(self, texts: Sequence[str], chunk: int = 512) -> Tensor:
+        """Texts to unit embeddings (N, D), `chunk` at a time."""
+        parts = [
+            self.encode_tokens(self.tokenizer(texts[start : start + chunk]).to(self.device))
+            for start in range(0, len(texts), chunk)
+        ]
+        return torch.cat(parts) if parts else torch.zeros(0, self.embed_dim, device=self.device)
+
+    def project(self, differences: Tensor) -> Tensor:
+        """The head alone: image differences (P, D) to the space of texts (P, D); odd and homogeneous."""
+        projected: Tensor = self.head(differences)
+        return projected
+
+    def difference(self, first: Tensor, second: Tensor) -> Tensor:
+        """Unit embeddings (P, D) of two images to their unit difference (P, D): `normalize(head(first - second))`."""
+        return F.normalize(self.project(first - second), dim=-1)
+
+
+def _eval_frozen_parts(module: nn.Module) -> None:
+    parameters = list(module.parameters())
+    if parameters and not any(parameter.requires_grad for parameter in parameters):
+        module.eval()
+        return
+    for child in module.children():
+        _eval_frozen_parts(child)
+
+
+def uint8_transform(preprocess: dict[str, Any]) -> transforms.Compose:
+    """open_clip's evaluation preprocessing up to uint8 pixels (3, H, W); dividing and normalising are left to the model."""
+    steps = image_transform_v2(PreprocessCfg(**preprocess), is_train=False).transforms
+    if not isinstance(steps[-2], transforms.ToTensor) or not isinstance(steps[-1], transforms.Normalize):
+        raise RuntimeError(
+            "open_clip's preprocessing no longer ends with ToTensor and Normalize; pin open_clip_torch<4"
+        )
+    return transforms.Compose([*steps[:-2], transforms.PILToTensor()])

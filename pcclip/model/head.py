@@ -1,0 +1,67 @@
+"""Difference heads: odd maps from image differences into the space of texts.
+
+Swapping the two images negates their difference, and the reversed text is the opposite text; so every head satisfies
+`head(-d) == -head(d)`. All start as the identity, and all are homogeneous, `head(c d) == c head(d)` for c > 0, so that it
+does not matter whether a difference is normalised before or after.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+HeadName = Literal["identity", "linear", "mlp"]
+
+
+class LinearHead(nn.Module):
+    """`W d` without bias, W starting as the identity: ranking stays a projection on one axis.
+
+    Shape: (P, D) -> (P, D).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(width))
+
+    def forward(self, difference: Tensor) -> Tensor:
+        return F.linear(difference, self.weight)
+
+
+class MLPHead(nn.Module):
+    """`d + |d| (g(u) - g(-u)) / 2` with u = d / |d| and g a two-layer perceptron whose last layer starts at zero.
+
+    Odd by construction. The hidden layer needs its bias: without one, GELU(x) - GELU(-x) = x, and the head were linear.
+
+    Shape: (P, D) -> (P, D).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(width, width)
+        self.output = nn.Linear(width, width, bias=False)
+        nn.init.zeros_(self.output.weight)
+
+    def forward(self, difference: Tensor) -> Tensor:
+        norm = difference.norm(dim=-1, keepdim=True)
+        unit = F.normalize(difference, dim=-1)
+        odd = self.output(F.gelu(self.hidden(unit)) - F.gelu(self.hidden(-unit))) / 2
+        projected: Tensor = difference + norm * odd
+        return projected
+
+
+def build_head(name: HeadName, width: int) -> nn.Module:
+    """A head by name for embeddings of width D.
+
+    Raises:
+        ValueError: Unknown name.
+    """
+    if name == "identity":
+        return nn.Identity()
+    if name == "linear":
+        return LinearHead(width)
+    if name == "mlp":
+        return MLPHead(width)
+    raise ValueError(f"unknown difference head {name!r}; use identity, linear or mlp")

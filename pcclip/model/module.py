@@ -1,0 +1,191 @@
+"""The one LightningModule: pretraining, finetuning and every baseline are settings of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from pcclip.batch import PairBatch
+from pcclip.model.head import HeadName
+from pcclip.model.loading import load_clip
+from pcclip.model.losses import LossName, build_loss
+from pcclip.model.optim import Schedule, parameter_groups
+from pcclip.model.trainable import set_trainable
+
+MAX_LOGIT_SCALE = 100.0  # as in CLIP's own training
+
+
+@dataclass
+class ClipSource:
+    """Where CLIP comes from; see `load_clip`.
+
+    Attributes:
+        name: open_clip name, `local-dir:PATH`, `hf-hub:NAME` or the path of a JSON model configuration.
+        pretrained: open_clip's pretrained tag, or a weights file.
+        image_weights: File of weights for the image tower alone.
+        preprocess: Preprocessing to set instead of the model's own, e.g. `{mean: [...], std: [...]}`.
+    """
+
+    name: str
+    pretrained: str | None = None
+    image_weights: str | None = None
+    preprocess: dict[str, Any] | None = None
+
+
+class DifferenceCLIP(LightningModule):
+    """CLIP with a difference head, trained by a weighted sum of a difference loss and a caption loss.
+
+    Args:
+        clip: Where the towers come from.
+        trainable: Parts that train; see `set_trainable`.
+        head: Difference head: `identity` (the paper's), `linear` or `mlp`.
+        difference_loss: `contrastive` (the paper's), `sigmoid` or `mse`.
+        difference_weight: Weight of the difference loss; 0 for training on captions alone.
+        caption_weight: Weight of the ordinary CLIP loss on images and captions.
+        logit_scale: Scale of the difference logits (1 / temperature). The paper's 1 barely trains; 10 to 14 does.
+        learn_logit_scale: Whether that scale trains.
+        logit_bias: Where the bias of the `sigmoid` loss starts; it always trains. SigLIP's -10 by default.
+        caption_logit_scale: A fixed scale for the caption logits instead of CLIP's own.
+        optimizer: Optimiser class with its settings.
+        schedule: Learning-rate schedule; constant when left out.
+    """
+
+    def __init__(
+        self,
+        clip: ClipSource,
+        trainable: list[str],
+        head: HeadName = "identity",
+        difference_loss: LossName = "contrastive",
+        difference_weight: float = 1.0,
+        caption_weight: float = 0.0,
+        logit_scale: float = 10.0,
+        learn_logit_scale: bool = False,
+        logit_bias: float = -10.0,
+        caption_logit_scale: float | None = None,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        schedule: Schedule | None = None,
+    ) -> None:
+        super().__init__()
+        if difference_weight < 0 or caption_weight < 0 or difference_weight + caption_weight == 0:
+            raise ValueError(
+                f"model.difference_weight={difference_weight} and model.caption_weight={caption_weight}: "
+                "neither may be negative, and at least one must be positive"
+            )
+        if logit_scale <= 0:
+            raise ValueError(f"model.logit_scale={logit_scale}: must be positive")
+        self.model = load_clip(
+            clip.name, clip.pretrained, image_weights=clip.image_weights, preprocess=clip.preprocess, head=head
+        )
+        set_trainable(self.model, trainable)
+        self.difference_weight = difference_weight
+        self.caption_weight = caption_weight
+        self._loss_name: LossName = difference_loss
+        self.log_logit_scale = nn.Parameter(torch.tensor(math.log(logit_scale)), requires_grad=learn_logit_scale)
+        self.logit_bias = nn.Parameter(torch.tensor(logit_bias), requires_grad=difference_loss == "sigmoid")
+        self._caption_logit_scale = caption_logit_scale
+        self._freeze_unused()
+        self.model.train()
+        self._optimizer = optimizer
+        self._schedule = schedule
+        self.damaged = 0
+
+    def _freeze_unused(self) -> None:
+        """DDP waits for gradients of every trainable parameter, so what no loss touches must not be one."""
+        if self.difference_weight == 0:
+            self.model.head.requires_grad_(False)
+            self.log_logit_scale.requires_grad = False
+            self.logit_bias.requires_grad = False
+        if self.caption_weight == 0 or self._caption_logit_scale is not None:
+            self.model.towers.logit_scale.requires_grad = False
+        if self.caption_weight == 0 and self.model.towers.logit_bias is not None:
+            self.model.towers.logit_bias.requires_grad = False
+
+    def setup(self, stage: str) -> None:
+        """Build the losses, which must know the rank and the number of processes."""
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        self._difference_loss = build_loss(self._loss_name, rank, world_size)
+        self._caption_loss = build_loss("contrastive", rank, world_size)
+
+    @property
+    def caption_logit_scale(self) -> Tensor:
+        """Scale of the caption logits: CLIP's own, at most 100, or the one set."""
+        if self._caption_logit_scale is not None:
+            return torch.tensor(self._caption_logit_scale, device=self.device)
+        scale: Tensor = self.model.towers.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
+        return scale
+
+    def embed(self, batch: PairBatch) -> Tensor:
+        """Unit image embeddings (B, D) of a batch: the stored ones, or each image encoded once."""
+        if batch.embeddings is not None:
+            return batch.embeddings
+        assert batch.images is not None
+        return self.model.encode_images(batch.images)
+
+    def losses(self, batch: PairBatch) -> dict[str, Tensor]:
+        """The losses of a batch by name, with their weighted sum as `loss`."""
+        images = self.embed(batch)
+        parts: dict[str, Tensor] = {}
+        total = images.new_zeros(())
+        if self.difference_weight:
+            differences = self.model.difference(images[batch.first], images[batch.second])
+            texts = self.model.encode_tokens(batch.tokens)
+            scale = self.log_logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
+            bias = self.logit_bias if self._loss_name == "sigmoid" else None
+            parts["difference_loss"] = self._difference_loss(differences, texts, scale, bias)
+            parts["sign_accuracy"] = ((differences * texts).sum(-1) > 0).float().mean()
+            total = total + self.difference_weight * parts["difference_loss"]
+        if self.caption_weight:
+            captions = self.model.encode_tokens(batch.caption_tokens)
+            parts["caption_loss"] = self._caption_loss(
+                images[batch.captioned], captions, self.caption_logit_scale, self.model.towers.logit_bias
+            )
+            total = total + self.caption_weight * parts["caption_loss"]
+        return {"loss": total, **parts}
+
+    def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
+        """One optimiser step's loss."""
+        losses = self.losses(batch)
+        self.damaged += int(batch.damaged)
+        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, prog_bar=True)
+        self.log("data/damaged", float(self.damaged), reduce_fx="max")
+        return losses["loss"]
+
+    def validation_step(self, batch: PairBatch, batch_index: int) -> None:
+        """Losses on held-out pairs."""
+        self._log_held_out("val", batch)
+
+    def test_step(self, batch: PairBatch, batch_index: int) -> None:
+        """Losses on held-out pairs; the evaluation callbacks do the rest of `pcclip test`."""
+        self._log_held_out("test", batch)
+
+    def _log_held_out(self, stage: str, batch: PairBatch) -> None:
+        losses = {f"{stage}/{name}": value for name, value in self.losses(batch).items()}
+        self.log_dict(losses, batch_size=len(batch.first) or len(batch.captioned), sync_dist=True)
+
+    def predict_step(self, batch: PairBatch, batch_index: int) -> Tensor:
+        """Cosine of each pair's difference with its text, (P,)."""
+        images = self.embed(batch)
+        differences = self.model.difference(images[batch.first], images[batch.second])
+        return (differences * self.model.encode_tokens(batch.tokens)).sum(-1)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser over two parameter groups, and the schedule stepped with it."""
+        groups = parameter_groups(self)
+        if not groups:
+            raise ValueError("model.trainable is empty and nothing else trains; name at least one part")
+        optimizer = self._optimizer(groups)
+        if self._schedule is None:
+            return optimizer
+        total = self.trainer.estimated_stepping_batches
+        epochs = self.trainer.max_epochs or 1
+        if math.isinf(total) or epochs < 1:
+            raise ValueError("model.schedule needs to know the run's length; set trainer.max_epochs")
+        scheduler = self._schedule.build(optimizer, int(total), max(1, math.ceil(total / epochs)))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,0 +1,98 @@
+"""Which parts of CLIP train."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from pcclip.model.clip import DifferenceModel
+from pcclip.model.text import text_tower
+
+PARTS = (
+    "all, text, text_transformer, text_last_K, image, image_projection, image_last_K, logit_scale, K a number of blocks"
+)
+
+
+def set_trainable(model: DifferenceModel, parts: Iterable[str]) -> None:
+    """Let the named parts of the towers train and freeze the rest; the head always trains.
+
+    `text_transformer` is the paper's choice: the blocks alone, without embeddings, final norm and projection.
+    `text_last_K` and `image_last_K` are the last K blocks with all that follows them. `logit_scale` is CLIP's own scale
+    (and bias), which the caption loss uses; `all` includes it.
+
+    Raises:
+        ValueError: Unknown part, or a tower that has no such part.
+    """
+    model.towers.requires_grad_(False)
+    for part in parts:
+        for parameter in _parameters(model.towers, part):
+            parameter.requires_grad = True
+
+
+def _parameters(clip: Any, part: str) -> list[nn.Parameter]:
+    tower = text_tower(clip)
+    if part == "all":
+        return list(clip.parameters())
+    if part == "logit_scale":
+        return [value for value in (clip.logit_scale, clip.logit_bias) if value is not None]
+    if part == "image":
+        return list(clip.visual.parameters())
+    if part == "text":
+        # Plain CLIP keeps the text tower's parts at its top level, beside the image tower and the scale.
+        others = _parameters(clip, "image") + _parameters(clip, "logit_scale") if tower is clip else []
+        outside = {id(parameter) for parameter in others}
+        return [parameter for parameter in tower.parameters() if id(parameter) not in outside]
+    if part == "text_transformer":
+        return list(_child(tower, part, "transformer").parameters())
+    if part == "image_projection":
+        return _after_blocks(clip.visual, ("proj", "head"), part)
+    if match := re.fullmatch(r"text_last_(\d+)", part):
+        blocks = list(_child(tower, part, "transformer.resblocks").children())
+        return _last(blocks, int(match[1]), part) + _after_blocks(tower, ("ln_final", "text_projection"), part)
+    if match := re.fullmatch(r"image_last_(\d+)", part):
+        visual = clip.visual
+        container = next((name for name in ("transformer.resblocks", "trunk.blocks") if _has(visual, name)), "")
+        blocks = list(_child(visual, part, container).children())
+        return _last(blocks, int(match[1]), part) + _after_blocks(
+            visual, ("ln_post", "proj", "attn_pool", "trunk.norm", "trunk.attn_pool", "trunk.fc_norm", "head"), part
+        )
+    raise ValueError(f"trainable: unknown part {part!r}; use {PARTS}")
+
+
+def _has(module: nn.Module, path: str) -> bool:
+    try:
+        module.get_submodule(path)
+    except AttributeError:
+        return False
+    return True
+
+
+def _child(module: nn.Module, part: str, path: str) -> nn.Module:
+    if not path or not _has(module, path):
+        kind = type(module).__name__
+        raise ValueError(f"trainable: {part!r} needs a tower of transformer blocks, not {kind}; use text or image")
+    return module.get_submodule(path)
+
+
+def _last(blocks: list[nn.Module], count: int, part: str) -> list[nn.Parameter]:
+    if not 1 <= count <= len(blocks):
+        raise ValueError(f"trainable: {part!r}, but the tower has {len(blocks)} blocks; use 1 to {len(blocks)}")
+    return [parameter for block in blocks[-count:] for parameter in block.parameters()]
+
+
+def _after_blocks(module: nn.Module, names: tuple[str, ...], part: str) -> list[nn.Parameter]:
+    found: list[nn.Parameter] = []
+    for name in names:
+        value: object = module
+        for step in name.split("."):
+            value = getattr(value, step, None)
+        if isinstance(value, nn.Parameter):
+            found.append(value)
+        elif isinstance(value, nn.Module):
+            found.extend(value.parameters())
+    if not found:
+        raise ValueError(f"trainable: {part!r}: {type(module).__name__} has none of {', '.join(names)}")
+    return found

@@ -1,0 +1,33 @@
+"""Weight-space ensembling of two models (arXiv 2409.09721, section 5; WiSE-FT, arXiv 2109.01903)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+
+def blend(base: Mapping[str, Tensor], finetuned: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    """`alpha * finetuned + (1 - alpha) * base` of every floating tensor; other buffers are the finetuned model's.
+
+    Args:
+        base: State of the model before finetuning.
+        finetuned: State after it.
+        alpha: 0 gives the base, 1 the finetuned model.
+
+    Raises:
+        ValueError: The two states differ in keys or shapes, so they are not of one model.
+    """
+    if odd := sorted(set(base) ^ set(finetuned)):
+        raise ValueError(f"cannot blend: only one of the two states has {odd[:5]} ({len(odd)} such keys)")
+    blended = {}
+    for key, tuned in finetuned.items():
+        start = base[key]
+        if start.shape != tuned.shape:
+            raise ValueError(f"cannot blend {key}: base has shape {tuple(start.shape)}, finetuned {tuple(tuned.shape)}")
+        if tuned.is_floating_point():
+            start = start.to(tuned.device, tuned.dtype)
+            blended[key] = start + alpha * (tuned - start)  # exact for weights that did not change
+        else:
+            blended[key] = tuned.clone()
+    return blended

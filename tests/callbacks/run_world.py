@@ -1,0 +1,44 @@
+"""Fits the tiny module with all evaluation callbacks: `run_world.py WORLD OUTPUT DEVICES FROZEN`."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from pcclip.callbacks import AttributeRanking, AttributeSet, ResultsTable, ZeroShot, ZeroShotSet
+
+specification = importlib.util.spec_from_file_location("tiny_world", Path(__file__).with_name("conftest.py"))
+assert specification is not None
+assert specification.loader is not None
+tiny_world = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(tiny_world)
+
+
+def main(world: Path, output: Path, devices: int, frozen: bool) -> None:
+    """Fit for two epochs; both processes see the same batches, so that their average is one process's gradient."""
+    torch.set_num_threads(1)
+    attributes = AttributeSet(str(world / "images"), str(world / "table.csv"), str(world / "texts.yaml"))
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        use_distributed_sampler=False,
+        max_epochs=2,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        logger=TensorBoardLogger(output, name="logs", version="run"),
+        callbacks=[
+            AttributeRanking({"world": attributes}, resamples=100, batch_size=4),
+            ZeroShot({"colours": ZeroShotSet(str(world / "classes"), ["a photo of a {} square"])}, resamples=100),
+            ResultsTable(str(output / "results.json"), alphas=[0.5]),
+        ],
+    )
+    trainer.fit(tiny_world.TinyModule(frozen))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "frozen")

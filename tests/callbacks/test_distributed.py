@@ -1,0 +1,41 @@
+"""Two processes find what one process finds, with images that do not divide evenly among them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.mark.parametrize("frozen", ["frozen", "trained"])
+def test_two_processes_equal_one(world: Path, tmp_path: Path, frozen: str) -> None:
+    tables: list[list[dict[str, Any]]] = []
+    warnings = []
+    world = Path(shutil.copytree(world, tmp_path / "world"))
+    (world / "images" / "damaged.png").write_bytes(b"not a picture")
+    with (world / "table.csv").open("a") as stream:
+        stream.write("damaged.png,0.5,a\n")
+    for devices in (1, 2):
+        output = tmp_path / str(devices)
+        command = [sys.executable, str(Path(__file__).with_name("run_world.py")), str(world), str(output)]
+        done = subprocess.run(
+            [*command, str(devices), frozen], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        tables.append(json.loads((output / "results.json").read_text()))
+        warnings.append(done.stderr.count("1 of 24 images are damaged"))
+        assert (output / "logs" / "run" / "ranked_world_brightness.png").is_file()
+    for one, two in zip(*tables, strict=True):
+        numbers = ("value", "low", "high")
+        assert {key: one[key] for key in one if key not in numbers} == {
+            key: two[key] for key in two if key not in numbers
+        }
+        assert [one[key] for key in numbers] == pytest.approx([two[key] for key in numbers], abs=1e-5)
+    assert warnings[0] == warnings[1] > 0

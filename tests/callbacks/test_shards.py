@@ -1,0 +1,139 @@
+"""Evaluation on shard folders."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from PIL import Image
+
+from pcclip.callbacks.difference_texts import DifferenceTexts
+from pcclip.callbacks.evaluation import EvaluationCallback
+from pcclip.callbacks.retrieval import Retrieval
+from pcclip.data.format import DatasetInfo, EmbeddingInfo, ShardInfo
+from pcclip.data.shard_index import read_shard_index
+from pcclip.evaluation.protocol import Result
+
+GROUPS = [["a", "b", "c", "d"], ["e", "a", "f"]]  # `a` is dealt into both
+LEVELS = {name: 40 * place for place, name in enumerate("abcdef")}
+
+
+def text(first: str, second: str) -> str:
+    return f"the first is {'brighter' if LEVELS[first] > LEVELS[second] else 'darker'} than the second"
+
+
+def write_shards(folder: Path, embeddings: torch.Tensor | None = None, damage: bool = False) -> Path:
+    """One shard of two groups; pair b-d is given in one direction only."""
+    folder.mkdir()
+    names = list(LEVELS)
+    with tarfile.open(folder / "00000.tar", "w") as archive:
+
+        def add(name: str, content: bytes) -> None:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+        for key, ids in enumerate(GROUPS):
+            for place, name in enumerate(ids):
+                stream = io.BytesIO()
+                Image.new("RGB", (8, 8), (LEVELS[name],) * 3).save(stream, "PNG")
+                if embeddings is None:
+                    damaged = damage and name == "c"
+                    add(f"{key:08d}.{place:02d}.png", stream.getvalue()[: 50 if damaged else None])
+            if embeddings is not None:
+                stream = io.BytesIO()
+                np.save(stream, embeddings[[names.index(name) for name in ids]].half().numpy())
+                add(f"{key:08d}.embeddings.npy", stream.getvalue())
+            ordered = [(0, 1), (1, 0), (2, 0), (0, 2), *([(1, 3)] if key == 0 else [])]
+            record = {
+                "images": [{"id": name, "captions": [f"a photo of {name}"]} for name in ids],
+                "pairs": [{"first": i, "second": j, "text": text(ids[i], ids[j])} for i, j in ordered],
+            }
+            add(f"{key:08d}.json", json.dumps(record).encode())
+    tar = folder / "00000.tar"
+    shard = ShardInfo(tar.name, 2, tar.stat().st_size, hashlib.sha256(tar.read_bytes()).hexdigest())
+    made_by = None if embeddings is None else EmbeddingInfo("tiny", 8, "tiny")
+    kind = "images" if embeddings is None else "embeddings"
+    DatasetInfo(kind, 4, 7, 9, [shard], made_by).write(folder)  # type: ignore[arg-type]
+    return folder
+
+
+def rows(callbacks: Sequence[EvaluationCallback]) -> dict[tuple[str, str], Result]:
+    return {(row.task, row.metric): row for callback in callbacks for row in callback.rows}
+
+
+def test_index(tmp_path: Path) -> None:
+    index = read_shard_index(write_shards(tmp_path / "shards"))
+    assert list(index.ids) == list("abcdef")
+    assert index.captions[4] == ["a photo of e"]
+    pairs = [("abcdef"[one], "abcdef"[other]) for one, other in zip(index.first, index.second, strict=True)]
+    assert pairs == [("a", "b"), ("c", "a"), ("e", "a"), ("f", "e")]
+    assert index.texts == [text(*pair) for pair in pairs]
+    assert index.reverses == [text(*reversed(pair)) for pair in pairs]
+    assert [image.key for image in index.images] == [
+        "00000000.00", "00000000.01", "00000000.02", "00000000.03", "00000001.00", "00000001.02",
+    ]  # fmt: skip
+
+
+def test_images_and_embeddings_give_the_same(
+    tmp_path: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer]
+) -> None:
+    module = make_module()
+    levels = torch.tensor(list(LEVELS.values()), dtype=torch.uint8)
+    with torch.no_grad():
+        embeddings = module.model.encode_images(levels[:, None, None, None].expand(-1, 3, 4, 4))
+    found = []
+    for folder in (write_shards(tmp_path / "images"), write_shards(tmp_path / "embedded", embeddings)):
+        callbacks = [DifferenceTexts({"held": str(folder)}), Retrieval({"held": str(folder)})]
+        make_trainer(callbacks).test(make_module(), verbose=False)
+        found.append(rows(callbacks))
+    assert found[0] == found[1]
+    assert found[0]["difference_texts", "forced_choice"].n == 4
+    assert found[0]["retrieval", "text_to_image_recall5"].n == 6
+    assert found[0]["retrieval", "text_to_image_recall1"].subset == "held"
+
+
+def test_damaged_image_takes_its_pairs_along(
+    tmp_path: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer]
+) -> None:
+    folder = str(write_shards(tmp_path / "shards", damage=True))
+    callbacks = [DifferenceTexts({"held": folder}), Retrieval({"held": folder})]
+    with pytest.warns(UserWarning, match="held: 1 of 6 images are damaged"):
+        make_trainer(callbacks).test(make_module(), verbose=False)
+    assert rows(callbacks)["difference_texts", "forced_choice"].n == 3
+    assert rows(callbacks)["retrieval", "image_to_text_recall1"].n == 5
+
+
+def test_embeddings_of_another_tower_are_refused(
+    tmp_path: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer]
+) -> None:
+    folder = write_shards(tmp_path / "shards", torch.rand(6, 8))
+    module = make_module()
+    module.model.image_fingerprint = "other"
+    with pytest.raises(ValueError, match=r"made by another image tower .*pcclip-data embed"):
+        make_trainer([DifferenceTexts({"held": str(folder)})]).fit(module)
+    with pytest.raises(ValueError, match="the image tower trains"):
+        make_trainer([DifferenceTexts({"held": str(folder)})]).fit(make_module(frozen=False))
+
+
+def test_missing_folder_and_one_way_pairs(
+    tmp_path: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer]
+) -> None:
+    with pytest.raises(FileNotFoundError, match="shard folder not found"):
+        make_trainer([Retrieval({"held": str(tmp_path / "nowhere")})]).fit(make_module())
+    index = read_shard_index(write_shards(tmp_path / "shards"))
+    index.texts = []
+    with pytest.raises(ValueError, match="no pair is given in both directions"):
+        DifferenceTexts({}).require(index)
+    index.captions = [[] for _ in index.captions]
+    with pytest.raises(ValueError, match="no image has a caption"):
+        Retrieval({}).require(index)

@@ -1,0 +1,39 @@
+"""Fixtures shared by all tests: tiny models, tiny shards, and no network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from pcclip.model import DifferenceModel, load_clip
+from tests.helpers.shards import write_image_shards
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+TINY = Path(__file__).parent / "helpers" / "tiny.json"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny_config() -> str:
+    """Path of a CLIP configuration small enough for any test: 32x32 pictures, width 32, two blocks."""
+    return str(TINY)
+
+
+@pytest.fixture
+def tiny_clip(tiny_config: str) -> DifferenceModel:
+    """A randomly initialised tiny CLIP, the same every time."""
+    torch.manual_seed(0)
+    return load_clip(tiny_config).eval()
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """A folder of three image shards: 10 groups of 4 pictures, every ordered pair."""
+    return write_image_shards(tmp_path / "shards", groups=10, group_size=4, groups_per_shard=4)

@@ -1,0 +1,223 @@
+"""Readers of evaluation images, tables and texts: what they find, and what they say about bad input."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
+
+from pcclip.data.labelled import DecodedImages, collate_intact, read_images
+from pcclip.data.roles import has_roles, swap_roles
+from pcclip.data.tables import read_table, read_texts
+from pcclip.evaluation.protocol import Wording
+
+
+def picture(level: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 3), (level, 0, 0)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def transform(image: Image.Image) -> Tensor:
+    return pil_to_tensor(image)
+
+
+def write_tar(file: Path, members: dict[str, bytes]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return file
+
+
+def test_flat_folder(tmp_path: Path) -> None:
+    for name in ("b.png", "a.PNG", "notes.txt"):
+        (tmp_path / name).write_bytes(picture(9))
+    found = read_images(tmp_path)
+    assert [image.key for image in found.images] == ["a.PNG", "b.png"]
+    assert found.classes == []
+    assert {image.label for image in found.images} == {None}
+
+
+def test_class_folders(tmp_path: Path) -> None:
+    for name in ("zebra/1.png", "ant/2.png", "ant/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(picture(9))
+    (tmp_path / "empty").mkdir()
+    found = read_images(tmp_path)
+    assert found.classes == ["ant", "zebra"]
+    assert [(image.key, image.label) for image in found.images] == [
+        ("ant/1.png", 0),
+        ("ant/2.png", 0),
+        ("zebra/1.png", 1),
+    ]
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_tars_in_clip_benchmark_layout(tmp_path: Path, beside: bool) -> None:
+    folder = tmp_path / "test"
+    write_tar(folder / "0.tar", {"s0.png": picture(10), "s0.cls": b"1", "s1.cls": b"0\n", "s1.png": picture(20)})
+    write_tar(folder / "1.tar", {"s2.png": picture(30), "s2.cls": b"1", "s2.pyd": b"never opened"})
+    (folder if beside else tmp_path).joinpath("classnames.txt").write_text("ant\nbig zebra\n")
+    found = read_images(folder)
+    assert found.classes == ["ant", "big zebra"]
+    assert [(image.key, image.label) for image in found.images] == [("s0", 1), ("s1", 0), ("s2", 1)]
+    decoded = DecodedImages(found.images, transform)
+    levels = [int(image[0, 0, 0]) for image, _ in (decoded[index] for index in range(3)) if image is not None]
+    assert levels == [10, 20, 30]
+    assert [image.key for image in read_images(folder / "1.tar").images] == ["s2"]
+
+
+def test_damaged_images_become_none(tmp_path: Path) -> None:
+    for level in range(1, 4):
+        (tmp_path / f"{level}.png").write_bytes(picture(level))
+    (tmp_path / "2.png").write_bytes(picture(2)[:50])
+    decoded = DecodedImages(read_images(tmp_path).images, transform)
+    images, indices = collate_intact([decoded[index] for index in range(3)])
+    assert indices.tolist() == [0, 2]
+    assert images is not None
+    assert images.shape == (2, 3, 3, 4)
+    nothing, none = collate_intact([decoded[1]])
+    assert nothing is None
+    assert none.shape == torch.Size([0])
+
+
+def test_bad_sources(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="evaluation images not found"):
+        read_images(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="no images"):
+        read_images(tmp_path)
+    (tmp_path / "ant").mkdir()
+    (tmp_path / "ant" / "1.png").write_bytes(picture(1))
+    (tmp_path / "1.png").write_bytes(picture(1))
+    with pytest.raises(ValueError, match="images beside class folders"):
+        read_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("members", "names", "message"),
+    [
+        ({"a.png": picture(1), "a.cls": b"2"}, "ant\nbee\n", "label 2, but classnames.txt names 2 classes"),
+        ({"a.png": picture(1), "a.cls": b"ant"}, "ant\n", "expected a class index"),
+        (
+            {"a.png": picture(1), "a.cls": b"0", "b.png": picture(1)},
+            "ant\n",
+            r"samples \['b'\] have an image but no .cls",
+        ),
+        ({"a.png": picture(1), "a.cls": b"0"}, None, "labelled tars need classnames.txt"),
+        ({"a.png": picture(1), "a.cls": b"0"}, "ant\nant\n", "same class name twice"),
+        ({"a.txt": b"x"}, "ant\n", "no image"),
+    ],
+)
+def test_bad_tars(tmp_path: Path, members: dict[str, bytes], names: str | None, message: str) -> None:
+    write_tar(tmp_path / "set" / "0.tar", members)
+    if names is not None:
+        (tmp_path / "set" / "classnames.txt").write_text(names)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        read_images(tmp_path / "set")
+
+
+def test_torn_tar(tmp_path: Path) -> None:
+    file = write_tar(tmp_path / "0.tar", {"a.png": picture(1)})
+    file.write_bytes(b"x" * 700)
+    with pytest.raises(ValueError, match="not a readable tar"):
+        read_images(tmp_path)
+
+
+CSV = "image,size,split\na.png,1.5,x\nb.png,,y\nc.png,3,x\n"
+JSONL = """{"name": "ant", "size": 1, "wild": true}
+
+{"name": "bee", "size": null, "wild": false}
+{"name": "cat", "wild": true}
+"""
+
+
+def test_tables(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(CSV)
+    table = read_table(tmp_path / "table.csv", "image")
+    numbers = table.numbers("size", ["c.png", "b.png", "a.png", "unheard.png"])
+    torch.testing.assert_close(numbers, torch.tensor([3, torch.nan, 1.5, torch.nan]).double(), equal_nan=True)
+    assert list(read_table(tmp_path / "table.csv", "image", {"split": "x"}).rows) == ["a.png", "c.png"]
+
+    (tmp_path / "table.jsonl").write_text(JSONL)
+    table = read_table(tmp_path / "table.jsonl", "name", {"wild": "true"})
+    assert list(table.rows) == ["ant", "cat"]
+    assert table.numbers("size", ["ant", "cat"]).isnan().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "key", "where", "message"),
+    [
+        ("t.csv", CSV, "file", None, 'no column "file"; its columns are image, size, split'),
+        ("t.csv", CSV, "image", {"part": "x"}, 'no column "part"'),
+        ("t.csv", CSV, "image", {"split": "z"}, "no row where"),
+        ("t.csv", CSV, "split", None, 'line 4: "x" appears twice'),
+        ("t.csv", CSV + ",4,x\n", "image", None, 'line 5: column "image" is empty'),
+        ("t.csv", CSV + "d.png,4\n", "image", None, "line 5: not as many cells"),
+        ("t.csv", "", "image", None, "empty"),
+        ("t.jsonl", JSONL + "{", "name", None, "line 5: not JSON"),
+        ("t.jsonl", JSONL + "[]", "name", None, "line 5: expected an object"),
+        ("t.txt", CSV, "image", None, "must be .csv or .jsonl"),
+    ],
+)
+def test_bad_tables(
+    tmp_path: Path, name: str, content: str, key: str, where: dict[str, str] | None, message: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_table(tmp_path / name, key, where)
+
+
+def test_bad_columns(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="table not found"):
+        read_table(tmp_path / "table.csv", "image")
+    (tmp_path / "table.csv").write_text(CSV)
+    table = read_table(tmp_path / "table.csv", "image")
+    with pytest.raises(ValueError, match='no attribute "age"; its columns are image, size, split'):
+        table.numbers("age", ["a.png"])
+    with pytest.raises(ValueError, match=r'row "a\.png", column "split" holds \'x\', expected a number'):
+        table.numbers("split", ["a.png"])
+
+
+def test_texts(tmp_path: Path) -> None:
+    file = tmp_path / "texts.yaml"
+    file.write_text("size:\n- {text: first is larger, reverse: first is smaller}\n")
+    assert read_texts(file) == {"size": [Wording("first is larger", "first is smaller")]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "expected attributes with wordings"),
+        ("size: [", "not valid YAML"),
+        ("size: large", "size: expected a list of wordings"),
+        ("size: []", "size: expected a list of wordings"),
+        ("size: [{text: a}]", r"wording 1: expected exactly `text` and `reverse`, found \['text'\]"),
+        ("size: [{text: a, reverse: ' '}]", "wording 1: `reverse` is empty"),
+        ("size: [{text: a, reverse: a}]", "are the same"),
+        ("size: [{text: a, reverse: b}, {text: a, reverse: b}]", "wording 2: the same wording twice"),
+    ],
+)
+def test_bad_texts(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "texts.yaml").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_texts(tmp_path / "texts.yaml")
+
+
+def test_swapping_roles() -> None:
+    text = "The First image is at first sight like the SECOND; the second's firstborn is not."
+    swapped = "The Second image is at second sight like the FIRST; the first's firstborn is not."
+    assert swap_roles(text) == swapped
+    assert swap_roles(swapped) == text
+    assert has_roles(text)
+    assert not has_roles("seconds, firsthand")
+    with pytest.raises(ValueError, match='contains neither "first" nor "second"'):
+        swap_roles("seconds, firsthand")

@@ -1,0 +1,47 @@
+"""A small embedded world, made once for all data_prep tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_prep import describe, pairs, shapes
+
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `shapes/` of few pictures, `pairs.jsonl` and `differences.jsonl`. Tests must not write into it."""
+    root = tmp_path_factory.mktemp("world")
+    shapes.run(shapes.Options(output=str(root / "shapes"), train=48, val=12, test=10, per_class=2, workers=1))
+    captions = str(root / "shapes/train/captions.jsonl")
+    pairs.run(pairs.Options(captions, str(root / "pairs.jsonl"), group_size=8, pairs_per_group=20))
+    describe.run(describe.Options(str(root / "pairs.jsonl"), captions, str(root / "differences.jsonl")))
+    return root
+
+
+@pytest.fixture
+def read() -> Callable[[Path], Rows]:
+    """Read JSON Lines plainly, independently of data_prep."""
+
+    def read_lines(path: Path) -> Rows:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    return read_lines
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, Rows], Path]:
+    """Write JSON Lines plainly into the test's folder."""
+
+    def write_lines(name: str, rows: Rows) -> Path:
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    return write_lines

@@ -1,0 +1,105 @@
+"""Settings: sections, interpolation, overrides, and messages that name the key and the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_prep.cli import main
+from data_prep.config import load_sections, step_module
+
+CONFIG = """
+root: {root}
+size: 4
+steps: [one, two]
+one: {{step: pairs, captions: "${{root}}/a.jsonl", output: "${{root}}/p.jsonl", group_size: "${{size}}"}}
+two: {{step: pairs, captions: "${{root}}/b.jsonl", output: "${{root}}/q.jsonl"}}
+shapes: {{output: "${{root}}/shapes", train: 4, val: 0, test: 2, per_class: 1, workers: 1}}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "config.yaml"
+    file.write_text(CONFIG.format(root=tmp_path))
+    return file
+
+
+def test_sections_interpolation_and_overrides(config: Path, tmp_path: Path) -> None:
+    one, two = load_sections(config, "all", ["size=6", "two.rounds=3"])
+    assert (one.name, one.step, two.name) == ("one", "pairs", "two")
+    assert one.options.captions == f"{tmp_path}/a.jsonl"
+    assert (one.options.group_size, two.options.group_size, two.options.rounds) == (6, 16, 3)
+    assert isinstance(one.options, step_module("pairs").Options)
+
+
+def test_target_is_a_section_a_step_or_all(config: Path) -> None:
+    assert [section.name for section in load_sections(config, "two")] == ["two"]
+    assert [section.name for section in load_sections(config, "pairs")] == ["one", "two"]
+    assert [section.name for section in load_sections(config, "shapes")] == ["shapes"]
+
+
+@pytest.mark.parametrize(
+    ("target", "overrides", "message"),
+    [
+        ("all", ["one.grup_size=3"], r"command line: unknown key `one.grup_size`.*group_size"),
+        ("all", ["three.seed=3"], r"'three.seed' is no key of .*config.yaml"),
+        ("all", ["sise=3"], r"'sise' is no key"),
+        ("all", ["seed"], r"'seed' is not an override"),
+        ("all", ["one.group_size=many"], r"config.yaml: `one.group_size`.*many"),
+        ("shard", [], r"config.yaml: no section for 'shard'"),
+        ("pears", [], r"no section for 'pears'; steps are shapes, captions"),
+        ("all", ["steps=[one,ten]"], r"`steps` lists 'ten'"),
+    ],
+)
+def test_bad_settings_name_the_key(config: Path, target: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_sections(config, target, overrides)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "pairs: {captions: a, output: b, unknown: 1}",
+            "config.yaml: unknown key `pairs.unknown`; step `pairs` takes captions",
+        ),
+        ("pairs: {captions: a}", r"`pairs.output` is not set"),
+        ("fancy: {captions: a}", r"section `fancy` runs no known step"),
+        ("data: ???\npairs: {captions: '${data}/a', output: b}", r"variable `data` is not set.*data=\.\.\."),
+        ("pairs: {captions: '${nowhere}/a', output: b}", r"section `pairs`.*nowhere"),
+        ("pairs: [", r"config.yaml: not a valid config"),
+        ("- pairs", r"expected a mapping"),
+        ("pairs: {captions: a, output: b}", r"`all` needs a list `steps:`"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_sections(file, "all" if "steps" in message else "pairs")
+
+
+@pytest.mark.parametrize("name", ["demo", "photos"])
+def test_shipped_configs_parse_whole(name: str) -> None:
+    file = Path(f"conf/data_prep/{name}.yaml")
+    given = ["data=somewhere"] if name == "photos" else []
+    assert load_sections(file, "all", given)
+    assert {section.name for section in load_sections(file, "embed", given)} == {"train_embed", "val_embed"}
+
+
+def test_command_runs_and_restarts(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["shapes", "--config", str(config), "shapes.train=5"]) == 0
+    assert len(list((tmp_path / "shapes/train/images").iterdir())) == 5
+    assert main(["shapes", "--config", str(config), "shapes.train=5"]) == 0
+    assert "is up to date" in capsys.readouterr().out
+
+
+def test_command_reports_errors_in_one_line(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["one", "--config", str(config)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("pcclip-data: error: ")
+    assert "a.jsonl" in error
+    assert error.count("\n") == 1
+    assert main(["all", "--config", "nowhere.yaml"]) == 2

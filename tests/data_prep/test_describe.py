@@ -1,0 +1,85 @@
+"""The step around the describer: rows, order independence, restarts, bad input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from data_prep import describe
+from data_prep.world.describer import difference
+from data_prep.world.scene import Scene
+from tests.data_prep.conftest import Rows
+from tests.data_prep.test_world_texts import claims
+
+Read = Callable[[Path], Rows]
+Write = Callable[[str, Rows], Path]
+
+
+def test_both_directions_are_true_and_worded_separately(world: Path, read: Read) -> None:
+    scenes = {
+        row["id"]: Scene.from_attributes(row["attributes"]) for row in read(world / "shapes/train/captions.jsonl")
+    }
+    rows = read(world / "differences.jsonl")
+    assert [row["pair_id"] for row in rows] == [row["pair_id"] for row in read(world / "pairs.jsonl")]
+    for row in rows:
+        first, second = scenes[row["first"]], scenes[row["second"]]
+        for attribute, sign in claims(row["text"]):
+            assert sign * difference(first, second, attribute) > 0, row
+        for attribute, sign in claims(row["reverse_text"]):
+            assert sign * difference(second, first, attribute) > 0, row
+    assert sum(row["text"] == row["reverse_text"] for row in rows) == 0
+
+
+def test_a_text_depends_on_its_pair_and_the_seed_alone(world: Path, tmp_path: Path, read: Read, write: Write) -> None:
+    pairs = read(world / "pairs.jsonl")
+    captions = str(world / "shapes/train/captions.jsonl")
+    some = write("some.jsonl", pairs[::-7])
+    describe.run(describe.Options(str(some), captions, str(tmp_path / "some_differences.jsonl")))
+    whole = {row["pair_id"]: row for row in read(world / "differences.jsonl")}
+    assert all(row == whole[row["pair_id"]] for row in read(tmp_path / "some_differences.jsonl"))
+    describe.run(describe.Options(str(some), captions, str(tmp_path / "other.jsonl"), seed=1))
+    assert any(row != whole[row["pair_id"]] for row in read(tmp_path / "other.jsonl"))
+
+
+def test_restart_does_nothing_until_the_pairs_change(
+    world: Path, tmp_path: Path, read: Read, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = read(world / "pairs.jsonl")
+    options = describe.Options(
+        str(write("p.jsonl", rows[:5])), str(world / "shapes/train/captions.jsonl"), str(tmp_path / "d.jsonl")
+    )
+    describe.run(options)
+    describe.run(options)
+    assert "up to date" in capsys.readouterr().out
+    write("p.jsonl", rows[:6])
+    describe.run(options)
+    assert len(read(tmp_path / "d.jsonl")) == 6
+
+
+def test_equal_scenes_are_counted_not_described(tmp_path: Path, write: Write, read: Read) -> None:
+    scene = {"shape": "star", "colour": "red", "size": 0.15, "count": 2, "brightness": 0.5, "position": 0.5}
+    captions = write("c.jsonl", [{"id": i, "file": f"{i}.png", "captions": [], "attributes": scene} for i in "ab"])
+    pairs = write("p.jsonl", [{"pair_id": "g-0", "group": "g", "first": "a", "second": "b"}])
+    describe.run(describe.Options(str(pairs), str(captions), str(tmp_path / "d.jsonl")))
+    assert read(tmp_path / "d.jsonl") == []
+    assert '"no_difference": 1' in (tmp_path / "d.jsonl.manifest.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("second", "attributes", "backend", "message"),
+    [
+        ("c", {}, "scene", r"p.jsonl, line 1: `second` is 'c', which .*c.jsonl does not have"),
+        ("b", {}, "scene", r"image 'a' has no scene attributes .*pcclip-data shapes"),
+        ("b", {}, "oracle", r"describe.backend: unknown backend 'oracle'; choose one of scene"),
+    ],
+)
+def test_bad_input(
+    tmp_path: Path, write: Write, second: str, attributes: dict[str, float], backend: str, message: str
+) -> None:
+    captions = write("c.jsonl", [{"id": i, "file": i, "captions": [], "attributes": attributes} for i in "ab"])
+    pairs = write("p.jsonl", [{"pair_id": "g-0", "group": "g", "first": "a", "second": second}])
+    with pytest.raises(ValueError, match=message):
+        describe.run(describe.Options(str(pairs), str(captions), str(tmp_path / "d.jsonl"), backend=backend))
+    assert not (tmp_path / "d.jsonl").exists()

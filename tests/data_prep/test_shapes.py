@@ -1,0 +1,137 @@
+"""The world's pictures show what their attributes say, and are the same every time."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from scipy import ndimage  # type: ignore[import-untyped]
+
+from data_prep import shapes
+from data_prep.world.draw import coverage, draw, outline, polygon_area
+from data_prep.world.scene import COLOURS, PICTURE, SHAPES, TRAINING, UNSEEN, random_scene
+from tests.data_prep.conftest import Rows
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_outlines_have_area_one_and_are_centred() -> None:
+    for shape in SHAPES:
+        outer, hole = outline(shape)
+        assert polygon_area(outer) - (0 if hole is None else polygon_area(hole)) == pytest.approx(1)
+        np.testing.assert_allclose(outer.min(axis=0), -outer.max(axis=0), atol=1e-12)
+
+
+def test_pictures_show_their_attributes() -> None:
+    rng = np.random.default_rng(0)
+    for scene in (random_scene(rng, TRAINING) for _ in range(200)):
+        # Measured on the finished picture: what is not background, with the colour's own distance from it as full cover.
+        pixels = np.asarray(draw(scene, COLOURS[scene.colour], PICTURE), dtype=float)
+        ground = scene.brightness * 255
+        assert np.abs(pixels[0, 0] - ground).max() <= 1
+        paint = np.clip(np.array(COLOURS[scene.colour]) + scene.tint, 0, 255) - ground
+        covered = np.clip((pixels - ground) @ paint / (paint @ paint), 0, 1)
+        covered[covered < 0.05] = 0  # grey levels are whole numbers, so the background is off by up to a half
+        assert ndimage.label(covered > 0.4, np.ones((3, 3)))[1] == scene.count
+        assert covered.sum() / scene.count / PICTURE**2 == pytest.approx(scene.size**2, rel=0.14)
+        columns = np.flatnonzero((covered > 0.3).any(axis=0))
+        assert (columns[0] + columns[-1] + 1) / 2 / PICTURE == pytest.approx(scene.position, abs=0.02)
+        rim = np.concatenate([covered[0], covered[-1], covered[:, 0], covered[:, -1]])
+        assert rim.max() < 0.6  # nothing is cut off at the edges
+
+
+def test_size_means_the_same_for_all_shapes() -> None:
+    rng = np.random.default_rng(1)
+    areas: dict[str, list[float]] = {shape: [] for shape in SHAPES}
+    for scene in (random_scene(rng, TRAINING) for _ in range(800)):
+        areas[scene.shape].append(coverage(scene, PICTURE).sum() / scene.count / (scene.size * PICTURE) ** 2)
+    means = [np.mean(values) for values in areas.values()]
+    assert max(means) / min(means) < 1.06  # 3 % in size, well below the least difference that is spoken of
+
+
+def test_attributes_are_independent() -> None:
+    rng = np.random.default_rng(2)
+    drawn = [random_scene(rng, TRAINING) for _ in range(3000)]
+    table = np.array([[scene.size, scene.count, scene.brightness, scene.position] for scene in drawn])
+    assert np.abs(np.corrcoef(table.T) - np.eye(4)).max() < 0.06
+
+
+def test_colours_stand_out_from_every_background() -> None:
+    for colour in COLOURS.values():
+        assert min(np.abs(np.array(colour) - grey).max() for grey in range(256)) > 60
+
+
+def test_unseen_combinations_use_every_shape_and_colour_once() -> None:
+    assert sorted(shape for shape, _ in UNSEEN) == sorted(SHAPES)
+    assert sorted(colour for _, colour in UNSEEN) == sorted(COLOURS)
+    assert len(TRAINING) == len(SHAPES) * len(COLOURS) - len(UNSEEN)
+
+
+def test_files(world: Path, read: Callable[[Path], Rows]) -> None:
+    for part, number in (("train", 48), ("val", 12)):
+        rows = read(world / f"shapes/{part}/captions.jsonl")
+        assert len(rows) == number
+        for row in rows:
+            assert len(set(row["captions"])) == 5
+            assert (row["attributes"]["shape"], row["attributes"]["colour"]) not in UNSEEN
+            with Image.open(world / "shapes" / part / row["file"]) as image:
+                assert (image.size, image.mode) == ((64, 64), "RGB")
+    with (world / "shapes/test/attributes.csv").open(newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert len(table) == 10
+    assert list(table[0]) == ["image", "size", "count", "brightness", "position", "shape", "colour"]
+    assert {row["image"] for row in table} == {path.name for path in (world / "shapes/test/images").iterdir()}
+    texts = yaml.safe_load((world / "shapes/test/texts.yaml").read_text())
+    assert all(set(wording) == {"text", "reverse"} for wordings in texts.values() for wording in wordings)
+    classes = world / "shapes/zero_shot"
+    assert {path.name for path in (classes / "shape").iterdir()} == set(SHAPES)
+    assert {path.name for path in (classes / "colour").iterdir()} == set(COLOURS)
+    assert {path.name for path in (classes / "unseen").iterdir()} == {f"{colour} {shape}" for shape, colour in UNSEEN}
+    assert all(len(list(folder.iterdir())) == 2 for folder in classes.glob("*/*"))
+
+
+def test_no_picture_occurs_in_two_parts(world: Path) -> None:
+    pictures = [content for name, content in tree(world / "shapes").items() if name.endswith(".png")]
+    assert len(set(pictures)) == len(pictures)
+
+
+def test_same_seed_same_bytes_whatever_the_workers(world: Path, tmp_path: Path) -> None:
+    sizes = {"train": 48, "val": 12, "test": 10, "per_class": 2}
+    shapes.run(shapes.Options(output=str(tmp_path / "again"), workers=2, **sizes))
+    assert tree(tmp_path / "again") == tree(world / "shapes")
+    manifests = [path.read_text() for path in (tmp_path / "again.manifest.json", world / "shapes.manifest.json")]
+    assert manifests[0] == manifests[1]
+    shapes.run(shapes.Options(output=str(tmp_path / "other"), seed=1, workers=1, **sizes))
+    assert tree(tmp_path / "other")["train/captions.jsonl"] != tree(world / "shapes")["train/captions.jsonl"]
+
+
+def test_more_training_pictures_leave_the_rest_alone(world: Path, tmp_path: Path) -> None:
+    shapes.run(shapes.Options(output=str(tmp_path / "more"), train=50, val=12, test=10, per_class=2, workers=1))
+    mine, theirs = tree(tmp_path / "more"), tree(world / "shapes")
+    assert all(mine[name] == content for name, content in theirs.items() if name != "train/captions.jsonl")
+
+
+def test_restart_does_nothing_and_changed_options_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = shapes.Options(output=str(tmp_path / "out"), train=3, val=0, test=1, per_class=0, workers=1)
+    shapes.run(options)
+    before = (tmp_path / "out/train/captions.jsonl").stat().st_mtime_ns
+    shapes.run(options)
+    assert (tmp_path / "out/train/captions.jsonl").stat().st_mtime_ns == before
+    assert "up to date" in capsys.readouterr().out
+    options.train = 2
+    shapes.run(options)
+    assert len(list((tmp_path / "out/train/images").iterdir())) == 2
+    assert json.loads((tmp_path / "out.manifest.json").read_text())["counts"]["train"] == 2
+
+
+def test_bad_numbers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"shapes\.train must be at least 0, found -1"):
+        shapes.run(shapes.Options(output=str(tmp_path / "out"), train=-1))

@@ -1,0 +1,250 @@
+"""Group shards: what goes in comes out, the same bytes every time, and clear words about bad input."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import webdataset as wds
+from PIL import Image
+
+from data_prep import shard
+from data_prep.images import store_image
+from pcclip.data.format import DatasetInfo, GroupRecord, parse_group
+from tests.data_prep.conftest import Rows
+
+Read = Callable[[Path], Rows]
+Write = Callable[[str, Rows], Path]
+
+
+def samples(folder: Path) -> list[dict[str, Any]]:
+    """All samples as webdataset itself reads them."""
+    urls = [str(folder / info.name) for info in DatasetInfo.read(folder).shards]
+    return list(wds.WebDataset(urls, shardshuffle=False, empty_check=False))
+
+
+def records(folder: Path) -> list[GroupRecord]:
+    return [parse_group(sample["json"], sample["__key__"]) for sample in samples(folder)]
+
+
+@pytest.fixture
+def options(world: Path, tmp_path: Path) -> shard.Options:
+    return shard.Options(
+        [str(world / "shapes/train/captions.jsonl")],
+        str(tmp_path / "shards"),
+        [str(world / "differences.jsonl")],
+        groups_per_shard=4,
+    )
+
+
+def test_round_trip(world: Path, options: shard.Options, read: Read) -> None:
+    shard.run(options)
+    folder = Path(options.output)
+    info = DatasetInfo.read(folder)
+    differences = read(world / "differences.jsonl")
+    assert (info.kind, info.group_size, info.groups, info.images, info.pairs) == (
+        "images",
+        8,
+        6,
+        48,
+        2 * len(differences),
+    )
+    assert [entry.groups for entry in info.shards] == [4, 2]
+    sources = {row["id"]: row for row in read(world / "shapes/train/captions.jsonl")}
+    texts = {}
+    for key, sample in enumerate(samples(folder)):
+        assert sample["__key__"] == f"{key:08d}"
+        record = parse_group(sample["json"], sample["__key__"])
+        for index, image in enumerate(record["images"]):
+            source = sources[image["id"]]
+            assert image["captions"] == source["captions"]
+            assert sample[f"{index:02d}.png"] == (world / "shapes/train" / source["file"]).read_bytes()
+        for pair in record["pairs"]:
+            names = [record["images"][pair[side]]["id"] for side in ("first", "second")]
+            texts[tuple(names)] = pair["text"]
+    expected = {(row["first"], row["second"]): row["text"] for row in differences}
+    expected |= {(row["second"], row["first"]): row["reverse_text"] for row in differences}
+    assert texts == expected
+
+
+def test_same_input_same_bytes(options: shard.Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shard.run(options)
+    shard.run(options)
+    assert "up to date" in capsys.readouterr().out
+    options.output = str(tmp_path / "again")
+    shard.run(options)
+    first, again = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("shards", "again")
+    )
+    assert first == again
+    assert (tmp_path / "shards.manifest.json").read_text() == (tmp_path / "again.manifest.json").read_text()
+    options.seed = 1
+    shard.run(options)
+    assert (tmp_path / "again/000000.tar").read_bytes() != first["000000.tar"]
+
+
+def test_fewer_shards_leave_no_old_ones_behind(options: shard.Options) -> None:
+    shard.run(options)
+    options.groups_per_shard = 100
+    shard.run(options)
+    assert sorted(path.name for path in Path(options.output).iterdir()) == ["000000.tar", "dataset.json"]
+
+
+def test_a_deleted_shard_is_made_again(options: shard.Options) -> None:
+    shard.run(options)
+    (Path(options.output) / "000001.tar").unlink()
+    shard.run(options)
+    assert DatasetInfo.read(options.output).groups == 6
+
+
+def names(options: shard.Options) -> set[str]:
+    return {image["id"] for record in records(Path(options.output)) for image in record["images"]}
+
+
+def test_groups_are_chosen_by_patterns(options: shard.Options, world: Path, read: Read) -> None:
+    members: dict[str, set[str]] = {}
+    for row in read(world / "differences.jsonl"):
+        members.setdefault(row["group"], set()).update((row["first"], row["second"]))
+    options.groups_include = ["r0g0000{1..3}"]
+    options.groups_exclude = ["*2"]
+    shard.run(options)
+    assert names(options) == members["r0g00001"] | members["r0g00003"]
+
+
+def test_unpaired_images_are_those_of_no_group_at_all(
+    options: shard.Options, world: Path, read: Read, write: Write
+) -> None:
+    rows = [row for row in read(world / "differences.jsonl") if row["group"] != "r0g00000"]
+    excluded = {row[side] for row in rows if row["group"] == "r0g00001" for side in ("first", "second")}
+    options.differences = [str(write("d.jsonl", rows))]
+    options.groups_exclude = ["r0g00001"]
+    options.unpaired, options.group_size = True, 5
+    shard.run(options)
+    everything = {row["id"] for row in read(world / "shapes/train/captions.jsonl")}
+    assert names(options) == everything - excluded
+    sizes = sorted(len(record["images"]) for record in records(Path(options.output)) if not record["pairs"])
+    assert sizes == [3, 5]
+
+
+def test_captions_alone(options: shard.Options) -> None:
+    options.differences, options.unpaired = [], True
+    shard.run(options)
+    assert DatasetInfo.read(options.output).pairs == 0
+    assert len(names(options)) == 48
+
+
+def test_several_sources_with_equal_group_names(
+    options: shard.Options, world: Path, tmp_path: Path, read: Read, write: Write
+) -> None:
+    val = world / "shapes/val"
+    rows = [{**row, "file": str(val / row["file"])} for row in read(val / "captions.jsonl")]
+    pair = {"pair_id": "x", "group": "r0g00000", "first": rows[0]["id"], "second": rows[1]["id"]}
+    options.captions.append(str(write("val.jsonl", rows)))
+    options.differences.append(str(write("more.jsonl", [{**pair, "text": "one", "reverse_text": "other"}])))
+    shard.run(options)
+    assert sorted(len(record["images"]) for record in records(tmp_path / "shards")) == [2, 8, 8, 8, 8, 8, 8]
+
+
+def test_unreadable_images_go_out_with_their_pairs(
+    tmp_path: Path, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "abc":
+        Image.new("RGB", (4, 4), (ord(name), 0, 0)).save(tmp_path / f"{name}.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:40])
+    captions = write("c.jsonl", [{"id": name, "file": f"{name}.png", "captions": [name]} for name in "abc"])
+    rows = [
+        {
+            "pair_id": f"g-{one}{two}",
+            "group": "g",
+            "first": one,
+            "second": two,
+            "text": one + two,
+            "reverse_text": two + one,
+        }
+        for one, two in ("ab", "bc", "ac")
+    ]
+    shard.run(shard.Options([str(captions)], str(tmp_path / "out"), [str(write("d.jsonl", rows))]))
+    (record,) = records(tmp_path / "out")
+    assert [image["id"] for image in record["images"]] == ["a", "c"]
+    assert [(pair["first"], pair["second"], pair["text"]) for pair in record["pairs"]] == [(0, 1, "ac"), (1, 0, "ca")]
+    manifest = json.loads((tmp_path / "out.manifest.json").read_text())
+    assert manifest["counts"]["unreadable"] == 1
+    assert "b.png" in manifest["left_out"]["unreadable"][0]
+    assert "1 unreadable" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "suffix", "resize", "expected"),
+    [
+        ("RGB", (40, 20), "png", None, ("png", (40, 20))),
+        ("RGB", (40, 20), "png", 40, ("png", (40, 20))),
+        ("RGB", (40, 20), "png", 20, ("jpg", (20, 10))),
+        ("RGB", (40, 20), "webp", None, ("webp", (40, 20))),
+        ("RGB", (40, 20), "bmp", 64, ("jpg", (40, 20))),
+        ("CMYK", (40, 20), "jpg", None, ("jpg", (40, 20))),
+        ("RGBA", (40, 20), "png", None, ("jpg", (40, 20))),
+    ],
+)
+def test_stored_images(
+    tmp_path: Path,
+    mode: str,
+    size: tuple[int, int],
+    suffix: str,
+    resize: int | None,
+    expected: tuple[str, tuple[int, int]],
+) -> None:
+    file = tmp_path / f"image.{suffix}"
+    Image.new(mode, size).save(file)
+    stored = store_image(file, resize, quality=90)
+    with Image.open(io.BytesIO(stored.payload)) as image:
+        assert (stored.extension, image.size) == expected
+        assert image.mode == "RGB"
+
+
+def test_pictures_are_turned_upright(tmp_path: Path) -> None:
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:, :20] = 255
+    image = Image.fromarray(pixels)
+    exif = image.getexif()
+    exif[0x0112] = 6  # to be turned clockwise: left becomes top
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    stored = np.asarray(Image.open(io.BytesIO(store_image(tmp_path / "turned.jpg", None, 95).payload)))
+    assert stored.shape == (40, 20, 3)
+    assert stored[:15].mean() > 240
+    assert stored[25:].mean() < 15
+
+
+GOOD = {"pair_id": "p", "group": "g", "first": "a", "second": "b", "text": "t", "reverse_text": "r"}
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "message"),
+    [
+        ({"second": "z"}, {}, r"d.jsonl, line 1: `second` is 'z', which no captions file has"),
+        ({"second": "a"}, {}, r"d.jsonl, line 1: image 'a' is paired with itself"),
+        ({"reverse_text": "  "}, {}, r"d.jsonl, line 1: `reverse_text` is empty"),
+        ({"text": None}, {}, r"d.jsonl, line 1: `text` must be a str, found None"),
+        ({}, {"groups_include": ["h*"]}, r"shard.groups_include: 'h\*' matches no group; groups are named like 'g'"),
+        ({}, {"groups_exclude": ["g"]}, r"no groups to pack"),
+        ({}, {"captions": ["c.jsonl", "c.jsonl"]}, r"image id 'a' is also in .*c.jsonl"),
+        ({}, {"resize": 0}, r"shard.resize must be at least 1"),
+        ({}, {}, r"not one image could be read, the first because .*a.png"),
+    ],
+)
+def test_bad_input(tmp_path: Path, write: Write, change: dict[str, Any], more: dict[str, Any], message: str) -> None:
+    write("c.jsonl", [{"id": name, "file": f"{name}.png", "captions": []} for name in "ab"])
+    differences = write("d.jsonl", [{**GOOD, **change}])
+    files = [str(tmp_path / name) for name in more.pop("captions", ["c.jsonl"])]
+    with pytest.raises(ValueError, match=message):
+        shard.run(shard.Options(files, str(tmp_path / "out"), [str(differences)], **more))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.jsonl", "d.jsonl"]
+
+
+def test_missing_file_names_itself(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere.jsonl: file not found"):
+        shard.run(shard.Options([str(tmp_path / "nowhere.jsonl")], str(tmp_path / "out")))

@@ -1,0 +1,78 @@
+"""Losses against hand-computed values and independent few-line implementations in float64."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from pcclip.model.losses import build_loss
+
+
+def unit(*shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return normalize(torch.randn(*shape, generator=generator, dtype=torch.float64), dim=-1)
+
+
+def plain_contrastive(d: Tensor, t: Tensor, scale: float, bias: float) -> float:
+    """Both directions of InfoNCE, written out row by row."""
+    logits = [[scale * float(a @ b) for b in t] for a in d]
+    n = len(logits)
+    total = 0.0
+    for i in range(n):
+        total += math.log(sum(math.exp(logits[i][j]) for j in range(n))) - logits[i][i]
+        total += math.log(sum(math.exp(logits[j][i]) for j in range(n))) - logits[i][i]
+    return total / (2 * n)
+
+
+def plain_sigmoid(d: Tensor, t: Tensor, scale: float, bias: float) -> float:
+    """Log-loss of every cell, own pair or not."""
+    total = 0.0
+    for i, a in enumerate(d):
+        for j, b in enumerate(t):
+            sign = 1 if i == j else -1
+            total += math.log(1 + math.exp(-sign * (scale * float(a @ b) + bias)))
+    return total / len(d)
+
+
+def plain_mse(d: Tensor, t: Tensor, scale: float, bias: float) -> float:
+    """Squared distances."""
+    return sum(float(((a - b) ** 2).sum()) for a, b in zip(d, t, strict=True)) / len(d)
+
+
+PLAIN = {"contrastive": plain_contrastive, "sigmoid": plain_sigmoid, "mse": plain_mse}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_loss_equals_independent_implementation(name: str) -> None:
+    d, t = unit(2, 6, 5)
+    scale, bias = torch.tensor(7.0, dtype=torch.float64), torch.tensor(-3.0, dtype=torch.float64)
+    given = bias if name == "sigmoid" else None
+    loss = build_loss(name)(d, t, scale, given)  # type: ignore[arg-type]
+    assert float(loss) == pytest.approx(PLAIN[name](d, t, 7.0, -3.0), abs=1e-12)
+
+
+def test_contrastive_loss_by_hand() -> None:
+    # Two orthogonal pairs at scale ln 3: each row's softmax is 3 / (3 + 1).
+    d = torch.eye(2, dtype=torch.float64)
+    loss = build_loss("contrastive")(d, d, torch.tensor(math.log(3), dtype=torch.float64), None)
+    assert float(loss) == pytest.approx(-math.log(3 / 4), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_swapping_first_and_second_raises_the_loss(name: str) -> None:
+    images = unit(4, 6)
+    first, second = torch.tensor([0, 1, 2, 3]), torch.tensor([1, 2, 3, 0])
+    d = normalize(images[first] - images[second], dim=-1)
+    swapped = normalize(images[second] - images[first], dim=-1)
+    scale, bias = torch.tensor(10.0, dtype=torch.float64), torch.tensor(0.0, dtype=torch.float64)
+    loss = build_loss(name)  # type: ignore[arg-type]
+    assert loss(d, d, scale, bias) < loss(swapped, d, scale, bias)
+
+
+def test_unknown_loss_is_refused() -> None:
+    with pytest.raises(ValueError, match="contrastive, sigmoid or mse"):
+        build_loss("hinge")  # type: ignore[arg-type]
