@@ -30,3 +30,46 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 setup: $(VENV)/ready ## Make .venv with the pinned dependencies
+
+train: $(VENV)/ready ## The demo from nothing to its table of results; with CONFIG=conf/....yaml train that instead (ARGS="--trainer.devices=8 ...")
+ifeq ($(CONFIG),)
+	$(BIN)/pcclip-data all --config conf/data_prep/demo.yaml
+	$(MAKE) --no-print-directory $(DEMO_BASE)
+	$(BIN)/pcclip-data embed --config conf/data_prep/demo.yaml
+	$(BIN)/pcclip fit --config conf/demo/finetune.yaml $(ARGS)
+else
+	$(BIN)/pcclip fit --config $(CONFIG) $(ARGS)
+endif
+
+$(DEMO_BASE): $(SOURCES) conf/demo/pretrain.yaml conf/model/tiny.json $(wildcard $(DEMO_DATA))
+	$(BIN)/pcclip fit --config conf/demo/pretrain.yaml
+
+photos: $(VENV)/ready ## The same on photographs: make photos DATA=/folder/with/the/material (README: your own data)
+	@test -d '$(DATA)' || { echo "make photos: $(DATA): folder not found; give the material's folder with DATA=..."; exit 2; }
+	mkdir -p data/photos
+	ln -sfn "$(abspath $(DATA))" data/photos/source
+	$(BIN)/pcclip-data all --config conf/data_prep/photos.yaml
+	$(BIN)/pcclip fit --config conf/photos/pretrain.yaml
+	$(BIN)/pcclip fit --config conf/photos/finetune.yaml $(ARGS)
+
+tensorboard: $(VENV)/ready ## Show all runs at http://localhost:6006 (PORT=...)
+	$(BIN)/tensorboard --logdir runs --port $(PORT)
+
+lint: $(VENV)/ready ## Format, lint and types, as CI checks them
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/ready ## Format the code and sort its imports
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+test: $(VENV)/ready ## The fast tests, offline
+	$(BIN)/pytest
+
+test-slow: $(VENV)/ready ## What is marked slow or distributed
+	$(BIN)/pytest -m 'slow or distributed'
+
+clean: ## Remove what was made from the repository's files: runs, demo data, caches (keeps .venv and data/photos)
+	rm -rf runs data/demo .pytest_cache .mypy_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

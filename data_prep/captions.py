@@ -28,12 +28,14 @@ class Options:
 
     Attributes:
         source: What `input` is: `csv` (one row a caption; `.tsv` is split at tabs), `shards` (webdataset caption shards:
-            image + `.txt`, or `.json` with a `caption`) or `jsonl` (another `captions.jsonl`).
+            image + `.txt`, or `.json` with a `caption`, or `.cls` with `class_names`) or `jsonl` (another `captions.jsonl`).
         input: The file, or for `shards` a folder of `.tar` files.
         output: The `captions.jsonl` to write.
         images: For `csv` the folder of the images, for `shards` the folder to unpack them into.
         image_column: Column of the image's file name, which becomes its id.
         caption_column: Column of the caption.
+        class_names: For `shards` with `.cls`: file with one class name a line.
+        template: Caption of a picture with a class, `{}` for the class's name; `a(n)` before it becomes "a" or "an".
     """
 
     source: str = MISSING
@@ -42,6 +44,8 @@ class Options:
     images: str | None = None
     image_column: str = "image"
     caption_column: str = "caption"
+    class_names: str | None = None
+    template: str = "a photo of a(n) {}"
 
 
 class Losses:
@@ -77,14 +81,14 @@ def run(options: Options) -> None:
         "captions",
         STEP_VERSION,
         _inputs(options, source),
-        {name: getattr(options, name) for name in ("source", "image_column", "caption_column")},
+        {name: getattr(options, name) for name in ("source", "image_column", "caption_column", "template")},
     )
     if manifest.matches(output):
         print(f"{output} is up to date")
         return
     losses = Losses()
     if options.source == "shards":
-        images = write_jsonl(output, unpack(source, Path(str(options.images)), output, losses))
+        images = write_jsonl(output, unpack(source, output, options, losses))
     else:
         rows = (
             read_captions(source)
@@ -102,7 +106,10 @@ def run(options: Options) -> None:
 
 def _inputs(options: Options, source: Path) -> dict[str, str]:
     if options.source == "shards":
-        return {"shards": sizes_hash((path.name, path) for path in _shards(source))}
+        inputs = {"shards": sizes_hash((path.name, path) for path in _shards(source))}
+        if options.class_names is not None:
+            inputs["class_names"] = sha256_of(Path(options.class_names))
+        return inputs
     inputs = {"input": sha256_of(source)}
     if options.source == "csv":
         folder = Path(str(options.images))
@@ -157,14 +164,19 @@ def checked(rows: Iterable[Row], source: Path, output: Path, losses: Losses) -> 
             yield {**row, "file": image_reference(path, output), "captions": texts}
 
 
-def unpack(source: Path, folder: Path, output: Path, losses: Losses) -> Iterator[Row]:
-    """Rows of webdataset caption shards, their images unpacked into `folder`."""
+def unpack(source: Path, output: Path, options: Options, losses: Losses) -> Iterator[Row]:
+    """Rows of webdataset caption shards, their images unpacked into `options.images`."""
+    folder = Path(str(options.images))
+    class_captions = []
+    if options.class_names is not None:
+        names = Path(options.class_names).read_text(encoding="utf-8").splitlines()
+        class_captions = [class_caption(options.template, name.strip()) for name in names if name.strip()]
     seen: set[str] = set()
     with atomic_folder(folder) as temporary:
         for sample in progress(_samples(source, losses), desc="captions", unit="image"):
             key = str(sample["__key__"])
             extension = next((extension for extension in IMAGE_EXTENSIONS if extension in sample), None)
-            caption = _caption(sample)
+            caption = _caption(sample, class_captions)
             if extension is None:
                 losses.add("missing", key)
             elif key in seen:
@@ -201,10 +213,18 @@ def _samples(folder: Path, losses: Losses) -> Iterator[dict[str, Any]]:
     return samples
 
 
-def _caption(sample: dict[str, Any]) -> str:
-    """The caption of a sample: its `.txt`, or `caption` of its `.json`; empty if neither can be read."""
+def class_caption(template: str, name: str) -> str:
+    """The template filled with a class's name, its `a(n)` the article that fits."""
+    return template.format(name).replace("a(n)", "an" if name[:1].lower() in "aeiou" else "a")
+
+
+def _caption(sample: dict[str, Any], class_captions: list[str]) -> str:
+    """The caption of a sample: its `.txt`, `caption` of its `.json`, or that of its class; empty if there is none."""
     if "txt" in sample:
         return bytes(sample["txt"]).decode("utf-8", errors="replace").strip()
+    if "cls" in sample and class_captions:
+        label = bytes(sample["cls"]).decode("ascii", errors="replace").strip()
+        return class_captions[int(label)] if label.isdigit() and int(label) < len(class_captions) else ""
     try:
         record = json.loads(sample.get("json", b"{}"))
     except ValueError:

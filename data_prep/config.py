@@ -23,6 +23,7 @@ STEPS = {
     "captions": "data_prep.captions",
     "pairs": "data_prep.pairs",
     "describe": "data_prep.describe",
+    "transfer": "data_prep.transfer",
     "shard": "data_prep.shard",
     "embed": "data_prep.embed",
 }

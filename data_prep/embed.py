@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,8 @@ class Options:
         output: Folder of embedded shards to write.
         model: The tower's model: an open_clip name, `local-dir:FOLDER`, `hf-hub:NAME` or a JSON model configuration.
         pretrained: open_clip's pretrained tag or a weights file.
+        image_weights: Weights file for the image tower alone, e.g. of a timm backbone.
+        preprocess: Preprocessing to set instead of the model's own, e.g. `{mean: [...], std: [...]}`.
         groups_per_batch: Groups that go through the tower at once.
         workers: Processes that decode; 0 decodes in this one.
         device: Torch device; null takes a GPU if there is one.
@@ -59,6 +61,8 @@ class Options:
     output: str = MISSING
     model: str = MISSING
     pretrained: str | None = None
+    image_weights: str | None = None
+    preprocess: dict[str, Any] = field(default_factory=dict)
     groups_per_batch: int = 8
     workers: int = 2
     device: str | None = None
@@ -96,7 +100,9 @@ def run(options: Options) -> None:
     read = DatasetInfo.read(source)
     if read.kind != "images":
         raise ValueError(f"{source}: holds {read.kind}, not images; give the folder that `pcclip-data shard` wrote")
-    model = load_clip(options.model, options.pretrained).eval()
+    model = load_clip(
+        options.model, options.pretrained, image_weights=options.image_weights, preprocess=options.preprocess
+    ).eval()
     embedding = EmbeddingInfo(options.model, model.embed_dim, model.image_fingerprint)
     manifest = Manifest(
         "embed",

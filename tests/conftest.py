@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import open_clip
 import pytest
 import torch
 
@@ -18,6 +22,23 @@ TINY = Path(__file__).parent / "helpers" / "tiny.json"
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _tokenizers_are_built_once() -> Iterator[None]:
+    # Building one takes longer than all else that loading a tiny model does.
+    build = open_clip.get_tokenizer
+    built: dict[str, Any] = {}
+
+    def get_tokenizer(name: str, **settings: Any) -> Any:
+        key = json.dumps([open_clip.get_model_config(name)["text_cfg"], settings], sort_keys=True)
+        if key not in built:
+            built[key] = build(name, **settings)
+        return built[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(open_clip, "get_tokenizer", get_tokenizer)
+        yield
 
 
 @pytest.fixture

@@ -40,6 +40,8 @@ LESS = {
     "brightness": ("darker", "dimmer"),
     "position": ("further to the left", "further left", "more to the left", "closer to the left edge"),
 }
+# Asked how the first picture differs from the second, people and language models mostly speak of the first.
+LEADS_WITH_FIRST = 0.85
 HIGHER, LOWER = ("higher", "greater"), ("lower",)
 NOUNS = (
     ("image", "image"),
@@ -111,7 +113,7 @@ class Writer:
 
     def _sides(self) -> tuple[Scene, Scene, str, str]:
         """Which picture the comparative speaks of: (its scene, the other's, its mark, the other's)."""
-        if self.rng.random() < 0.5:
+        if self.rng.random() < LEADS_WITH_FIRST:
             return self.first, self.second, "<1>", "<2>"
         return self.second, self.first, "<2>", "<1>"
 

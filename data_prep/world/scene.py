@@ -21,29 +21,38 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "pink": (250, 125, 190),
     "cyan": (10, 195, 205),
 }
-# Each shape and each colour once, so that what is unseen is the combination and never the shape or the colour itself.
+# Each shape and each colour twice, so that what is unseen is the combination, and neither the shape nor the colour alone
+# tells the unseen classes apart.
 UNSEEN = (
     ("circle", "green"),
+    ("circle", "cyan"),
     ("square", "pink"),
+    ("square", "green"),
     ("triangle", "blue"),
+    ("triangle", "pink"),
     ("star", "red"),
+    ("star", "blue"),
     ("cross", "yellow"),
+    ("cross", "red"),
     ("diamond", "cyan"),
+    ("diamond", "purple"),
     ("ring", "purple"),
+    ("ring", "orange"),
     ("crescent", "orange"),
+    ("crescent", "yellow"),
 )
 TRAINING = tuple((shape, colour) for shape in SHAPES for colour in COLOURS if (shape, colour) not in UNSEEN)
 
 PICTURE = 64  # side in pixels
-SIZES = (0.10, 0.19)  # square root of a shape's area, as a fraction of the picture's side
+SIZES = (0.12, 0.22)  # square root of a shape's area, as a fraction of the picture's side
 BRIGHTNESSES = (0.05, 0.95)  # grey level of the background
-MOST = 5
+MOST = 4
 GAP = 1.5 / PICTURE
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture's content: 1 to 5 equal shapes on a plain background.
+    """One picture's content: 1 to 4 equal shapes on a plain background.
 
     Attributes:
         shape: One of `SHAPES`.
@@ -111,17 +120,15 @@ def random_scene(rng: np.random.Generator, combinations: Sequence[tuple[str, str
 def _arrange(rng: np.random.Generator, count: int, width: float, height: float) -> list[tuple[float, float]]:
     """Centres of `count` boxes that do not touch: x relative to the group's centre, y absolute.
 
-    Boxes take random places of a loose grid of two columns and three rows (up to three may take one column), then move
-    a little within their cells.
+    Boxes take random places of a loose grid of two columns and two rows (two may take one column), then move a little
+    within their cells.
     """
-    one_column = count <= 3 and rng.random() < 0.5
-    places = (
-        [(0, row) for row in range(3)] if one_column else [(column, row) for column in range(2) for row in range(3)]
-    )
+    one_column = count <= 2 and rng.random() < 0.5
+    places = [(column, row) for column in range(1 if one_column else 2) for row in range(2)]
     chosen = [places[index] for index in rng.permutation(len(places))[:count]]
-    # The upper bounds keep the whole group within 0.62 of the width and 0.98 of the height.
+    # The upper bounds keep the whole group within 0.62 of the width and 0.9 of the height.
     cell_width = rng.uniform(width + GAP, max(width + GAP, (0.62 + GAP) / 2))
-    cell_height = rng.uniform(height + GAP, (0.98 + GAP) / 3)
+    cell_height = rng.uniform(height + GAP, (0.9 + GAP) / 2)
     slack_x, slack_y = (cell_width - width - GAP) / 2, (cell_height - height - GAP) / 2
     xs = [column * cell_width + rng.uniform(-slack_x, slack_x) for column, _ in chosen]
     ys = [row * cell_height + rng.uniform(-slack_y, slack_y) for _, row in chosen]

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from data_prep.world.scene import Scene
 
-NUMERALS = ("no", "one", "two", "three", "four", "five")
+NUMERALS = ("no", "one", "two", "three", "four")
 
 # Upper bounds of all grades but the last, and the words of each grade.
 SIZE_BOUNDS = (0.118, 0.136, 0.154, 0.172)

@@ -79,6 +79,7 @@ class AttributeRanking(EvaluationCallback):
         seed: Seed of the resamples, and of the images drawn for `max_images`.
         batch_size: Images encoded at a time.
         num_workers: Processes that decode images.
+        cache_dir: Folder in which embeddings of a frozen image tower are kept from run to run; none are kept without.
     """
 
     def __init__(
@@ -89,8 +90,9 @@ class AttributeRanking(EvaluationCallback):
         seed: int = 0,
         batch_size: int = 256,
         num_workers: int = 0,
+        cache_dir: str | None = None,
     ) -> None:
-        super().__init__(every_n_epochs, resamples, seed, batch_size, num_workers)
+        super().__init__(every_n_epochs, resamples, seed, batch_size, num_workers, cache_dir)
         self.sets = sets
         self._prepared: dict[str, _Prepared] = {}
 

@@ -30,6 +30,7 @@ class EvaluationCallback(Callback, ABC):
         seed: Seed of the resamples and of subsets of images.
         batch_size: Images encoded at a time.
         num_workers: Processes that decode images.
+        cache_dir: Folder in which embeddings of a frozen image tower are kept from run to run; none are kept without.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class EvaluationCallback(Callback, ABC):
         seed: int = 0,
         batch_size: int = 256,
         num_workers: int = 0,
+        cache_dir: str | None = None,
     ) -> None:
         if every_n_epochs < 1 or batch_size < 1 or resamples < 1:
             raise ValueError(
@@ -50,6 +52,7 @@ class EvaluationCallback(Callback, ABC):
         self.seed = seed
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.cache_dir = cache_dir
         self.rows: list[Result] = []
 
     @abstractmethod
@@ -110,7 +113,13 @@ class EvaluationCallback(Callback, ABC):
         """Embeddings (M, D) of the intact images and their M indices, through the module's cache."""
         cache = EmbeddingCache.of(pl_module)
         return cache.embed(
-            trainer, pl_module, images, name=name, batch_size=self.batch_size, num_workers=self.num_workers
+            trainer,
+            pl_module,
+            images,
+            name=name,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            cache_dir=self.cache_dir,
         )
 
     def _log(self, pl_module: LightningModule, results: Sequence[Result]) -> None:

@@ -26,7 +26,8 @@ class RunConfig(SaveConfigCallback):
             for section in ("model", "data")
             for key, value in _flat(config.get(section, {})).items()
         }
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        # Under names of their own: TensorBoard's logger writes them as points at step 0.
+        metrics = {f"final/{name}": float(value) for name, value in trainer.callback_metrics.items()}
         for logger in trainer.loggers:
             try:
                 logger.log_hyperparams(settings, metrics)

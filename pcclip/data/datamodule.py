@@ -18,8 +18,9 @@ from pcclip.data.stream import Draw, PairStream
 class EpochLoader(DataLoader[PairBatch]):
     """A DataLoader that tells its stream the epoch each time it is iterated.
 
-    Lightning passes the epoch to samplers only, and an iterable dataset has none. It also starts iterating before
-    `on_train_epoch_start`, so a callback would come too late.
+    Lightning passes the epoch to samplers only, and an iterable dataset has none. It also asks for an iterator before
+    `on_train_epoch_start`, so a callback would come too late, and in a resumed run before its own count of epochs is
+    restored. So the epoch is looked up when the first batch is asked for.
     """
 
     def __init__(self, stream: PairStream, epoch: Callable[[], int], **settings: Any) -> None:
@@ -29,7 +30,7 @@ class EpochLoader(DataLoader[PairBatch]):
 
     def __iter__(self) -> Iterator[PairBatch]:  # type: ignore[override]
         self._stream.epoch = self._epoch()
-        return super().__iter__()
+        yield from super().__iter__()
 
 
 class PairDataModule(LightningDataModule):
@@ -67,9 +68,15 @@ class PairDataModule(LightningDataModule):
             raise ValueError("data.train is empty; name at least one shard folder")
         if not 0 <= role_swap <= 1:
             raise ValueError(f"data.role_swap={role_swap}: a probability, from 0 to 1")
-        for name, value in (("groups_per_batch", groups_per_batch), ("pairs_per_group", pairs_per_group)):
-            if value < 1:
-                raise ValueError(f"data.{name}={value}: must be at least 1")
+        for name, value, least in (
+            ("groups_per_batch", groups_per_batch, 1),
+            ("pairs_per_group", pairs_per_group, 1),
+            ("captions_per_group", captions_per_group, 1),
+            ("shuffle_buffer", shuffle_buffer, 1),
+            ("num_workers", num_workers, 0),
+        ):
+            if value is not None and value < least:
+                raise ValueError(f"data.{name}={value}: must be at least {least}")
         self._train = train
         self._val = val or []
         self._groups_per_batch = groups_per_batch

@@ -121,7 +121,7 @@ class DatasetInfo:
         try:
             raw = json.loads(file.read_text(encoding="utf-8"))
             version = raw.pop("version")
-        except (json.JSONDecodeError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{file}: not a dataset description ({error}); make the shards again") from error
         if version != FORMAT_VERSION:
             raise ValueError(
@@ -136,12 +136,19 @@ class DatasetInfo:
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"{file}: missing or unknown key ({error}); make the shards again") from error
+        if info.kind not in ("images", "embeddings") or (info.kind == "embeddings") != (info.embedding is not None):
+            raise ValueError(
+                f"{file}: kind {info.kind!r} with embedding {info.embedding}; expected `images` without or `embeddings` "
+                "with the tower that made them; make the shards again"
+            )
         if info.groups == 0:
             raise ValueError(
                 f"{file}: lists no group; the shard folder is empty, make it again with `pcclip-data shard`"
             )
         for shard in info.shards:
             path = folder / shard.name
+            if path.parent != folder:
+                raise ValueError(f"{file}: shard {shard.name!r} is not a file name in {folder}; make the shards again")
             if not path.is_file():
                 raise FileNotFoundError(
                     f"{path}: shard named in {file} is missing; copy it here or make the shards again"
@@ -177,8 +184,7 @@ def parse_group(payload: bytes, where: str) -> GroupRecord:
         raise DamagedGroupError(f"{where}: not JSON ({error})") from error
     try:
         images: list[ImageRecord] = [
-            {"id": str(image["id"]), "captions": [str(caption) for caption in image["captions"]]}
-            for image in record["images"]
+            {"id": str(image["id"]), "captions": _strings(image["captions"])} for image in record["images"]
         ]
         pairs: list[PairRecord] = [
             {"first": int(pair["first"]), "second": int(pair["second"]), "text": str(pair["text"])}
@@ -199,6 +205,12 @@ def parse_group(payload: bytes, where: str) -> GroupRecord:
         if not pair["text"].strip():
             raise ValueError(f"{where}: pair {row} has an empty text; run `pcclip-data screen` before `shard`")
     return {"images": images, "pairs": pairs}
+
+
+def _strings(value: object) -> list[str]:
+    if not isinstance(value, list):
+        raise TypeError(f"captions are a list of texts, not {value!r}")
+    return [str(text) for text in value]
 
 
 def sha256_of(path: Path) -> str:

@@ -65,11 +65,14 @@ def read_groups(folder: str | Path, transform: ImageTransform | None = None) -> 
     """
     folder = Path(folder)
     for shard in DatasetInfo.read(folder).shards:
+        missing = shard.groups
         for sample in read_samples([folder / shard.name]):
+            missing -= 1
             try:
                 yield decode_group(sample, transform)
             except DamagedGroupError as error:
                 logger.warning("%s; group skipped", error)
+        warn_of_missing(folder / shard.name, missing)
 
 
 def read_samples(shards: Iterable[Path]) -> Iterator[Sample]:
@@ -79,9 +82,18 @@ def read_samples(shards: Iterable[Path]) -> Iterator[Sample]:
         logger.warning("damaged shard: %s", error)
         return True
 
-    source = [{"url": str(shard)} for shard in shards]
-    samples: Iterator[Sample] = wds.tariterators.tarfile_samples(source, handler=warn)
-    return samples
+    for shard in shards:
+        # Opened here, since webdataset's own opener takes some names for commands to run.
+        with shard.open("rb") as stream:
+            source = [{"url": str(shard), "stream": stream}]
+            files = wds.tariterators.tar_file_expander(source, handler=warn)
+            yield from wds.tariterators.group_by_keys(files, handler=warn)
+
+
+def warn_of_missing(shard: Path, groups: int) -> None:
+    """Say that a shard ended before its groups did: a tar reader takes a damaged header for the end."""
+    if groups > 0:
+        logger.warning("damaged shard: %s: %d of its groups cannot be reached; make the shard again", shard, groups)
 
 
 def decode_group(sample: Sample, transform: ImageTransform | None) -> Group:
@@ -120,11 +132,14 @@ def decode_group(sample: Sample, transform: ImageTransform | None) -> Group:
 
 def _decode_embeddings(payload: bytes, count: int, where: str) -> Tensor:
     try:
-        array = np.load(io.BytesIO(payload), allow_pickle=False)
+        # Not `np.load`, which would open zip archives as well.
+        array = np.lib.format.read_array(io.BytesIO(payload), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise DamagedGroupError(f"{where}: {EMBEDDINGS_EXTENSION} cannot be read ({error})") from error
-    if array.ndim != 2 or len(array) != count:
-        raise DamagedGroupError(f"{where}: {EMBEDDINGS_EXTENSION} has shape {array.shape}, expected ({count}, D)")
+    if array.dtype.kind != "f" or array.ndim != 2 or len(array) != count:
+        raise DamagedGroupError(
+            f"{where}: {EMBEDDINGS_EXTENSION} is {array.dtype} {array.shape}, expected floats ({count}, D)"
+        )
     return torch.from_numpy(array.astype(np.float32))
 
 

@@ -22,7 +22,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from pcclip.batch import PairBatch
 from pcclip.data.format import DamagedGroupError, DatasetInfo, PairRecord
-from pcclip.data.groups import Group, ImageTransform, Sample, decode_group, read_samples
+from pcclip.data.groups import Group, ImageTransform, Sample, decode_group, read_samples, warn_of_missing
 from pcclip.data.roles import has_roles, swap_roles
 from pcclip.model.text import Tokenizer
 
@@ -156,8 +156,12 @@ class PairStream(IterableDataset[PairBatch]):
         return cut([self._shards[i] for i in order], offset, begin + first * size, begin + last * size)
 
     def _endless_groups(self, epoch: int, first: int, last: int, rng: random.Random) -> Iterator[Group]:
-        """The worker's groups; where some are damaged, its part is read again until the batches are full."""
+        """The worker's groups; where some are damaged, its part is read again until the batches are full.
+
+        A part without any usable group is replaced by the whole: one bad shard does not end a run.
+        """
         slices = self._slices(epoch, first, last)
+        whole = [Slice(shard, 0, groups) for shard, groups in self._shards]
         while True:
             found = 0
             for sample in self._samples(slices, rng):
@@ -165,18 +169,29 @@ class PairStream(IterableDataset[PairBatch]):
                 if group is not None:
                     found += 1
                     yield group
-            if not found:
+            if not found and slices == whole:
                 raise ValueError(
                     f"no usable group in {', '.join(str(piece.shard) for piece in slices)}: training needs groups with "
                     f"{'pairs' if self._draw.pairs_per_group else 'captions'}; see the warnings above"
                 )
+            if not found:
+                slices = whole
 
     def _samples(self, slices: list[Slice], rng: random.Random) -> Iterator[Sample]:
-        samples = (s for p in slices for s in islice(read_samples([p.shard]), p.start, p.stop))
+        samples = self._undecoded(slices)
         if not self._draw.shuffle:
             return samples
         shuffled: Iterator[Sample] = wds.filters._shuffle(samples, self._draw.buffer, self._draw.buffer, rng=rng)
         return shuffled
+
+    def _undecoded(self, slices: list[Slice]) -> Iterator[Sample]:
+        for piece in slices:
+            missing = piece.stop - piece.start
+            for sample in islice(read_samples([piece.shard]), piece.start, piece.stop):
+                missing -= 1
+                yield sample
+            warn_of_missing(piece.shard, missing)
+            self._damaged += missing
 
     def _decode(self, sample: Sample) -> Group | None:
         try:

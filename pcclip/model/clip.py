@@ -25,6 +25,7 @@ class DifferenceModel(nn.Module):
 
     Attributes:
         name: The open_clip name it was loaded by.
+        config: Its architecture, in the layout of open_clip's `model_configs`.
         towers: The open_clip model.
         head: The difference head, identity unless said otherwise.
         tokenizer: Texts to token ids, trimmed to the longest; holds no weights.
@@ -35,9 +36,12 @@ class DifferenceModel(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, towers: Any, tokenize: Any, name: str, head: HeadName = "identity") -> None:
+    def __init__(
+        self, towers: Any, tokenize: Any, name: str, config: dict[str, Any], head: HeadName = "identity"
+    ) -> None:
         super().__init__()
         self.name = name
+        self.config = config
         self.towers: Any = towers  # open_clip is not typed
         preprocess = open_clip.get_model_preprocess_cfg(towers)
         self.register_buffer("mean", torch.tensor(preprocess["mean"]).view(3, 1, 1), persistent=False)
@@ -87,11 +91,11 @@ class DifferenceModel(nn.Module):
         """Images (N, 3, H, W) uint8 to unit embeddings (N, D); without gradients when the image tower is frozen."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.image_tower_frozen):
             pixels = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
-            return F.normalize(self.towers.encode_image(pixels).float(), dim=-1)
+            return _unit(self.towers.encode_image(pixels))
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Token ids (N, L) to unit embeddings (N, D)."""
-        return F.normalize(encode_tokens(self.towers, tokens).float(), dim=-1)
+        return _unit(encode_tokens(self.towers, tokens))
 
     def encode_texts(self, texts: Sequence[str], chunk: int = 512) -> Tensor:
         """Texts to unit embeddings (N, D), `chunk` at a time."""
@@ -109,6 +113,11 @@ class DifferenceModel(nn.Module):
     def difference(self, first: Tensor, second: Tensor) -> Tensor:
         """Unit embeddings (P, D) of two images to their unit difference (P, D): `normalize(head(first - second))`."""
         return F.normalize(self.project(first - second), dim=-1)
+
+
+def _unit(embeddings: Tensor) -> Tensor:
+    # Half precision is too coarse for what follows; double stays double.
+    return F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=-1)
 
 
 def _eval_frozen_parts(module: nn.Module) -> None:

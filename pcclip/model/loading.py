@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 from pathlib import Path
 from typing import Any
 
 import open_clip
-from open_clip.factory import _get_hf_config, load_state_dict, parse_model_name
+from open_clip.factory import load_state_dict
+from open_clip.transform import PreprocessCfg
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pcclip.model.clip import DifferenceModel
 from pcclip.model.head import HeadName, build_head
 
+CONFIG_FILE = "open_clip_config.json"  # open_clip's own names
+WEIGHTS_FILE = "open_clip_model.safetensors"
 HEAD_FILE = "difference_head.safetensors"
 
 
@@ -41,16 +45,31 @@ def load_clip(
         ValueError: Unknown name or tag, or weights that do not fit.
         FileNotFoundError: A file or folder that is not there.
     """
+    if unknown := set(preprocess or {}) - {field.name for field in dataclasses.fields(PreprocessCfg)}:
+        known = ", ".join(field.name for field in dataclasses.fields(PreprocessCfg))
+        raise ValueError(f"preprocess: unknown key {', '.join(sorted(unknown))}; use {known}")
     folder = Path(name.removeprefix("local-dir:")) if name.startswith("local-dir:") else None
     if folder is not None:
         _check_folder(folder)
-    known_as = _register_config(Path(name)) if name.endswith(".json") else name
-    if folder is None and not name.startswith("hf-hub:"):
+    carries_weights = folder is not None or name.startswith("hf-hub:")
+    known_as = name if carries_weights else name.replace("/", "-")
+    if name.endswith(".json") and not carries_weights:
+        known_as = _register_config(Path(name))
+    if not carries_weights:
         _check_known(known_as, name, pretrained)
-    towers = open_clip.create_model(known_as, pretrained=pretrained, force_preprocess_cfg=preprocess or {})
+    elif pretrained is not None:
+        raise ValueError(f"{name} carries its weights; leave pretrained={pretrained!r} out")
+    try:
+        towers = open_clip.create_model(
+            known_as, pretrained=pretrained, force_preprocess_cfg=preprocess or {}, require_pretrained=carries_weights
+        )
+    except RuntimeError as error:  # a download that failed, weights that do not fit
+        raise ValueError(f"{name}: cannot be loaded with pretrained={pretrained!r}: {error}") from error
     if image_weights is not None:
         _load_image_weights(towers, Path(image_weights))
-    model = DifferenceModel(towers, open_clip.get_tokenizer(known_as), name=name, head=head)
+    # Kept from loading, since what the name stands for may have changed when the model is saved.
+    config = open_clip.get_model_config(known_as)
+    model = DifferenceModel(towers, open_clip.get_tokenizer(known_as), name, config, head)
     if folder is not None and (folder / HEAD_FILE).is_file():
         _load_head(model, folder / HEAD_FILE, head)
     return model
@@ -63,29 +82,21 @@ def save_clip(model: DifferenceModel, folder: str | Path) -> None:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    schema, identifier = parse_model_name(model.name)
-    source = str(Path(identifier).stem) if identifier.endswith(".json") else identifier
-    if schema == "local-dir":
-        config = json.loads((Path(identifier) / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]
-    elif schema == "hf-hub":
-        config = _get_hf_config(identifier)["model_cfg"]
-    else:
-        config = open_clip.get_model_config(source)
-    described = {"model_cfg": config, "preprocess_cfg": open_clip.get_model_preprocess_cfg(model.towers)}
+    described = {"model_cfg": model.config, "preprocess_cfg": open_clip.get_model_preprocess_cfg(model.towers)}
     state = {key: value.detach().cpu().contiguous() for key, value in model.towers.state_dict().items()}
-    save_file(state, folder / "open_clip_model.safetensors")
-    (folder / "open_clip_config.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    save_file(state, folder / WEIGHTS_FILE)
+    (folder / CONFIG_FILE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     (folder / HEAD_FILE).unlink(missing_ok=True)
     if not isinstance(model.head, nn.Identity):
         save_file({key: value.detach().cpu() for key, value in model.head.state_dict().items()}, folder / HEAD_FILE)
 
 
 def _check_folder(folder: Path) -> None:
-    for file in ("open_clip_config.json", "open_clip_model.safetensors"):
-        if not (folder / file).is_file() and (file.endswith(".json") or not list(folder.glob("*.safetensors"))):
-            raise FileNotFoundError(
-                f"{folder / file}: not found; `local-dir:` needs a folder saved by open_clip or pcclip"
-            )
+    remedy = "not found; `local-dir:` needs a folder saved by open_clip or pcclip, with weights as safetensors"
+    if not (folder / CONFIG_FILE).is_file():
+        raise FileNotFoundError(f"{folder / CONFIG_FILE}: {remedy}")
+    if not [file for file in folder.glob("*.safetensors") if file.name != HEAD_FILE]:
+        raise FileNotFoundError(f"{folder / WEIGHTS_FILE}: {remedy}")
 
 
 def _register_config(file: Path) -> str:
@@ -98,7 +109,7 @@ def _register_config(file: Path) -> str:
 
 
 def _check_known(known_as: str, name: str, pretrained: str | None) -> None:
-    if open_clip.get_model_config(known_as.replace("/", "-")) is None:
+    if open_clip.get_model_config(known_as) is None:
         close = difflib.get_close_matches(known_as, open_clip.list_models(), n=5)
         raise ValueError(
             f"unknown CLIP model {name!r}; close names are {close or 'none'}. Use an open_clip name, "

@@ -78,8 +78,8 @@ class DifferenceCLIP(LightningModule):
                 f"model.difference_weight={difference_weight} and model.caption_weight={caption_weight}: "
                 "neither may be negative, and at least one must be positive"
             )
-        if logit_scale <= 0:
-            raise ValueError(f"model.logit_scale={logit_scale}: must be positive")
+        if not 0 < logit_scale <= MAX_LOGIT_SCALE:
+            raise ValueError(f"model.logit_scale={logit_scale}: must be positive and at most {MAX_LOGIT_SCALE:g}")
         self.model = load_clip(
             clip.name, clip.pretrained, image_weights=clip.image_weights, preprocess=clip.preprocess, head=head
         )
@@ -94,7 +94,6 @@ class DifferenceCLIP(LightningModule):
         self.model.train()
         self._optimizer = optimizer
         self._schedule = schedule
-        self.damaged = 0
 
     def _freeze_unused(self) -> None:
         """DDP waits for gradients of every trainable parameter, so what no loss touches must not be one."""
@@ -102,6 +101,8 @@ class DifferenceCLIP(LightningModule):
             self.model.head.requires_grad_(False)
             self.log_logit_scale.requires_grad = False
             self.logit_bias.requires_grad = False
+        if self._loss_name == "mse":  # has no scale
+            self.log_logit_scale.requires_grad = False
         if self.caption_weight == 0 or self._caption_logit_scale is not None:
             self.model.towers.logit_scale.requires_grad = False
         if self.caption_weight == 0 and self.model.towers.logit_bias is not None:
@@ -115,10 +116,10 @@ class DifferenceCLIP(LightningModule):
 
     @property
     def caption_logit_scale(self) -> Tensor:
-        """Scale of the caption logits: CLIP's own, at most 100, or the one set."""
+        """Scale of the caption logits: CLIP's own, or the one set."""
         if self._caption_logit_scale is not None:
             return torch.tensor(self._caption_logit_scale, device=self.device)
-        scale: Tensor = self.model.towers.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
+        scale: Tensor = self.model.towers.logit_scale.exp()
         return scale
 
     def embed(self, batch: PairBatch) -> Tensor:
@@ -136,7 +137,7 @@ class DifferenceCLIP(LightningModule):
         if self.difference_weight:
             differences = self.model.difference(images[batch.first], images[batch.second])
             texts = self.model.encode_tokens(batch.tokens)
-            scale = self.log_logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
+            scale = self.log_logit_scale.exp()
             bias = self.logit_bias if self._loss_name == "sigmoid" else None
             parts["difference_loss"] = self._difference_loss(differences, texts, scale, bias)
             parts["sign_accuracy"] = ((differences * texts).sum(-1) > 0).float().mean()
@@ -152,10 +153,18 @@ class DifferenceCLIP(LightningModule):
     def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
         """One optimiser step's loss."""
         losses = self.losses(batch)
-        self.damaged += int(batch.damaged)
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, prog_bar=True)
-        self.log("data/damaged", float(self.damaged), reduce_fx="max")
+        # How many in the epoch, over all processes.
+        self.log("data/damaged", batch.damaged.float(), on_step=False, on_epoch=True, reduce_fx="sum", sync_dist=True)
         return losses["loss"]
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, then keep learned scales at 100 or below. Clamped in the forward pass they would lose their gradient."""
+        super().optimizer_step(*args, **kwargs)
+        with torch.no_grad():
+            for scale in (self.log_logit_scale, self.model.towers.logit_scale):
+                if scale.requires_grad:
+                    scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
 
     def validation_step(self, batch: PairBatch, batch_index: int) -> None:
         """Losses on held-out pairs."""
@@ -184,8 +193,11 @@ class DifferenceCLIP(LightningModule):
         if self._schedule is None:
             return optimizer
         total = self.trainer.estimated_stepping_batches
-        epochs = self.trainer.max_epochs or 1
-        if math.isinf(total) or epochs < 1:
-            raise ValueError("model.schedule needs to know the run's length; set trainer.max_epochs")
-        scheduler = self._schedule.build(optimizer, int(total), max(1, math.ceil(total / epochs)))
+        if math.isinf(total):
+            raise ValueError(
+                "model.schedule needs to know the run's length; set trainer.max_epochs or trainer.max_steps"
+            )
+        self.trainer.fit_loop.setup_data()  # the batches of an epoch are known from here on
+        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        scheduler = self._schedule.build(optimizer, int(total), steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -22,7 +22,9 @@ def parameter_groups(module: nn.Module) -> list[dict[str, object]]:
         if not parameter.requires_grad:
             continue
         # Position and class embeddings are bare parameters: open_clip's `*_embedding`, timm's `pos_embed`, `cls_token`.
-        is_embedding = id(parameter) in exempt or any(part in name for part in ("embed", "_token"))
+        # The weight of a module so named, like timm's `patch_embed.proj`, is an ordinary convolution.
+        bare = name.rpartition(".")[2]
+        is_embedding = id(parameter) in exempt or "embed" in bare or "_token" in bare
         (plain if parameter.ndim < 2 or is_embedding else decayed).append(parameter)
     groups: list[dict[str, object]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
@@ -49,6 +51,8 @@ class WarmupCosine(Schedule):
     """
 
     def __init__(self, warmup: float = 0.1, floor: float = 0.0) -> None:
+        if not 0 <= warmup < 1:
+            raise ValueError(f"model.schedule: warmup={warmup} is a share of all steps, at least 0 and below 1")
         self.warmup = warmup
         self.floor = floor
 

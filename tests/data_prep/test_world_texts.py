@@ -46,7 +46,7 @@ def scenes(number: int, seed: int = 0) -> list[Scene]:
 
 def statements(text: str) -> list[str]:
     """Statements of a text; two that are joined by "and", each naming both pictures, are taken apart."""
-    found = []
+    found: list[str] = []
     for statement in re.split(r"[.;]\s*", text.lower()):
         halves = statement.split(", and ")
         whole = all("first" in half and "second" in half for half in halves)

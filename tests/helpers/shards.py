@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +86,10 @@ def write_image_shards(folder: Path, groups: int, group_size: int, groups_per_sh
     )
 
 
-def write_embedded_shards(folder: Path, embeddings: np.ndarray, fingerprint: str, model: str = "tiny") -> Path:
-    """A folder with one shard of embedded groups; `embeddings` is (groups, G, D)."""
+def write_embedded_shards(
+    folder: Path, embeddings: np.ndarray, fingerprint: str, model: str = "tiny", sizes: Sequence[int] = ()
+) -> Path:
+    """A folder of embedded groups; `embeddings` is (groups, G, D), in shards of `sizes` groups or in one."""
     groups, group_size, width = embeddings.shape
     samples = []
     for group in range(groups):
@@ -93,9 +97,10 @@ def write_embedded_shards(folder: Path, embeddings: np.ndarray, fingerprint: str
         np.save(stream, embeddings[group].astype(np.float16))
         record = json.dumps(group_record(group, group_size)).encode()
         samples.append({"__key__": f"{group:08d}".encode(), "embeddings.npy": stream.getvalue(), "json": record})
+    ends = list(accumulate(sizes or [groups]))
     return write_dataset(
         folder,
-        [samples],
+        [samples[start:stop] for start, stop in zip([0, *ends], ends, strict=False)],
         {
             "kind": "embeddings",
             "group_size": group_size,

@@ -1,0 +1,314 @@
+"""The data module under a real Trainer: epochs, resuming, held-out batches, and what is refused before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from pcclip.batch import PairBatch
+from pcclip.data import PairDataModule
+from pcclip.model import ClipSource, DifferenceCLIP, Exponential, WarmupCosine
+from tests.helpers.models import TINY, write_config
+from tests.helpers.shards import group_record, image_sample, write_dataset, write_embedded_shards
+
+
+class Recorder(Callback):
+    """Keeps the batches of training and validation, the training losses, and the learning rates."""
+
+    def __init__(self) -> None:
+        self.train: list[PairBatch] = []
+        self.val: list[PairBatch] = []
+        self.losses: list[float] = []
+        self.rates: list[float] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: PairBatch, *_: Any) -> None:
+        self.train.append(batch)
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        self.losses.append(float(outputs["loss"]))
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: PairBatch, *_: Any
+    ) -> None:
+        self.val.append(batch)
+
+
+def make_module(clip: str = str(TINY), trainable: tuple[str, ...] = ("all",), **settings: Any) -> DifferenceCLIP:
+    """A module that learns fast enough for losses to differ."""
+    torch.manual_seed(0)
+    optimizer = settings.pop("optimizer", lambda groups: torch.optim.AdamW(groups, lr=1e-3))
+    return DifferenceCLIP(ClipSource(clip), list(trainable), optimizer=optimizer, **settings)
+
+
+def make_trainer(folder: Path, epochs: int, *callbacks: Callback, **settings: Any) -> Trainer:
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_epochs": epochs,
+        "default_root_dir": folder,
+        "logger": False,
+        "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "callbacks": list(callbacks),
+    }
+    return Trainer(**{**defaults, **settings})
+
+
+def make_data(*train: Path, val: Path | None = None, **settings: Any) -> PairDataModule:
+    defaults: dict[str, Any] = {
+        "groups_per_batch": 2,
+        "pairs_per_group": 4,
+        "role_swap": 0.3,
+        "shuffle_buffer": 3,
+        "num_workers": 0,
+    }
+    return PairDataModule([str(f) for f in train], [str(val)] if val else None, **{**defaults, **settings})
+
+
+def same(left: list[PairBatch], right: list[PairBatch]) -> bool:
+    return len(left) == len(right) and all(
+        a is b is None or torch.equal(a, b)
+        for one, two in zip(left, right, strict=True)
+        for a, b in zip(one, two, strict=True)
+    )
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_resumed_run_equals_the_uninterrupted_one(shards: Path, tmp_path: Path, workers: int) -> None:
+    settings: dict[str, Any] = {"caption_weight": 0.5, "learn_logit_scale": True, "head": "mlp"}
+    schedule = WarmupCosine(warmup=0.2)
+    whole = Recorder()
+    every_two_epochs = ModelCheckpoint(tmp_path / "whole", every_n_train_steps=10, save_top_k=-1)
+    make_trainer(tmp_path, 3, whole, every_two_epochs).fit(
+        uninterrupted := make_module(schedule=schedule, **settings), make_data(shards, val=shards, num_workers=workers)
+    )
+    parts = Recorder()
+
+    class Stop(Callback):
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            trainer.should_stop = True
+
+    make_trainer(tmp_path, 3, parts, ModelCheckpoint(tmp_path / "parts", save_last=True, monitor=None), Stop()).fit(
+        make_module(schedule=schedule, **settings), make_data(shards, val=shards, num_workers=workers)
+    )
+    assert len(parts.train) == 5
+    make_trainer(tmp_path, 3, parts).fit(
+        resumed := make_module(schedule=schedule, **settings),
+        make_data(shards, val=shards, num_workers=workers),
+        ckpt_path=tmp_path / "parts" / "last.ckpt",
+    )
+    assert len(whole.train) == 15
+    assert same(whole.train, parts.train)
+    assert whole.losses == parts.losses
+    assert whole.rates == parts.rates
+    for (name, mine), other in zip(uninterrupted.named_parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(mine, other), name
+    # also from a checkpoint that was written after an epoch's last step, before the epoch ended
+    last = Recorder()
+    make_trainer(tmp_path, 3, last).fit(
+        make_module(schedule=schedule, **settings),
+        make_data(shards, val=shards, num_workers=workers),
+        ckpt_path=next((tmp_path / "whole").glob("*step=10.ckpt")),
+    )
+    assert same(whole.train[10:], last.train)
+    assert whole.losses[10:] == last.losses
+
+
+def test_each_epoch_is_told_to_the_stream_and_held_out_batches_stay(shards: Path, tmp_path: Path) -> None:
+    seen = Recorder()
+    make_trainer(tmp_path, 3, seen, num_sanity_val_steps=1).fit(make_module(), make_data(shards, val=shards))
+    epochs = [seen.train[start : start + 5] for start in (0, 5, 10)]
+    assert len(seen.train) == 15
+    assert not any(same(epochs[a], epochs[b]) for a, b in ((0, 1), (1, 2), (0, 2)))
+    sanity, val = seen.val[:1], seen.val[1:]
+    assert same(val[:5], val[5:10])
+    assert same(val[:5], val[10:])
+    assert same(sanity, val[:1])
+    # Roles are swapped in training alone.
+    module = make_module()
+    ordinary = module.model.tokenizer(["the first is"])[0, 1:4].tolist()
+    assert all(row[1:4].tolist() == ordinary for batch in val for row in batch.tokens)
+    assert not all(row[1:4].tolist() == ordinary for batch in seen.train for row in batch.tokens)
+
+
+def test_held_out_set_may_be_smaller_than_a_batch(shards: Path, tmp_path: Path) -> None:
+    seen = Recorder()
+    data = make_data(shards, val=shards, groups_per_batch=100)
+    make_trainer(tmp_path, 1, seen).validate(make_module(), data, verbose=False)
+    assert [len(batch.first) for batch in seen.val] == [40]
+    with pytest.raises(ValueError, match=r"10 groups are fewer than the 100 of one batch .*groups_per_batch"):
+        make_trainer(tmp_path, 1, seen).fit(make_module(), data)
+
+
+def test_draws_follow_the_losses_in_use(shards: Path, tmp_path: Path) -> None:
+    for settings, pairs, captions in (
+        ({}, 8, 0),
+        ({"caption_weight": 1}, 8, 8),
+        ({"difference_weight": 0, "caption_weight": 1}, 0, 8),
+    ):
+        seen = Recorder()
+        make_trainer(tmp_path, 1, seen, max_steps=1).fit(make_module(**settings), make_data(shards))
+        assert (len(seen.train[0].first), len(seen.train[0].captioned)) == (pairs, captions)
+    seen = Recorder()
+    data = make_data(shards, captions_per_group=3, pairs_per_group=5)
+    make_trainer(tmp_path, 1, seen, max_steps=1).fit(make_module(caption_weight=1), data)
+    assert (len(seen.train[0].first), len(seen.train[0].captioned)) == (10, 6)
+
+
+def test_seed_reaches_the_stream(shards: Path, tmp_path: Path) -> None:
+    runs = []
+    for seed in (0, 0, 1):
+        seen = Recorder()
+        make_trainer(tmp_path, 1, seen).fit(make_module(), make_data(shards, seed=seed))
+        runs.append(seen.train)
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
+
+
+def test_damage_is_counted_in_the_log(shards: Path, tmp_path: Path) -> None:
+    shard = shards / "00001.tar"
+    content = shard.read_bytes()
+    start = content.index(b"\x89PNG")
+    shard.write_bytes(content[:start] + b"\0" * 40 + content[start + 40 :])
+    for workers in (0, 2):
+        trainer = make_trainer(tmp_path, 2)
+        trainer.fit(make_module(), make_data(shards, num_workers=workers))
+        assert float(trainer.callback_metrics["data/damaged"]) == 1  # in the last epoch
+        assert trainer.global_step == 10
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize(
+    "limit", [{}, {"limit_train_batches": 3}, {"max_steps": 4}, {"max_steps": 4, "max_epochs": -1}]
+)
+def test_exponential_schedule_falls_once_an_epoch(
+    shards: Path, tmp_path: Path, accumulate: int, limit: dict[str, int]
+) -> None:
+    seen = Recorder()
+    trainer = make_trainer(tmp_path, 3, seen, **{"accumulate_grad_batches": accumulate, **limit})
+    trainer.fit(make_module(schedule=Exponential(0.5)), make_data(shards))
+    per_epoch = limit.get("limit_train_batches", 5)
+    assert seen.rates == pytest.approx([1e-3 * 0.5 ** (batch // per_epoch) for batch in range(len(seen.rates))])
+    assert len(seen.rates) > per_epoch or "max_steps" in limit
+
+
+def test_warmup_cosine_ends_with_the_run(shards: Path, tmp_path: Path) -> None:
+    seen = Recorder()
+    trainer = make_trainer(tmp_path, 2, seen, accumulate_grad_batches=2)
+    trainer.fit(make_module(schedule=WarmupCosine(warmup=0, floor=0.1)), make_data(shards))
+    assert trainer.global_step == 6
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-4)
+    assert seen.rates[0] == pytest.approx(1e-3)
+    assert sorted(seen.rates, reverse=True) == seen.rates
+
+
+def test_learned_scales_stay_at_a_hundred_or_below(shards: Path, tmp_path: Path) -> None:
+    module = make_module(caption_weight=1, logit_scale=99, learn_logit_scale=True)
+    with torch.no_grad():
+        module.model.towers.logit_scale.fill_(5.0)  # as SigLIP's, above CLIP's limit
+    # Gradients turned round, so that the scales grow.
+    module._optimizer = lambda groups: torch.optim.SGD(groups, lr=1, maximize=True)  # type: ignore[assignment, arg-type, return-value]
+    make_trainer(tmp_path, 1, max_steps=2).fit(module, make_data(shards))
+    assert module.log_logit_scale.item() <= np.log(100) + 1e-6
+    assert module.model.towers.logit_scale.item() <= np.log(100) + 1e-6
+
+
+def test_predict_gives_the_cosine_of_each_pair(shards: Path, tmp_path: Path) -> None:
+    module = make_module()
+    cosines = make_trainer(tmp_path, 1).predict(module, make_data(shards, val=shards))
+    assert cosines is not None
+    assert [tuple(part.shape) for part in cosines] == [(8,)] * 5  # type: ignore[union-attr]
+
+
+def test_runs_without_held_out_shards(shards: Path, tmp_path: Path) -> None:
+    make_trainer(tmp_path, 1).fit(make_module(), make_data(shards))
+    make_trainer(tmp_path, 1).test(make_module(), make_data(shards), verbose=False)
+
+
+def embedded_folder(folder: Path, fingerprint: str, width: int = 32, name: str = "tiny") -> Path:
+    vectors = np.random.default_rng(0).normal(size=(6, 4, width))
+    return write_embedded_shards(folder, vectors, fingerprint, name)
+
+
+def test_embedded_shards_of_the_same_tower_train(tmp_path: Path) -> None:
+    module = make_module(trainable=("text",))
+    folder = embedded_folder(tmp_path / "embedded", module.model.image_fingerprint)
+    seen = Recorder()
+    make_trainer(tmp_path, 1, seen).fit(module, make_data(folder, val=folder))
+    assert all(batch.images is None for batch in seen.train + seen.val)
+    assert len(seen.train) == 3
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
+def test_embedded_shards_of_another_tower_are_refused(tmp_path: Path, stage: str) -> None:
+    folder = embedded_folder(tmp_path / "embedded", "0" * 64, name="ViT-L-14")
+    module = make_module(trainable=("text",))
+    message = r"embedded: embeddings were made by another image tower \(ViT-L-14\) .*pcclip-data embed"
+    with pytest.raises(ValueError, match=message):
+        getattr(make_trainer(tmp_path, 1), stage)(module, make_data(folder, val=folder))
+
+
+def test_embedded_shards_do_not_train_the_image_tower(tmp_path: Path) -> None:
+    module = make_module(trainable=("text", "image_projection"))
+    folder = embedded_folder(tmp_path / "embedded", module.model.image_fingerprint)
+    with pytest.raises(ValueError, match="embedded: holds embeddings, but the image tower trains"):
+        make_trainer(tmp_path, 1).fit(module, make_data(folder))
+
+
+def test_frozen_batch_norm_tower_keeps_its_fingerprint_while_training(shards: Path, tmp_path: Path) -> None:
+    module = make_module(write_config(tmp_path, "timm_resnet"), ("text",))
+    before = module.model.image_fingerprint
+    seen = Recorder()
+    make_trainer(tmp_path, 2, seen).fit(module, make_data(shards, val=shards))
+    assert module.model.image_fingerprint == before
+    assert len(set(seen.losses)) == 10
+
+
+def test_shards_without_pairs_serve_captions_alone(tmp_path: Path, shards: Path) -> None:
+    samples = [image_sample(number, {**group_record(number, 2), "pairs": []}) for number in range(4)]
+    folder = write_dataset(
+        tmp_path / "unpaired", [samples], {"kind": "images", "group_size": 2, "images": 8, "pairs": 0}
+    )
+    with pytest.raises(ValueError, match=r"unpaired: holds no pairs, but model.difference_weight is 1"):
+        make_trainer(tmp_path, 1).fit(make_module(), make_data(shards, folder))
+    make_trainer(tmp_path, 1).fit(make_module(difference_weight=0, caption_weight=1), make_data(folder))
+
+
+def test_missing_folders_are_told_before_training(shards: Path, tmp_path: Path) -> None:
+    seen = Recorder()
+    for data in (make_data(shards, tmp_path / "nowhere"), make_data(shards, val=tmp_path / "nowhere")):
+        with pytest.raises(FileNotFoundError, match="nowhere: shard folder not found"):
+            make_trainer(tmp_path, 1, seen).fit(make_module(), data)
+    assert not seen.train
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train": []}, "data.train is empty"),
+        ({"role_swap": 1.5}, "data.role_swap=1.5: a probability"),
+        ({"groups_per_batch": 0}, "data.groups_per_batch=0: must be at least 1"),
+        ({"pairs_per_group": 0}, "data.pairs_per_group=0: must be at least 1"),
+        ({"captions_per_group": 0}, "data.captions_per_group=0: must be at least 1"),
+        ({"num_workers": -1}, "data.num_workers=-1: must be at least 0"),
+        ({"shuffle_buffer": 0}, "data.shuffle_buffer=0: must be at least 1"),
+    ],
+)
+def test_settings_without_sense_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PairDataModule(**{"train": ["a"], **settings})
+
+
+def test_nothing_to_train_and_endless_schedule_are_refused(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing else trains; name at least one part"):
+        make_trainer(tmp_path, 1).fit(make_module(trainable=()), make_data(shards))
+    with pytest.raises(ValueError, match=r"set trainer.max_epochs"):
+        make_trainer(tmp_path, -1).fit(make_module(schedule=Exponential()), make_data(shards))

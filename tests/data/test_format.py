@@ -1,0 +1,116 @@
+"""`dataset.json` and group records: what is written is read, and what is wrong is refused with its name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pcclip.data.format import DamagedGroupError, DatasetInfo, EmbeddingInfo, ShardInfo, parse_group
+from tests.helpers.shards import group_record, write_image_shards
+
+
+def change(folder: Path, **entries: Any) -> None:
+    """Change entries of a folder's dataset.json."""
+    file = folder / "dataset.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **entries}))
+
+
+@pytest.mark.parametrize("kind", ["images", "embeddings"])
+def test_description_survives_writing_and_reading(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "a.tar").write_bytes(b"12345")
+    embedding = EmbeddingInfo("ViT-L-14", 768, "ab" * 32) if kind == "embeddings" else None
+    info = DatasetInfo(kind, 16, 48, 96, [ShardInfo("a.tar", 3, 5, "cd" * 32)], embedding, {"seed": 0})  # type: ignore[arg-type]
+    info.write(tmp_path)
+    assert DatasetInfo.read(tmp_path) == info
+    assert info.groups == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "dataset.json"]
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (
+            {"version": 2},
+            r"dataset.json: shard format version 2, but this pcclip reads version 1; make the shards again",
+        ),
+        ({"shards": []}, r"dataset.json: lists no group; the shard folder is empty"),
+        ({"shards": [{"name": "00000.tar"}]}, r"dataset.json: missing or unknown key"),
+        ({"shards": None}, r"dataset.json: missing or unknown key"),
+        ({"colour": "red"}, r"dataset.json: missing or unknown key .*colour"),
+        ({"kind": "pictures"}, r"dataset.json: kind 'pictures'"),
+        ({"kind": "embeddings"}, r"dataset.json: kind 'embeddings' with embedding None"),
+    ],
+)
+def test_description_that_does_not_fit_is_refused(shards: Path, entries: dict[str, Any], message: str) -> None:
+    change(shards, **entries)
+    with pytest.raises(ValueError, match=message):
+        DatasetInfo.read(shards)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"{}", b"\xff\xfe\x00"])
+def test_file_that_is_no_description_is_refused(shards: Path, content: bytes) -> None:
+    (shards / "dataset.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"dataset.json: not a dataset description"):
+        DatasetInfo.read(shards)
+
+
+def test_missing_folder_description_and_shard_are_named(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere: shard folder not found"):
+        DatasetInfo.read(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"empty/dataset.json: not found, .*pcclip-data shard"):
+        DatasetInfo.read(tmp_path / "empty")
+    (shards / "00001.tar").unlink()
+    with pytest.raises(FileNotFoundError, match=r"00001.tar: shard named in .*dataset.json is missing"):
+        DatasetInfo.read(shards)
+
+
+def test_shard_cut_short_is_refused(shards: Path) -> None:
+    shard = shards / "00002.tar"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"00002.tar: \d+ bytes, but .*dataset.json says \d+; the copy is incomplete"):
+        DatasetInfo.read(shards)
+
+
+def test_shards_lie_in_the_folder_itself(shards: Path, tmp_path: Path) -> None:
+    other = write_image_shards(tmp_path / "other", groups=1, group_size=2, groups_per_shard=1)
+    listed = json.loads((other / "dataset.json").read_text())["shards"][0]
+    for name in ("../other/00000.tar", str(other / "00000.tar")):
+        change(shards, shards=[{**listed, "name": name}])
+        with pytest.raises(ValueError, match="is not a file name in"):
+            DatasetInfo.read(shards)
+
+
+def test_group_record_is_read_as_written() -> None:
+    record = group_record(0, 3)
+    assert parse_group(json.dumps({**record, "extra": 1}).encode(), "here") == record
+
+
+def test_unreadable_record_is_damage_not_a_mistake() -> None:
+    for payload in (b"", b'{"images": [', b"\xff\xfe"):
+        with pytest.raises(DamagedGroupError, match=r"a.tar: group 7: not JSON"):
+            parse_group(payload, "a.tar: group 7")
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"pairs": [{"first": 0, "second": 3, "text": "x"}]}, r"pair 0 points to images 0 and 3, but .* 3 \(0 to 2\)"),
+        ({"pairs": [{"first": -1, "second": 1, "text": "x"}]}, "pair 0 points to images -1 and 1"),
+        ({"pairs": [{"first": 1, "second": 1, "text": "x"}]}, "pair 0 compares image 1 with itself"),
+        ({"pairs": [{"first": 0, "second": 1, "text": "\n "}]}, "pair 0 has an empty text; run `pcclip-data screen`"),
+        ({"pairs": [{"first": 0, "second": 1}]}, "not a group record .*'text'"),
+        ({"pairs": None}, "not a group record"),
+        ({"images": []}, "the group has no images"),
+        ({"images": [{"id": "a"}]}, "not a group record .*'captions'"),
+        ({"images": [{"id": "a", "captions": "a dog"}]}, "captions are a list of texts, not 'a dog'"),
+    ],
+)
+def test_wrong_record_is_refused_with_its_place(entries: dict[str, Any], message: str) -> None:
+    payload = json.dumps({**group_record(0, 3), **entries}).encode()
+    with pytest.raises(ValueError, match=rf"a.tar: group 7: .*{message}") as caught:
+        parse_group(payload, "a.tar: group 7")
+    assert not isinstance(caught.value, DamagedGroupError)

@@ -1,0 +1,87 @@
+"""What the processes of the distributed tests do."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from pcclip.batch import PairBatch
+from pcclip.model import DifferenceCLIP
+from pcclip.model.losses import build_loss
+from tests.helpers.models import make_batch, make_module
+
+SETTINGS: list[dict[str, Any]] = [
+    {"difference_loss": loss, "head": head, "caption_weight": caption, "learn_logit_scale": True}
+    for (loss, head), caption in itertools.product(
+        (("contrastive", "linear"), ("sigmoid", "linear"), ("mse", "mlp")), (0.0, 0.5)
+    )
+]
+
+
+def module_and_batches(settings: dict[str, Any], world_size: int) -> tuple[DifferenceCLIP, list[PairBatch]]:
+    """A module in float64, and a batch of other pictures for each rank."""
+    module = make_module(["all"], **settings).double()
+    if settings["head"] == "linear":
+        with torch.no_grad():
+            module.model.head.weight.add_(0.1 * torch.randn_like(module.model.head.weight))
+    return module, [make_batch(module, pairs=5, captions=3, seed=rank) for rank in range(world_size)]
+
+
+def joined(batches: list[PairBatch]) -> PairBatch:
+    """One batch of all ranks' images, pairs and captions, in the order of the ranks."""
+    images = [batch.images for batch in batches if batch.images is not None]
+    offsets = [sum(len(part) for part in images[:rank]) for rank in range(len(images))]
+
+    def moved(name: str) -> Tensor:
+        return torch.cat([getattr(batch, name) + offset for batch, offset in zip(batches, offsets, strict=True)])
+
+    def padded(name: str) -> Tensor:
+        parts = [getattr(batch, name) for batch in batches]
+        length = max(part.shape[1] for part in parts)
+        return torch.cat([F.pad(part, (0, length - part.shape[1])) for part in parts])
+
+    return PairBatch(
+        images=torch.cat(images),
+        embeddings=None,
+        first=moved("first"),
+        second=moved("second"),
+        tokens=padded("tokens"),
+        captioned=moved("captioned"),
+        caption_tokens=padded("caption_tokens"),
+        damaged=torch.tensor(0),
+    )
+
+
+class Step(nn.Module):
+    """The module's loss as a forward pass, which is what DDP wraps."""
+
+    def __init__(self, module: DifferenceCLIP) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch: PairBatch) -> Tensor:
+        return self.module.losses(batch)["loss"]
+
+
+def average_gradients(rank: int, world_size: int, folder: str) -> None:
+    """Rank 0 saves the gradients that DDP averaged, for each of `SETTINGS`."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=world_size)
+    for number, settings in enumerate(SETTINGS):
+        module, batches = module_and_batches(settings, world_size)
+        module._difference_loss = build_loss(module._loss_name, rank, world_size)
+        module._caption_loss = build_loss("contrastive", rank, world_size)
+        parallel = DistributedDataParallel(Step(module))  # which must live until the backward pass is over
+        parallel(batches[rank]).backward()
+        if rank == 0:
+            found = {name: value.grad for name, value in module.named_parameters() if value.grad is not None}
+            torch.save(found, Path(folder) / f"{number}.pt")
+    dist.barrier()
+    dist.destroy_process_group()

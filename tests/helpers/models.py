@@ -1,0 +1,90 @@
+"""Tiny CLIPs of every kind of tower, from configurations written on the spot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pcclip.batch import PairBatch
+from pcclip.model import ClipSource, DifferenceCLIP, DifferenceModel, load_clip
+from pcclip.model.losses import build_loss
+
+TINY = Path(__file__).with_name("tiny.json")
+VIT = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16}
+RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}
+TIMM = {"timm_model_pretrained": False, "timm_pool": "avg", "timm_proj": "linear", "image_size": 32}
+TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+KINDS: dict[str, dict[str, Any]] = {
+    "vit": {"vision_cfg": VIT},
+    "resnet": {"vision_cfg": RESNET},
+    "custom_text": {"vision_cfg": VIT, "custom_text": True},
+    "timm_resnet": {"vision_cfg": {**TIMM, "timm_model_name": "test_resnet"}},
+    "timm_vit": {"vision_cfg": {**TIMM, "timm_model_name": "test_vit", "timm_pool": ""}, "custom_text": True},
+    "sigmoid": {"vision_cfg": VIT, "init_logit_scale": 2.0, "init_logit_bias": -10},
+}
+
+
+def write_config(folder: Path, kind: str) -> str:
+    """Write the configuration of one kind of tiny CLIP; returns its path. The file's stem is unique to the kind."""
+    file = folder / f"tiny_{kind}.json"
+    file.write_text(json.dumps({"embed_dim": 32, "text_cfg": TEXT, **KINDS[kind]}))
+    return str(file)
+
+
+def make_clip(folder: Path, kind: str, **settings: Any) -> DifferenceModel:
+    """A tiny CLIP of a kind, with the same random weights every time."""
+    torch.manual_seed(0)
+    return load_clip(write_config(folder, kind), **settings)
+
+
+def make_module(
+    trainable: list[str], clip: str | ClipSource = str(TINY), seed: int = 0, **settings: Any
+) -> DifferenceCLIP:
+    """A module on a tiny CLIP whose losses are those of a single process, without a trainer."""
+    torch.manual_seed(seed)
+    source = clip if isinstance(clip, ClipSource) else ClipSource(clip)
+    module = DifferenceCLIP(source, trainable, **settings)
+    module._difference_loss = build_loss(module._loss_name)
+    module._caption_loss = build_loss("contrastive")
+    return module
+
+
+def make_batch(module: DifferenceCLIP, images: int = 6, pairs: int = 8, captions: int = 4, seed: int = 0) -> PairBatch:
+    """A batch of noise pictures, random pairs among them with a text each, and captions."""
+    generator = torch.Generator().manual_seed(seed)
+    size = module.model.towers.visual.image_size
+    height, width = size if isinstance(size, tuple) else (size, size)
+    first = torch.randint(images, (pairs,), generator=generator)
+    second = (first + torch.randint(1, images, (pairs,), generator=generator)) % images
+    return PairBatch(
+        images=torch.randint(256, (images, 3, height, width), generator=generator, dtype=torch.uint8),
+        embeddings=None,
+        first=first,
+        second=second,
+        tokens=module.model.tokenizer(
+            [f"the first is {i} and the second {j}" for i, j in zip(first.tolist(), second.tolist(), strict=True)]
+        ),
+        captioned=torch.randperm(images, generator=generator)[:captions],
+        caption_tokens=module.model.tokenizer([f"picture number {i}" for i in range(captions)]),
+        damaged=torch.tensor(0),
+    )
+
+
+def embedded(module: DifferenceCLIP, batch: PairBatch) -> PairBatch:
+    """The same batch with its images replaced by their embeddings."""
+    assert batch.images is not None
+    with torch.no_grad():
+        return batch._replace(images=None, embeddings=module.model.encode_images(batch.images))
+
+
+def gradients(module: DifferenceCLIP, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of a batch and the gradients of every parameter that has one."""
+    module.zero_grad(set_to_none=True)
+    loss = module.losses(batch)["loss"]
+    loss.backward()
+    found = {name: value.grad.clone() for name, value in module.named_parameters() if value.grad is not None}
+    return loss.detach(), found

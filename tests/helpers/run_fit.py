@@ -1,0 +1,63 @@
+"""Fits the tiny module and writes what each process saw: `run_fit.py SHARDS OUTPUT DEVICES WORKERS`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+
+from pcclip.batch import PairBatch
+from pcclip.data import PairDataModule
+from pcclip.model import ClipSource, DifferenceCLIP
+
+
+class Record(Callback):
+    """Writes the pictures of every batch, by their colour, and the weights at the end."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.epochs: list[list[list[int]]] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.epochs.append([])
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: PairBatch, *_: Any) -> None:
+        assert batch.images is not None
+        self.epochs[-1].append([hash(tuple(pixel.tolist())) for pixel in batch.images[:, :, 0, 0]])
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        seen = {
+            "epochs": self.epochs,
+            "damaged": float(trainer.callback_metrics["data/damaged"]),
+            "val": float(trainer.callback_metrics["val/loss"]),
+            "weights": sum(float(value.double().abs().sum()) for value in pl_module.parameters()),
+        }
+        (self.output / f"{trainer.global_rank}.json").write_text(json.dumps(seen))
+
+
+def main(shards: str, output: Path, devices: int, workers: int) -> None:
+    torch.set_num_threads(1)
+    seed_everything(0)
+    source = ClipSource(str(Path(__file__).with_name("tiny.json")))
+    module = DifferenceCLIP(source, ["all"], head="linear", caption_weight=1, learn_logit_scale=True)
+    data = PairDataModule([shards], [shards], groups_per_batch=1, pairs_per_group=4, role_swap=0.5, num_workers=workers)
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=devices,
+        strategy="ddp",
+        max_epochs=2,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        callbacks=[Record(output)],
+    )
+    trainer.fit(module, data)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

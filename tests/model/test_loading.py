@@ -1,0 +1,208 @@
+"""Models come from wherever open_clip finds them, and go back into folders that open_clip loads."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pcclip.model import DifferenceModel, load_clip, save_clip
+from tests.helpers.models import KINDS, make_clip, write_config
+
+TEXTS = ["a dog", "the first is a large dog, the second a small one"]
+
+
+def pictures() -> list[Image.Image]:
+    """Noise pictures of odd sizes and colour modes."""
+    rng = np.random.default_rng(0)
+    noise = [
+        Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)) for h, w in ((32, 32), (45, 70), (200, 31))
+    ]
+    return [*noise, noise[1].convert("L"), noise[1].convert("RGBA"), noise[2].convert("P"), noise[0].convert("CMYK")]
+
+
+def randomize(module: nn.Module) -> None:
+    """Weights as training might leave them."""
+    torch.manual_seed(1)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)
+
+
+def embeddings(model: DifferenceModel) -> list[torch.Tensor]:
+    """Image, text and difference embeddings of fixed inputs."""
+    model.eval()
+    with torch.no_grad():
+        images = model.encode_images(torch.stack([model.image_transform(picture) for picture in pictures()]))
+        return [images, model.encode_texts(TEXTS), model.difference(images[:3], images[1:4])]
+
+
+def test_open_clip_name_loads_random_weights() -> None:
+    model = load_clip("ViT-S-32-alt")
+    assert model.embed_dim == 256
+    assert model.encode_texts(["a"]).shape == (1, 256)
+
+
+@pytest.mark.parametrize(("kind", "head"), [(kind, "mlp") for kind in KINDS] + [("vit", "identity"), ("vit", "linear")])
+def test_saved_folder_loads_alike(tmp_path: Path, kind: str, head: str) -> None:
+    model = make_clip(tmp_path, kind, head=head, preprocess={"mean": [0.4, 0.5, 0.6], "interpolation": "bilinear"})
+    randomize(model.head)
+    save_clip(model, tmp_path / "saved")
+    loaded = load_clip(f"local-dir:{tmp_path / 'saved'}")
+    assert loaded.image_fingerprint == model.image_fingerprint
+    for mine, other in zip(embeddings(model), embeddings(loaded), strict=True):
+        assert torch.equal(mine, other)
+    # and once more from the copy, into the folder it came from
+    save_clip(loaded, tmp_path / "saved")
+    assert torch.equal(embeddings(load_clip(f"local-dir:{tmp_path / 'saved'}"))[2], embeddings(model)[2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_open_clip_loads_the_saved_folder(tmp_path: Path, kind: str) -> None:
+    model = make_clip(tmp_path, kind, head="linear").eval()
+    randomize(model.head)
+    save_clip(model, tmp_path / "saved")
+    towers, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{tmp_path / 'saved'}")
+    towers.eval()
+    batch = torch.stack([preprocess(picture) for picture in pictures()])
+    tokens = open_clip.get_tokenizer(f"local-dir:{tmp_path / 'saved'}")(TEXTS)
+    with torch.no_grad():
+        images, texts = towers.encode_image(batch, normalize=True), towers.encode_text(tokens, normalize=True)
+    torch.testing.assert_close(images, embeddings(model)[0], rtol=0, atol=0)
+    torch.testing.assert_close(texts, embeddings(model)[1], rtol=0, atol=1e-6)
+
+
+def test_saving_keeps_the_architecture_it_was_loaded_with(tmp_path: Path) -> None:
+    # Two configurations with one file name: open_clip's registry knows the later one only.
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    first = make_clip(tmp_path / "one", "vit")
+    file = Path(write_config(tmp_path / "two", "vit"))
+    file.write_text(file.read_text().replace('"layers": 2', '"layers": 1'))
+    load_clip(str(file))
+    save_clip(first, tmp_path / "saved")
+    assert torch.equal(embeddings(load_clip(f"local-dir:{tmp_path / 'saved'}"))[1], embeddings(first)[1])
+
+
+def test_uint8_path_equals_open_clips_preprocessing(tmp_path: Path) -> None:
+    for kind, settings in (("vit", {}), ("timm_resnet", {"mean": [0.5] * 3, "resize_mode": "longest"})):
+        model = make_clip(tmp_path, kind, preprocess=settings)
+        config = open_clip.get_model_preprocess_cfg(model.towers)
+        preprocess = image_transform_v2(PreprocessCfg(**config), is_train=False)
+        for picture in pictures():
+            pixels = model.image_transform(picture)
+            assert pixels.dtype == torch.uint8
+            assert torch.equal((pixels.float() / 255 - model.mean) / model.std, preprocess(picture))
+
+
+def test_data_workers_can_carry_tokenizer_and_transform(tiny_clip: DifferenceModel) -> None:
+    tokenizer, transform = pickle.loads(pickle.dumps((tiny_clip.tokenizer, tiny_clip.image_transform)))
+    assert torch.equal(tokenizer(TEXTS), tiny_clip.tokenizer(TEXTS))
+    assert torch.equal(transform(pictures()[1]), tiny_clip.image_transform(pictures()[1]))
+
+
+def test_fingerprint_tells_weights_and_preprocessing_apart(tmp_path: Path) -> None:
+    model = make_clip(tmp_path, "timm_resnet")
+    before = model.image_fingerprint
+    assert make_clip(tmp_path, "timm_resnet").image_fingerprint == before
+    assert make_clip(tmp_path, "timm_resnet", preprocess={"std": [1, 1, 1]}).image_fingerprint != before
+    with torch.no_grad():
+        model.towers.logit_scale.add_(1)
+        next(model.towers.transformer.parameters()).add_(1)
+    assert model.image_fingerprint == before
+    next(buffer for name, buffer in model.towers.visual.named_buffers() if "running_mean" in name).add_(1e-3)
+    assert model.image_fingerprint != before
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("ViT-L-15", {}, "unknown CLIP model 'ViT-L-15'; close names are .*'ViT-L-14'"),
+        ("ViT-B-32", {"pretrained": "laion9b"}, "unknown pretrained tag 'laion9b' for ViT-B-32; use one of .*openai"),
+        ("TINY", {"pretrained": "openai"}, "unknown pretrained tag"),
+        ("TINY", {"preprocess": {"men": [0.5] * 3}}, "preprocess: unknown key men; use .*mean"),
+        ("TINY", {"head": "cubic"}, "identity, linear or mlp"),
+        ("missing.json", {}, "missing.json: model configuration not found"),
+        ("local-dir:nowhere", {}, r"nowhere/open_clip_config.json: not found"),
+        ("TINY", {"image_weights": "nowhere.safetensors"}, "nowhere.safetensors: image tower weights not found"),
+    ],
+)
+def test_unknown_names_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, settings: dict[str, object], message: str
+) -> None:
+    config = write_config(tmp_path, "vit")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        load_clip(config if name == "TINY" else name, **settings)  # type: ignore[arg-type]
+
+
+def test_json_that_is_no_configuration_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text('{"embed_dim": 8}')
+    with pytest.raises(ValueError, match=r"other.json: not an open_clip model configuration"):
+        load_clip(str(tmp_path / "other.json"))
+
+
+def test_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    save_clip(make_clip(tmp_path, "vit", head="linear"), tmp_path / "saved")
+    (tmp_path / "saved" / "open_clip_model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"open_clip_model.safetensors: not found"):
+        load_clip(f"local-dir:{tmp_path / 'saved'}")
+
+
+def test_folder_takes_no_pretrained_tag_and_no_other_head(tmp_path: Path) -> None:
+    save_clip(make_clip(tmp_path, "vit", head="linear"), tmp_path / "saved")
+    name = f"local-dir:{tmp_path / 'saved'}"
+    with pytest.raises(ValueError, match="leave pretrained='openai' out"):
+        load_clip(name, "openai")
+    with pytest.raises(ValueError, match="holds a linear head, but head=mlp"):
+        load_clip(name, head="mlp")
+    save_clip(make_clip(tmp_path, "vit"), tmp_path / "saved")
+    assert not (tmp_path / "saved" / "difference_head.safetensors").exists()
+
+
+def test_image_weights_load_into_the_image_tower_alone(tmp_path: Path) -> None:
+    source = make_clip(tmp_path, "timm_resnet")
+    randomize(source.towers.visual)
+    state = {k: v.contiguous() for k, v in source.towers.visual.state_dict().items() if k.startswith("trunk.")}
+    file = tmp_path / "backbone.safetensors"
+    save_file(state, file)
+    loaded = make_clip(tmp_path, "timm_resnet", image_weights=str(file))
+    plain = make_clip(tmp_path, "timm_resnet")
+    for key, value in load_file(file).items():
+        assert torch.equal(loaded.towers.visual.state_dict()[key], value)
+    assert torch.equal(loaded.towers.visual.head.proj.weight, plain.towers.visual.head.proj.weight)
+    assert torch.equal(loaded.encode_texts(TEXTS), plain.encode_texts(TEXTS))
+
+
+@pytest.mark.parametrize("fault", ["prefix", "missing", "unexpected"])
+def test_image_weights_that_do_not_fit_are_refused(tmp_path: Path, fault: str) -> None:
+    visual = make_clip(tmp_path, "timm_resnet").towers.visual
+    state = {key: value.contiguous() for key, value in visual.state_dict().items()}
+    if fault == "prefix":
+        state = {key.removeprefix("trunk."): value for key, value in state.items()}
+    elif fault == "missing":
+        state.pop("trunk.bn1.running_var")
+    else:
+        state["trunk.classifier.weight"] = torch.zeros(1)
+    file = tmp_path / "backbone.safetensors"
+    save_file(state, file)
+    with pytest.raises(ValueError, match=r"backbone.safetensors: does not fit .*prefix `trunk.`"):
+        make_clip(tmp_path, "timm_resnet", image_weights=str(file))
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    save_clip(make_clip(tmp_path, "vit"), tmp_path / "saved")
+    config = tmp_path / "saved" / "open_clip_config.json"
+    described = json.loads(config.read_text())
+    described["model_cfg"]["text_cfg"]["layers"] = 1
+    config.write_text(json.dumps(described))
+    with pytest.raises(ValueError, match=r"(?s)saved: cannot be loaded .*Unexpected key"):
+        load_clip(f"local-dir:{tmp_path / 'saved'}")

@@ -1,0 +1,220 @@
+"""The module's loss and gradients: fast paths equal plain ones, and nothing that trains is left without a gradient."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pcclip.batch import PairBatch
+from pcclip.model import ClipSource, DifferenceCLIP
+from tests.helpers.models import embedded, gradients, make_batch, make_module, write_config
+
+LOSSES = ["contrastive", "sigmoid", "mse"]
+HEADS = ["identity", "linear", "mlp"]
+
+
+def assert_same(left: tuple[Tensor, dict[str, Tensor]], right: tuple[Tensor, dict[str, Tensor]], atol: float) -> None:
+    """The same loss and the same gradients of the same parameters."""
+    torch.testing.assert_close(left[0], right[0], rtol=0, atol=atol)
+    assert left[1].keys() == right[1].keys()
+    for name, value in left[1].items():
+        torch.testing.assert_close(
+            value, right[1][name], rtol=0, atol=atol, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def repeated(batch: PairBatch) -> PairBatch:
+    """The same pairs and captions, each with images of its own."""
+    assert batch.images is not None
+    pairs, captions = len(batch.first), len(batch.captioned)
+    return batch._replace(
+        images=torch.cat([batch.images[batch.first], batch.images[batch.second], batch.images[batch.captioned]]),
+        first=torch.arange(pairs),
+        second=torch.arange(pairs, 2 * pairs),
+        captioned=torch.arange(2 * pairs, 2 * pairs + captions),
+    )
+
+
+@pytest.mark.parametrize(("loss", "head"), zip(LOSSES, HEADS, strict=True))
+def test_shared_images_equal_repeated_images(loss: str, head: str) -> None:
+    module = make_module(["all"], head=head, difference_loss=loss, caption_weight=0.5, learn_logit_scale=True).double()
+    batch = make_batch(module)
+    assert_same(gradients(module, batch), gradients(module, repeated(batch)), atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet", "timm_resnet"])
+def test_stored_embeddings_equal_the_live_frozen_tower(tmp_path: Path, kind: str) -> None:
+    module = make_module(["text"], write_config(tmp_path, kind), head="linear", caption_weight=1)
+    batch = make_batch(module)
+    stored = embedded(module, batch)
+    assert stored.images is None
+    assert_same(gradients(module, batch), gradients(module, stored), atol=0)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_loss_equals_a_few_plain_lines(loss: str) -> None:
+    module = make_module(
+        ["all"], head="linear", difference_loss=loss, difference_weight=0.7, caption_weight=0.3, logit_scale=5.0
+    ).double()
+    torch.nn.init.normal_(module.model.head.weight)
+    batch = make_batch(module)
+    assert batch.images is not None
+    towers = module.model.towers
+    mean, std = (
+        torch.tensor(value).double().view(3, 1, 1) for value in (towers.visual.image_mean, towers.visual.image_std)
+    )
+    images = towers.encode_image((batch.images / 255 - mean) / std, normalize=True)
+    padded = [F.pad(tokens, (0, 77 - tokens.shape[1])) for tokens in (batch.tokens, batch.caption_tokens)]
+    texts, captions = (towers.encode_text(tokens, normalize=True) for tokens in padded)
+    pairs, described = len(batch.first), images[batch.captioned]
+    differences = F.normalize((images[batch.first] - images[batch.second]) @ module.model.head.weight.T, dim=-1)
+    logits = 5.0 * differences @ texts.T
+    own = torch.arange(pairs)
+    expected = {
+        "contrastive": (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2,
+        "sigmoid": F.softplus(-(2 * torch.eye(pairs) - 1) * (logits - 10)).sum() / pairs,
+        "mse": (2 - 2 * (differences * texts).sum(-1)).mean(),
+    }[loss]
+    caption_logits = towers.logit_scale.exp() * described @ captions.T
+    labels = torch.arange(len(described))
+    caption_loss = (F.cross_entropy(caption_logits, labels) + F.cross_entropy(caption_logits.T, labels)) / 2
+    losses = module.losses(batch)
+    # Float32 constants (preprocessing, logit scale) set the tolerance.
+    torch.testing.assert_close(losses["difference_loss"], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(losses["caption_loss"], caption_loss, rtol=0, atol=1e-5)
+    torch.testing.assert_close(losses["loss"], 0.7 * expected + 0.3 * caption_loss, rtol=0, atol=1e-5)
+    accuracy = ((differences * texts).sum(-1) > 0).double().mean()
+    assert float(losses["sign_accuracy"]) == pytest.approx(float(accuracy))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_swapping_first_and_second_negates_the_cosine(head: str) -> None:
+    module = make_module(["text"], difference_loss="mse", head=head).double()
+    for parameter in module.model.head.parameters():
+        torch.nn.init.normal_(parameter)
+    batch = make_batch(module)
+    swapped = batch._replace(first=batch.second, second=batch.first)
+    loss, other = module.losses(batch), module.losses(swapped)
+    # Squared distances of unit vectors are 2 - 2 cos, so those of opposite differences add up to 4.
+    assert float(loss["loss"] + other["loss"]) == pytest.approx(4, abs=1e-12)
+    assert float(loss["sign_accuracy"] + other["sign_accuracy"]) == pytest.approx(1)
+    torch.testing.assert_close(module.predict_step(swapped, 0), -module.predict_step(batch, 0), rtol=0, atol=1e-12)
+
+
+def test_a_loss_of_weight_zero_is_not_computed() -> None:
+    module = make_module(["all"], caption_weight=0)
+    batch = make_batch(module)
+    assert "caption_loss" not in module.losses(batch)
+    assert torch.equal(
+        module.losses(batch._replace(captioned=batch.captioned[:0]))["loss"], module.losses(batch)["loss"]
+    )
+    module = make_module(["all"], difference_weight=0, caption_weight=1)
+    losses = module.losses(batch._replace(first=batch.first[:0], second=batch.second[:0], tokens=batch.tokens[:0]))
+    assert losses.keys() == {"loss", "caption_loss"}
+    assert torch.equal(losses["loss"], losses["caption_loss"])
+
+
+def assert_every_gradient(module: DifferenceCLIP, batch: PairBatch) -> None:
+    trainable = {name for name, value in module.named_parameters() if value.requires_grad}
+    assert trainable
+    assert gradients(module, batch)[1].keys() == trainable
+
+
+PARTS = [
+    ["all"],
+    ["text"],
+    ["text_transformer"],
+    ["text_last_1"],
+    ["image_projection", "logit_scale"],
+    ["image_last_1"],
+]
+
+
+@pytest.mark.parametrize("parts", PARTS, ids="+".join)
+def test_every_trainable_parameter_gets_a_gradient(parts: list[str]) -> None:
+    weights = [(1, 0), (0, 1), (1, 1)]
+    # Each loss meets each pair of weights, heads and scales in turn.
+    for number, (loss, (difference, caption)) in enumerate(itertools.product(LOSSES, weights)):
+        module = make_module(
+            parts,
+            head=HEADS[(number + number // 3) % 3],
+            difference_loss=loss,
+            difference_weight=difference,
+            caption_weight=caption,
+            learn_logit_scale=True,
+            caption_logit_scale=10.0 if number % 2 else None,
+        )
+        assert_every_gradient(module, make_batch(module))
+
+
+@pytest.mark.parametrize("kind", ["resnet", "custom_text", "timm_resnet", "timm_vit", "sigmoid"])
+@pytest.mark.parametrize("caption", [0, 1])
+def test_every_trainable_parameter_of_every_tower_gets_a_gradient(tmp_path: Path, kind: str, caption: int) -> None:
+    module = make_module(["all"], write_config(tmp_path, kind), caption_weight=caption)
+    assert_every_gradient(module, make_batch(module))
+    text = make_module(["text"], write_config(tmp_path, kind), caption_weight=caption, head="mlp")
+    assert_every_gradient(text, embedded(text, make_batch(text)))
+
+
+def test_learned_logit_scale_starts_where_it_is_set() -> None:
+    batch = make_batch(make_module(["text"]))
+    for learn in (False, True):
+        module = make_module(["text"], logit_scale=14.0, learn_logit_scale=learn)
+        assert float(module.log_logit_scale.exp()) == pytest.approx(14)
+        assert ("log_logit_scale" in gradients(module, batch)[1]) is learn
+    # the gradient is that of the scale's logarithm: numerically
+    module = module.double()
+    found = float(gradients(module, batch)[1]["log_logit_scale"])
+    values = []
+    for step in (1e-5, -1e-5):
+        with torch.no_grad():
+            module.log_logit_scale.fill_(math.log(14) + step)
+        values.append(float(module.losses(batch)["loss"]))
+    assert found == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-4)
+
+
+def test_scale_at_its_limit_keeps_its_gradient() -> None:
+    # OpenAI's checkpoints hold exactly the logarithm of 100, a hair above it in float32.
+    module = make_module(["all"], caption_weight=1, logit_scale=100, learn_logit_scale=True)
+    with torch.no_grad():
+        module.model.towers.logit_scale.fill_(math.log(100) + 1e-6)
+    found = gradients(module, make_batch(module))[1]
+    assert found["log_logit_scale"].abs() > 0
+    assert found["model.towers.logit_scale"].abs() > 0
+
+
+def test_mixed_precision_normalises_in_full_precision() -> None:
+    module = make_module(["all"])
+    batch = make_batch(module)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        embeddings = module.model.encode_tokens(batch.tokens)
+    assert embeddings.dtype == torch.float32
+    torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(len(embeddings)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"difference_weight": 0}, "at least one must be positive"),
+        ({"caption_weight": -1}, "neither may be negative"),
+        ({"logit_scale": 0}, "logit_scale=0: must be positive and at most 100"),
+        ({"logit_scale": 200}, "logit_scale=200: must be positive and at most 100"),
+    ],
+)
+def test_settings_without_sense_are_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_module(["text"], **settings)
+
+
+def test_source_reaches_the_loader(tmp_path: Path) -> None:
+    source = ClipSource(write_config(tmp_path, "vit"), preprocess={"mean": [0.1, 0.2, 0.3]})
+    module = make_module(["text"], source)
+    assert module.model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert open_clip.get_model_preprocess_cfg(module.model.towers)["mean"] == [0.1, 0.2, 0.3]

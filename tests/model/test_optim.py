@@ -1,0 +1,81 @@
+"""Which parameters decay, and how the learning rate runs."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pcclip.model import Exponential, Schedule, WarmupCosine
+from pcclip.model.optim import parameter_groups
+from tests.helpers.models import KINDS, make_module, write_config
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_norms_biases_embeddings_and_scales_do_not_decay(tmp_path: Path, kind: str) -> None:
+    module = make_module(["all"], write_config(tmp_path, kind), head="mlp", caption_weight=1, learn_logit_scale=True)
+    names = {id(value): name for name, value in module.named_parameters()}
+    decayed, plain = ({names[id(p)] for p in group["params"]} for group in parameter_groups(module))  # type: ignore[attr-defined]
+    assert decayed | plain == {name for name, value in module.named_parameters() if value.requires_grad}
+    assert not decayed & plain
+    # Every weight matrix or filter of a layer decays, and each projection; all else does not.
+    layers = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
+    expected = {
+        f"{path}.{name}"
+        for path, child in module.named_modules()
+        if isinstance(child, layers)
+        for name, value in child.named_parameters(recurse=False)
+        if "bias" not in name and value.requires_grad
+    }
+    expected |= {name for name in decayed if name.endswith((".proj", ".text_projection"))}
+    assert decayed == expected
+    assert {"model.towers.logit_scale", "log_logit_scale", "model.head.hidden.bias"} <= plain
+    assert any(name.endswith("token_embedding.weight") for name in plain)
+    assert any(name.endswith("positional_embedding") for name in plain)
+
+
+def test_plain_group_overrides_the_optimisers_weight_decay() -> None:
+    groups = torch.optim.AdamW(parameter_groups(make_module(["text"])), lr=1e-3, weight_decay=0.3).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
+
+
+def test_empty_groups_are_left_out() -> None:
+    module = make_module([], head="linear")
+    assert [group.get("weight_decay") for group in parameter_groups(module)] == [None]
+    assert parameter_groups(make_module([])) == []
+
+
+def run(schedule: Schedule, steps: int, steps_per_epoch: int) -> list[float]:
+    """Learning rate at each step, from a base rate of 1."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = schedule.build(optimizer, steps, steps_per_epoch)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_warmup_cosine_by_hand() -> None:
+    rates = run(WarmupCosine(warmup=0.2, floor=0.1), steps=10, steps_per_epoch=5)
+    cosine = [0.1 + 0.9 * (1 + math.cos(math.pi * step / 8)) / 2 for step in range(8)]
+    assert rates == pytest.approx([0.5, 1.0, *cosine])
+
+
+def test_warmup_may_be_left_out_and_the_end_is_the_floor() -> None:
+    schedule = WarmupCosine(warmup=0, floor=0.25)
+    assert schedule.factor(0, 10, 5) == 1
+    assert schedule.factor(10, 10, 5) == schedule.factor(11, 10, 5) == pytest.approx(0.25)
+
+
+def test_warmup_is_a_share_not_a_number_of_steps() -> None:
+    with pytest.raises(ValueError, match="warmup=500 is a share of all steps"):
+        WarmupCosine(warmup=500)
+
+
+def test_exponential_is_constant_within_an_epoch() -> None:
+    assert run(Exponential(0.9), steps=6, steps_per_epoch=2) == pytest.approx([1, 1, 0.9, 0.9, 0.81, 0.81])

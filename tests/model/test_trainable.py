@@ -1,0 +1,123 @@
+"""Each part names exactly its parameters, for every kind of tower."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from pcclip.model import DifferenceModel
+from pcclip.model.trainable import set_trainable
+from tests.helpers.models import make_clip
+
+VISUAL_END = r"visual\.(ln_post\..*|proj)"
+TEXT_OUTSIDE = r"token_embedding\.weight|positional_embedding|ln_final\..*|text_projection(\.weight)?"
+EXPECTED = [
+    ("vit", "all", r".*"),
+    ("vit", "image", r"visual\..*"),
+    ("vit", "image_projection", r"visual\.proj"),
+    ("vit", "image_last_1", rf"visual\.transformer\.resblocks\.1\..*|{VISUAL_END}"),
+    ("vit", "image_last_2", rf"visual\.transformer\..*|{VISUAL_END}"),
+    ("vit", "text", rf"transformer\..*|{TEXT_OUTSIDE}"),
+    ("vit", "text_transformer", r"transformer\..*"),
+    ("vit", "text_last_1", r"transformer\.resblocks\.1\..*|ln_final\..*|text_projection"),
+    ("vit", "logit_scale", r"logit_scale"),
+    ("resnet", "all", r".*"),
+    ("resnet", "image", r"visual\..*"),
+    ("resnet", "text", rf"transformer\..*|{TEXT_OUTSIDE}"),
+    ("custom_text", "all", r".*"),
+    ("custom_text", "text", r"text\..*"),
+    ("custom_text", "text_transformer", r"text\.transformer\..*"),
+    ("custom_text", "text_last_1", r"text\.(transformer\.resblocks\.1\..*|ln_final\..*|text_projection)"),
+    ("custom_text", "image_last_1", rf"visual\.transformer\.resblocks\.1\..*|{VISUAL_END}"),
+    ("timm_resnet", "image", r"visual\..*"),
+    ("timm_resnet", "image_projection", r"visual\.head\..*"),
+    ("timm_resnet", "text", rf"transformer\..*|{TEXT_OUTSIDE}"),
+    ("timm_vit", "image_projection", r"visual\.head\..*"),
+    ("timm_vit", "image_last_1", r"visual\.(trunk\.(blocks\.5|norm|fc_norm)|head)\..*"),
+    ("timm_vit", "text", r"text\..*"),
+    ("sigmoid", "logit_scale", r"logit_scale|logit_bias"),
+    ("sigmoid", "text", rf"transformer\..*|{TEXT_OUTSIDE}"),
+    ("sigmoid", "all", r".*"),
+]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], DifferenceModel]:
+    """Tiny CLIPs by kind, each made once."""
+    folder = tmp_path_factory.mktemp("clips")
+    made: dict[str, DifferenceModel] = {}
+
+    def get(kind: str) -> DifferenceModel:
+        if kind not in made:
+            made[kind] = make_clip(folder, kind, head="linear")
+        return made[kind]
+
+    return get
+
+
+def trained(model: DifferenceModel) -> set[str]:
+    """Names of the towers' parameters that train."""
+    return {name for name, value in model.towers.named_parameters() if value.requires_grad}
+
+
+@pytest.mark.parametrize(("kind", "part", "pattern"), EXPECTED)
+def test_part_is_exactly(clips: Callable[[str], DifferenceModel], kind: str, part: str, pattern: str) -> None:
+    model = clips(kind)
+    expected = {name for name, _ in model.towers.named_parameters() if re.fullmatch(pattern, name)}
+    set_trainable(model, [part])
+    assert expected
+    assert trained(model) == expected
+    assert model.head.weight.requires_grad
+    assert model.image_tower_frozen is not any(name.startswith("visual.") for name in expected)
+
+
+def test_parts_add_up_and_the_rest_freezes_again(clips: Callable[[str], DifferenceModel]) -> None:
+    model = clips("vit")
+    everything = {name for name, _ in model.towers.named_parameters()}
+    set_trainable(model, ["text", "image", "logit_scale"])
+    assert trained(model) == everything
+    set_trainable(model, [])
+    assert trained(model) == set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "message"),
+    [
+        ("vit", "texts", "unknown part 'texts'; use all, text"),
+        ("vit", "text_last_3", "the tower has 2 blocks; use 1 to 2"),
+        ("vit", "image_last_0", "the tower has 2 blocks; use 1 to 2"),
+        ("resnet", "image_last_1", "needs a tower of transformer blocks, not ModifiedResNet"),
+        ("resnet", "image_projection", "ModifiedResNet has none of proj, head"),
+        ("timm_resnet", "image_last_1", "needs a tower of transformer blocks, not TimmModel"),
+    ],
+)
+def test_part_that_is_not_there_is_refused(
+    clips: Callable[[str], DifferenceModel], kind: str, part: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        set_trainable(clips(kind), [part])
+
+
+@pytest.mark.parametrize("kind", ["resnet", "timm_resnet"])
+def test_frozen_image_tower_keeps_its_batch_statistics(clips: Callable[[str], DifferenceModel], kind: str) -> None:
+    model = clips(kind)
+    set_trainable(model, ["text"])
+    model.train()
+    before = {name: value.clone() for name, value in model.towers.visual.named_buffers()}
+    assert any("running_mean" in name for name in before)
+    images = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+    embeddings = model.encode_images(images)
+    assert not embeddings.requires_grad
+    for name, value in model.towers.visual.named_buffers():
+        assert torch.equal(value, before[name])
+    assert not model.towers.visual.training
+    assert model.towers.transformer.training
+    assert torch.equal(embeddings, model.eval().encode_images(images))
+    # and of a tower that trains only in part: what is frozen stays as it is, what trains moves
+    set_trainable(model, ["image"])
+    model.train()
+    model.encode_images(images)
+    assert any(not torch.equal(value, before[name]) for name, value in model.towers.visual.named_buffers())

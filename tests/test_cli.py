@@ -1,0 +1,254 @@
+"""The command line: what is written in YAML or on the command line reaches the objects, and a run leaves what it should."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from pcclip.callbacks import RunConfig
+from pcclip.cli import PairCLI, main
+from pcclip.data import PairDataModule
+from pcclip.model import DifferenceCLIP, Exponential, load_clip
+
+# Commands run inside pytest, which has arguments of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
+
+TRAINER: dict[str, Any] = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "max_epochs": 1,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "log_every_n_steps": 1,
+    "num_sanity_val_steps": 0,
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path, shards: Path, tiny_config: str) -> Path:
+    """A whole configuration, as a file, that fits a tiny CLIP on tiny shards."""
+    logger = {
+        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+        "init_args": {"save_dir": str(tmp_path / "runs"), "name": "fit", "version": "a", "default_hp_metric": False},
+    }
+    callbacks = [
+        {"class_path": "pcclip.callbacks.SaveModel", "init_args": {"folder": str(tmp_path / "saved")}},
+        {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"save_last": True}},
+    ]
+    file = tmp_path / "config.yaml"
+    content = {
+        "seed_everything": 3,
+        "trainer": {**TRAINER, "logger": logger, "callbacks": callbacks},
+        "model": {
+            "clip": {"name": tiny_config},
+            "trainable": ["text"],
+            "head": "linear",
+            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01, "weight_decay": 0.1}},
+            "schedule": {"class_path": "pcclip.model.WarmupCosine", "init_args": {"warmup": 0.5}},
+        },
+        "data": {
+            "train": [str(shards)],
+            "val": [str(shards)],
+            "groups_per_batch": 2,
+            "pairs_per_group": 3,
+            "num_workers": 0,
+        },
+    }
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def cli(*args: str) -> PairCLI:
+    """Everything made, nothing run."""
+    return PairCLI(
+        DifferenceCLIP,
+        PairDataModule,
+        args=list(args),
+        seed_everything_default=0,
+        save_config_callback=RunConfig,
+        auto_configure_optimizers=False,
+        run=False,
+    )
+
+
+def printed(*args: str) -> str:
+    """What a command prints before it exits well."""
+    stream = io.StringIO()
+    with redirect_stdout(stream), pytest.raises(SystemExit) as ended:
+        main(args)
+    assert ended.value.code == 0
+    return stream.getvalue()
+
+
+def test_overrides_reach_the_objects(config: Path, tmp_path: Path) -> None:
+    later = tmp_path / "later.yaml"
+    later.write_text("model: {caption_weight: 0.25, learn_logit_scale: true}\ndata: {role_swap: 0.5}\n")
+    made = cli(
+        *("--config", str(config), "--config", str(later)),
+        "--model.difference_loss=sigmoid",
+        "--model.trainable=[text_last_1,image_projection]",
+        "--model.optimizer.init_args.lr=0.125",
+        "--model.schedule=pcclip.model.Exponential",
+        "--model.schedule.init_args.gamma=0.75",
+        "--data.groups_per_batch=5",
+        "--data.role_swap=0.125",
+        "--trainer.accumulate_grad_batches=4",
+    )
+    module, data = made.model, made.datamodule
+    assert made.trainer.accumulate_grad_batches == 4
+    assert made.trainer.max_epochs == 1
+    assert (module.caption_weight, module._loss_name, module.log_logit_scale.requires_grad) == (0.25, "sigmoid", True)
+    trained = {
+        name.split(".")[2] for name, value in module.named_parameters() if value.requires_grad and ".towers." in name
+    }
+    assert trained == {"transformer", "ln_final", "text_projection", "visual"}
+    assert isinstance(module._schedule, Exponential)
+    assert module._schedule.gamma == 0.75
+    optimizer = module._optimizer([torch.nn.Parameter(torch.zeros(1))])
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (0.125, 0.1)
+    assert (data._groups_per_batch, data._role_swap, data._pairs_per_group, data._seed) == (5, 0.125, 3, 3)
+
+
+def test_one_seed_governs_weights_and_data(config: Path) -> None:
+    first, again, other = (cli("--config", str(config), *seed) for seed in ((), (), ("--seed_everything=4",)))
+    weights = [made.model.model.towers.text_projection for made in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert [made.datamodule._seed for made in (first, again, other)] == [3, 3, 4]
+
+
+def test_printed_config_is_whole_and_runs_again(config: Path, tmp_path: Path) -> None:
+    text = printed("fit", "--config", str(config), "--model.caption_weight=2", "--print_config")
+    content = yaml.safe_load(text)
+    assert content["model"]["caption_weight"] == 2
+    assert content["model"]["logit_scale"] == 10
+    assert content["data"]["shuffle_buffer"] == 128
+    (tmp_path / "printed.yaml").write_text(text)
+    assert yaml.safe_load(printed("fit", "--config", str(tmp_path / "printed.yaml"), "--print_config")) == content
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_help_speaks_of_our_settings(command: str) -> None:
+    text = printed(command, "--help")
+    assert "--model.difference_loss" in text
+    assert "--data.groups_per_batch" in text
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--model.logit_sale=3", "logit_sale"),
+        ("--data.group_per_batch=3", "group_per_batch"),
+        ("--trainer.epochs=3", "epochs"),
+        ("--model.optimizer.init_args.learning_rate=3", "learning_rate"),
+        ("--model.head=cubic", "head"),
+        ("--model.clip.weights=x", "weights"),
+        ("--data.seed=1", "data.seed"),
+    ],
+)
+def test_key_that_does_not_exist_is_named(
+    config: Path, argument: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--config", str(config), argument])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_key_that_does_not_exist_in_a_file_is_named(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "wrong.yaml").write_text("model: {difference_wait: 1}\n")
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(config), "--config", str(tmp_path / "wrong.yaml")])
+    assert "difference_wait" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(tmp_path / "missing.yaml")])
+    assert "missing.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--model.clip.name=ViT-L-15", "unknown CLIP model 'ViT-L-15'"),
+        ("--model.trainable=[texts]", "unknown part 'texts'"),
+        ("--data.train=[nowhere]", "nowhere: shard folder not found"),
+    ],
+)
+def test_bad_values_end_with_their_message(config: Path, argument: str, message: str) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        main(["fit", "--config", str(config), argument])
+
+
+def scalars(folder: Path) -> dict[str, list[float]]:
+    """Every scalar that a run wrote for TensorBoard."""
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_fit_leaves_logs_config_checkpoint_and_model(config: Path, tmp_path: Path) -> None:
+    fit = ["fit", "--config", str(config)]
+    main([*fit, "--trainer.max_epochs=2"])
+    folder = tmp_path / "runs" / "fit" / "a"
+    written = scalars(folder)
+    assert len(written["train/loss"]) == 10
+    assert {"train/difference_loss", "train/sign_accuracy", "val/loss", "data/damaged"} <= written.keys()
+    assert len(written["val/loss"]) >= 2
+    assert "hp_metric" not in written
+    assert written["final/val/loss"] == written["val/loss"][-1:]
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert saved["trainer"]["max_epochs"] == 2
+    assert saved["seed_everything"] == 3
+    again = printed("fit", "--config", str(folder / "config.yaml"), "--print_config")
+    assert yaml.safe_load(again)["trainer"]["max_epochs"] == 2
+    model = load_clip(f"local-dir:{tmp_path / 'saved'}")
+    checkpoint = torch.load(next(folder.rglob("last.ckpt")), weights_only=True)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, checkpoint["state_dict"][f"model.{name}"]), name
+    # Nothing in a checkpoint may override what the command line says.
+    assert not checkpoint.get("hyper_parameters")
+    assert not checkpoint.get("datamodule_hyper_parameters")
+
+    # The same folder once more, resumed, with another setting.
+    last = str(next(folder.rglob("last.ckpt")))
+    main([*fit, "--trainer.max_epochs=3", "--model.caption_weight=1", "--ckpt_path", last])
+    assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["caption_weight"] == 1
+    assert len(scalars(folder)["train/loss"]) == 15
+    assert len(scalars(folder)["train/caption_loss"]) == 5
+
+    # And from the start again, as if nothing were there.
+    main(fit)
+    assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["caption_weight"] == 0
+
+    # The saved model starts a run with its own head.
+    main([*fit, f"--model.clip.name=local-dir:{tmp_path / 'saved'}", "--trainer.fast_dev_run=1"])
+
+
+def test_logger_may_be_left_out(config: Path, tmp_path: Path) -> None:
+    main(["fit", "--config", str(config), "--trainer.logger=false", f"--trainer.default_root_dir={tmp_path / 'root'}"])
+    assert (tmp_path / "root" / "config.yaml").is_file()
+
+
+def test_csv_logger_gets_the_settings_too(config: Path, tmp_path: Path) -> None:
+    logger = "lightning.pytorch.loggers.CSVLogger"
+    folder = f"--trainer.logger.init_args.save_dir={tmp_path / 'csv'}"
+    main(["fit", "--config", str(config), f"--trainer.logger={logger}", folder])
+    (file,) = (tmp_path / "csv").rglob("hparams.yaml")
+    assert yaml.safe_load(file.read_text())["model/head"] == "linear"
+
+
+def test_the_other_commands_run(config: Path, tmp_path: Path) -> None:
+    for command in ("validate", "test", "predict"):
+        main([command, "--config", str(config), f"--trainer.logger.init_args.version={command}"])
+        assert (tmp_path / "runs" / "fit" / command / "config.yaml").is_file()
+    assert "val/loss" in scalars(tmp_path / "runs" / "fit" / "validate")
+    assert "test/difference_loss" in scalars(tmp_path / "runs" / "fit" / "test")

@@ -1,0 +1,65 @@
+"""Every shipped YAML of the `pcclip` command is understood by the code, without data or weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from unittest.mock import patch
+
+import open_clip
+import pytest
+import yaml
+from jsonargparse import ArgumentParser
+from lightning.pytorch import Callback
+
+from pcclip.cli import PairCLI, main
+from pcclip.data import PairDataModule
+from pcclip.model import load_clip
+
+pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+SHIPPED = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
+CALLBACKS = [path for path in SHIPPED if path.parts[0] == "callbacks"]
+RUNS = [path for path in SHIPPED if path.parts[0] not in ("callbacks", "data_prep", "data")]
+
+
+def test_there_is_something_to_test() -> None:
+    assert CALLBACKS
+    assert {Path("demo/pretrain.yaml"), Path("demo/finetune.yaml")} <= set(RUNS)
+
+
+@pytest.mark.parametrize("path", RUNS, ids=str)
+def test_run_is_understood(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # where people call it from
+    with patch.object(PairCLI, "instantiate_classes"), patch.object(PairCLI, "_run_subcommand") as run:
+        main(["fit", "--config", str(Path("conf") / path)])
+    run.assert_called_once()
+    content = yaml.safe_load((CONF / path).read_text())
+    name = content["model"]["clip"]["name"]
+    if name.startswith("conf/"):
+        assert (ROOT / name).is_file()
+    elif not name.startswith(("local-dir:", "hf-hub:")):
+        assert open_clip.get_model_config(name) is not None
+        tag = content["model"]["clip"].get("pretrained")
+        assert tag is None or tag in open_clip.list_pretrained_tags_by_model(name)
+    PairDataModule(**content["data"])  # whose values are checked, but whose folders are not yet read
+
+
+@pytest.mark.parametrize("path", CALLBACKS, ids=str)
+def test_callback_is_understood(path: Path) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--callback", type=Callback)
+    parsed = parser.parse_args([f"--callback={CONF / path}"])
+    assert parsed.callback.class_path == yaml.safe_load((CONF / path).read_text())["class_path"]
+
+
+@pytest.mark.parametrize("path", CALLBACKS, ids=str)
+def test_callback_is_used(path: Path) -> None:
+    assert any(path.name in (CONF / run).read_text() for run in RUNS)
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "model").glob("*.json")), ids=lambda path: path.name)
+def test_model_configuration_builds(path: Path) -> None:
+    assert load_clip(str(path)).embed_dim == json.loads(path.read_text())["embed_dim"]

@@ -1,0 +1,62 @@
+"""Two processes train as one would on the joint batch, on disjoint data, and end together."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from torch import multiprocessing
+
+from tests.helpers.distributed import SETTINGS, average_gradients, joined, module_and_batches
+from tests.helpers.models import gradients
+from tests.helpers.shards import write_image_shards
+
+pytestmark = pytest.mark.distributed
+
+
+def test_averaged_gradients_equal_those_of_the_joint_batch(tmp_path: Path) -> None:
+    multiprocessing.spawn(average_gradients, (2, str(tmp_path)), nprocs=2)
+    for number, settings in enumerate(SETTINGS):
+        averaged = torch.load(tmp_path / f"{number}.pt", weights_only=True)
+        module, batches = module_and_batches(settings, 2)
+        expected = gradients(module, joined(batches))[1]
+        assert averaged.keys() == expected.keys()
+        assert ("log_logit_scale" in expected) is (settings["difference_loss"] != "mse")
+        for name, value in expected.items():
+            assert (averaged[name] - value).abs().max() < 1e-10, (settings, name)
+            assert settings["caption_weight"] or value.abs().max() > 0 or "hidden" in name, (settings, name)
+
+
+@pytest.mark.parametrize(("groups_per_shard", "workers"), [(7, 3), (2, 0)])
+def test_processes_share_the_data_and_end_together(tmp_path: Path, groups_per_shard: int, workers: int) -> None:
+    # Seven groups for two processes: the odd one is left out, and another one in the next epoch.
+    folder = write_image_shards(tmp_path / "shards", groups=7, group_size=4, groups_per_shard=groups_per_shard)
+    shard = folder / "00000.tar"
+    content = shard.read_bytes()
+    start = content.index(b"\x89PNG")
+    shard.write_bytes(content[:start] + b"\0" * 40 + content[start + 40 :])
+    script = Path(__file__).parent / "helpers" / "run_fit.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder), str(tmp_path), "2", str(workers)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first["weights"] == second["weights"]
+    assert first["val"] == second["val"]
+    assert first["damaged"] == second["damaged"]
+    assert first["damaged"] in (0, 1)  # one of seven groups, which may be the one left out
+    for mine, other in zip(first["epochs"], second["epochs"], strict=True):
+        assert len(mine) == len(other) == 3
+        met = Counter(picture for batch in mine + other for picture in batch)
+        assert len(met) >= 23  # 24 pictures, of which one may be damaged
+        assert max(met.values()) == 1
+    assert first["epochs"][0] != first["epochs"][1]
