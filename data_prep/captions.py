@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +29,16 @@ class Options:
 
     Attributes:
         source: What `input` is: `csv` (one row a caption; `.tsv` is split at tabs), `shards` (webdataset caption shards:
-            image + `.txt`, or `.json` with a `caption`, or `.cls` with `class_names`) or `jsonl` (another `captions.jsonl`).
+            image + `.txt`, or `.cls` with `class_names`, or `.json` with a `caption`) or `jsonl` (another
+            `captions.jsonl`).
         input: The file, or for `shards` a folder of `.tar` files.
         output: The `captions.jsonl` to write.
         images: For `csv` the folder of the images, for `shards` the folder to unpack them into.
         image_column: Column of the image's file name, which becomes its id.
         caption_column: Column of the caption.
-        class_names: For `shards` with `.cls`: file with one class name a line.
-        template: Caption of a picture with a class, `{}` for the class's name; `a(n)` before it becomes "a" or "an".
+        class_names: For `shards` with `.cls`: file with one class name a line, in the order of the labels.
+        template: Caption of a picture with a class, `{}` for the class's name; `a(n)` becomes "a" or "an", as the word
+            after it asks.
     """
 
     source: str = MISSING
@@ -67,8 +70,9 @@ def run(options: Options) -> None:
     """Read `input`, write `output`; images that are missing or do not decode are left out and listed in the manifest.
 
     Raises:
-        FileNotFoundError: `input` or `images` is missing.
-        ValueError: An unknown source, a missing column, or not one usable image.
+        FileNotFoundError: `input`, `images` or `class_names` is missing.
+        ValueError: An unknown source, a missing column, a template without `{}`, a class without a name, or not one
+            usable image.
     """
     source, output = Path(options.input), Path(options.output)
     if options.source not in SOURCES:
@@ -77,6 +81,10 @@ def run(options: Options) -> None:
         raise ValueError(f"captions.images: source `{options.source}` needs the folder of the images")
     if not source.exists():
         raise FileNotFoundError(f"{source}: `input` of the captions step not found")
+    if options.class_names is not None and not Path(options.class_names).is_file():
+        raise FileNotFoundError(f"{options.class_names}: `class_names` of the captions step not found")
+    if options.template.count("{}") != 1:
+        raise ValueError(f"captions.template: {options.template!r} must hold {{}} once, for the class's name")
     manifest = Manifest(
         "captions",
         STEP_VERSION,
@@ -169,8 +177,7 @@ def unpack(source: Path, output: Path, options: Options, losses: Losses) -> Iter
     folder = Path(str(options.images))
     class_captions = []
     if options.class_names is not None:
-        names = Path(options.class_names).read_text(encoding="utf-8").splitlines()
-        class_captions = [class_caption(options.template, name.strip()) for name in names if name.strip()]
+        class_captions = [class_caption(options.template, name) for name in read_class_names(Path(options.class_names))]
     seen: set[str] = set()
     with atomic_folder(folder) as temporary:
         for sample in progress(_samples(source, losses), desc="captions", unit="image"):
@@ -182,7 +189,9 @@ def unpack(source: Path, output: Path, options: Options, losses: Losses) -> Iter
             elif key in seen:
                 losses.add("duplicate_key", f"{sample['__url__']}: {key}")
             elif not caption:
-                losses.add("without_caption", key)
+                losses.add(
+                    "without_class_name" if sample.keys() & {"cls", "txt"} == {"cls"} else "without_caption", key
+                )
             else:
                 try:
                     check_image(sample[extension], f"{sample['__url__']}: {key}")
@@ -214,12 +223,28 @@ def _samples(folder: Path, losses: Losses) -> Iterator[dict[str, Any]]:
 
 
 def class_caption(template: str, name: str) -> str:
-    """The template filled with a class's name, its `a(n)` the article that fits."""
-    return template.format(name).replace("a(n)", "an" if name[:1].lower() in "aeiou" else "a")
+    """The template filled with a class's name, its `a(n)` the article that fits the word after it."""
+    return re.sub(
+        r"([aA])\(n\)(?=\s+(\S))",
+        lambda article: article[1] + ("n" if article[2].lower() in "aeiou" else ""),
+        template.replace("{}", name),
+    )
+
+
+def read_class_names(file: Path) -> list[str]:
+    """Class names, one a line.
+
+    Raises:
+        ValueError: An empty line before the last name: the labels would not fit the names after it.
+    """
+    names = [name.strip() for name in file.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+    if "" in names:
+        raise ValueError(f"{file}, line {names.index('') + 1}: no class name; labels count lines, so each needs a name")
+    return names
 
 
 def _caption(sample: dict[str, Any], class_captions: list[str]) -> str:
-    """The caption of a sample: its `.txt`, `caption` of its `.json`, or that of its class; empty if there is none."""
+    """The caption of a sample: its `.txt`, that of its class, or `caption` of its `.json`; empty if there is none."""
     if "txt" in sample:
         return bytes(sample["txt"]).decode("utf-8", errors="replace").strip()
     if "cls" in sample and class_captions:

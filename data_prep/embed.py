@@ -90,8 +90,8 @@ def run(options: Options) -> None:
     """Read the image shards `shards`, write embedded shards to `output`; finished shards survive an interruption.
 
     Raises:
-        FileNotFoundError: `shards` or a shard is missing.
-        ValueError: `shards` holds no images, or the model is unknown.
+        FileNotFoundError: `shards`, a shard or a file of weights is missing.
+        ValueError: `shards` holds no images, the model is unknown or its image tower would have random weights.
     """
     for name, least in (("groups_per_batch", 1), ("workers", 0)):
         if getattr(options, name) < least:
@@ -100,6 +100,11 @@ def run(options: Options) -> None:
     read = DatasetInfo.read(source)
     if read.kind != "images":
         raise ValueError(f"{source}: holds {read.kind}, not images; give the folder that `pcclip-data shard` wrote")
+    if not (options.pretrained or options.image_weights or options.model.startswith(("local-dir:", "hf-hub:"))):
+        raise ValueError(
+            f"embed.model: {options.model} comes without weights; give `pretrained` or `image_weights`, or as model a "
+            "folder that carries its own (`local-dir:FOLDER`)"
+        )
     model = load_clip(
         options.model, options.pretrained, image_weights=options.image_weights, preprocess=options.preprocess
     ).eval()

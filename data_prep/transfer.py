@@ -47,10 +47,15 @@ def run(options: Options) -> None:
 
     Raises:
         FileNotFoundError: An input is missing.
-        ValueError: A row names an unknown picture, or no picture of its class is there to take its place.
+        ValueError: A row names an unknown picture, no picture of its class is left to take its place, or no group matches.
     """
     output = Path(options.output)
     files = {name: Path(getattr(options, name)) for name in ("differences", "captions", "to_captions")}
+    for name, file in files.items():
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{file}: `{name}` of the transfer step not found; check the path, or run the step that writes it first"
+            )
     manifest = Manifest(
         "transfer",
         STEP_VERSION,
@@ -61,32 +66,44 @@ def run(options: Options) -> None:
         print(f"{output} is up to date")
         return
     rows = write_jsonl(output, transferred(files, options))
-    if not rows:
-        output.unlink()
-        raise ValueError(f"{files['differences']}: no group matches {options.groups!r} (`groups` of the transfer step)")
     manifest.write(output, {"pairs": rows})
     print(f"{output}: {rows} pairs")
 
 
 def transferred(files: dict[str, Path], options: Options) -> Iterator[Row]:
-    """The rows with other pictures; within a group, a picture is always replaced by the same other one."""
+    """The rows with other pictures; within a group, a picture gives way to the same other one, and no two to one.
+
+    Raises:
+        ValueError: As `run`.
+    """
     rng = np.random.default_rng(options.seed)
     class_of = {row["id"]: " ".join(row["captions"]) for _, row in read_captions(files["captions"])}
     pictures: dict[str, list[str]] = {}
     for _, row in read_captions(files["to_captions"]):
         pictures.setdefault(" ".join(row["captions"]), []).append(row["id"])
-    chosen: dict[tuple[str, str], str] = {}
+    replaced: dict[str, dict[str, str]] = {}
+    names: set[str] = set()
     for number, row in read_jsonl(files["differences"], DIFFERENCE_KEYS):
+        names.add(row["group"])
         if not fnmatchcase(row["group"], options.groups):
             continue
-        for side in ("first", "second"):
-            place = (row["group"], row[side])
-            if place not in chosen:
-                where = f"{files['differences']}, line {number}"
-                if row[side] not in class_of:
-                    raise ValueError(f"{where}: picture {row[side]!r} is not in {files['captions']}")
-                others = pictures.get(class_of[row[side]])
-                if not others:
-                    raise ValueError(f"{where}: {files['to_captions']} has no picture of {class_of[row[side]]!r}")
-                chosen[place] = others[int(rng.integers(len(others)))]
-        yield {**row, "first": chosen[row["group"], row["first"]], "second": chosen[row["group"], row["second"]]}
+        others = replaced.setdefault(row["group"], {})
+        for picture in (row["first"], row["second"]):
+            if picture in others:
+                continue
+            where = f"{files['differences']}, line {number}"
+            if picture not in class_of:
+                raise ValueError(f"{where}: picture {picture!r} is not in {files['captions']}; mend or delete the row")
+            taken = set(others.values())
+            free = [other for other in pictures.get(class_of[picture], []) if other not in taken]
+            if not free:
+                further = "further " if class_of[picture] in pictures else ""
+                raise ValueError(
+                    f"{where}: {files['to_captions']} has no {further}picture of {class_of[picture]!r} to take the place of "
+                    f"{picture!r}; add one with the very same caption, or choose other `groups`"
+                )
+            others[picture] = free[int(rng.integers(len(free)))]
+        yield {**row, "first": others[row["first"]], "second": others[row["second"]]}
+    if not replaced:
+        example = f"groups are named like {min(names)!r}" if names else "the file has no rows"
+        raise ValueError(f"{files['differences']}: transfer.groups: {options.groups!r} matches no group; {example}")

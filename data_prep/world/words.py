@@ -6,12 +6,12 @@ import random
 from bisect import bisect
 from collections.abc import Collection
 
-from data_prep.world.scene import Scene
+from data_prep.world.scene import SIZES, Scene
 
 NUMERALS = ("no", "one", "two", "three", "four")
 
 # Upper bounds of all grades but the last, and the words of each grade.
-SIZE_BOUNDS = (0.118, 0.136, 0.154, 0.172)
+SIZE_BOUNDS = tuple(SIZES[0] + fifth * (SIZES[1] - SIZES[0]) / 5 for fifth in (1, 2, 3, 4))
 SIZE_WORDS = (("tiny", "very small"), ("small",), ("medium-sized",), ("large", "big"), ("huge", "very large"))
 BRIGHTNESS_BOUNDS = (0.2, 0.4, 0.6, 0.8)
 BRIGHTNESS_WORDS = (

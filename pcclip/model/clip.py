@@ -43,6 +43,7 @@ class DifferenceModel(nn.Module):
         self.name = name
         self.config = config
         self.towers: Any = towers  # open_clip is not typed
+        self.towers.visual.to(memory_format=torch.channels_last)  # faster convolutions, on CPUs and tensor cores
         preprocess = open_clip.get_model_preprocess_cfg(towers)
         self.register_buffer("mean", torch.tensor(preprocess["mean"]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocess["std"]).view(3, 1, 1), persistent=False)
@@ -91,6 +92,7 @@ class DifferenceModel(nn.Module):
         """Images (N, 3, H, W) uint8 to unit embeddings (N, D); without gradients when the image tower is frozen."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.image_tower_frozen):
             pixels = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
             return _unit(self.towers.encode_image(pixels))
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:

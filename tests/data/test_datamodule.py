@@ -185,9 +185,9 @@ def test_damage_is_counted_in_the_log(shards: Path, tmp_path: Path) -> None:
         assert trainer.global_step == 10
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize(
-    "limit", [{}, {"limit_train_batches": 3}, {"max_steps": 4}, {"max_steps": 4, "max_epochs": -1}]
+    ("accumulate", "limit"),
+    [(1, {}), (2, {}), (2, {"limit_train_batches": 3}), (1, {"max_steps": 7}), (2, {"max_steps": 4, "max_epochs": -1})],
 )
 def test_exponential_schedule_falls_once_an_epoch(
     shards: Path, tmp_path: Path, accumulate: int, limit: dict[str, int]

@@ -107,6 +107,98 @@ def test_shards_are_unpacked(tmp_path: Path, read: Read, capsys: pytest.CaptureF
     assert "up to date" in capsys.readouterr().out
 
 
+@pytest.fixture
+def labelled(tmp_path: Path) -> captions.Options:
+    """A shard of pictures with labels, one of each fault, and names of three classes."""
+    (tmp_path / "in").mkdir()
+    labels = {"a": b"1", "b": b"0\n", "c": b"2", "beyond": b"3", "below": b"-1", "word": b"cat", "empty": b""}
+    members = {}
+    for index, (key, label) in enumerate(labels.items()):
+        members |= {f"{key}.jpg": jpeg(index), f"{key}.cls": label}
+    members |= {"told.jpg": jpeg(20), "told.cls": b"0", "told.txt": b"its own caption", "bare.jpg": jpeg(21)}
+    write_tar(tmp_path / "in/0.tar", members)
+    (tmp_path / "classnames.txt").write_text("golden retriever\numbrella\nAlaskan {malamute}\n\n")
+    return captions.Options(
+        "shards",
+        str(tmp_path / "in"),
+        str(tmp_path / "out.jsonl"),
+        str(tmp_path / "images"),
+        class_names=str(tmp_path / "classnames.txt"),
+    )
+
+
+def test_labels_become_captions(
+    labelled: captions.Options, tmp_path: Path, read: Read, capsys: pytest.CaptureFixture[str]
+) -> None:
+    captions.run(labelled)
+    assert {row["id"]: row["captions"] for row in read(tmp_path / "out.jsonl")} == {
+        "a": ["a photo of an umbrella"],
+        "b": ["a photo of a golden retriever"],
+        "c": ["a photo of an Alaskan {malamute}"],
+        "told": ["its own caption"],
+    }
+    manifest = json.loads((tmp_path / "out.jsonl.manifest.json").read_text())
+    assert manifest["counts"] == {"images": 4, "without_class_name": 4, "without_caption": 1}
+    assert manifest["left_out"]["without_class_name"] == ["beyond", "below", "word", "empty"]
+    captions.run(labelled)
+    assert "up to date" in capsys.readouterr().out
+    (tmp_path / "classnames.txt").write_text("cat\ndog\nowl\nfox\n")
+    captions.run(labelled)
+    assert {row["id"]: row["captions"] for row in read(tmp_path / "out.jsonl")}["beyond"] == ["a photo of a fox"]
+    labelled.template = "{}"
+    captions.run(labelled)
+    assert read(tmp_path / "out.jsonl")[0]["captions"] == ["dog"]
+
+
+@pytest.mark.parametrize(
+    ("template", "name", "expected"),
+    [
+        ("a photo of a(n) {}", "orange", "a photo of an orange"),
+        ("a photo of a(n) {}", "lemon", "a photo of a lemon"),
+        ("A(n) {} on a table", "Iron", "An Iron on a table"),
+        ("a photo of a(n) small {}", "orange", "a photo of a small orange"),
+        ("the {}", "a(n)chor", "the a(n)chor"),
+    ],
+)
+def test_articles_fit_the_word_after_them(template: str, name: str, expected: str) -> None:
+    assert captions.class_caption(template, name) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"class_names": None}, None, ""),
+        (
+            {"class_names": "nowhere.txt"},
+            FileNotFoundError,
+            r"nowhere.txt: `class_names` of the captions step not found",
+        ),
+        ({"template": "a photo"}, ValueError, r"captions.template: 'a photo' must hold \{\} once"),
+        ({"template": "{} {}"}, ValueError, r"captions.template"),
+        ({"class_names": "GAP"}, ValueError, r"gap.txt, line 2: no class name; labels count lines"),
+    ],
+)
+def test_bad_class_settings(
+    labelled: captions.Options,
+    tmp_path: Path,
+    read: Read,
+    change: dict[str, str | None],
+    error: type[Exception] | None,
+    message: str,
+) -> None:
+    (tmp_path / "gap.txt").write_text("cat\n\nowl\n")
+    for name, value in change.items():
+        setattr(labelled, name, str(tmp_path / "gap.txt") if value == "GAP" else value)
+    if error is None:  # without names, labels say nothing
+        captions.run(labelled)
+        assert [row["id"] for row in read(tmp_path / "out.jsonl")] == ["told"]
+        return
+    with pytest.raises(error, match=message):
+        captions.run(labelled)
+    assert not (tmp_path / "out.jsonl").exists()
+    assert not (tmp_path / "images").exists()
+
+
 def test_a_damaged_shard_is_counted_and_the_others_are_read(tmp_path: Path, read: Read) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/0.tar").write_bytes(b"not a tar")

@@ -81,12 +81,40 @@ def test_bad_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
         load_sections(file, "all" if "steps" in message else "pairs")
 
 
+EMBEDDED = {
+    "demo": {"train_embed", "val_embed"},
+    "photos": {"train_embed", "captions_embed", "val_embed", "class_pairs_embed"},
+}
+
+
 @pytest.mark.parametrize("name", ["demo", "photos"])
-def test_shipped_configs_parse_whole(name: str) -> None:
+def test_shipped_configs_parse_whole_and_every_step_finds_what_earlier_ones_write(name: str) -> None:
     file = Path(f"conf/data_prep/{name}.yaml")
-    given = ["data=somewhere"] if name == "photos" else []
-    assert load_sections(file, "all", given)
-    assert {section.name for section in load_sections(file, "embed", given)} == {"train_embed", "val_embed"}
+    given = ["root=ROOT", *(["data=somewhere"] if name == "photos" else [])]
+    everything = load_sections(file, "all", given)
+    embedded = load_sections(file, "embed", given)
+    assert {section.name for section in embedded} == EMBEDDED[name]
+    written: list[str] = []
+    for section in [*everything, *(section for section in embedded if section not in everything)]:
+        options = dict(vars(section.options))
+        output = options.pop("output")
+        # `captions` unpacks shards into `images`, for all else a path is an input
+        unpacked = [options.pop("images")] if options.get("source") == "shards" else []
+        for value in options.values():
+            for path in value if isinstance(value, list) else [value]:
+                if str(path).startswith("ROOT/"):
+                    assert any(Path(path).is_relative_to(folder) for folder in written), (section.name, path)
+        assert not {output, *unpacked} & set(written), section.name
+        written += [output, *unpacked]
+
+
+def test_photos_config_keeps_validation_apart() -> None:
+    sections = {section.name: section.options for section in load_sections(Path("conf/data_prep/photos.yaml"), "all")}
+    assert sections["train_shard"].groups_exclude == sections["val_shard"].groups_include
+    # Pictures of held-out groups count as paired only if the step is told of all groups.
+    assert sections["captions_shard"].differences == sections["train_shard"].differences
+    towers = [sections[name] for name in sorted(EMBEDDED["photos"])]
+    assert len({(tower.model, tower.image_weights, str(tower.preprocess)) for tower in towers}) == 1
 
 
 def test_command_runs_and_restarts(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

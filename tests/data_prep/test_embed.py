@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from data_prep import embed, shard
 from pcclip.data.format import DatasetInfo
 from pcclip.data.groups import read_groups
 from pcclip.model import DifferenceModel, load_clip, save_clip
+from tests.helpers.models import TEXT, TIMM
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +131,61 @@ def test_damaged_images_become_nan(options: embed.Options, image_shards: Path, t
     (damaged,) = [group for group in groups if not group.intact.all()]
     assert all(damaged.intact[pair["first"]] and damaged.intact[pair["second"]] for pair in damaged.pairs)
     assert json.loads((tmp_path / "embedded.manifest.json").read_text())["counts"]["damaged_images"] == 1
+
+
+@pytest.fixture
+def backbone(options: embed.Options, tmp_path: Path) -> embed.Options:
+    """Options with a tiny timm tower whose weights lie in a file of their own, as a pretrained backbone's do."""
+    vision = {**TIMM, "timm_model_name": "test_resnet", "timm_proj": "none"}
+    config = tmp_path / "tiny_backbone.json"
+    config.write_text(json.dumps({"embed_dim": 128, "vision_cfg": vision, "text_cfg": {**TEXT, "width": 128}}))
+    torch.manual_seed(3)
+    tower = load_clip(str(config)).towers.visual
+    save_file({key: value.contiguous() for key, value in tower.state_dict().items()}, tmp_path / "backbone.safetensors")
+    options.model, options.image_weights = str(config), str(tmp_path / "backbone.safetensors")
+    return options
+
+
+def test_backbone_weights_and_preprocessing_of_ones_own(
+    backbone: embed.Options, image_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backbone.preprocess = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    torch.manual_seed(4)  # nothing of what is written may hang on the random weights of the text tower
+    embed.run(backbone)
+    stored = list(read_groups(backbone.output))
+    model = load_clip(backbone.model, image_weights=backbone.image_weights).eval()
+    for group, image_group in zip(stored, read_groups(image_shards, model.image_transform), strict=True):
+        assert image_group.images is not None
+        assert group.embeddings is not None
+        with torch.no_grad():  # the bare tower, its input from -1 to 1 as the preprocessing says
+            expected = model.towers.visual(image_group.images / 127.5 - 1)
+        expected = expected / expected.norm(dim=-1, keepdim=True)
+        torch.testing.assert_close(group.embeddings, expected, atol=1e-3, rtol=0)
+    before = DatasetInfo.read(backbone.output).embedding
+    torch.manual_seed(5)
+    embed.run(backbone)
+    assert "up to date" in capsys.readouterr().out
+    backbone.preprocess = {}
+    embed.run(backbone)
+    after = DatasetInfo.read(backbone.output).embedding
+    assert before is not None
+    assert after is not None
+    assert (before.width, after.width) == (128, 128)
+    assert (before.fingerprint != after.fingerprint, after.fingerprint) == (True, model.image_fingerprint)
+
+
+def test_bad_towers_are_refused(backbone: embed.Options, tmp_path: Path) -> None:
+    weights = backbone.image_weights
+    backbone.image_weights = None
+    with pytest.raises(ValueError, match=r"embed.model: .*tiny_backbone.json comes without weights; give `pretrained`"):
+        embed.run(backbone)
+    backbone.image_weights = str(tmp_path / "nowhere.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"nowhere.safetensors: image tower weights not found"):
+        embed.run(backbone)
+    backbone.image_weights, backbone.preprocess = weights, {"men": [0.5] * 3}
+    with pytest.raises(ValueError, match=r"preprocess: unknown key men; use .*mean"):
+        embed.run(backbone)
+    assert not Path(backbone.output).exists()
 
 
 def test_bad_input(options: embed.Options, tmp_path: Path) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy import ndimage  # type: ignore[import-untyped]
 
 from data_prep import shapes
 from data_prep.world.draw import coverage, draw, outline, polygon_area
-from data_prep.world.scene import COLOURS, PICTURE, SHAPES, TRAINING, UNSEEN, random_scene
+from data_prep.world.scene import BRIGHTNESSES, COLOURS, PICTURE, SHAPES, TRAINING, UNSEEN, Scene, random_scene
 from tests.data_prep.conftest import Rows
 
 
@@ -30,15 +32,33 @@ def test_outlines_have_area_one_and_are_centred() -> None:
         np.testing.assert_allclose(outer.min(axis=0), -outer.max(axis=0), atol=1e-12)
 
 
+def lit(colour: ArrayLike) -> NDArray[np.float64]:
+    """A colour or grey level under the world's light, for each column of a picture, (side, 3)."""
+    share = np.arange(PICTURE)[:, None] / (PICTURE - 1)
+    return np.clip(np.asarray(colour, dtype=float) + [22, 0, -22] - share * [44, 0, -44], 0, 255)
+
+
+def test_light_is_warm_on_the_left_and_the_same_in_all_pictures() -> None:
+    for brightness in (*BRIGHTNESSES, 0.5):
+        bare = Scene("star", "red", size=0.2, count=1, brightness=brightness, position=0.5)
+        pixels = np.asarray(draw(bare, COLOURS["red"], PICTURE), dtype=float)
+        np.testing.assert_allclose(pixels, np.broadcast_to(lit(brightness * 255), pixels.shape), atol=0.51)
+    warmth = pixels[0, :, 0] - pixels[0, :, 2]
+    assert (np.diff(warmth) <= 0).all()  # so every column says where it is
+    assert (warmth[0], warmth[-1]) == (44, -44)
+    assert pixels.mean() == pytest.approx(0.5 * 255, abs=0.6)  # and it makes no picture brighter
+
+
 def test_pictures_show_their_attributes() -> None:
     rng = np.random.default_rng(0)
     for scene in (random_scene(rng, TRAINING) for _ in range(200)):
-        # Measured on the finished picture: what is not background, with the colour's own distance from it as full cover.
+        # Measured on the finished picture: what is not background, with the colour's own distance from it as full cover,
+        # both as the light makes them look in each column.
         pixels = np.asarray(draw(scene, COLOURS[scene.colour], PICTURE), dtype=float)
-        ground = scene.brightness * 255
-        assert np.abs(pixels[0, 0] - ground).max() <= 1
-        paint = np.clip(np.array(COLOURS[scene.colour]) + scene.tint, 0, 255) - ground
-        covered = np.clip((pixels - ground) @ paint / (paint @ paint), 0, 1)
+        ground = lit(scene.brightness * 255)
+        assert np.abs(pixels[0] - ground).max() <= 1
+        paint = lit(np.clip(np.array(COLOURS[scene.colour]) + scene.tint, 0, 255)) - ground
+        covered = np.clip(((pixels - ground) * paint).sum(axis=-1) / (paint**2).sum(axis=-1), 0, 1)
         covered[covered < 0.05] = 0  # grey levels are whole numbers, so the background is off by up to a half
         assert ndimage.label(covered > 0.4, np.ones((3, 3)))[1] == scene.count
         assert covered.sum() / scene.count / PICTURE**2 == pytest.approx(scene.size**2, rel=0.14)
@@ -67,12 +87,17 @@ def test_attributes_are_independent() -> None:
 def test_colours_stand_out_from_every_background() -> None:
     for colour in COLOURS.values():
         assert min(np.abs(np.array(colour) - grey).max() for grey in range(256)) > 60
+        assert min(np.abs(lit(colour) - lit(grey)).max(axis=-1).min() for grey in range(256)) > 45  # in any light
 
 
-def test_unseen_combinations_use_every_shape_and_colour_once() -> None:
-    assert sorted(shape for shape, _ in UNSEEN) == sorted(SHAPES)
-    assert sorted(colour for _, colour in UNSEEN) == sorted(COLOURS)
-    assert len(TRAINING) == len(SHAPES) * len(COLOURS) - len(UNSEEN)
+def test_unseen_combinations_use_every_shape_and_colour_twice() -> None:
+    assert len(set(UNSEEN)) == len(UNSEEN) == 16
+    assert Counter(shape for shape, _ in UNSEEN) == dict.fromkeys(SHAPES, 2)
+    assert Counter(colour for _, colour in UNSEEN) == dict.fromkeys(COLOURS, 2)
+    # What is unseen is the combination alone: training has every shape and every colour, equally often.
+    assert not set(TRAINING) & set(UNSEEN)
+    assert Counter(shape for shape, _ in TRAINING) == dict.fromkeys(SHAPES, 6)
+    assert Counter(colour for _, colour in TRAINING) == dict.fromkeys(COLOURS, 6)
 
 
 def test_files(world: Path, read: Callable[[Path], Rows]) -> None:
