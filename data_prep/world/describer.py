@@ -74,7 +74,7 @@ def describe(rng: random.Random, first: Scene, second: Scene) -> str | None:
     if not differing:
         return None
     # Shape and colour differ nearly always; the graded attributes are what the texts are for.
-    wanted = rng.choices((1, 2, 3), (0.45, 0.35, 0.2))[0]
+    wanted = rng.choices((1, 2, 3), (0.5, 0.4, 0.1))[0]
     keyed = sorted(differing, key=lambda name: rng.random() ** (1.0 if name in GRADED else 2.0), reverse=True)
     return Writer(rng, first, second).text(keyed[:wanted])
 
@@ -91,7 +91,7 @@ class Writer:
         """Write about all of `attributes`, in which the scenes must differ noticeably."""
         graded = [name for name in attributes if name in GRADED]
         kinds = [name for name in attributes if name not in GRADED]
-        if graded and all(self._grades_agree(name) for name in graded) and self.rng.random() < 0.3:
+        if graded and all(self._grades_agree(name) for name in graded) and self.rng.random() < 0.65:
             return self._finish([self._contrast(attributes)])
         parts = [self._contrast(kinds)] if kinds else []
         parts += self._compare(graded)

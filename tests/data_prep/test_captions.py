@@ -112,7 +112,7 @@ def labelled(tmp_path: Path) -> captions.Options:
     """A shard of pictures with labels, one of each fault, and names of three classes."""
     (tmp_path / "in").mkdir()
     labels = {"a": b"1", "b": b"0\n", "c": b"2", "beyond": b"3", "below": b"-1", "word": b"cat", "empty": b""}
-    members = {}
+    members: dict[str, bytes] = {}
     for index, (key, label) in enumerate(labels.items()):
         members |= {f"{key}.jpg": jpeg(index), f"{key}.cls": label}
     members |= {"told.jpg": jpeg(20), "told.cls": b"0", "told.txt": b"its own caption", "bare.jpg": jpeg(21)}
