@@ -29,7 +29,7 @@ from data_prep.progress import progress
 from data_prep.world.captions import captions
 from data_prep.world.draw import draw
 from data_prep.world.scene import COLOURS, PICTURE, SHAPES, TRAINING, UNSEEN, Scene, random_scene
-from data_prep.world.wordings import attribute_texts
+from data_prep.world.wordings import SECOND_LEADS, WORDINGS, attribute_texts
 
 STEP_VERSION = 1
 # Part of each picture's seed: changing the number of pictures of one part leaves the others as they are.
@@ -170,8 +170,9 @@ def _write_test(folder: Path, pictures: list[Picture]) -> None:
         writer.writeheader()
         for picture in pictures:
             writer.writerow({"image": Path(picture.file).name, **picture.scene.attributes()})
-    with (folder / "texts.yaml").open("w", encoding="utf-8") as stream:
-        stream.write(
-            "# Test sentences; in each `text` the first image has more of the attribute (more position: further right).\n"
-        )
-        yaml.safe_dump(attribute_texts(), stream, sort_keys=False, width=200)
+    for name, wordings in (("texts", WORDINGS), ("texts_second_leads", SECOND_LEADS)):
+        with (folder / f"{name}.yaml").open("w", encoding="utf-8") as stream:
+            stream.write(
+                "# Test sentences; in each `text` the first image has more of the attribute (more position: further right).\n"
+            )
+            yaml.safe_dump(attribute_texts(wordings), stream, sort_keys=False, width=200)

@@ -40,8 +40,9 @@ LESS = {
     "brightness": ("darker", "dimmer"),
     "position": ("further to the left", "further left", "more to the left", "closer to the left edge"),
 }
-# Asked how the first picture differs from the second, people and language models mostly speak of the first.
+# Asked how the first picture differs from the second, language models mostly speak of the first, and mention it first.
 LEADS_WITH_FIRST = 0.85
+_ROLE = re.compile("first|second")
 HIGHER, LOWER = ("higher", "greater"), ("lower",)
 NOUNS = (
     ("image", "image"),
@@ -74,9 +75,14 @@ def describe(rng: random.Random, first: Scene, second: Scene) -> str | None:
     if not differing:
         return None
     # Shape and colour differ nearly always; the graded attributes are what the texts are for.
-    wanted = rng.choices((1, 2, 3), (0.5, 0.4, 0.1))[0]
+    wanted = rng.choices((1, 2, 3), (0.7, 0.25, 0.05))[0]
     keyed = sorted(differing, key=lambda name: rng.random() ** (1.0 if name in GRADED else 2.0), reverse=True)
-    return Writer(rng, first, second).text(keyed[:wanted])
+    writer = Writer(rng, first, second)
+    second_leads = rng.random() >= LEADS_WITH_FIRST
+    while True:
+        text = writer.text(keyed[:wanted])
+        if (_ROLE.findall(text.lower())[0] == "second") == second_leads:
+            return text
 
 
 @dataclass
@@ -91,7 +97,7 @@ class Writer:
         """Write about all of `attributes`, in which the scenes must differ noticeably."""
         graded = [name for name in attributes if name in GRADED]
         kinds = [name for name in attributes if name not in GRADED]
-        if graded and all(self._grades_agree(name) for name in graded) and self.rng.random() < 0.65:
+        if graded and all(self._grades_agree(name) for name in graded) and self.rng.random() < 0.15:
             return self._finish([self._contrast(attributes)])
         parts = [self._contrast(kinds)] if kinds else []
         parts += self._compare(graded)
@@ -105,7 +111,7 @@ class Writer:
 
     def _compare(self, graded: list[str]) -> list[str]:
         """Comparative clauses about all of `graded`, with "<1>" and "<2>" for the pictures."""
-        if len(graded) < 2 or self.rng.random() < 0.35:
+        if len(graded) < 2 or self.rng.random() < 0.15:
             return [self._single(name) for name in graded]
         if len(graded) == 2 and "position" not in graded and self.rng.random() < 0.4:
             return [self._crossed(*graded)]

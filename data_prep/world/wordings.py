@@ -11,9 +11,7 @@ WORDINGS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("The shapes that you can see in the first picture are {0}.", "larger", "smaller"),
         ("It is in the first image that the shapes look {0}.", "bigger", "smaller"),
         ("We see {0} shapes in the first picture than we do in the second.", "larger", "smaller"),
-        ("The second picture shows shapes that are {1} than those of the first.", "bigger", "smaller"),
         ("In both pictures we see shapes, but the {0} are those in the first.", "larger", "smaller"),
-        ("The second image, next to the first, contains {1} shapes.", "bigger", "smaller"),
         ("The first of the two pictures contains {0} shapes.", "bigger", "smaller"),
         ("{0} shapes lie in the first image; {1} shapes lie in the second.", "larger", "smaller"),
     ),
@@ -21,9 +19,7 @@ WORDINGS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("The first picture is the one that shows {0} shapes.", "more", "fewer"),
         ("It is in the first image that there are {0} shapes.", "more", "fewer"),
         ("We see {0} shapes in the first picture than we do in the second.", "more", "fewer"),
-        ("In the second picture {1} shapes can be found than in the first.", "more", "fewer"),
         ("In both pictures we see shapes, but there are {0} of those in the first.", "more", "fewer"),
-        ("The second image, next to the first, contains {1} shapes.", "more", "fewer"),
         ("The number of shapes that the first image contains is {0}.", "greater", "lower"),
         ("{0} shapes lie in the first image; {1} shapes lie in the second.", "more", "fewer"),
     ),
@@ -31,9 +27,7 @@ WORDINGS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("The background that you can see in the first picture is {0}.", "brighter", "darker"),
         ("It is in the first image that the background looks {0}.", "lighter", "darker"),
         ("We see a {0} background in the first picture than we do in the second.", "brighter", "darker"),
-        ("The second picture shows a background that is {1} than that of the first.", "lighter", "darker"),
         ("In both pictures we see a background, but the {0} is that in the first.", "brighter", "darker"),
-        ("The second image, next to the first, contains a {1} background.", "brighter", "dimmer"),
         ("The first of the two pictures contains a {0} background.", "lighter", "darker"),
         ("A {0} backdrop is in the first image; a {1} backdrop is in the second.", "brighter", "dimmer"),
     ),
@@ -46,16 +40,10 @@ WORDINGS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "further to the left",
         ),
         (
-            "The second picture shows shapes that are {1} than those of the first.",
-            "further to the right",
-            "further to the left",
-        ),
-        (
             "In both pictures we see shapes, but those in the first are placed {0}.",
             "more to the right",
             "more to the left",
         ),
-        ("The second image, next to the first, contains shapes that lie {1}.", "further right", "further left"),
         (
             "The first of the two pictures contains shapes that are {0}.",
             "closer to the right edge",
@@ -68,16 +56,41 @@ WORDINGS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ),
     ),
 }
+# The second image leads here, as in few training texts: a model that reads the order of mention instead of the words fails.
+SECOND_LEADS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "size": (
+        ("The second picture shows shapes that are {1} than those of the first.", "bigger", "smaller"),
+        ("The second image, next to the first, contains {1} shapes.", "bigger", "smaller"),
+    ),
+    "count": (
+        ("In the second picture {1} shapes can be found than in the first.", "more", "fewer"),
+        ("The second image, next to the first, contains {1} shapes.", "more", "fewer"),
+    ),
+    "brightness": (
+        ("The second picture shows a background that is {1} than that of the first.", "lighter", "darker"),
+        ("The second image, next to the first, contains a {1} background.", "brighter", "dimmer"),
+    ),
+    "position": (
+        (
+            "The second picture shows shapes that are {1} than those of the first.",
+            "further to the right",
+            "further to the left",
+        ),
+        ("The second image, next to the first, contains shapes that lie {1}.", "further right", "further left"),
+    ),
+}
 
 
-def attribute_texts() -> dict[str, list[dict[str, str]]]:
-    """The sentences as attribute ranking reads them: {attribute: [{"text", "reverse"}, ...]}."""
+def attribute_texts(
+    wordings_of: dict[str, tuple[tuple[str, str, str], ...]],
+) -> dict[str, list[dict[str, str]]]:
+    """Sentences as attribute ranking reads them: {attribute: [{"text", "reverse"}, ...]}."""
     return {
         attribute: [
             {"text": _capital(frame.format(more, less)), "reverse": _capital(frame.format(less, more))}
             for frame, more, less in wordings
         ]
-        for attribute, wordings in WORDINGS.items()
+        for attribute, wordings in wordings_of.items()
     }
 
 

@@ -70,22 +70,8 @@ class ShardEvaluation(EvaluationCallback):
         Raises:
             ValueError: For such shards.
         """
-        model = model_of(pl_module)
         for index in self._indices.values():
-            made_by = index.info.embedding
-            if made_by is None:
-                continue
-            if not model.image_tower_frozen:
-                raise ValueError(
-                    f"{index.folder}: holds embeddings, but the image tower trains, so they would go stale; "
-                    "give the image shards they were made from, or freeze the image tower"
-                )
-            if made_by.fingerprint != model.image_fingerprint:
-                raise ValueError(
-                    f"{index.folder}: its embeddings were made by another image tower or preprocessing ({made_by.model}, "
-                    f"fingerprint {made_by.fingerprint[:12]}, the model's is {model.image_fingerprint[:12]}); make them "
-                    "again with `pcclip-data embed` and this model, or give the image shards"
-                )
+            index.info.check_tower(index.folder, model_of(pl_module))
 
     def results(self, trainer: Trainer, pl_module: LightningModule, resamples: int) -> list[Result]:
         """All metrics of all sets."""

@@ -97,7 +97,7 @@ class PairDataModule(LightningDataModule):
                     f"{folder}: holds no pairs, but model.difference_weight is {module.difference_weight}; "
                     "leave the folder out, or train on captions alone with model.difference_weight=0"
                 )
-            check_embeddings(Path(folder), info, module.model)
+            info.check_tower(Path(folder), module.model)
 
     def _module(self) -> Any:
         assert self.trainer is not None
@@ -149,23 +149,4 @@ class PairDataModule(LightningDataModule):
             epoch=lambda: trainer.current_epoch,
             num_workers=self._num_workers if shuffle else min(1, self._num_workers),
             pin_memory=torch.cuda.is_available(),
-        )
-
-
-def check_embeddings(folder: Path, info: DatasetInfo, model: Any) -> None:
-    """Refuse embedded shards that another image tower made, or whose image tower is to be trained.
-
-    Raises:
-        ValueError: Naming the folder and what to do.
-    """
-    if info.kind != "embeddings":
-        return
-    remedy = f"use the image shards that {folder} was made from"
-    if not model.image_tower_frozen:
-        raise ValueError(f"{folder}: holds embeddings, but the image tower trains; {remedy}, or freeze it")
-    assert info.embedding is not None
-    if info.embedding.fingerprint != model.image_fingerprint:
-        raise ValueError(
-            f"{folder}: embeddings were made by another image tower ({info.embedding.model}) than {model.name}'s; "
-            f"run `pcclip-data embed` with this model, or {remedy}"
         )

@@ -15,7 +15,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Protocol, TypedDict
 
 FORMAT_VERSION = 1
 DATASET_FILE = "dataset.json"
@@ -68,6 +68,20 @@ class EmbeddingInfo:
     fingerprint: str
 
 
+class HasImageTower(Protocol):
+    """What shards of embeddings must know of the model that is to use them."""
+
+    @property
+    def image_tower_frozen(self) -> bool:
+        """Whether the image tower keeps its weights."""
+        ...
+
+    @property
+    def image_fingerprint(self) -> str:
+        """Hash of the image tower's weights and preprocessing."""
+        ...
+
+
 @dataclass
 class DatasetInfo:
     """Content of `dataset.json`.
@@ -95,6 +109,28 @@ class DatasetInfo:
     def groups(self) -> int:
         """Number of groups over all shards."""
         return sum(shard.groups for shard in self.shards)
+
+    def check_tower(self, folder: Path, model: HasImageTower) -> None:
+        """Refuse embeddings of an image tower that trains, or that another tower made. Shards of images fit any model.
+
+        Raises:
+            ValueError: Naming the folder and what to do.
+        """
+        if self.embedding is None:
+            return
+        remedy = f"give the image shards that {folder} was made from"
+        if not model.image_tower_frozen:
+            raise ValueError(
+                f"{folder}: holds embeddings, but the image tower trains, so they would go stale; "
+                f"{remedy}, or freeze the image tower"
+            )
+        made_by, own = self.embedding.fingerprint, model.image_fingerprint
+        if made_by != own:
+            raise ValueError(
+                f"{folder}: its embeddings were made by another image tower or preprocessing ({self.embedding.model}, "
+                f"fingerprint {made_by[:12]}, the model's is {own[:12]}); make them again with `pcclip-data embed` and "
+                f"this model, or {remedy}"
+            )
 
     def write(self, folder: Path) -> None:
         """Write `dataset.json` into `folder`, replacing it in one step so that no reader sees half of it."""

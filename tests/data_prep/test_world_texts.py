@@ -14,7 +14,7 @@ from data_prep.world import words
 from data_prep.world.captions import captions
 from data_prep.world.describer import describe, difference, noticeable
 from data_prep.world.scene import COLOURS, SHAPES, TRAINING, Scene, random_scene
-from data_prep.world.wordings import attribute_texts
+from data_prep.world.wordings import SECOND_LEADS, WORDINGS, attribute_texts
 
 UP = {
     "size": ["larger", "bigger"],
@@ -303,7 +303,7 @@ def training_texts() -> list[str]:
 
 def test_words_of_test_sentences_occur_in_training(training_texts: list[str]) -> None:
     known = {word for text in training_texts for word in re.findall("[a-z-]+", text.lower())}
-    for wordings in attribute_texts().values():
+    for wordings in [*attribute_texts(WORDINGS).values(), *attribute_texts(SECOND_LEADS).values()]:
         for wording in wordings:
             for text in wording.values():
                 assert set(re.findall("[a-z-]+", text.lower())) <= known, text
@@ -312,19 +312,23 @@ def test_words_of_test_sentences_occur_in_training(training_texts: list[str]) ->
 def test_frames_of_test_sentences_do_not_occur_in_training(training_texts: list[str]) -> None:
     trained = {f" {frame(statement)} " for text in training_texts for statement in re.split("[.;]", text)}
     joined = "|".join(sorted(trained))
-    for wordings in attribute_texts().values():
+    for wordings in [*attribute_texts(WORDINGS).values(), *attribute_texts(SECOND_LEADS).values()]:
         for wording in wordings:
             for text in wording.values():
                 for statement in (half for half in text.split(";") if "first" in half):
                     assert f" {frame(statement)} " not in joined, text  # not even as a part of a longer sentence
 
 
-def test_test_sentences_say_what_they_should() -> None:
-    texts = attribute_texts()
+@pytest.mark.parametrize(("given", "least", "leader"), [(WORDINGS, 6, "first"), (SECOND_LEADS, 2, "second")])
+def test_test_sentences_say_what_they_should(
+    given: dict[str, tuple[tuple[str, str, str], ...]], least: int, leader: str
+) -> None:
+    texts = attribute_texts(given)
     assert set(texts) == {"size", "count", "brightness", "position"}
     for attribute, wordings in texts.items():
-        assert len(wordings) >= 6
+        assert len(wordings) >= least
         assert len({frame(wording["text"]) for wording in wordings}) == len(wordings)
         for wording in wordings:
             for text, sign in ((wording["text"], 1), (wording["reverse"], -1)):
+                assert re.findall("first|second", text)[0] == leader
                 assert set(claims(text)) == {(attribute, sign)}, text

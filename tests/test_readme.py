@@ -1,0 +1,158 @@
+"""What README.md and docs/ tell people to type works: targets, files, configurations and snippets.
+
+Blocks fenced as `sh` or `bash` hold commands as they are typed; commands with placeholders are fenced as `text`. Blocks
+fenced as `yaml` with a `trainer` are configurations for the `pcclip` command, in a file at the project's root. Blocks
+fenced as `python` whose first line is `# runs` are run, those of one document one after the other in one folder.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import yaml
+
+from data_prep.cli import build_parser
+from data_prep.config import load_sections
+from pcclip.cli import PairCLI, main
+
+pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PLACEHOLDER = re.compile(
+    r"\.\.\.|<\w|(?<![\w$])(PATH|FOLDER|DIR|FILE|NAME|STEP|MODEL|CHECKPOINT|DATASET|USER|HOST)(?![\w=])"
+)
+OWN_FOLDERS = ("conf/", "docs/", "docker/", "pcclip/", "data_prep/", "tests/")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block and where it begins."""
+
+    document: Path
+    line: int
+    language: str
+    text: str
+
+
+def blocks(document: Path) -> Iterator[Block]:
+    lines = document.read_text(encoding="utf-8").splitlines()
+    fence = ""
+    for number, line in enumerate(lines):
+        mark = re.match(r"\s*(`{3,}|~{3,})\s*(\w*)", line)
+        if not fence and mark:
+            fence, language, start = mark[1], mark[2], number + 1
+        elif fence and line.strip() == fence:
+            yield Block(document, start, language, "\n".join(lines[start:number]) + "\n")
+            fence = ""
+    assert not fence, f"{document}: the block that begins in line {start} does not end"
+
+
+def commands(block: Block) -> Iterator[list[str]]:
+    """The words of each command of a block, less comments, prompts, redirections and variables set for it."""
+    for line in block.text.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        words: list[str] = []
+        for word in [*lexer, ";"]:
+            if set(word) <= set(";&|"):
+                while words and re.match(r"[A-Z_]+=", words[0]):
+                    words.pop(0)
+                if words:
+                    yield words
+                words = []
+            else:
+                words.append(word)
+
+
+BLOCKS = [block for document in DOCUMENTS if document.is_file() for block in blocks(document)]
+COMMANDS = {
+    shlex.join(words): words for block in BLOCKS if block.language in ("sh", "bash") for words in commands(block)
+}
+CONFIGURATIONS = [
+    block for block in BLOCKS if block.language == "yaml" and "trainer" in (yaml.safe_load(block.text) or {})
+]
+RUNNING = [
+    document
+    for document in DOCUMENTS
+    if any(b.document == document and b.language == "python" and b.text.startswith("# runs\n") for b in BLOCKS)
+]
+
+
+@pytest.fixture(autouse=True)
+def _at_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # where people type the commands
+
+
+def parse_pcclip(arguments: list[str]) -> None:
+    """Parse a command line of `pcclip` as it would be, and stop before anything is made."""
+    with patch.object(PairCLI, "instantiate_classes"), patch.object(PairCLI, "_run_subcommand") as run:
+        if {"-h", "--help", "--print_config"} & set(arguments):
+            with pytest.raises(SystemExit) as ended:
+                main(arguments)
+            assert ended.value.code == 0
+        else:
+            main(arguments)
+            run.assert_called_once()
+
+
+def check_make(words: list[str]) -> None:
+    rules = re.findall(r"^([\w. /-]+?)\s*:(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = {target for rule in rules for target in rule.split() if not target.startswith(".")}
+    variables = dict(word.split("=", 1) for word in words if "=" in word)
+    for word in words:
+        assert "=" in word or word in targets, f"make {word}: the Makefile has {sorted(targets)}"
+    if "CONFIG" in variables:
+        parse_pcclip(["fit", "--config", variables["CONFIG"], *shlex.split(variables.get("ARGS", ""))])
+
+
+def check_pcclip_data(words: list[str]) -> None:
+    if "--help" in words or "-h" in words:
+        return
+    options = build_parser().parse_intermixed_args(words)
+    assert load_sections(options.config, options.target, options.overrides)
+
+
+def test_there_is_something_to_test() -> None:
+    assert "make train" in COMMANDS
+    assert "make test" in COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_is_understood(command: str) -> None:
+    program, *words = COMMANDS[command]
+    assert not (found := PLACEHOLDER.search(command)), (
+        f"{command}: {found[0]} is a placeholder; fence the block as text"
+    )
+    for word in words:
+        for path in word.split("="):
+            assert not path.startswith(OWN_FOLDERS) or (ROOT / path).exists(), f"{command}: {path} does not exist"
+    name = Path(program).name
+    if name == "make":
+        check_make(words)
+    elif name == "pcclip":
+        parse_pcclip(words)
+    elif name == "pcclip-data":
+        check_pcclip_data(words)
+    elif name.startswith("python") and words[:1] == ["-m"]:
+        assert importlib.util.find_spec(words[1]), f"{command}: there is no module {words[1]}"
+
+
+@pytest.mark.parametrize("block", CONFIGURATIONS, ids=lambda block: f"{block.document.name}:{block.line}")
+def test_configuration_is_understood(block: Block) -> None:
+    parse_pcclip(["test", "--config", block.text])
+
+
+@pytest.mark.parametrize("document", RUNNING, ids=lambda document: str(document.relative_to(ROOT)))
+def test_snippets_run(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in BLOCKS:
+        if block.document == document and block.language == "python" and block.text.startswith("# runs\n"):
+            exec(compile(block.text, f"{document.name}:{block.line}", "exec"), {"__name__": "__main__"})

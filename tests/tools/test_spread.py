@@ -1,0 +1,166 @@
+"""The table over several runs: its numbers, what it refuses, and that the prose around it survives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pcclip.evaluation.protocol import Result
+from pcclip.evaluation.tables import write_results
+from pcclip.tools.spread import main, read_run, replace_part, spread
+
+
+def rows(top1: float, n: int = 40) -> dict[str, list[Result]]:
+    return {
+        "base": [Result("zero_shot", "shape", "top1", 0.5, 40, 0.4, 0.6)],
+        "finetuned": [
+            Result("zero_shot", "shape", "top1", top1, n, 0.0, 1.0),
+            Result("attribute_ranking", "demo/size", "spearman", -top1, 20, float("nan"), float("nan")),
+        ],
+    }
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """Three runs."""
+    return [
+        str(write_results(tmp_path / f"{seed}" / "results.json", rows(value))[0])
+        for seed, value in enumerate([0.9, 0.6, 0.75])
+    ]
+
+
+def test_mean_and_extremes(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(files) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Mean [lowest, highest] of 3 runs."
+    assert [cell.strip() for cell in lines[2].strip("|").split("|")] == [
+        "task", "subset", "metric", "base", "finetuned", "n",
+    ]  # fmt: skip
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[4:]]
+    assert cells == [
+        ["zero_shot", "shape", "top1", "0.500 [0.500, 0.500]", "0.750 [0.600, 0.900]", "40"],
+        ["attribute_ranking", "demo/size", "spearman", "-", "-0.750 [-0.900, -0.600]", "20"],
+    ]
+
+
+def test_only_chosen_metrics(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*files, "--metrics", "spearman"]) == 0
+    out = capsys.readouterr().out
+    assert "spearman" in out
+    assert "top1" not in out
+    assert main([*files, "--metrics", "top2"]) == 2
+    assert "no run has the metrics ['top2']; they have top1, spearman" in capsys.readouterr().err
+
+
+def test_undefined_in_one_run_is_undefined(files: list[str]) -> None:
+    runs = [read_run(file) for file in files]
+    name = ("base", "zero_shot", "shape", "top1")
+    runs[1][name] = Result("zero_shot", "shape", "top1", float("nan"), 40, 0.0, 0.0)
+    row = spread(runs)["base"][0]
+    assert [row.value != row.value, row.low != row.low, row.high != row.high] == [True] * 3
+
+
+def test_other_n_is_said(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    write_results(files[1], rows(0.6, n=39))
+    assert main(files) == 0
+    out = capsys.readouterr().out
+    assert "the smallest is given" in out.splitlines()[0]
+    assert "| 39 / 40 |" in out  # finetuned / base
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"base": rows(0.6)["base"]}, "no model 'finetuned', which {0} has; give runs of the same experiment"),
+        (
+            rows(0.6) | {"finetuned": rows(0.6)["finetuned"][:1]},
+            "1 rows fewer: finetuned attribute_ranking/demo/size/spearman, which {0} has",
+        ),
+    ],
+    ids=["model", "task"],
+)
+def test_unlike_runs_are_refused(
+    files: list[str], broken: dict[str, list[Result]], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_results(files[1], broken)
+    assert main(files) == 2
+    assert f"spread: error: {files[1]}: {message.format(files[0])}" in capsys.readouterr().err
+
+
+ROW: dict[str, Any] = {
+    "model": "base", "task": "zero_shot", "subset": "", "metric": "top1", "value": 0.5, "n": 4, "low": None, "high": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "expected a list of result rows"),
+        ('{"a": 1}', "expected a list of result rows"),
+        (json.dumps([ROW, ROW]), "row 2: base zero_shot/top1 appears twice"),
+        (json.dumps([ROW | {"value": "good"}]), "row 1: not a result row"),
+        (json.dumps([{key: ROW[key] for key in ROW if key != "n"}]), "row 1: not a result row (KeyError: 'n')"),
+        (json.dumps([ROW | {"model": 3}]), "row 1: not a result row (TypeError"),
+    ],
+)
+def test_broken_files_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "results.json"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=r"results\.json") as raised:
+        read_run(file)
+    assert message in str(raised.value)
+
+
+def test_missing_and_repeated_files(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([files[0], files[0] + "x"]) == 2
+    assert "x: results not found" in capsys.readouterr().err
+    assert main([files[0], files[0]]) == 2
+    assert "given twice" in capsys.readouterr().err
+
+
+def test_prose_survives(files: list[str], tmp_path: Path) -> None:
+    output = tmp_path / "docs" / "results.md"
+    assert main([*files, "--output", str(output), "--title", "demo"]) == 0
+    table = output.read_text()
+    assert table.startswith("<!-- spread:demo -->\n\nMean")
+    assert table.endswith("|\n\n<!-- /spread:demo -->\n")
+
+    around = ("# Results\r\n\nBefore.\n", "\n\nAfter, with no line end.")
+    output.write_bytes(f"{around[0]}<!-- spread:demo -->old<!-- /spread:demo -->{around[1]}".encode())
+    assert main([*files, "--output", str(output), "--title", "demo"]) == 0
+    assert output.read_bytes().decode() == around[0] + table.strip() + around[1]
+
+    assert main([*files[:2], "--output", str(output), "--title", "photos"]) == 0
+    both = output.read_bytes().decode()
+    assert both.startswith(around[0] + table.strip() + around[1] + "\n\n<!-- spread:photos -->\n\nMean")
+    assert main([*files[:2], "--output", str(output), "--title", "photos"]) == 0
+    assert output.read_bytes().decode() == both
+    assert [path.name for path in output.parent.iterdir()] == ["results.md"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "<!-- spread:a -->",
+        "<!-- /spread:a -->",
+        "<!-- /spread:a --> <!-- spread:a -->",
+        "<!-- spread:a --> <!-- spread:a --> <!-- /spread:a -->",
+    ],
+)
+def test_broken_marks_are_refused(document: str) -> None:
+    with pytest.raises(ValueError, match="mend the marks"):
+        replace_part(document, "a", "text")
+
+
+def test_broken_marks_leave_the_file(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "results.md"
+    output.write_text("<!-- spread:demo -->")
+    assert main([*files, "--output", str(output), "--title", "demo"]) == 2
+    assert f"{output}: expected one" in capsys.readouterr().err
+    assert output.read_text() == "<!-- spread:demo -->"
+    assert main([*files, "--title", "a-->b"]) == 2
+    assert "--title" in capsys.readouterr().err
