@@ -44,7 +44,7 @@ UNSEEN = (
 TRAINING = tuple((shape, colour) for shape in SHAPES for colour in COLOURS if (shape, colour) not in UNSEEN)
 
 PICTURE = 64  # side in pixels
-SIZES = (0.12, 0.22)  # square root of a shape's area, as a fraction of the picture's side
+SIZES = (0.11, 0.26)  # square root of a shape's area, as a fraction of the picture's side
 BRIGHTNESSES = (0.05, 0.95)  # grey level of the background
 MOST = 4
 GAP = 1.5 / PICTURE

@@ -90,6 +90,9 @@ class PairDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Check the shard folders against the model, before anything is computed."""
         module = self._module()
+        if stage != "fit" and not self._val:
+            wanted = getattr(stage, "value", stage)  # Lightning passes an enum
+            raise ValueError(f"data.val is empty, so there is nothing to {wanted} on; name a folder of held-out groups")
         for folder in [*(self._train if stage == "fit" else []), *self._val]:
             info = DatasetInfo.read(folder)
             if module.difference_weight and not info.pairs:

@@ -176,7 +176,7 @@ def test_exchanging_first_and_second_makes_it_true_of_the_reversed_pair() -> Non
 
 
 GRADES = {"size": words.SIZE_WORDS, "brightness": words.BRIGHTNESS_WORDS, "position": words.POSITION_WORDS}
-BOUNDS = {"size": (0.12, 0.22), "brightness": (0.05, 0.95), "position": (0.0, 1.0)}
+BOUNDS = {"size": (0.11, 0.26), "brightness": (0.05, 0.95), "position": (0.0, 1.0)}
 
 
 def test_every_grade_is_used() -> None:
