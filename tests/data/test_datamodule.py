@@ -252,7 +252,9 @@ def test_embedded_shards_of_the_same_tower_train(tmp_path: Path) -> None:
 def test_embedded_shards_of_another_tower_are_refused(tmp_path: Path, stage: str) -> None:
     folder = embedded_folder(tmp_path / "embedded", "0" * 64, name="ViT-L-14")
     module = make_module(trainable=("text",))
-    message = r"embedded: its embeddings were made by another image tower or preprocessing \(ViT-L-14, .*pcclip-data embed"
+    message = (
+        r"embedded: its embeddings were made by another image tower or preprocessing \(ViT-L-14, .*pcclip-data embed"
+    )
     with pytest.raises(ValueError, match=message):
         getattr(make_trainer(tmp_path, 1), stage)(module, make_data(folder, val=folder))
 
