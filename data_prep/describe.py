@@ -17,7 +17,7 @@ from data_prep.world.describer import describe as describe_scenes
 from data_prep.world.scene import Scene
 from pcclip.data.format import sha256_of
 
-STEP_VERSION = 1
+STEP_VERSION = 2
 
 
 @dataclass

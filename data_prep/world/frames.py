@@ -18,6 +18,7 @@ SIZE = (
     "in <X> the {shapes} {are} {more} than in <Y>",
     "the {shapes} of <X> {look} {more} than {those} of <Y>",
     "while the {shapes} in <X> {are} {more}, {those} in <Y> {are} {less}",
+    "while <X> has {thing}, <Y> has {opposite}",
     "the {shapes} {are} {less} in <Y>, but {more} in <X>",
     "{thing} can be seen in <X> than in <Y>",
     "of the two, <X> has the {more} {own}",
@@ -26,6 +27,7 @@ SIZE = (
     "next to <Y>, the {shapes} of <X> {seem} {more}",
     "looking at both pictures, it is <X> that shows the {more} {own}",
     "you can see that the {shapes} {are} {more} in <X>, and {less} in <Y>",
+    "you can see {thing} in <X>, and {opposite} in <Y>",
 )
 COUNT = (
     "<X> has {thing} than <Y>",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ from pcclip.callbacks.strip import ranked_strip, spread_over_order
 from pcclip.data.labelled import ImageFile, ImageSet, read_images
 from pcclip.data.tables import Table, read_table, read_texts
 from pcclip.evaluation.attribute_ranking import attribute_ranking, attribute_scores
-from pcclip.evaluation.bootstrap import RESAMPLES
 from pcclip.evaluation.protocol import Result, Wording
 
 
@@ -74,25 +73,15 @@ class AttributeRanking(EvaluationCallback):
 
     Args:
         sets: Name to attribute set; results are named `attribute_ranking/<name>/<attribute>/<metric>`.
-        every_n_epochs: See `EvaluationCallback`, as for all below.
-        resamples: Bootstrap resamples.
-        seed: Seed of the resamples, and of the images drawn for `max_images`.
-        batch_size: Images encoded at a time.
-        num_workers: Processes that decode images.
-        cache_dir: Folder in which embeddings of a frozen image tower are kept from run to run; none are kept without.
+        **settings: When and how to evaluate; see `EvaluationCallback`.
     """
 
     def __init__(
         self,
         sets: dict[str, AttributeSet],
-        every_n_epochs: int = 1,
-        resamples: int = RESAMPLES,
-        seed: int = 0,
-        batch_size: int = 256,
-        num_workers: int = 0,
-        cache_dir: str | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(every_n_epochs, resamples, seed, batch_size, num_workers, cache_dir)
+        super().__init__(**settings)
         self.sets = sets
         self._prepared: dict[str, _Prepared] = {}
 

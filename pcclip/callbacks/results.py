@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -13,7 +14,7 @@ from torch import Tensor
 from pcclip.callbacks.embeddings import EmbeddingCache
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.tables import markdown_table, write_results
+from pcclip.evaluation.tables import markdown_table, read_results, write_results
 from pcclip.tools.ensemble import blend
 
 
@@ -28,7 +29,10 @@ class ResultsTable(Callback):
         file: JSON file of rows; the Markdown table goes beside it, with the ending `.md`.
         alphas: Also measure `alpha * finetuned + (1 - alpha) * base`, as models `ensembled <alpha>`.
         base: Name of the model before training.
-        finetuned: Name of the model after training, and of the model in `test`.
+        finetuned: Name of the model after training.
+
+    In `test` the table grows by one column, or one is replaced: the model's of the checkpoint (`finetuned`), or without a
+    checkpoint the model's that the configuration loads (`base`).
     """
 
     def __init__(
@@ -91,7 +95,9 @@ class ResultsTable(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what the evaluation callbacks measured in `test`."""
-        self._write(trainer, {self.finetuned: _collect(trainer)})
+        name = self.finetuned if trainer.ckpt_path else self.base
+        known = read_results(self.file) if Path(self.file).is_file() else {}
+        self._write(trainer, known | {name: _collect(trainer)})
 
     def state_dict(self) -> dict[str, Any]:
         """The base model's rows and what of its state trains."""

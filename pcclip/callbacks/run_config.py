@@ -18,6 +18,11 @@ class RunConfig(SaveConfigCallback):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "overwrite": True})  # a run folder may be used again
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the file; a run without a logger has no folder of its own to write it to."""
+        if trainer.loggers:
+            super().setup(trainer, pl_module, stage)
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the settings once, together with what they led to."""
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))

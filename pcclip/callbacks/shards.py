@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
@@ -10,7 +11,6 @@ from torch import Tensor
 from pcclip.callbacks.embeddings import model_of
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.data.shard_index import ShardIndex, read_shard_index
-from pcclip.evaluation.bootstrap import RESAMPLES
 from pcclip.evaluation.protocol import Encoder, Result
 
 
@@ -21,25 +21,15 @@ class ShardEvaluation(EvaluationCallback):
 
     Args:
         sets: Name to shard folder; results are named `<task>/<name>/<metric>`.
-        every_n_epochs: See `EvaluationCallback`, as for all below.
-        resamples: Bootstrap resamples.
-        seed: Seed of the resamples.
-        batch_size: Images encoded at a time.
-        num_workers: Processes that decode images.
-        cache_dir: Folder in which embeddings of a frozen image tower are kept from run to run; none are kept without.
+        **settings: When and how to evaluate; see `EvaluationCallback`.
     """
 
     def __init__(
         self,
         sets: dict[str, str],
-        every_n_epochs: int = 1,
-        resamples: int = RESAMPLES,
-        seed: int = 0,
-        batch_size: int = 256,
-        num_workers: int = 0,
-        cache_dir: str | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(every_n_epochs, resamples, seed, batch_size, num_workers, cache_dir)
+        super().__init__(**settings)
         self.sets = sets
         self._indices: dict[str, ShardIndex] = {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -13,7 +14,6 @@ from pcclip.callbacks.embeddings import model_of
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.data.labelled import ImageFile, read_images
 from pcclip.data.tables import read_table
-from pcclip.evaluation.bootstrap import RESAMPLES
 from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.zero_shot import zero_shot
 
@@ -52,25 +52,15 @@ class ZeroShot(EvaluationCallback):
 
     Args:
         sets: Name to class set; results are named `zero_shot/<name>/<metric>`.
-        every_n_epochs: See `EvaluationCallback`, as for all below.
-        resamples: Bootstrap resamples.
-        seed: Seed of the resamples.
-        batch_size: Images encoded at a time.
-        num_workers: Processes that decode images.
-        cache_dir: Folder in which embeddings of a frozen image tower are kept from run to run; none are kept without.
+        **settings: When and how to evaluate; see `EvaluationCallback`.
     """
 
     def __init__(
         self,
         sets: dict[str, ZeroShotSet],
-        every_n_epochs: int = 1,
-        resamples: int = RESAMPLES,
-        seed: int = 0,
-        batch_size: int = 256,
-        num_workers: int = 0,
-        cache_dir: str | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(every_n_epochs, resamples, seed, batch_size, num_workers, cache_dir)
+        super().__init__(**settings)
         self.sets = sets
         self._prepared: dict[str, _Prepared] = {}
 

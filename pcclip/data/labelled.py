@@ -181,7 +181,11 @@ def _class_names(source: Path) -> list[str]:
     folder = source.parent if source.is_file() else source
     for file in (folder / "classnames.txt", folder.resolve().parent / "classnames.txt"):
         if file.is_file():
-            names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+            names = [line.strip() for line in file.read_text(encoding="utf-8").rstrip().splitlines()]
+            if "" in names:
+                raise ValueError(
+                    f"{file}: line {names.index('') + 1} is empty; a label is the number of its line, name its class"
+                )
             if len(set(names)) != len(names):
                 raise ValueError(f"{file}: the same class name twice; zero-shot cannot tell them apart, rename one")
             return names

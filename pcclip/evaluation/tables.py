@@ -68,6 +68,50 @@ def write_results(file: str | Path, results: Mapping[str, Sequence[Result]]) -> 
     return file, table_file
 
 
+def read_results(file: str | Path) -> dict[str, list[Result]]:
+    """Read what `write_results` wrote: model name to its results, in the order of the file.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: It is not a list of result rows, has none, or has one twice.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: results not found; `pcclip fit` and `pcclip test` write them (ResultsTable)")
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: not JSON ({error}); run the experiment again") from error
+    if not isinstance(rows, list) or not rows:
+        raise ValueError(f"{file}: expected a list of result rows, as ResultsTable writes them, found {str(rows)[:40]}")
+    results: dict[str, list[Result]] = {}
+    seen = set()
+    for number, row in enumerate(rows, start=1):
+        model, result = _parse_row(row, f"{file}, row {number}")
+        name = (model, result.task, result.subset, result.metric)
+        if name in seen:
+            raise ValueError(
+                f"{file}, row {number}: {' '.join((model, '/'.join(filter(None, name[1:]))))} appears twice; remove one row"
+            )
+        seen.add(name)
+        results.setdefault(model, []).append(result)
+    return results
+
+
+def _parse_row(row: Any, where: str) -> tuple[str, Result]:
+    try:
+        names = [row[key] for key in ("model", "task", "subset", "metric")]
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError(f"model, task, subset and metric must be texts, found {names}")
+        value, low, high = (math.nan if row[key] is None else float(row[key]) for key in ("value", "low", "high"))
+        return names[0], Result(names[1], names[2], names[3], value, int(row["n"]), low, high)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{where}: not a result row ({type(error).__name__}: {error}); expected model, task, subset, metric, value, n, "
+            "low and high"
+        ) from error
+
+
 def _cell(result: Result | None) -> str:
     if result is None or math.isnan(result.value):
         return "-"

@@ -107,6 +107,8 @@ class DifferenceCLIP(LightningModule):
             self.model.towers.logit_scale.requires_grad = False
         if self.caption_weight == 0 and self.model.towers.logit_bias is not None:
             self.model.towers.logit_bias.requires_grad = False
+        if hasattr(self.model.towers, "text_decoder"):  # CoCa's, which writes captions
+            self.model.towers.text_decoder.requires_grad_(False)
 
     def setup(self, stage: str) -> None:
         """Build the losses, which must know the rank and the number of processes."""

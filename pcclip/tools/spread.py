@@ -6,46 +6,27 @@ Reads the `results.json` of each run and makes one Markdown table of means with 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.tables import markdown_table
+from pcclip.evaluation.tables import markdown_table, read_results
 
 Name = tuple[str, str, str, str]  # model, task, subset, metric
 Run = dict[Name, Result]
 
 
 def read_run(file: str | Path) -> Run:
-    """Read the rows of one `results.json`.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: It is not a list of result rows, has none, or has one twice.
-    """
-    file = Path(file)
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: results not found; `pcclip fit` and `pcclip test` write them (ResultsTable)")
-    try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: not JSON ({error}); run the experiment again") from error
-    if not isinstance(rows, list) or not rows:
-        raise ValueError(f"{file}: expected a list of result rows, as ResultsTable writes them, found {str(rows)[:40]}")
-    run: Run = {}
-    for number, row in enumerate(rows, start=1):
-        model, result = _parse_row(row, f"{file}, row {number}")
-        name = (model, result.task, result.subset, result.metric)
-        if name in run:
-            raise ValueError(f"{file}, row {number}: {_readable(name)} appears twice; remove one row")
-        run[name] = result
-    return run
+    """The rows of one `results.json` by name; raises as `read_results` does."""
+    return {
+        (model, result.task, result.subset, result.metric): result
+        for model, results in read_results(file).items()
+        for result in results
+    }
 
 
 def check_alike(runs: Mapping[str, Run]) -> None:
@@ -193,20 +174,6 @@ def _parser() -> argparse.ArgumentParser:
         "--metrics", nargs="+", default=[], metavar="METRIC", help="only these, e.g. forced_choice top1"
     )
     return parser
-
-
-def _parse_row(row: Any, where: str) -> tuple[str, Result]:
-    try:
-        names = [row[key] for key in ("model", "task", "subset", "metric")]
-        if not all(isinstance(name, str) for name in names):
-            raise TypeError(f"model, task, subset and metric must be texts, found {names}")
-        value, low, high = (math.nan if row[key] is None else float(row[key]) for key in ("value", "low", "high"))
-        return names[0], Result(names[1], names[2], names[3], value, int(row["n"]), low, high)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{where}: not a result row ({type(error).__name__}: {error}); expected model, task, subset, metric, value, n, "
-            "low and high"
-        ) from error
 
 
 def _readable(name: Name) -> str:

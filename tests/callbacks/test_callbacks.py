@@ -143,16 +143,30 @@ def test_checkpoint_without_base_is_reported(
     assert {row["model"] for row in json.loads((tmp_path / "results.json").read_text())} == {"finetuned"}
 
 
-def test_test_writes_one_model(
+def test_test_adds_a_column_or_replaces_it(
     world: Path, tmp_path: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer]
 ) -> None:
-    trainer = make_trainer([*evaluations(world), ResultsTable(str(tmp_path / "test.json"), finetuned="tested")])
-    metrics = trainer.test(make_module(), verbose=False)
-    rows = json.loads((tmp_path / "test.json").read_text())
-    assert {row["model"] for row in rows} == {"tested"}
-    for row in rows:
-        assert metrics[0][f"{row['task']}/{row['subset']}/{row['metric']}"] == pytest.approx(row["value"], abs=1e-6)
-        assert not math.isnan(row["low"])
+    checkpoint = ModelCheckpoint(tmp_path, save_last=True, save_top_k=0)
+    make_trainer([checkpoint], epochs=1, enable_checkpointing=True).fit(make_module())
+
+    def test(ckpt_path: Path | None) -> dict[str, list[dict[str, Any]]]:
+        trainer = make_trainer([*evaluations(world), ResultsTable(str(tmp_path / "test.json"), finetuned="tuned")])
+        metrics = trainer.test(make_module(), ckpt_path=ckpt_path, verbose=False)
+        rows = json.loads((tmp_path / "test.json").read_text())
+        by_model = {
+            name: [row for row in rows if row["model"] == name] for name in dict.fromkeys(r["model"] for r in rows)
+        }
+        for row in by_model["tuned" if ckpt_path else "base"]:
+            assert metrics[0][f"{row['task']}/{row['subset']}/{row['metric']}"] == pytest.approx(row["value"], abs=1e-6)
+            assert not math.isnan(row["low"])
+        return by_model
+
+    base = test(None)
+    assert list(base) == ["base"]
+    both = test(tmp_path / "last.ckpt")
+    assert list(both) == ["base", "tuned"]
+    assert both["base"] == base["base"] != both["tuned"]
+    assert test(tmp_path / "last.ckpt") == both
 
 
 def test_class_level_and_filters(

@@ -114,6 +114,7 @@ def test_bad_sources(tmp_path: Path) -> None:
         ),
         ({"a.png": picture(1), "a.cls": b"0"}, None, "labelled tars need classnames.txt"),
         ({"a.png": picture(1), "a.cls": b"0"}, "ant\nant\n", "same class name twice"),
+        ({"a.png": picture(1), "a.cls": b"1"}, "ant\n\nbee\n", "line 2 is empty"),
         ({"a.txt": b"x"}, "ant\n", "no image"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pcclip.model import DifferenceModel
-from pcclip.model.text import Tokenizer, encode_tokens, is_trimmable
+from pcclip.model.text import LEAST_CHUNK, Tokenizer, encode_tokens, is_trimmable
 
 TEXTS = ["a dog", "the first picture shows three large red circles on the left, while the second shows a cross", "the"]
 
@@ -24,16 +24,24 @@ def test_no_texts_make_no_rows(tiny_clip: DifferenceModel) -> None:
     assert tiny_clip.encode_texts([]).shape == (0, tiny_clip.embed_dim)
 
 
-def test_trimmed_equals_full_length_forward_and_backward(tiny_clip: DifferenceModel) -> None:
+@pytest.mark.parametrize("least", [512, 10], ids=["whole", "chunks"])
+def test_unpadded_equals_full_length_forward_and_backward(
+    tiny_clip: DifferenceModel, monkeypatch: pytest.MonkeyPatch, least: int
+) -> None:
+    monkeypatch.setitem(LEAST_CHUNK, "cpu", least)
     clip = tiny_clip.double()
-    full = open_clip.get_tokenizer("ViT-B-32")(TEXTS)
-    weights = torch.randn(len(TEXTS), clip.embed_dim, dtype=torch.float64)
+    lengths = []
+    clip.towers.transformer.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
+    texts = [*TEXTS, *reversed(TEXTS), "a cross"]
+    full = open_clip.get_tokenizer("ViT-B-32")(texts)
+    weights = torch.randn(len(texts), clip.embed_dim, dtype=torch.float64)
     gradients = []
-    for encode in (lambda: encode_tokens(clip.towers, clip.tokenizer(TEXTS)), lambda: clip.towers.encode_text(full)):
+    for encode in (lambda: encode_tokens(clip.towers, clip.tokenizer(texts)), lambda: clip.towers.encode_text(full)):
         clip.zero_grad()
         output = encode()
         (output * weights).sum().backward()
         gradients.append((output.detach(), {n: p.grad for n, p in clip.named_parameters() if p.grad is not None}))
+    assert lengths == ([20, 77] if least == 512 else [3, 4, 20, 20, 77])
     (trimmed, trimmed_grad), (plain, plain_grad) = gradients
     torch.testing.assert_close(trimmed, plain, rtol=0, atol=1e-12)
     assert trimmed_grad.keys() == plain_grad.keys()
