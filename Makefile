@@ -33,9 +33,9 @@ setup: $(VENV)/ready ## Make .venv with the pinned dependencies
 
 train: $(VENV)/ready ## The demo from nothing to its table of results; with CONFIG=conf/....yaml train that instead (ARGS="--trainer.devices=8 ...")
 ifeq ($(CONFIG),)
-	$(BIN)/pcclip-data all --config conf/data_prep/demo.yaml
+	$(BIN)/pcclip-data all --config conf/data/demo.yaml
 	$(MAKE) --no-print-directory $(DEMO_BASE)
-	$(BIN)/pcclip-data embed --config conf/data_prep/demo.yaml
+	$(BIN)/pcclip-data embed --config conf/data/demo.yaml
 	$(BIN)/pcclip fit --config conf/demo/finetune.yaml $(ARGS)
 else
 	$(BIN)/pcclip fit --config $(CONFIG) $(ARGS)
@@ -48,7 +48,7 @@ photos: $(VENV)/ready ## The same on photographs: make photos DATA=/folder/with/
 	@test -d '$(DATA)' || { echo "make photos: $(DATA): folder not found; give the material's folder with DATA=..."; exit 2; }
 	mkdir -p data/photos
 	ln -sfn "$(abspath $(DATA))" data/photos/source
-	$(BIN)/pcclip-data all --config conf/data_prep/photos.yaml
+	$(BIN)/pcclip-data all --config conf/data/photos.yaml
 	$(BIN)/pcclip fit --config conf/photos/pretrain.yaml
 	$(BIN)/pcclip fit --config conf/photos/finetune.yaml $(ARGS)
 
@@ -56,10 +56,10 @@ photos: $(VENV)/ready ## The same on photographs: make photos DATA=/folder/with/
 IN_SEED = run=runs/seeds/$(1)-$$seed; mkdir -p $$run; ln -sfn $(CURDIR)/conf $$run/conf; ln -sfn $(CURDIR)/data $$run/data; cd $$run
 
 demo-seeds: $(VENV)/ready ## The demo with SEEDS="0 1 2", pretraining included; the spread goes into docs/results.md
-	$(BIN)/pcclip-data all --config conf/data_prep/demo.yaml
+	$(BIN)/pcclip-data all --config conf/data/demo.yaml
 	for seed in $(SEEDS); do ( $(call IN_SEED,demo); \
 	  $(CURDIR)/$(BIN)/pcclip fit --config conf/demo/pretrain.yaml --seed_everything=$$seed; \
-	  $(CURDIR)/$(BIN)/pcclip-data embed --config conf/data_prep/demo.yaml; \
+	  $(CURDIR)/$(BIN)/pcclip-data embed --config conf/data/demo.yaml; \
 	  $(CURDIR)/$(BIN)/pcclip fit --config conf/demo/finetune.yaml --seed_everything=$$seed ); done
 	$(BIN)/python -m pcclip.tools.spread $(foreach seed,$(SEEDS),runs/seeds/demo-$(seed)/runs/demo/results.json) \
 	  --title demo --output docs/results.md

@@ -16,11 +16,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pcclip-data",
         description="Prepare training data. Each step reads and writes files; it does nothing when its output is up to date.",
-        epilog="Example: pcclip-data all --config conf/data_prep/demo.yaml root=data/other shapes.seed=1",
+        epilog="Example: pcclip-data all --config conf/data/demo.yaml root=data/other shapes.seed=1",
     )
     parser.add_argument("target", metavar="STEP", help=f"`all`, a section of the config, or a step: {', '.join(STEPS)}")
     parser.add_argument(
-        "--config", type=Path, required=True, help="YAML with a section per step, e.g. conf/data_prep/demo.yaml"
+        "--config", type=Path, required=True, help="YAML with a section per step, e.g. conf/data/demo.yaml"
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="section.key=value or variable=value, wins over the file"

@@ -73,7 +73,7 @@ def load_sections(file: Path, target: str, overrides: Sequence[str] = ()) -> lis
 
 def _load(file: Path, overrides: Sequence[str]) -> DictConfig:
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: config file not found; see conf/data_prep/ for examples")
+        raise FileNotFoundError(f"{file}: config file not found; see conf/data/ for examples")
     try:
         config = OmegaConf.load(file)
         if not isinstance(config, DictConfig):

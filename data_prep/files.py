@@ -63,23 +63,34 @@ def read_jsonl(path: Path, required: Mapping[str, type]) -> Iterator[tuple[int, 
         FileNotFoundError: The file is missing.
         ValueError: A line is not a JSON object, or a required key is missing or of another type.
     """
+    for number, _, row in read_jsonl_with_offsets(path, required):
+        yield number, row
+
+
+def read_jsonl_with_offsets(path: Path, required: Mapping[str, type]) -> Iterator[tuple[int, int, Row]]:
+    """As `read_jsonl`, with the byte at which each line begins: (line number, offset, row)."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: file not found; check the path, or run the step that writes it first")
-    with path.open(encoding="utf-8") as stream:
+    offset = 0
+    with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}: not valid JSON ({error}); mend or delete the line") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")
-            for key, kind in required.items():
-                if not isinstance(row.get(key), kind):
-                    found = f"found {row[key]!r}" if key in row else "the key is missing"
-                    raise ValueError(f"{path}, line {number}: `{key}` must be a {kind.__name__}, {found}")
-            yield number, row
+            if line.strip():
+                yield number, offset, _parse(line, f"{path}, line {number}", required)
+            offset += len(line)
+
+
+def _parse(line: bytes, where: str, required: Mapping[str, type]) -> Row:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: not valid JSON ({error}); mend or delete the line") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    for key, kind in required.items():
+        if not isinstance(row.get(key), kind):
+            found = f"found {row[key]!r}" if key in row else "the key is missing"
+            raise ValueError(f"{where}: `{key}` must be a {kind.__name__}, {found}")
+    return row
 
 
 CAPTION_KEYS: Mapping[str, type] = {"id": str, "file": str, "captions": list}

@@ -89,7 +89,7 @@ EMBEDDED = {
 
 @pytest.mark.parametrize("name", ["demo", "photos"])
 def test_shipped_configs_parse_whole_and_every_step_finds_what_earlier_ones_write(name: str) -> None:
-    file = Path(f"conf/data_prep/{name}.yaml")
+    file = Path(f"conf/data/{name}.yaml")
     given = ["root=ROOT", *(["data=somewhere"] if name == "photos" else [])]
     everything = load_sections(file, "all", given)
     embedded = load_sections(file, "embed", given)
@@ -109,7 +109,7 @@ def test_shipped_configs_parse_whole_and_every_step_finds_what_earlier_ones_writ
 
 
 def test_photos_config_keeps_validation_apart() -> None:
-    sections = {section.name: section.options for section in load_sections(Path("conf/data_prep/photos.yaml"), "all")}
+    sections = {section.name: section.options for section in load_sections(Path("conf/data/photos.yaml"), "all")}
     assert sections["train_shard"].groups_exclude == sections["val_shard"].groups_include
     # Pictures of held-out groups count as paired only if the step is told of all groups.
     assert sections["captions_shard"].differences == sections["train_shard"].differences
