@@ -8,7 +8,7 @@ interpolation, e.g. `root: data/demo` and `output: ${root}/pairs.jsonl`.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -20,12 +20,17 @@ from omegaconf.errors import OmegaConfBaseException
 # Modules are imported when their step runs: `embed` needs torch, the others start fast without it.
 STEPS = {
     "shapes": "data_prep.shapes",
+    "download": "data_prep.download",
     "captions": "data_prep.captions",
     "pairs": "data_prep.pairs",
     "describe": "data_prep.describe",
+    "rewrite": "data_prep.rewrite",
+    "screen": "data_prep.screen",
     "transfer": "data_prep.transfer",
     "shard": "data_prep.shard",
     "embed": "data_prep.embed",
+    "verify": "data_prep.verify",
+    "show": "data_prep.show",
 }
 
 
@@ -53,39 +58,51 @@ def step_module(step: str) -> StepModule:
     return cast(StepModule, importlib.import_module(STEPS[step]))
 
 
-def load_sections(file: Path, target: str, overrides: Sequence[str] = ()) -> list[Section]:
+def load_sections(
+    file: Path | None, target: str, overrides: Sequence[str] = (), flags: Mapping[str, str] | None = None
+) -> list[Section]:
     """Read a config and return the sections to run, in order, with checked options.
 
     Args:
-        file: The YAML file.
+        file: The YAML file; without one, `target` is a step whose options are all in `flags`.
         target: `all` (what the file's `steps` lists), a section's name, or a step (all of its sections).
         overrides: `section.key=value` or `variable=value`, which win over the file.
+        flags: Options of the sections that `target` names, which win over all.
 
     Raises:
         FileNotFoundError: The file is missing.
         ValueError: Bad YAML, an unknown section, step or key, a missing or ill-typed value.
     """
-    config = _load(file, overrides)
-    names = _section_names(file, config)
-    sections = [_section(file, config, name, overrides) for name in _chosen(file, config, names, target)]
-    return sections
+    if file is None and target not in STEPS:
+        raise ValueError(f"command line: {target!r} needs --config FILE; without one, name a step: {', '.join(STEPS)}")
+    where = file or Path("command line")
+    config = _load(file, target, overrides)
+    names = _section_names(where, config)
+    chosen = _chosen(where, config, names, target)
+    if flags:
+        if target == "all":
+            raise ValueError(f"command line: --{next(iter(flags))}: name its section instead, as section.key=value")
+        overrides = [*overrides, *(f"{name}.{key}={value}" for name in chosen for key, value in flags.items())]
+        config = _load(file, target, overrides)
+    return [_section(where, config, name, overrides) for name in chosen]
 
 
-def _load(file: Path, overrides: Sequence[str]) -> DictConfig:
-    if not file.is_file():
+def _load(file: Path | None, target: str, overrides: Sequence[str]) -> DictConfig:
+    where = file or Path("command line")
+    if file is not None and not file.is_file():
         raise FileNotFoundError(f"{file}: config file not found; see conf/data/ for examples")
     try:
-        config = OmegaConf.load(file)
+        config = OmegaConf.create({target: {}}) if file is None else OmegaConf.load(file)
         if not isinstance(config, DictConfig):
-            raise ValueError(f"{file}: expected a mapping of sections, found a list")
-        _check_overrides(file, cast(dict[str, Any], OmegaConf.to_container(config)), overrides)
+            raise ValueError(f"{where}: expected a mapping of sections, found a list")
+        _check_overrides(where, cast(dict[str, Any], OmegaConf.to_container(config)), overrides)
         merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ValueError(f"{file}: not a valid config ({error})") from error
+        raise ValueError(f"{where}: not a valid config ({error})") from error
     for name, value in cast(dict[str, Any], OmegaConf.to_container(merged)).items():
         if value == "???":
             raise ValueError(
-                f"{file}: variable `{name}` is not set; give it on the command line as {name}=... or in the file"
+                f"{where}: variable `{name}` is not set; give it on the command line as {name}=... or in the file"
             )
     return cast(DictConfig, merged)
 

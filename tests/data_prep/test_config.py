@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.cli import main
+from data_prep.cli import main, split_flags
 from data_prep.config import load_sections, step_module
 
 CONFIG = """
@@ -49,13 +49,47 @@ def test_target_is_a_section_a_step_or_all(config: Path) -> None:
         ("all", ["seed"], r"'seed' is not an override"),
         ("all", ["one.group_size=many"], r"config.yaml: `one.group_size`.*many"),
         ("shard", [], r"config.yaml: no section for 'shard'"),
-        ("pears", [], r"no section for 'pears'; steps are shapes, captions"),
+        ("pears", [], r"no section for 'pears'; steps are shapes, download, captions"),
         ("all", ["steps=[one,ten]"], r"`steps` lists 'ten'"),
     ],
 )
 def test_bad_settings_name_the_key(config: Path, target: str, overrides: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_sections(config, target, overrides)
+
+
+def test_flags_are_options_of_the_chosen_sections(config: Path) -> None:
+    rest, flags = split_flags(["pairs", "--group-size", "5", "--config", "c", "--seed=2", "two.rounds=3", "--a"])
+    assert (rest, flags) == (["pairs", "--config", "c", "two.rounds=3"], {"group_size": "5", "seed": "2", "a": "true"})
+    sections = load_sections(config, "pairs", ["two.rounds=3", "one.seed=1"], {"group_size": "5", "seed": "2"})
+    assert [vars(s.options)["group_size"] for s in sections] == [5, 5]
+    assert [vars(s.options)["seed"] for s in sections] == [2, 2]
+    assert [vars(s.options)["rounds"] for s in sections] == [1, 3]
+
+
+def test_one_step_needs_no_config() -> None:
+    [section] = load_sections(None, "pairs", [], {"captions": "a", "output": "b"})
+    assert (section.name, section.options.captions, section.options.group_size) == ("pairs", "a", 16)
+
+
+@pytest.mark.parametrize(
+    ("target", "flags", "message"),
+    [
+        ("pairs", {"captions": "a"}, "command line: `pairs.output` is not set"),
+        ("pairs", {"captions": "a", "output": "b", "sede": "1"}, "command line: unknown key `pairs.sede`"),
+        ("pairs", {"captions": "a", "output": "b", "seed": "x"}, "command line: `pairs.seed`"),
+        ("train_pairs", {}, "'train_pairs' needs --config FILE"),
+        ("all", {"seed": "1"}, "needs --config FILE"),
+    ],
+)
+def test_bad_flags_name_the_key(target: str, flags: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_sections(None, target, [], flags)
+
+
+def test_flags_of_all_are_ambiguous(config: Path) -> None:
+    with pytest.raises(ValueError, match="--seed: name its section instead"):
+        load_sections(config, "all", [], {"seed": "1"})
 
 
 @pytest.mark.parametrize(
