@@ -28,6 +28,10 @@ SIZE = (
     "looking at both pictures, it is <X> that shows the {more} {own}",
     "you can see that the {shapes} {are} {more} in <X>, and {less} in <Y>",
     "you can see {thing} in <X>, and {opposite} in <Y>",
+    "<X> has {thing}, and <Y> has {opposite}",
+    "<X> shows {thing}, whereas <Y> shows {opposite}",
+    "there {own_are} {thing} in <X>, but {opposite} in <Y>",
+    "{thing} can be seen in <X>, {opposite} in <Y>",
 )
 COUNT = (
     "<X> has {thing} than <Y>",
@@ -48,6 +52,10 @@ COUNT = (
     "while <X> has {thing}, <Y> has {opposite}",
     "looking at both, it is <X> that has {thing}",
     "you can see {thing} in <X>, and {opposite} in <Y>",
+    "<X> has {thing}, and <Y> has {opposite}",
+    "<X> shows {thing}, whereas <Y> shows {opposite}",
+    "there are {thing} in <X>, but {opposite} in <Y>",
+    "{thing} can be seen in <X>, {opposite} in <Y>",
 )
 BRIGHTNESS = (
     "<X> has {thing} than <Y>",
@@ -68,6 +76,8 @@ BRIGHTNESS = (
     "next to <Y>, the {ground} of <X> looks {more}",
     "looking at both, it is <X> that has the {more} {ground}",
     "you can see that the {ground} seems {more} in <X>, and {less} in <Y>",
+    "<X> has {thing}, and <Y> has {opposite}",
+    "there is {thing} in <X>, but {opposite} in <Y>",
 )
 POSITION = (
     "the {shapes} in <X> {are} {more} than {those} in <Y>",
@@ -88,6 +98,8 @@ POSITION = (
     "next to <Y>, the {shapes} of <X> {look} placed {more}",
     "looking at both, it is <X> that has the {own} {more}",
     "you can see that the {shapes} {are} {more} in <X>, and {less} in <Y>",
+    "the {shapes} {are} {more} in <X>, but {less} in <Y>",
+    "in <X> the {shapes} {are} {more}, and in <Y> {they} {are} {less}",
 )
 GRADED_FRAMES = {"size": SIZE, "count": COUNT, "brightness": BRIGHTNESS, "position": POSITION}
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 # A batch is cut into chunks of at least so many tokens, padding included: smaller ones would not fill the device.
 LEAST_CHUNK = {"cpu": 512, "cuda": 16384}
 MAX_CHUNKS = 4  # what more would save is little
+KEPT_TEXTS = 50_000  # 30 MB of token ids
 
 
 def text_tower(clip: Any) -> Any:
@@ -50,7 +51,7 @@ def is_trimmable(clip: Any) -> bool:
 class Tokenizer:
     """Texts to token ids, trimmed to the longest text when the tower allows it.
 
-    It holds no weights, so data workers can carry it.
+    It holds no weights, so data workers can carry it. Texts come again every epoch, so their ids are kept.
     """
 
     def __init__(
@@ -65,16 +66,25 @@ class Tokenizer:
         self._trim = trim
         self._pool_type = pool_type
         self._eos_id = eos_id
+        self._known: dict[str, Tensor] = {}
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Token ids (N, L), L the context length or, trimmed, the length of the longest text; (0, 1) without texts."""
         if not texts:
             return torch.zeros(0, 1, dtype=torch.long)
-        tokens = self._tokenize(list(texts))
+        tokens = self._rows(texts)
         if not self._trim:
             return tokens
         ends = end_of_text(tokens, self._pool_type, self._eos_id)
         return tokens[:, : int(ends.max()) + 1]
+
+    def _rows(self, texts: Sequence[str]) -> Tensor:
+        if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
+            if len(self._known) + len(new) > KEPT_TEXTS:
+                self._known.clear()
+                new = list(dict.fromkeys(texts))
+            self._known.update(zip(new, self._tokenize(new), strict=True))
+        return torch.stack([self._known[text] for text in texts])
 
 
 def end_of_text(tokens: Tensor, pool_type: str, eos_id: int | None) -> Tensor:

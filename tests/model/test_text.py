@@ -19,6 +19,21 @@ def test_tokens_end_with_the_longest_text(tiny_clip: DifferenceModel) -> None:
     assert torch.equal(tokens, full[:, : tokens.shape[1]])
 
 
+def test_known_texts_are_not_tokenised_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pcclip.model.text.KEPT_TEXTS", 4)
+    asked: list[list[str]] = []
+    tokenize = open_clip.get_tokenizer("ViT-B-32")
+
+    def counting(texts: list[str]) -> torch.Tensor:
+        asked.append(texts)
+        return tokenize(texts)
+
+    tokenizer = Tokenizer(counting, trim=False)
+    for texts in (["a", "b", "a"], ["b", "c"], ["d", "e"], ["e", "a"]):
+        assert torch.equal(tokenizer(texts), tokenize(texts))
+    assert asked == [["a", "b"], ["c"], ["d", "e"], ["a"]]  # the fifth text made room by forgetting the first three
+
+
 def test_no_texts_make_no_rows(tiny_clip: DifferenceModel) -> None:
     assert tiny_clip.tokenizer([]).shape[0] == 0
     assert tiny_clip.encode_texts([]).shape == (0, tiny_clip.embed_dim)
