@@ -18,7 +18,7 @@ DEMO_DATA := data/demo/shards/train/dataset.json
 DEMO_BASE := runs/demo/base/open_clip_model.safetensors
 SOURCES := $(shell find pcclip data_prep -name '*.py' 2>/dev/null)
 
-.PHONY: help setup train test test-slow lint format photos demo-seeds photos-seeds tensorboard clean
+.PHONY: help setup train data test test-slow lint format photos demo-seeds photos-seeds tensorboard clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,6 +43,10 @@ endif
 
 $(DEMO_BASE): $(SOURCES) conf/demo/pretrain.yaml conf/model/tiny.json $(wildcard $(DEMO_DATA))
 	$(BIN)/pcclip fit --config conf/demo/pretrain.yaml
+
+data: $(VENV)/ready ## Captioned images to shards: make data CONFIG=conf/data/coco.yaml ARGS="model=NAME base_url=http://..." (docs/data.md)
+	@test -n '$(CONFIG)' || { echo "make data: CONFIG=conf/data/....yaml is missing; conf/data/coco.yaml is one to copy"; exit 2; }
+	$(BIN)/pcclip-data all --config $(CONFIG) $(ARGS)
 
 photos: $(VENV)/ready ## The same on photographs: make photos DATA=/folder/with/the/material (README: your own data)
 	@test -d '$(DATA)' || { echo "make photos: $(DATA): folder not found; give the material's folder with DATA=..."; exit 2; }

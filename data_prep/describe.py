@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from omegaconf import MISSING
 
-from data_prep.files import PAIR_KEYS, Row, read_captions, read_jsonl, write_jsonl
+from data_prep.compose import compose
+from data_prep.files import CAPTION_KEYS, PAIR_KEYS, Row, image_path, read_jsonl, write_jsonl
+from data_prep.line_index import LineIndex
+from data_prep.llm.journal import failures_path
+from data_prep.llm.options import ModelOptions
+from data_prep.llm.prompt import Prompt
+from data_prep.llm.step import ask, checked_prompt
+from data_prep.llm.task import Question, Requests
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.world.describer import describe as describe_scenes
 from data_prep.world.scene import Scene
 from pcclip.data.format import sha256_of
 
-STEP_VERSION = 2
+STEP_VERSION = 4
+MODEL_BACKENDS = ("openai", "batch")
+ANSWER = ("text", "reverse_text")
 
 
 @dataclass
-class Options:
-    """Options of the step.
+class Options(ModelOptions):
+    """Options of the step; those of `ModelOptions` concern the backends `openai` and `batch` alone.
 
     Attributes:
         pairs: The `pairs.jsonl` to describe.
         captions: The `captions.jsonl` with the images of the pairs.
         output: The `differences.jsonl` to write.
-        backend: Who describes: `scene` (the embedded world's own describer).
-        seed: Seed of the wording.
+        backend: Who describes: `scene` (the embedded world's own describer), `compose` (templates that join two captions,
+            a baseline), `openai` (a language model behind an endpoint) or `batch` (the same by batch files).
+        seed: Seed of the wording, for `scene` and `compose`.
+        captions_per_image: How many captions of each image the model is told, the first ones; None is all.
+        with_images: Show the model the two images.
+        picture_size: With `with_images`: the longer side that images are shrunk to, in pixels.
     """
 
     pairs: str = MISSING
@@ -37,41 +49,75 @@ class Options:
     output: str = MISSING
     backend: str = "scene"
     seed: int = 0
+    captions_per_image: int | None = None
+    with_images: bool = False
+    picture_size: int = 512
+    prompt: str = field(default="conf/prompts/difference.yaml", kw_only=True)
 
 
-class Describer(Protocol):
-    """Whoever writes difference texts."""
+class Pairs:
+    """The pairs with their images' rows.
 
-    def describe(self, pair_id: str, first: Row, second: Row) -> tuple[str, str] | None:
-        """Describe first against second and second against first, given their captions rows; None: nothing to say."""
-        ...
+    Args:
+        pairs: The `pairs.jsonl`.
+        captions: Index of the `captions.jsonl` by id.
+    """
 
+    def __init__(self, pairs: Path, captions: LineIndex) -> None:
+        self._pairs, self.captions = pairs, captions
 
-class SceneDescriber:
-    """The embedded world's describer, from the attributes that its pictures carry; stands in for a language model."""
+    def ids(self) -> Iterator[str]:
+        """Ids of all pairs."""
+        return (row["pair_id"] for _, row in read_jsonl(self._pairs, PAIR_KEYS))
 
-    def __init__(self, options: Options) -> None:
-        """Wording depends on the seed and the pair alone, not on what else is described."""
-        self.seed = options.seed
+    def rows(self, wanted: Callable[[str], bool] = lambda _: True) -> Iterator[tuple[Row, Row, Row]]:
+        """(Pair, its first image's row, its second image's row) of the pairs whose ids are wanted.
 
-    def describe(self, pair_id: str, first: Row, second: Row) -> tuple[str, str] | None:
-        """Describe both directions, each in words of its own."""
-        a, b = self._scene(first), self._scene(second)
-        rng = random.Random(f"{self.seed}/{pair_id}")
-        text, reverse = describe_scenes(rng, a, b), describe_scenes(rng, b, a)
-        return None if text is None or reverse is None else (text, reverse)
+        Raises:
+            ValueError: A pair of an unknown image.
+        """
+        for number, row in read_jsonl(self._pairs, PAIR_KEYS):
+            if wanted(row["pair_id"]):
+                first, second = (self._image(row, side, number) for side in ("first", "second"))
+                yield {key: row[key] for key in PAIR_KEYS}, first, second
 
-    def _scene(self, row: Row) -> Scene:
-        try:
-            return Scene.from_attributes(row["attributes"])
-        except (KeyError, TypeError, ValueError) as error:
+    def _image(self, pair: Row, side: str, number: int) -> Row:
+        image = self.captions.get(pair[side])
+        if image is None:
             raise ValueError(
-                f"image {row['id']!r} has no scene attributes ({type(error).__name__}: {error}); "
-                "backend `scene` describes only pictures made by `pcclip-data shapes`"
-            ) from error
+                f"{self._pairs}, line {number}: `{side}` is {pair[side]!r}, which {self.captions.path} does not have"
+            )
+        return image
 
 
-BACKENDS: dict[str, Callable[[Options], Describer]] = {"scene": SceneDescriber}
+class PairTask:
+    """Both directions of each pair, asked of a language model in one request."""
+
+    id_key = "pair_id"
+
+    def __init__(self, pairs: Pairs, prompt: Prompt, options: Options) -> None:
+        self.pairs, self.prompt, self._options = pairs, prompt, options
+
+    def ids(self) -> Iterator[str]:
+        """Ids of all pairs."""
+        return self.pairs.ids()
+
+    def questions(self, wanted: Callable[[str], bool]) -> Iterator[Question]:
+        """The pairs whose ids are wanted, with captions and images.
+
+        Raises:
+            ValueError: A pair of an unknown image, or an image without captions where the prompt needs them.
+        """
+        for pair, first, second in self.pairs.rows(wanted):
+            values = {side: self._captions(row, side) for side, row in (("first", first), ("second", second))}
+            shown = (first, second) if self._options.with_images else ()
+            pictures = tuple(image_path(self.pairs.captions.path, row) for row in shown)
+            yield Question(pair["pair_id"], pair, values, pictures)
+
+    def _captions(self, row: Row, placeholder: str) -> str:
+        if placeholder in self.prompt.placeholders and not row["captions"]:
+            raise ValueError(f"{self.pairs.captions.path}: image {row['id']!r} has no captions to describe it by")
+        return "\n".join(str(caption).strip() for caption in row["captions"][: self._options.captions_per_image])
 
 
 def run(options: Options) -> None:
@@ -79,40 +125,111 @@ def run(options: Options) -> None:
 
     Raises:
         FileNotFoundError: An input is missing.
-        ValueError: An unknown backend, a bad row, a pair of an unknown image, or an image that the backend cannot describe.
+        ValueError: A bad option, prompt or row, a pair of an unknown image, an image that the backend cannot describe, an
+            output of other settings, or an endpoint with which it is useless to go on.
     """
-    if options.backend not in BACKENDS:
-        raise ValueError(f"describe.backend: unknown backend {options.backend!r}; choose one of {', '.join(BACKENDS)}")
+    if options.backend not in (*DESCRIBERS, *MODEL_BACKENDS):
+        known = ", ".join((*DESCRIBERS, *MODEL_BACKENDS))
+        raise ValueError(f"describe.backend: unknown backend {options.backend!r}; choose one of {known}")
     pairs, captions, output = Path(options.pairs), Path(options.captions), Path(options.output)
-    images = {row["id"]: row for _, row in read_captions(captions)}
-    total = sum(1 for _ in read_jsonl(pairs, PAIR_KEYS))
+    for file in (pairs, captions):
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: file not found; check the path, or run the step that writes it first")
+    inputs = {"pairs": sha256_of(pairs), "captions": sha256_of(captions)}
+    if options.backend in MODEL_BACKENDS:
+        _ask_model(options, pairs, captions, output, inputs)
+    else:
+        _describe(options, pairs, captions, output, inputs)
+
+
+def _ask_model(options: Options, pairs: Path, captions: Path, output: Path, inputs: dict[str, str]) -> None:
+    prompt = checked_prompt("describe", options, ("first", "second"), ANSWER)
+    if not options.with_images and prompt.placeholders != {"first", "second"}:
+        raise ValueError(f"{options.prompt}: `user` must hold {{first}} and {{second}}, or with_images must be true")
+    if options.captions_per_image is not None and options.captions_per_image < 1:
+        raise ValueError(f"describe.captions_per_image must be at least 1, found {options.captions_per_image}")
+    requests = Requests(options, prompt, options.picture_size if options.with_images else None)
+    described = {"describer": f"openai:{options.model}", **requests.settings}
     manifest = Manifest(
-        "describe",
-        STEP_VERSION,
-        {"pairs": sha256_of(pairs), "captions": sha256_of(captions)},
-        {"backend": options.backend, "seed": options.seed},
+        "describe", STEP_VERSION, inputs, {**described, "captions_per_image": options.captions_per_image}
     )
+    again = options.retry_failed and failures_path(output).exists()
+    if manifest.matches(output) and not again and not options.dry_run:
+        print(f"{output} is up to date")
+        return
+    with LineIndex(captions, CAPTION_KEYS, "id", unique=True) as index:
+        task = PairTask(Pairs(pairs, index), prompt, options)
+        totals = ask("describe", task, requests, options, output, batch=options.backend == "batch")
+    if totals is not None:
+        manifest.write(output, totals.counts(options))
+
+
+def _describe(options: Options, pairs: Path, captions: Path, output: Path, inputs: dict[str, str]) -> None:
+    manifest = Manifest("describe", STEP_VERSION, inputs, {"describer": options.backend, "seed": options.seed})
     if manifest.matches(output):
         print(f"{output} is up to date")
         return
-    describer = BACKENDS[options.backend](options)
+    if output.exists() and any("key" in row for _, row in read_jsonl(output, {})):
+        raise ValueError(
+            f"{output}: holds texts of a language model, which backend `{options.backend}` would replace; "
+            "choose another `output`, or delete the file"
+        )
+    describer = DESCRIBERS[options.backend]
+    total = sum(1 for _ in read_jsonl(pairs, PAIR_KEYS))
     silent = 0
 
-    def rows() -> Iterator[Row]:
+    def rows(source: Pairs) -> Iterator[Row]:
         nonlocal silent
-        bar = progress(read_jsonl(pairs, PAIR_KEYS), total=total, desc="describe", unit="pair")
-        for number, pair in bar:
-            for side in ("first", "second"):
-                if pair[side] not in images:
-                    raise ValueError(
-                        f"{pairs}, line {number}: `{side}` is {pair[side]!r}, which {captions} does not have"
-                    )
-            texts = describer.describe(pair["pair_id"], images[pair["first"]], images[pair["second"]])
+        for pair, first, second in progress(source.rows(), total=total, desc="describe", unit="pair"):
+            texts = describer(options.seed, pair["pair_id"], first, second)
             if texts is None:
                 silent += 1
                 continue
-            yield {**{key: pair[key] for key in PAIR_KEYS}, "text": texts[0], "reverse_text": texts[1]}
+            yield {**pair, "text": texts[0], "reverse_text": texts[1]}
 
-    described = write_jsonl(output, rows())
+    with LineIndex(captions, CAPTION_KEYS, "id", unique=True) as index:
+        described = write_jsonl(output, rows(Pairs(pairs, index)))
     manifest.write(output, {"pairs": total, "described": described, "no_difference": silent})
     print(f"{output}: {described} of {total} pairs described")
+
+
+def describe_by_scene(seed: int, pair_id: str, first: Row, second: Row) -> tuple[str, str] | None:
+    """Both directions from the attributes that the embedded world's pictures carry, each in words of its own.
+
+    Wording depends on the seed and the pair alone. None: the scenes do not differ.
+
+    Raises:
+        ValueError: An image without such attributes.
+    """
+    a, b = _scene(first), _scene(second)
+    rng = random.Random(f"{seed}/{pair_id}")
+    text, reverse = describe_scenes(rng, a, b), describe_scenes(rng, b, a)
+    return None if text is None or reverse is None else (text, reverse)
+
+
+def describe_by_templates(seed: int, pair_id: str, first: Row, second: Row) -> tuple[str, str]:
+    """Both directions from one caption of each image; see `compose`.
+
+    Raises:
+        ValueError: An image without captions.
+    """
+    for row in (first, second):
+        if not row["captions"]:
+            raise ValueError(f"image {row['id']!r} has no captions to describe it by")
+    return compose(seed, pair_id, first["captions"], second["captions"])
+
+
+def _scene(row: Row) -> Scene:
+    try:
+        return Scene.from_attributes(row["attributes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"image {row['id']!r} has no scene attributes ({type(error).__name__}: {error}); "
+            "backend `scene` describes only pictures made by `pcclip-data shapes`"
+        ) from error
+
+
+DESCRIBERS: dict[str, Callable[[int, str, Row, Row], tuple[str, str] | None]] = {
+    "scene": describe_by_scene,
+    "compose": describe_by_templates,
+}

@@ -1,43 +1,41 @@
-"""Step `embed`: replace the images of group shards by the embeddings of a frozen image tower, computed once."""
+"""Step `embed`: replace the images of group shards by the embeddings of a frozen image tower, computed once.
+
+Lightning's Trainer gives each device a process, on one node or several; the nodes must share the file system. Each process
+takes the shards that are left by turns and writes them alone. The first process begins, and ends, for all.
+"""
 
 from __future__ import annotations
 
 import io
-import json
 import logging
-import shutil
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import webdataset as wds
-from numpy.typing import NDArray
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from omegaconf import MISSING
+from torch import Tensor, distributed
 from torch.utils.data import DataLoader, IterableDataset
+from tqdm import tqdm
 
-from data_prep.files import atomic_file
+from data_prep.embed_files import FinishedShard, GroupInfo, ShardFile, Work
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
-from data_prep.shard import is_whole
-from pcclip.data.format import (
-    EMBEDDINGS_EXTENSION,
-    DamagedGroupError,
-    DatasetInfo,
-    EmbeddingInfo,
-    ShardInfo,
-    parse_group,
-    sha256_of,
-)
-from pcclip.data.groups import Group, ImageTransform, decode_group, read_samples
+from pcclip.data.format import DamagedGroupError, DatasetInfo, EmbeddingInfo, ShardInfo
+from pcclip.data.groups import ImageTransform, Sample, decode_group, read_samples
 from pcclip.model.clip import DifferenceModel
 from pcclip.model.loading import load_clip
 
 STEP_VERSION = 1
-PLAN_FILE = "plan.json"
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 logger = logging.getLogger(__name__)
 
 
@@ -53,8 +51,11 @@ class Options:
         image_weights: Weights file for the image tower alone, e.g. of a timm backbone.
         preprocess: Preprocessing to set instead of the model's own, e.g. `{mean: [...], std: [...]}`.
         groups_per_batch: Groups that go through the tower at once.
-        workers: Processes that decode; 0 decodes in this one.
-        device: Torch device; null takes a GPU if there is one.
+        workers: Processes that decode, for each device; 0 decodes in the device's own process.
+        accelerator: Lightning's: `auto`, `gpu`, `cpu`, ...
+        devices: Lightning's: `auto` for all of them, how many, or which, like `"0,2"`.
+        num_nodes: Nodes that take part; start the command on each, by SLURM, torchrun or by hand. They share `output`.
+        precision: What the tower computes in: `32-true`, `bf16-mixed` or `16-mixed`.
     """
 
     shards: str = MISSING
@@ -65,25 +66,10 @@ class Options:
     preprocess: dict[str, Any] = field(default_factory=dict)
     groups_per_batch: int = 8
     workers: int = 2
-    device: str | None = None
-
-
-class ShardGroups(IterableDataset[tuple[bytes, Group]]):
-    """Decoded groups of one shard, each with its JSON member's bytes; workers share the shard by taking turns."""
-
-    def __init__(self, shard: Path, transform: ImageTransform) -> None:
-        self.shard = shard
-        self.transform = transform
-
-    def __iter__(self) -> Iterator[tuple[bytes, Group]]:
-        worker = torch.utils.data.get_worker_info()
-        turn, turns = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for index, sample in enumerate(read_samples([self.shard])):
-            if index % turns == turn:
-                try:
-                    yield bytes(sample["json"]), decode_group(sample, self.transform)
-                except DamagedGroupError as error:
-                    logger.warning("%s; group left out", error)
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    num_nodes: int = 1
+    precision: str = "32-true"
 
 
 def run(options: Options) -> None:
@@ -93,9 +79,11 @@ def run(options: Options) -> None:
         FileNotFoundError: `shards`, a shard or a file of weights is missing.
         ValueError: `shards` holds no images, the model is unknown or its image tower would have random weights.
     """
-    for name, least in (("groups_per_batch", 1), ("workers", 0)):
+    for name, least in (("groups_per_batch", 1), ("workers", 0), ("num_nodes", 1)):
         if getattr(options, name) < least:
             raise ValueError(f"embed.{name} must be at least {least}, found {getattr(options, name)}")
+    if options.precision not in PRECISIONS:
+        raise ValueError(f"embed.precision must be one of {', '.join(PRECISIONS)}, found {options.precision}")
     source, output = Path(options.shards), Path(options.output)
     read = DatasetInfo.read(source)
     if read.kind != "images":
@@ -105,113 +93,266 @@ def run(options: Options) -> None:
             f"embed.model: {options.model} comes without weights; give `pretrained` or `image_weights`, or as model a "
             "folder that carries its own (`local-dir:FOLDER`)"
         )
-    model = load_clip(
-        options.model, options.pretrained, image_weights=options.image_weights, preprocess=options.preprocess
-    ).eval()
+    model = _load(options)
     embedding = EmbeddingInfo(options.model, model.embed_dim, model.image_fingerprint)
     manifest = Manifest(
         "embed",
         STEP_VERSION,
         {shard.name: shard.sha256 for shard in read.shards},
-        {"fingerprint": embedding.fingerprint},
+        # Full precision is what the fingerprint promises; another one is said beside it.
+        {"fingerprint": embedding.fingerprint}
+        | ({} if options.precision == "32-true" else {"precision": options.precision}),
     )
-    if manifest.matches(output) and is_whole(output):
+    if manifest.matches(output) and _is_whole(output):
         print(f"{output} is up to date")
         return
-    model.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    partial = _partial_folder(output, manifest)
-    info = DatasetInfo("embeddings", read.group_size, 0, 0, [], embedding)
-    damaged = 0
-    for shard in progress(read.shards, desc="embed", unit="shard"):
-        done = _finished(partial, shard.name) or embed_shard(source / shard.name, partial, model, options)
-        info.shards.append(done.shard)
-        info.images += done.images
-        info.pairs += done.pairs
-        damaged += done.damaged
-    counts = {"groups": info.groups, "images": info.images, "pairs": info.pairs, "damaged_images": damaged}
-    manifest.complete({**counts, "damaged_groups": read.groups - info.groups})
-    info.made_by = asdict(manifest)
-    for name in [PLAN_FILE, *(_record_name(shard.name) for shard in read.shards)]:
-        (partial / name).unlink()
-    info.write(partial)
-    shutil.rmtree(output, ignore_errors=True)
-    partial.replace(output)
-    manifest.write(output, manifest.counts)
-    print(f"{output}: {info.groups} groups, {info.images} embeddings of width {embedding.width}")
-    if damaged or read.groups > info.groups:
-        print(f"{output}: {damaged} images and {read.groups - info.groups} whole groups could not be read")
+    work = Work(source, read, output, embedding, manifest)
+    shards = ImageShards(work, model.image_transform, options)
+    trainer = build_trainer(options, ShardWriter(work, shards))
+    trainer.predict(ImageEmbedder(options, model), datamodule=shards, return_predictions=False)
 
 
-@dataclass(frozen=True)
-class FinishedShard:
-    """What was written of one shard."""
-
-    shard: ShardInfo
-    images: int
-    pairs: int
-    damaged: int
-
-
-def embed_shard(source: Path, folder: Path, model: DifferenceModel, options: Options) -> FinishedShard:
-    """Write the embedded shard of `source` into `folder`, and a record of it for restarts."""
-    loader = DataLoader(ShardGroups(source, model.image_transform), batch_size=None, num_workers=options.workers)
-    path, temporary = folder / source.name, folder / (source.name + ".tmp")
-    groups = images = pairs = damaged = 0
-    with temporary.open("wb") as stream, wds.TarWriter(stream, user="", group="", mtime=0, encoder=False) as tar:
-        for batch in _batched(loader, options.groups_per_batch):
-            embedded = _embed([group for _, group in batch], model)
-            for (payload, group), embeddings in zip(batch, embedded, strict=True):
-                array = io.BytesIO()
-                np.save(array, embeddings, allow_pickle=False)
-                tar.write({"__key__": group.key, EMBEDDINGS_EXTENSION: array.getvalue(), "json": payload})
-                groups += 1
-                images += len(group.ids)
-                pairs += len(parse_group(payload, str(source))["pairs"])
-                damaged += int((~group.intact).sum())
-    temporary.replace(path)
-    done = FinishedShard(ShardInfo(path.name, groups, path.stat().st_size, sha256_of(path)), images, pairs, damaged)
-    with atomic_file(folder / _record_name(path.name)) as record:
-        record.write(json.dumps(asdict(done)))
-    return done
+def build_trainer(options: Options, writer: ShardWriter) -> Trainer:
+    """The trainer for the devices that the options ask for. It writes nothing but what `writer` does, and says little."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    settings: dict[str, Any] = {
+        "accelerator": options.accelerator,
+        "devices": options.devices,
+        "num_nodes": options.num_nodes,
+        "precision": options.precision,
+        "callbacks": [writer],
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+    }
+    trainer = Trainer(**settings)
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if environment is not None and not environment.creates_processes_externally:
+        # Left alone, Lightning would start the whole command again for each device, with all steps before this one.
+        trainer = Trainer(strategy="ddp_spawn", **settings)
+    return trainer
 
 
-@torch.no_grad()
-def _embed(groups: list[Group], model: DifferenceModel) -> Iterator[NDArray[np.float16]]:
-    """Embeddings (G, D) of each group, NaN where the image is damaged."""
-    device = model.device
-    embeddings = model.encode_images(
-        torch.cat([group.images for group in groups if group.images is not None]).to(device)
+def _load(options: Options) -> DifferenceModel:
+    model = load_clip(
+        options.model, options.pretrained, image_weights=options.image_weights, preprocess=options.preprocess
     )
-    embeddings[~torch.cat([group.intact for group in groups]).to(device)] = torch.nan
-    for part in torch.split(embeddings.cpu(), [len(group.ids) for group in groups]):
-        yield part.numpy().astype(np.float16)
+    return model.requires_grad_(False).eval()
 
 
-def _batched(items: Iterable[tuple[bytes, Group]], size: int) -> Iterator[list[tuple[bytes, Group]]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
+def _is_whole(folder: Path) -> bool:
+    try:
+        DatasetInfo.read(folder)
+    except (ValueError, FileNotFoundError):
+        return False
+    return True
 
 
-def _partial_folder(output: Path, manifest: Manifest) -> Path:
-    """Folder of finished shards of an interrupted run, emptied if that run had other input or another tower."""
-    partial = output.with_name(output.name + ".partial")
-    plan = json.dumps({"step_version": STEP_VERSION, "inputs": manifest.inputs, "options": manifest.options})
-    file = partial / PLAN_FILE
-    if not file.is_file() or file.read_text(encoding="utf-8") != plan:
-        shutil.rmtree(partial, ignore_errors=True)
-        with atomic_file(file) as stream:
-            stream.write(plan)
-    return partial
+class Batch(NamedTuple):
+    """Some groups of one shard.
+
+    Attributes:
+        shard: The shard's name.
+        groups: The groups, in order.
+        payloads: Their JSON members (bytes,) uint8, end to end. Bytes would go through a pipe, and the workers of a killed
+            process wait for ever when theirs is full; tensors go through shared memory.
+        images: Their images (B, 3, H, W) uint8.
+        intact: (B,) bool: which of them could be decoded.
+        last: Whether the shard ends here.
+    """
+
+    shard: str
+    groups: list[GroupInfo]
+    payloads: Tensor
+    images: Tensor
+    intact: Tensor
+    last: bool
 
 
-def _record_name(shard: str) -> str:
-    return shard + ".json"
+class ShardBatches(IterableDataset[Batch]):
+    """Batches of shards, one shard after the other; workers take turns, so that the order does not depend on them."""
+
+    def __init__(self, shards: list[Path], transform: ImageTransform, groups_per_batch: int) -> None:
+        self.shards = shards
+        self.transform = transform
+        self.groups_per_batch = groups_per_batch
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = torch.utils.data.get_worker_info()
+        turn, turns = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        number = 0
+        for shard in self.shards:
+            for samples, last in _chunks(read_samples([shard]), self.groups_per_batch):
+                if number % turns == turn:
+                    yield self._batch(shard.name, samples, last)
+                number += 1
+
+    def _batch(self, shard: str, samples: list[Sample], last: bool) -> Batch:
+        groups: list[GroupInfo] = []
+        payloads: list[bytes] = []
+        images: list[Tensor] = [torch.zeros(0)]
+        intact: list[Tensor] = [torch.zeros(0, dtype=torch.bool)]
+        for sample in samples:
+            try:
+                group = decode_group(sample, self.transform)
+            except DamagedGroupError as error:
+                logger.warning("%s; group left out", error)
+                continue
+            assert group.images is not None
+            payloads.append(bytes(sample["json"]))
+            groups.append(GroupInfo(group.key, len(payloads[-1]), len(group.ids), int((~group.intact).sum())))
+            images.append(group.images)
+            intact.append(group.intact)
+        joined = torch.from_numpy(np.frombuffer(b"".join(payloads), np.uint8).copy())
+        return Batch(shard, groups, joined, torch.cat(images[1:] or images), torch.cat(intact), last)
 
 
-def _finished(partial: Path, shard: str) -> FinishedShard | None:
-    file = partial / _record_name(shard)
-    if not file.is_file():
-        return None
-    record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return FinishedShard(**{**record, "shard": ShardInfo(**record["shard"])})
+def _chunks(samples: Iterator[Sample], size: int) -> Iterator[tuple[list[Sample], bool]]:
+    """Samples `size` at a time, and whether they are the last; one empty list if there are none at all."""
+    chunk, following = list(islice(samples, size)), list(islice(samples, size))
+    while following:
+        yield chunk, False
+        chunk, following = following, list(islice(samples, size))
+    yield chunk, True
+
+
+class ImageShards(LightningDataModule):
+    """The shards that are still to be made, split among the processes.
+
+    Attributes:
+        own: Those of this process.
+    """
+
+    def __init__(self, work: Work, transform: ImageTransform, options: Options) -> None:
+        super().__init__()
+        self._work = work
+        self._transform = transform
+        self._options = options
+        self.own: list[ShardInfo] = []
+
+    def setup(self, stage: str) -> None:
+        """Let the first process look what is left, since the folder changes as soon as one begins."""
+        assert self.trainer is not None
+        left = self.trainer.strategy.broadcast(self._work.begin() if self.trainer.is_global_zero else [])
+        self.own = left[self.trainer.global_rank :: self.trainer.world_size]
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Batches of this process's shards."""
+        for message in ("does not have many workers", "persistent_workers", "LeafSpec"):  # nothing to act upon
+            warnings.filterwarnings("ignore", f".*{message}")
+        # Lightning has just arranged only to take note of this signal. There is nothing to save: let it end the process.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        paths = [self._work.source / shard.name for shard in self.own]
+        # A process that was spawned would spawn its workers too, and each would take as long to start as it has itself.
+        usual = torch.multiprocessing.get_all_start_methods()[0]
+        return DataLoader(
+            ShardBatches(paths, self._transform, self._options.groups_per_batch),
+            batch_size=None,
+            num_workers=self._options.workers,
+            multiprocessing_context=usual if self._options.workers else None,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+class ImageEmbedder(LightningModule):
+    """The frozen image tower."""
+
+    def __init__(self, options: Options, model: DifferenceModel) -> None:
+        super().__init__()
+        self._options = options
+        self.model: DifferenceModel | None = model
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Sent to the other processes, the model would need as much shared memory, of which containers have little.
+        return {**super().__getstate__(), "_modules": {"model": None}}
+
+    def setup(self, stage: str) -> None:
+        """Load the model in a process that came without."""
+        if self.model is None:
+            self.model = _load(self._options)
+
+    def predict_step(self, batch: Batch) -> Tensor:
+        """Embeddings (B, D), NaN where the image is damaged."""
+        assert self.model is not None
+        if not batch.groups:
+            return torch.zeros(0, self.model.embed_dim)
+        embeddings = self.model.encode_images(batch.images)
+        embeddings[~batch.intact] = torch.nan
+        return embeddings
+
+
+class ShardWriter(Callback):
+    """Writes embeddings to shards as they come. When all processes are done, the first one completes the folder."""
+
+    def __init__(self, work: Work, shards: ImageShards) -> None:
+        self._work = work
+        self._shards = shards
+        self._finished: list[FinishedShard] = []
+        self._bar: tqdm[Any] | None = None
+        self._file: ShardFile | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make ready for the wait at the end, which may be long: shards take long on a CPU, and some get one more."""
+        if trainer.world_size > 1:
+            self._group = distributed.new_group(backend="gloo", timeout=timedelta(days=7))
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the progress of the first process, whose share is the largest."""
+        if trainer.is_global_zero:
+            desc = "embed" if trainer.world_size == 1 else f"embed (process 1 of {trainer.world_size})"
+            total = sum(shard.groups for shard in self._shards.own)
+            self._bar = progress((), desc=desc, unit="group", total=total)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write the batch's groups."""
+        if self._file is None:
+            self._file = ShardFile(self._work.shard_path(batch.shard))
+        embedded = outputs.cpu()
+        if not embedded[batch.intact.cpu()].isfinite().all():
+            raise ValueError(
+                f"{self._work.source / batch.shard}: some embeddings are not finite; the weights are damaged, or "
+                f"embed.precision={trainer.precision} is too narrow for this tower: take bf16-mixed or 32-true"
+            )
+        parts = torch.split(embedded, [group.images for group in batch.groups])
+        payloads = io.BytesIO(batch.payloads.cpu().numpy().tobytes())
+        for group, embeddings in zip(batch.groups, parts, strict=True):
+            self._file.add(group, payloads.read(group.json_bytes), embeddings.numpy().astype(np.float16))
+        if batch.last:
+            done = self._file.finish()
+            self._work.record(done)
+            self._finished.append(done)
+            self._file = None
+        if self._bar is not None:
+            self._bar.update(len(batch.groups))
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave no half shard behind."""
+        if self._file is not None:
+            self._file.discard()
+        if self._bar is not None:
+            self._bar.close()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Wait for all processes, and for the first to complete the folder."""
+        if self._bar is not None:
+            self._bar.close()
+        finished = [self._finished]
+        if trainer.world_size > 1:
+            # Not by way of the files: what another node has written may take a while to be seen.
+            finished = [[] for _ in range(trainer.world_size)]
+            distributed.all_gather_object(finished, self._finished, group=self._group)
+        if trainer.is_global_zero:
+            self._work.end([done for part in finished for done in part])
+        if trainer.world_size > 1:
+            distributed.barrier(group=self._group)

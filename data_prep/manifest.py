@@ -12,7 +12,7 @@ from typing import Any
 
 from data_prep.files import atomic_file
 
-PACKAGES = ("pcclip", "numpy", "pillow", "webdataset")
+PACKAGES = ("pcclip", "numpy", "openai", "pillow", "webdataset")
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Manifest:
     step_version: int
     inputs: dict[str, str]
     options: dict[str, Any]
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int | float] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -50,13 +50,15 @@ class Manifest:
         keys = ("step", "step_version", "inputs", "options")
         return isinstance(found, dict) and all(found.get(key) == mine[key] for key in keys)
 
-    def write(self, output: Path, counts: Mapping[str, int], left_out: Mapping[str, list[str]] | None = None) -> None:
+    def write(
+        self, output: Path, counts: Mapping[str, int | float], left_out: Mapping[str, list[str]] | None = None
+    ) -> None:
         """Complete the record and write it beside `output`."""
         self.complete(counts, left_out)
         with atomic_file(manifest_path(output)) as stream:
             stream.write(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
-    def complete(self, counts: Mapping[str, int], left_out: Mapping[str, list[str]] | None = None) -> None:
+    def complete(self, counts: Mapping[str, int | float], left_out: Mapping[str, list[str]] | None = None) -> None:
         """Fill in counts, left-out items and versions."""
         self.counts = dict(counts)
         self.left_out = {reason: names for reason, names in (left_out or {}).items() if names}

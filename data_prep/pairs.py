@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from omegaconf import MISSING
 
 from data_prep.files import Row, read_captions, write_jsonl
 from data_prep.manifest import Manifest
+from data_prep.progress import progress
 from pcclip.data.format import sha256_of
 
 STEP_VERSION = 1
+DEALINGS = ("random", "similar")
+SIMILAR_BY = ("captions", "images")
+
+Indices = NDArray[np.int64]
 
 
 @dataclass
@@ -27,7 +34,14 @@ class Options:
         group_size: Images in a group, G.
         rounds: How often all images are dealt anew.
         pairs_per_group: Unordered pairs drawn in a group, at most G(G-1)/2.
-        seed: Seed of dealing and drawing.
+        seed: Seed of choosing, dealing and drawing.
+        images: Take only so many images, drawn at random. Null: all.
+        all_pairs: Take every unordered pair of the images, once; `rounds` and `pairs_per_group` have no say. An image is
+            then stored in about 2n/G groups (n images): larger groups store it less often.
+        dealing: `random`, or `similar`: images that are alike together, so that differences are about detail.
+        model: For `similar`, the model whose embeddings say what is alike, as `embed.model`. Null: TF-IDF of the captions.
+        pretrained: open_clip's pretrained tag or a weights file of `model`.
+        similar_by: What `model` embeds: `captions` or `images`.
     """
 
     captions: str = MISSING
@@ -36,62 +50,194 @@ class Options:
     rounds: int = 1
     pairs_per_group: int = 60
     seed: int = 0
-
-
-def deal(ids: list[str], options: Options) -> Iterator[Row]:
-    """Yield the pairs rows, group by group; no unordered pair comes twice over all rounds.
-
-    When the number of images is no multiple of G, the last group of a round is smaller; an image that would be alone
-    sits out that round.
-    """
-    rng = np.random.default_rng(options.seed)
-    seen: set[tuple[int, int]] = set()
-    for turn in range(options.rounds):
-        order = rng.permutation(len(ids))
-        for start in range(0, len(ids), options.group_size):
-            members = order[start : start + options.group_size].tolist()
-            free = [
-                (i, j)
-                for i, j in combinations(range(len(members)), 2)
-                if (min(members[i], members[j]), max(members[i], members[j])) not in seen
-            ]
-            drawn = rng.permutation(len(free))[: options.pairs_per_group]
-            group = f"r{turn}g{start // options.group_size:05d}"
-            for i, j in (free[index] for index in sorted(drawn.tolist())):
-                if options.rounds > 1:  # a million pairs need not be held in memory when nothing can repeat
-                    seen.add((min(members[i], members[j]), max(members[i], members[j])))
-                i, j = (j, i) if rng.random() < 0.5 else (i, j)
-                yield {
-                    "pair_id": f"{group}-{i:02d}-{j:02d}",
-                    "group": group,
-                    "first": ids[members[i]],
-                    "second": ids[members[j]],
-                }
+    images: int | None = None
+    all_pairs: bool = False
+    dealing: str = "random"
+    model: str | None = None
+    pretrained: str | None = None
+    similar_by: str = "captions"
 
 
 def run(options: Options) -> None:
     """Read `captions`, write `output`.
 
     Raises:
-        FileNotFoundError: `captions` is missing.
-        ValueError: Fewer than two images, or an option out of range.
+        FileNotFoundError: `captions` is missing, or a file of `model`.
+        ValueError: Fewer than two images or than were asked for, or an option out of range.
     """
-    for name, least in (("group_size", 2), ("rounds", 1), ("pairs_per_group", 1)):
-        if getattr(options, name) < least:
-            raise ValueError(f"pairs.{name} must be at least {least}, found {getattr(options, name)}")
+    _check(options)
     captions, output = Path(options.captions), Path(options.output)
-    ids = [row["id"] for _, row in read_captions(captions)]
-    if len(ids) < 2:
-        raise ValueError(f"{captions}: {len(ids)} image(s), but a pair needs two")
-    manifest = Manifest(
-        "pairs",
-        STEP_VERSION,
-        {"captions": sha256_of(captions)},
-        {name: getattr(options, name) for name in ("group_size", "rounds", "pairs_per_group", "seed")},
-    )
+    next(read_captions(captions), None)  # says what is wrong where `captions` is missing
+    settings = {name: value for name, value in asdict(options).items() if name not in ("captions", "output")}
+    manifest = Manifest("pairs", STEP_VERSION, {"captions": sha256_of(captions), **_weights(options)}, settings)
     if manifest.matches(output):
         print(f"{output} is up to date")
         return
-    pairs = write_jsonl(output, deal(ids, options))
+    ids = [row["id"] for _, row in read_captions(captions)]
+    if len(ids) < 2:
+        raise ValueError(f"{captions}: {len(ids)} image(s), but a pair needs two")
+    chosen = choose(captions, len(ids), options)
+    vectors = _embed(captions, chosen, options) if options.dealing == "similar" else None
+    ids = [ids[index] for index in chosen.tolist()]
+    rows = deal_all(ids, options, vectors) if options.all_pairs else deal(ids, options, vectors)
+    pairs = write_jsonl(output, progress(rows, desc="pairs", unit="pair"))
     manifest.write(output, {"images": len(ids), "pairs": pairs})
     print(f"{output}: {pairs} pairs of {len(ids)} images")
+
+
+def _check(options: Options) -> None:
+    least_of = {"group_size": 2, "rounds": 1, "pairs_per_group": 1}
+    if options.images is not None:
+        least_of["images"] = 2
+    for name, least in least_of.items():
+        if getattr(options, name) < least:
+            raise ValueError(f"pairs.{name} must be at least {least}, found {getattr(options, name)}")
+    for name, known in (("dealing", DEALINGS), ("similar_by", SIMILAR_BY)):
+        if getattr(options, name) not in known:
+            raise ValueError(f"pairs.{name} must be {' or '.join(known)}, found {getattr(options, name)!r}")
+    if options.all_pairs and options.rounds > 1:
+        raise ValueError(
+            f"pairs.rounds: all_pairs leaves no pair for a second round, found {options.rounds}; set it to 1"
+        )
+    if options.model is not None and options.dealing != "similar":
+        raise ValueError("pairs.model: used only by `dealing: similar`; set that, or leave the model out")
+    if options.model is None and options.similar_by == "images":
+        raise ValueError("pairs.similar_by: comparing images needs pairs.model, whose image tower embeds them")
+
+
+def _weights(options: Options) -> dict[str, str]:
+    """Hashes of the weights that `model` names as local files, which may change under the same name."""
+    files = [Path(options.pretrained)] if options.pretrained else []
+    if options.model is not None and options.model.startswith("local-dir:"):
+        files += sorted(Path(options.model.removeprefix("local-dir:")).glob("*.safetensors"))
+    return {f"model.{file.name}": sha256_of(file) for file in files if file.is_file()}
+
+
+def choose(captions: Path, total: int, options: Options) -> Indices:
+    """Positions of the images to deal, ascending.
+
+    Raises:
+        ValueError: More images are asked for than there are.
+    """
+    if options.images is None:
+        return np.arange(total)
+    if options.images > total:
+        raise ValueError(f"pairs.images: {options.images} asked for, but {captions} has {total}")
+    drawn = np.random.default_rng([options.seed, options.images]).choice(total, options.images, replace=False)
+    return np.sort(drawn)
+
+
+def _embed(captions: Path, chosen: Indices, options: Options) -> NDArray[np.float32]:
+    from data_prep import similar  # scikit-learn takes seconds to import, and torch more
+
+    if options.model is None:
+        return similar.embed_by_words(captions, chosen, options.seed)
+    from data_prep import similar_by_tower
+
+    return similar_by_tower.embed_by_model(
+        captions,
+        chosen,
+        name=options.model,
+        pretrained=options.pretrained,
+        by=options.similar_by,
+        seed=options.seed,
+    )
+
+
+def deal(ids: list[str], options: Options, vectors: NDArray[np.float32] | None = None) -> Iterator[Row]:
+    """Yield the pairs rows, group by group; no unordered pair comes twice over all rounds.
+
+    When the number of images is no multiple of G, the last group of a round is smaller; an image that would be alone
+    sits out that round.
+
+    Args:
+        ids: Ids of the images.
+        options: Options of the step.
+        vectors: (N, D) embeddings of the images: deal those together that are alike. None: deal at random.
+    """
+    rng = np.random.default_rng(options.seed)
+    taken = np.empty(0, np.int64)  # pairs of earlier rounds as sorted numbers: 8 bytes a pair
+    for turn in range(options.rounds):
+        order = _order(len(ids), options, vectors, turn, rng)
+        fresh = array("q")
+        for start in range(0, len(ids), options.group_size):
+            members = order[start : start + options.group_size]
+            first, second = _combinations(len(members))
+            keys = _pair_keys(members[first], members[second], len(ids))
+            free = np.flatnonzero(~_contains(taken, keys))
+            drawn = np.sort(free[rng.permutation(len(free))[: options.pairs_per_group]])
+            if turn + 1 < options.rounds:  # within a round nothing can repeat
+                fresh.extend(keys[drawn].tolist())
+            group = f"r{turn}g{start // options.group_size:05d}"
+            yield from _rows(ids, group, members, first[drawn], second[drawn], rng)
+        taken = np.sort(np.concatenate([taken, np.frombuffer(fresh, np.int64)]))
+
+
+def deal_all(ids: list[str], options: Options, vectors: NDArray[np.float32] | None = None) -> Iterator[Row]:
+    """Yield every unordered pair once, in groups of at most G.
+
+    The images are cut into k blocks of at most G/2, and every two blocks are a group: with the pairs across the blocks,
+    and, where the blocks follow one another, those within the first. An image is so stored k-1 times, about 2n/G.
+    """
+    rng = np.random.default_rng(options.seed)
+    order = _order(len(ids), options, vectors, 0, rng)
+    if len(ids) <= options.group_size:
+        yield from _rows(ids, "r0g00000", order, *_combinations(len(ids)), rng)
+        return
+    half = options.group_size // 2
+    blocks = np.array_split(order, -(-len(ids) // half))
+    last = len(blocks) - 1
+    group = 0
+    for one in range(len(blocks)):
+        for other in range(one + 1, len(blocks)):
+            members = np.concatenate([blocks[one], blocks[other]])
+            size = len(blocks[one])
+            first, second = _combinations(len(members))
+            wanted = (first < size) & (second >= size)
+            if other == one + 1:
+                wanted |= second < size
+            if one == 0 and other == last:  # the last block has no next one
+                wanted |= first >= size
+            yield from _rows(ids, f"r0g{group:05d}", members, first[wanted], second[wanted], rng)
+            group += 1
+
+
+def _order(
+    total: int, options: Options, vectors: NDArray[np.float32] | None, turn: int, rng: np.random.Generator
+) -> Indices:
+    if vectors is None:
+        return rng.permutation(total)
+    from data_prep import similar
+
+    return similar.order(vectors, options.group_size, np.random.default_rng([options.seed, turn]))
+
+
+@lru_cache(maxsize=8)
+def _combinations(size: int) -> tuple[Indices, Indices]:
+    first, second = np.triu_indices(size, 1)
+    return first, second
+
+
+def _pair_keys(one: Indices, other: Indices, total: int) -> Indices:
+    """A number for each unordered pair of positions."""
+    keys: Indices = np.minimum(one, other) * total + np.maximum(one, other)
+    return keys
+
+
+def _contains(haystack: Indices, needles: Indices) -> NDArray[np.bool_]:
+    """Which needles are in the sorted haystack."""
+    if not len(haystack):
+        return np.zeros(len(needles), np.bool_)
+    places = np.minimum(np.searchsorted(haystack, needles), len(haystack) - 1)
+    found: NDArray[np.bool_] = haystack[places] == needles
+    return found
+
+
+def _rows(
+    ids: list[str], group: str, members: Indices, first: Indices, second: Indices, rng: np.random.Generator
+) -> Iterator[Row]:
+    """Rows of a group's pairs, given as positions among its members; chance says which of the two is first."""
+    names = [ids[index] for index in members.tolist()]
+    for i, j in zip(first.tolist(), second.tolist(), strict=True):
+        i, j = (j, i) if rng.random() < 0.5 else (i, j)
+        yield {"pair_id": f"{group}-{i:02d}-{j:02d}", "group": group, "first": names[i], "second": names[j]}

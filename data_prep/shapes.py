@@ -31,7 +31,7 @@ from data_prep.world.draw import draw
 from data_prep.world.scene import COLOURS, PICTURE, SHAPES, TRAINING, UNSEEN, Scene, random_scene
 from data_prep.world.wordings import SECOND_LEADS, WORDINGS, attribute_texts
 
-STEP_VERSION = 1
+STEP_VERSION = 2
 # Part of each picture's seed: changing the number of pictures of one part leaves the others as they are.
 PARTS = ("train", "val", "test", "shape", "colour", "unseen")
 

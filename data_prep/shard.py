@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import multiprocessing
+import multiprocessing.connection
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import webdataset as wds
 from braceexpand import braceexpand
+from numpy.typing import NDArray
 from omegaconf import MISSING
 
-from data_prep.files import DIFFERENCE_KEYS, atomic_folder, image_path, read_captions, read_jsonl, sizes_hash
-from data_prep.images import StoredImage, UnreadableImageError, store_image
-from data_prep.manifest import Manifest
+from data_prep.files import atomic_file, sizes_hash
+from data_prep.group_index import GroupIndex
+from data_prep.manifest import Manifest, package_versions
+from data_prep.packing import FinishedShard, Packing, finished_shard, forget_records, write_shard
 from data_prep.progress import progress
-from pcclip.data.format import DatasetInfo, GroupRecord, PairRecord, ShardInfo, image_member, sha256_of
+from pcclip.data.format import DatasetInfo, sha256_of
 
-STEP_VERSION = 1
+STEP_VERSION = 2
+PLAN_FILE = "plan.json"
+LISTED = 1000  # unreadable images named in the manifest; all are counted
 
 
 @dataclass
@@ -39,6 +50,7 @@ class Options:
         resize: Longest side of a stored image in pixels; larger ones are shrunk, none is enlarged. Null: as they are.
         quality: JPEG quality of images that have to be encoded anew.
         seed: Seed of the order of groups.
+        workers: Processes that each pack a shard at a time; 0 packs in this one. The shards do not depend on it.
     """
 
     captions: list[str] = MISSING
@@ -52,80 +64,70 @@ class Options:
     resize: int | None = None
     quality: int = 90
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class SourceImage:
-    """An image to be packed."""
-
-    path: Path
-    captions: list[str]
-
-
-@dataclass
-class SourceGroup:
-    """A group to be packed: ids of its images, and its ordered pairs as indices into them."""
-
-    name: str
-    ids: list[str]
-    pairs: list[PairRecord]
+    workers: int = 2
 
 
 def run(options: Options) -> None:
-    """Read `captions` and `differences`, write the shard folder `output`.
+    """Read `captions` and `differences`, write the shard folder `output`; finished shards survive an interruption.
 
     Raises:
         FileNotFoundError: An input is missing.
         ValueError: A bad row, an id used twice, a pair of unknown images or of one with itself, an empty text, a pattern
             that matches no group, or nothing to pack.
+        ChildProcessError: A worker died.
     """
-    for name in ("group_size", "groups_per_shard", "quality"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"shard.{name} must be at least 1, found {getattr(options, name)}")
-    if options.resize is not None and options.resize < 1:
-        raise ValueError(f"shard.resize must be at least 1 or null, found {options.resize}")
+    _check(options)
     output = Path(options.output)
-    images = read_images([Path(file) for file in options.captions])
-    groups = read_differences([Path(file) for file in options.differences], images)
-    chosen = choose_groups(groups, options)
-    if options.unpaired:
-        chosen += unpaired_groups(images, groups, options.group_size, options.seed)
-    if not chosen:
-        raise ValueError(f"{output}: no groups to pack; give `differences`, or set `unpaired: true` for captions alone")
-    chosen = [chosen[index] for index in np.random.default_rng(options.seed).permutation(len(chosen))]
-    used = dict.fromkeys(image for group in chosen for image in group.ids)
-    manifest = Manifest(
-        "shard",
-        STEP_VERSION,
-        {
-            **{f"captions.{index}": sha256_of(Path(file)) for index, file in enumerate(options.captions)},
-            **{f"differences.{index}": sha256_of(Path(file)) for index, file in enumerate(options.differences)},
-            "images": sizes_hash((image, images[image].path) for image in used),
-        },
-        {name: value for name, value in asdict(options).items() if name not in ("captions", "differences", "output")},
-    )
-    if manifest.matches(output) and is_whole(output):
-        print(f"{output} is up to date")
-        return
-    unreadable: dict[str, str] = {}
-    with atomic_folder(output) as folder:
-        bar = progress(chosen, desc="shard", unit="group")
-        packed = (pack(group, images, options, unreadable) for group in bar)
-        info = write_shards(folder, (group for group in packed if group is not None), options.groups_per_shard)
-        if not info.shards:
-            raise ValueError(
-                f"{output}: not one image could be read, the first because {next(iter(unreadable.values()))}"
-            )
-        counts = {"groups": info.groups, "images": info.images, "pairs": info.pairs, "unreadable": len(unreadable)}
-        manifest.complete(counts, {"unreadable": list(unreadable.values())})
-        info.made_by = asdict(manifest)
-        info.write(folder)
+    captions, differences = ([Path(file) for file in files] for files in (options.captions, options.differences))
+    with GroupIndex(captions, differences) as index:
+        groups, used = choose_groups(index, options)
+        manifest = Manifest(
+            "shard",
+            STEP_VERSION,
+            {
+                **{f"captions.{place}": sha256_of(file) for place, file in enumerate(captions)},
+                **{f"differences.{place}": sha256_of(file) for place, file in enumerate(differences)},
+                "images": sizes_hash(index.image_files(used)),
+            },
+            {
+                name: value
+                for name, value in asdict(options).items()
+                if name not in ("captions", "differences", "output", "workers")
+            },
+        )
+        if manifest.matches(output) and is_whole(output):
+            print(f"{output} is up to date")
+            return
+        folder = _partial_folder(output, manifest)
+        packing = Packing(index.sources, folder, options.resize, options.quality)
+        info, unreadable = write_shards(packing, groups, options.groups_per_shard, options.workers)
+    if not info.shards:
+        shutil.rmtree(folder)
+        raise ValueError(f"{output}: not one image could be read, the first because {next(iter(unreadable.values()))}")
+    counts = {"groups": info.groups, "images": info.images, "pairs": info.pairs, "unreadable": len(unreadable)}
+    manifest.complete(counts, {"unreadable": list(unreadable.values())[:LISTED]})
+    info.made_by = asdict(manifest)
+    info.write(folder)
+    forget_records(folder)
+    (folder / PLAN_FILE).unlink()
+    shutil.rmtree(output, ignore_errors=True)
+    folder.replace(output)
     manifest.write(output, manifest.counts, manifest.left_out)
     print(
         f"{output}: {info.groups} groups, {info.images} images, {info.pairs} ordered pairs in {len(info.shards)} shards"
     )
     if unreadable:
         print(f"{output}: left out {len(unreadable)} unreadable images, listed in the manifest")
+
+
+def _check(options: Options) -> None:
+    for name, least in (("group_size", 1), ("groups_per_shard", 1), ("quality", 1), ("workers", 0)):
+        if getattr(options, name) < least:
+            raise ValueError(f"shard.{name} must be at least {least}, found {getattr(options, name)}")
+    if options.quality > 100:
+        raise ValueError(f"shard.quality must be at most 100, found {options.quality}")
+    if options.resize is not None and options.resize < 1:
+        raise ValueError(f"shard.resize must be at least 1 or null, found {options.resize}")
 
 
 def is_whole(folder: Path) -> bool:
@@ -137,150 +139,130 @@ def is_whole(folder: Path) -> bool:
     return True
 
 
-def read_images(files: list[Path]) -> dict[str, SourceImage]:
-    """Images of all captions files by id.
+def choose_groups(index: GroupIndex, options: Options) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Numbers of the groups to pack, in the order of packing, and which images are in them.
 
     Raises:
-        FileNotFoundError: A file is missing.
-        ValueError: A bad row, or an id that occurs twice.
+        ValueError: A pattern matches no group, or there is nothing to pack.
     """
-    images: dict[str, SourceImage] = {}
-    owners: dict[str, Path] = {}
-    for file in files:
-        for number, row in read_captions(file):
-            if row["id"] in images:
-                raise ValueError(
-                    f"{file}, line {number}: image id {row['id']!r} is also in {owners[row['id']]}; "
-                    "rename it in one of them, ids must be unique over all captions files"
-                )
-            owners[row["id"]] = file
-            images[row["id"]] = SourceImage(image_path(file, row), [str(caption) for caption in row["captions"]])
-    return images
+    chosen = matching_groups(index, options)
+    groups, used = np.flatnonzero(chosen), index.images_in(chosen)
+    if options.unpaired:
+        free = np.flatnonzero(~index.images_in(np.ones_like(chosen)))
+        order = np.random.default_rng(options.seed).permutation(len(free))
+        more = index.add_unpaired(free[order], options.group_size)
+        groups = np.concatenate([groups, index.paired_groups + np.arange(more)])
+        used[free] = True
+    if not len(groups):
+        raise ValueError(
+            f"{options.output}: no groups to pack; give `differences`, or set `unpaired: true` for captions alone"
+        )
+    return groups[np.random.default_rng(options.seed).permutation(len(groups))], used
 
 
-def read_differences(files: list[Path], images: dict[str, SourceImage]) -> list[SourceGroup]:
-    """All groups of all differences files; each row gives two ordered pairs.
-
-    Raises:
-        FileNotFoundError: A file is missing.
-        ValueError: A bad row, an unknown image, an image paired with itself, or an empty text.
-    """
-    groups: dict[tuple[int, str], SourceGroup] = {}
-    for source, file in enumerate(files):
-        for number, row in read_jsonl(file, DIFFERENCE_KEYS):
-            where = f"{file}, line {number}"
-            group = groups.setdefault((source, row["group"]), SourceGroup(row["group"], [], []))
-            for side in ("first", "second"):
-                if row[side] not in images:
-                    raise ValueError(
-                        f"{where}: `{side}` is {row[side]!r}, which no captions file has; mend or delete the row"
-                    )
-                if row[side] not in group.ids:
-                    group.ids.append(row[side])
-            for key in ("text", "reverse_text"):
-                if not row[key].strip():
-                    raise ValueError(f"{where}: `{key}` is empty; mend or delete the row")
-            if row["first"] == row["second"]:
-                raise ValueError(f"{where}: image {row['first']!r} is paired with itself; delete the row")
-            first, second = group.ids.index(row["first"]), group.ids.index(row["second"])
-            group.pairs.append({"first": first, "second": second, "text": row["text"]})
-            group.pairs.append({"first": second, "second": first, "text": row["reverse_text"]})
-    return list(groups.values())
-
-
-def choose_groups(groups: list[SourceGroup], options: Options) -> list[SourceGroup]:
-    """Groups that match `groups_include` and not `groups_exclude`.
+def matching_groups(index: GroupIndex, options: Options) -> NDArray[np.bool_]:
+    """Which groups match `groups_include` and not `groups_exclude`, (groups with pairs,).
 
     Raises:
         ValueError: A pattern matches no group at all, which is most likely a misspelling.
     """
-    names = {group.name for group in groups}
 
-    def matching(key: str, patterns: list[str]) -> set[str]:
-        found: set[str] = set()
-        for pattern in (expanded for written in patterns for expanded in braceexpand(written)):
-            hits = {name for name in names if fnmatchcase(name, pattern)}
-            if not hits and names:
-                raise ValueError(f"shard.{key}: {pattern!r} matches no group; groups are named like {min(names)!r}")
-            found |= hits
+    def matching(key: str, written: list[str]) -> NDArray[np.bool_]:
+        patterns = [pattern for entry in written for pattern in braceexpand(entry)]
+        waiting = set(patterns)
+        found = np.zeros(index.paired_groups, bool)
+        for number, name in enumerate(index.names()):
+            hits = [pattern for pattern in patterns if fnmatchcase(name, pattern)]
+            waiting.difference_update(hits)
+            found[number] = bool(hits)
+        if waiting and index.paired_groups:
+            pattern = next(pattern for pattern in patterns if pattern in waiting)
+            raise ValueError(
+                f"shard.{key}: {pattern!r} matches no group; groups are named like {next(index.names())!r}"
+            )
         return found
 
-    wanted = matching("groups_include", options.groups_include) - matching("groups_exclude", options.groups_exclude)
-    return [group for group in groups if group.name in wanted]
+    return matching("groups_include", options.groups_include) & ~matching("groups_exclude", options.groups_exclude)
 
 
-def unpaired_groups(
-    images: dict[str, SourceImage], groups: list[SourceGroup], size: int, seed: int
-) -> list[SourceGroup]:
-    """Deal the images that are in no group, chosen or not, into groups without pairs."""
-    paired = {image for group in groups for image in group.ids}
-    free = [image for image in images if image not in paired]
-    order = [free[index] for index in np.random.default_rng(seed).permutation(len(free))]
-    return [SourceGroup("", order[start : start + size], []) for start in range(0, len(order), size)]
+def write_shards(
+    packing: Packing, groups: NDArray[np.int64], groups_per_shard: int, workers: int
+) -> tuple[DatasetInfo, dict[str, str]]:
+    """Write the groups into `000000.tar`, `000001.tar`, ..., but for those that an earlier run has finished.
 
-
-@dataclass(frozen=True)
-class PackedGroup:
-    """A group as it goes into a shard."""
-
-    record: GroupRecord
-    images: list[StoredImage]
-
-
-def pack(
-    group: SourceGroup, images: dict[str, SourceImage], options: Options, unreadable: dict[str, str]
-) -> PackedGroup | None:
-    """Read a group's images; unreadable ones go out with their pairs, and None is left when all are.
-
-    Args:
-        group: What to pack.
-        images: All images by id.
-        options: How to store them.
-        unreadable: Takes the reasons of unreadable images by id.
+    Returns:
+        What was written, and the reasons of unreadable images by id.
     """
-    stored: list[StoredImage] = []
-    place: dict[int, int] = {}
-    for index, image in enumerate(group.ids):
-        try:
-            stored.append(store_image(images[image].path, options.resize, options.quality))
-        except UnreadableImageError as error:
-            unreadable[image] = str(error)
-        else:
-            place[index] = len(place)
-    if not stored:
-        return None
-    return PackedGroup(
-        {
-            "images": [{"id": group.ids[index], "captions": images[group.ids[index]].captions} for index in place],
-            "pairs": [
-                {"first": place[pair["first"]], "second": place[pair["second"]], "text": pair["text"]}
-                for pair in group.pairs
-                if pair["first"] in place and pair["second"] in place
-            ],
-        },
-        stored,
-    )
-
-
-def write_shards(folder: Path, groups: Iterator[PackedGroup], groups_per_shard: int) -> DatasetInfo:
-    """Write groups into `000000.tar`, `000001.tar`, ...; the same groups always give the same bytes."""
+    starts = range(0, len(groups), groups_per_shard)
+    jobs = [
+        (f"{number:06d}.tar", start, groups[start : start + groups_per_shard]) for number, start in enumerate(starts)
+    ]
+    earlier = {name: done for name, _, _ in jobs if (done := finished_shard(packing.folder, name))}
+    remaining = _write_all(packing, [job for job in jobs if job[0] not in earlier], workers)
     info = DatasetInfo(kind="images", group_size=0, images=0, pairs=0, shards=[])
-    number = 0
-    group = next(groups, None)
-    while group is not None:
-        path, start = folder / f"{len(info.shards):06d}.tar", number
-        with path.open("wb") as stream, wds.TarWriter(stream, user="", group="", mtime=0, encoder=False) as tar:
-            while group is not None and number - start < groups_per_shard:
-                key = f"{number:08d}"
-                members = {
-                    image_member(key, index, image.extension).split(".", 1)[1]: image.payload
-                    for index, image in enumerate(group.images)
-                }
-                tar.write({"__key__": key, **members, "json": json.dumps(group.record, ensure_ascii=False).encode()})
-                info.group_size = max(info.group_size, len(group.images))
-                info.images += len(group.images)
-                info.pairs += len(group.record["pairs"])
-                number += 1
-                group = next(groups, None)
-        info.shards.append(ShardInfo(path.name, number - start, path.stat().st_size, sha256_of(path)))
-    return info
+    unreadable: dict[str, str] = {}
+    nothing: tuple[int, ...] = ()
+    with progress(nothing, desc="shard", unit="group", total=len(groups)) as bar:
+        for name, _, numbers in jobs:
+            done = earlier.get(name) or next(remaining)
+            info.group_size = max(info.group_size, done.group_size)
+            info.images += done.images
+            info.pairs += done.pairs
+            info.shards += [done.shard] if done.images else []
+            unreadable |= done.unreadable
+            bar.update(len(numbers))
+    return info, unreadable
+
+
+Job = tuple[str, int, NDArray[np.int64]]
+
+
+def _write_all(packing: Packing, jobs: Sequence[Job], workers: int) -> Iterator[FinishedShard]:
+    """Write shards, in order, in as many processes as there are workers."""
+    if workers == 0 or len(jobs) < 2:
+        yield from (_write(packing, job) for job in jobs)
+        return
+    with ProcessPoolExecutor(min(workers, len(jobs)), initializer=_end_with_parent) as pool:
+        try:
+            yield from pool.map(partial(_write, packing), jobs)
+        except BrokenProcessPool as error:
+            raise ChildProcessError(
+                f"{packing.folder}: a worker died, perhaps for want of memory; finished shards are kept, run the step "
+                "again, with a smaller shard.workers if it happens again"
+            ) from error
+
+
+def _write(packing: Packing, job: Job) -> FinishedShard:
+    name, first_key, groups = job
+    return write_shard(packing, name, first_key, groups.tolist())
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when its parent has died, lest it writes into the folder of the next run."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_wait_for_end, args=(parent.sentinel,), daemon=True).start()
+
+
+def _wait_for_end(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
+
+
+def _partial_folder(output: Path, manifest: Manifest) -> Path:
+    """Folder of finished shards of an interrupted run, emptied if that run had other input or options."""
+    folder = output.with_name(output.name + ".partial")
+    plan = json.dumps(
+        {
+            "step_version": STEP_VERSION,
+            "inputs": manifest.inputs,
+            "options": manifest.options,
+            "versions": package_versions(),
+        }
+    )
+    file = folder / PLAN_FILE
+    if not file.is_file() or file.read_text(encoding="utf-8") != plan:
+        shutil.rmtree(folder, ignore_errors=True)
+        with atomic_file(file) as stream:
+            stream.write(plan)
+    return folder

@@ -18,7 +18,7 @@ from unittest.mock import patch
 import pytest
 import yaml
 
-from data_prep.cli import build_parser
+from data_prep.cli import build_parser, split_flags
 from data_prep.config import load_sections
 from pcclip.cli import PairCLI, main
 
@@ -109,15 +109,18 @@ def check_make(words: list[str]) -> None:
     variables = dict(word.split("=", 1) for word in words if "=" in word)
     for word in words:
         assert "=" in word or word in targets, f"make {word}: the Makefile has {sorted(targets)}"
-    if "CONFIG" in variables:
+    if "CONFIG" in variables and "data" in words:
+        check_pcclip_data(["all", "--config", variables["CONFIG"], *shlex.split(variables.get("ARGS", ""))])
+    elif "CONFIG" in variables:
         parse_pcclip(["fit", "--config", variables["CONFIG"], *shlex.split(variables.get("ARGS", ""))])
 
 
 def check_pcclip_data(words: list[str]) -> None:
     if "--help" in words or "-h" in words:
         return
-    options = build_parser().parse_intermixed_args(words)
-    assert load_sections(options.config, options.target, options.overrides)
+    rest, flags = split_flags(words)
+    options = build_parser().parse_intermixed_args(rest)
+    assert load_sections(options.config, options.target, options.overrides, flags)
 
 
 def test_there_is_something_to_test() -> None:

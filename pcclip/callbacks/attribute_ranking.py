@@ -18,8 +18,9 @@ from pcclip.callbacks.embeddings import evaluating, model_of
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.callbacks.strip import ranked_strip, spread_over_order
 from pcclip.data.labelled import ImageFile, ImageSet, read_images
-from pcclip.data.tables import Table, read_table, read_texts
+from pcclip.data.tables import Table, read_prompts, read_table, read_texts
 from pcclip.evaluation.attribute_ranking import attribute_ranking, attribute_scores
+from pcclip.evaluation.ceiling import FOLDS
 from pcclip.evaluation.protocol import Result, Wording
 
 
@@ -30,13 +31,18 @@ class AttributeSet:
     Attributes:
         images: Folder of images, of class folders, or of tars; see `pcclip.data.labelled.read_images`.
         table: CSV or JSON Lines with a row for each image (or class) and a column for each attribute; empty is unknown.
-        texts: YAML `{attribute: [{text, reverse}, ...]}`; `text` is true when the first image has more of it.
+        texts: YAML `{attribute: [{text, reverse}, ...]}`; `text` is true when the first image has more of it. With
+            `{attribute: {wordings: [...], prompts: [{more, less}, ...]}}` ordinary prompts are measured beside them.
         attributes: The attributes to measure; all that have texts, if left out.
         key: Column of the table with the image's file name or sample key (or the class's name).
         where: Keep only rows of the table with these values, e.g. `{split: heldout}`.
         level: `image`: rows are images. `class`: rows are classes, and the mean embeddings of their images are ranked.
         min_gap: Judge only pairs whose values differ by more than this; one number, or one for each attribute.
         max_images: Take only so many images (drawn by the callback's seed), since pairs grow with their square.
+        images_per_draw: Also measure `sign_accuracy_paper`, on draws of so many images; the paper has 100.
+        draws: The number of these draws.
+        ceiling: Also fit a supervised ranker on the same embeddings: before training, at its end and in `test`, not after
+            each epoch.
     """
 
     images: str
@@ -48,6 +54,9 @@ class AttributeSet:
     level: Literal["image", "class"] = "image"
     min_gap: float | dict[str, float] = 0.0
     max_images: int | None = None
+    images_per_draw: int | None = None
+    draws: int = 5
+    ceiling: bool = False
 
 
 @dataclass
@@ -56,6 +65,7 @@ class _Prepared:
 
     settings: AttributeSet
     texts: dict[str, list[Wording]]
+    prompts: dict[str, list[Wording]]
     images: list[ImageFile]
     item_of: Tensor
     values: dict[str, Tensor]
@@ -104,8 +114,12 @@ class AttributeRanking(EvaluationCallback):
                 items,
                 {attribute: numbers[present] for attribute, numbers in prepared.values.items()},
                 prepared.texts,
+                prompts=prepared.prompts,
                 subset=name,
                 min_gap=prepared.settings.min_gap,
+                images_per_draw=prepared.settings.images_per_draw,
+                draws=prepared.settings.draws,
+                ceiling=prepared.settings.ceiling and resamples > 0,
                 resamples=resamples,
                 seed=self.seed,
             )
@@ -165,7 +179,7 @@ class AttributeRanking(EvaluationCallback):
 
 
 def _prepare(name: str, settings: AttributeSet, seed: int) -> _Prepared:
-    texts = read_texts(settings.texts)
+    texts, prompts = read_texts(settings.texts), read_prompts(settings.texts)
     attributes = settings.attributes or list(texts)
     if unknown := [attribute for attribute in attributes if attribute not in texts]:
         raise ValueError(f"{settings.texts}: no texts for {unknown}, which set {name} asks for; it has {sorted(texts)}")
@@ -186,7 +200,13 @@ def _prepare(name: str, settings: AttributeSet, seed: int) -> _Prepared:
             raise ValueError(
                 f'{settings.table}: attribute "{attribute}" of set {name} has fewer than two distinct values'
             )
-    return _Prepared(settings, {attribute: texts[attribute] for attribute in attributes}, images, item_of, values)
+        if settings.ceiling and int((~numbers.isnan()).sum()) < FOLDS:
+            raise ValueError(
+                f'{settings.table}: attribute "{attribute}" of set {name} has {int((~numbers.isnan()).sum())} known values; '
+                f"the ceiling is cross-validated in {FOLDS} folds, turn it off"
+            )
+    chosen = {attribute: texts[attribute] for attribute in attributes}
+    return _Prepared(settings, chosen, prompts, images, item_of, values)
 
 
 def _match_images(image_set: ImageSet, table: Table) -> tuple[list[str], list[ImageFile], Tensor]:

@@ -64,7 +64,10 @@ class EvaluationCallback(Callback, ABC):
 
     @abstractmethod
     def results(self, trainer: Trainer, pl_module: LightningModule, resamples: int) -> list[Result]:
-        """Measure the module as it is; called in evaluation mode, without gradients."""
+        """Measure the module as it is; called in evaluation mode, without gradients.
+
+        `resamples` is 0 after each epoch, when numbers are for the logs; what is costly may then be left out.
+        """
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule, intervals: bool = True) -> list[Result]:
         """Measure the module as it is, with or without the bootstrap's intervals, and keep it as `rows`."""

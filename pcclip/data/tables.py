@@ -74,7 +74,7 @@ def read_table(file: str | Path, key: str, where: Mapping[str, str] | None = Non
     if file.suffix == ".csv":
         columns, records = _read_csv(file)
     elif file.suffix == ".jsonl":
-        columns, records = _read_jsonl(file)
+        columns, records = read_jsonl(file)
     else:
         raise ValueError(f"{file}: a table must be .csv or .jsonl")
     for column in (key, *(where or {})):
@@ -98,12 +98,38 @@ def read_table(file: str | Path, key: str, where: Mapping[str, str] | None = Non
 def read_texts(file: str | Path) -> dict[str, list[Wording]]:
     """Read attribute texts: YAML `{attribute: [{text: ..., reverse: ...}, ...]}`, several wordings each.
 
+    In place of the list there may be `{wordings: [...], prompts: [{more: ..., less: ...}, ...]}`; see `read_prompts`.
+
     Raises:
         FileNotFoundError: The file does not exist.
         ValueError: Not YAML of that form, an attribute without wordings, an empty or missing text or reverse, a text
             equal to its reverse, or the same text twice.
     """
-    file = Path(file)
+    content = _read_attributes(Path(file))
+    return {
+        attribute: _wordings(rows["wordings"] if isinstance(rows, dict) else rows, f"{file}: {attribute}", "wording")
+        for attribute, rows in content.items()
+    }
+
+
+def read_prompts(file: str | Path) -> dict[str, list[Wording]]:
+    """Read the ordinary prompts of attribute texts: `text` describes an image with more, `reverse` one with less.
+
+    Attributes that have none are left out.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: As `read_texts`, with `more` and `less` in place of `text` and `reverse`.
+    """
+    content = _read_attributes(Path(file))
+    return {
+        attribute: _wordings(rows["prompts"], f"{file}: {attribute}", "prompt", ("more", "less"))
+        for attribute, rows in content.items()
+        if isinstance(rows, dict) and "prompts" in rows
+    }
+
+
+def _read_attributes(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: attribute texts not found; check the path")
     try:
@@ -112,27 +138,35 @@ def read_texts(file: str | Path) -> dict[str, list[Wording]]:
         raise ValueError(f"{file}: not valid YAML ({error})") from error
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{file}: expected attributes with wordings, e.g. `size: [{{text: ..., reverse: ...}}]`")
-    return {str(attribute): _wordings(rows, f"{file}: {attribute}") for attribute, rows in content.items()}
+    for attribute, rows in content.items():
+        if isinstance(rows, dict) and not {"wordings"} <= set(rows) <= {"wordings", "prompts"}:
+            raise ValueError(
+                f"{file}: {attribute}: expected a list of wordings, or `wordings` and `prompts`, found {sorted(map(str, rows))}"
+            )
+    return {str(attribute): rows for attribute, rows in content.items()}
 
 
-def _wordings(rows: Any, where: str) -> list[Wording]:
+def _wordings(rows: Any, where: str, kind: str, parts: tuple[str, str] = ("text", "reverse")) -> list[Wording]:
+    text_key, reverse_key = parts
     if not isinstance(rows, list) or not rows:
-        raise ValueError(f"{where}: expected a list of wordings, each with `text` and `reverse`")
+        raise ValueError(f"{where}: expected a list of {kind}s, each with `{text_key}` and `{reverse_key}`")
     wordings = []
     for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict) or set(row) != {"text", "reverse"}:
+        if not isinstance(row, dict) or set(row) != set(parts):
             found = sorted(map(str, row)) if isinstance(row, dict) else row
-            raise ValueError(f"{where}, wording {number}: expected exactly `text` and `reverse`, found {found}")
+            raise ValueError(
+                f"{where}, {kind} {number}: expected exactly `{text_key}` and `{reverse_key}`, found {found}"
+            )
         for part, text in row.items():
             if not isinstance(text, str) or not text.strip():
-                raise ValueError(f"{where}, wording {number}: `{part}` is empty or no text; write a sentence")
-        wording = Wording(row["text"].strip(), row["reverse"].strip())
+                raise ValueError(f"{where}, {kind} {number}: `{part}` is empty or no text; write a sentence")
+        wording = Wording(row[text_key].strip(), row[reverse_key].strip())
         if wording.text == wording.reverse:
             raise ValueError(
-                f"{where}, wording {number}: `text` and `reverse` are the same; `reverse` says the opposite"
+                f"{where}, {kind} {number}: `{text_key}` and `{reverse_key}` are the same; `{reverse_key}` says the opposite"
             )
         if wording in wordings:
-            raise ValueError(f"{where}, wording {number}: the same wording twice; remove one")
+            raise ValueError(f"{where}, {kind} {number}: the same {kind} twice; remove one")
         wordings.append(wording)
     return wordings
 
@@ -151,7 +185,12 @@ def _read_csv(file: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
     return columns, records
 
 
-def _read_jsonl(file: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
+def read_jsonl(file: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
+    """Read JSON Lines: the names of all keys, and each object with the number of its line; empty lines are passed over.
+
+    Raises:
+        ValueError: A line is not a JSON object.
+    """
     columns: dict[str, None] = {}
     records = []
     with file.open(encoding="utf-8") as stream:

@@ -4,11 +4,15 @@ For every ordered pair of images that differ in the attribute, the difference is
 false of it: "the first is larger than the second" and its reverse. The metrics:
 
 - `sign_accuracy`: cos(difference, true text) > 0, the paper's difference classification (arXiv 2409.09721, section 4.1);
+- `sign_accuracy_paper`: the same in the paper's protocol, the mean over a few draws of so many images each;
 - `forced_choice`: the true text is closer than its reverse;
 - `role_test`: the true text is closer than itself with the words "first" and "second" exchanged;
 - `swapped_choice`: forced choice between the exchanged texts. A model that reads the order of mention rather than the
   words fails the role test; one that merely falls silent on texts that mention the second image first fails here;
-- `spearman`, `kendall`: rank correlation of the attribute with the images' scores on the axis from reverse to text.
+- `spearman`, `kendall`: rank correlation of the attribute with the images' scores on the axis from reverse to text;
+- `prompt_forced_choice`, `prompt_spearman`: the same with an axis from one ordinary prompt to another, the baseline that
+  needs no difference texts; `spearman_over_prompts` is what the texts have beyond it;
+- `ceiling_forced_choice`, `ceiling_spearman`, `share_of_ceiling`: what ridge regression on the same embeddings reaches.
 
 Ties count one half. Each is the mean over the wordings of the attribute; `_lowest` and `_highest` tell the spread.
 """
@@ -16,26 +20,20 @@ Ties count one half. Each is the mean over the wordings of the attribute; `_lowe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torchmetrics.functional import spearman_corrcoef
 
-from pcclip.evaluation.bootstrap import (
-    RESAMPLES,
-    SEED,
-    interval,
-    quadratic_form,
-    resample_weights,
-    weighted_kendall,
-    weighted_spearman,
-)
+from pcclip.evaluation.bootstrap import RESAMPLES, SEED, quadratic_form, weighted_kendall, weighted_spearman
+from pcclip.evaluation.ceiling import ceiling_results
 from pcclip.evaluation.embed import embed_texts
+from pcclip.evaluation.judged import TASK, JudgedAttribute
 from pcclip.evaluation.pairs import embed_pair_texts, judge
 from pcclip.evaluation.protocol import Encoder, Result, Wording
 
-TASK = "attribute_ranking"
+__all__ = ["TASK", "attribute_ranking", "attribute_scores"]
+
 _CHUNK_FLOATS = 4_000_000  # of difference vectors at a time: 16 MB in float32
 
 
@@ -45,8 +43,12 @@ def attribute_ranking(
     values: Mapping[str, Tensor],
     texts: Mapping[str, Sequence[Wording]],
     *,
+    prompts: Mapping[str, Sequence[Wording]] | None = None,
     subset: str = "",
     min_gap: float | Mapping[str, float] = 0.0,
+    images_per_draw: int | None = None,
+    draws: int = 5,
+    ceiling: bool = False,
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> list[Result]:
@@ -57,33 +59,40 @@ def attribute_ranking(
         images: Unit image embeddings, (N, D).
         values: Attribute to the images' values, (N,); NaN where unknown.
         texts: Attribute to its wordings; `text` is true when the first image has more of it.
+        prompts: Attribute to pairs of ordinary prompts, `text` of an image with more of it and `reverse` of one with
+            less; attributes may be missing.
         subset: Name of the image set; results are named `<subset>/<attribute>`.
         min_gap: Only pairs whose values differ by more than this are judged; one number, or one per attribute.
+        images_per_draw: Also measure `sign_accuracy_paper` on draws of so many images.
+        draws: The number of these draws.
+        ceiling: Also fit the supervised ceiling.
         resamples: Bootstrap resamples of images; 0 leaves the intervals NaN.
-        seed: Seed of the resamples.
+        seed: Seed of the resamples, the draws and the ceiling's folds.
 
     Returns:
-        `n` is the number of unordered pairs for the pair metrics, and of images for the rank correlations.
+        `n` is the number of unordered pairs for the pair metrics (of all draws together for `sign_accuracy_paper`), and
+        of images for the rank correlations.
 
     Raises:
-        ValueError: An attribute has no wordings, fewer than two known values, one value only, or no pair beyond
-            `min_gap`; or its values do not match the images in number.
+        ValueError: An attribute has no wordings, fewer than two known values (ten for the ceiling), one value only, or
+            no pair beyond `min_gap`; its values do not match the images in number; or draws of fewer than two images.
     """
+    if draws < 1 or (images_per_draw is not None and images_per_draw < 2):
+        raise ValueError(f"images_per_draw={images_per_draw} and draws={draws}: give at least two images, and one draw")
     results = []
     for attribute, numbers in values.items():
         if not texts.get(attribute):
             raise ValueError(f'attribute "{attribute}" has no texts; texts are given for {sorted(texts)}')
         gap = min_gap.get(attribute, 0.0) if isinstance(min_gap, Mapping) else min_gap
-        known, order = _known_and_order(attribute, numbers.to(images.device), len(images), gap)
-        judged = _Judged(
-            name=f"{subset}/{attribute}" if subset else attribute,
-            images=images[known],
-            values=numbers.to(images.device)[known].float(),
-            order=order,
-            weights=resample_weights(int(known.sum()), resamples, seed).to(images.device),
-        )
-        results += _pair_results(encoder, judged, texts[attribute])
-        results += _rank_results(encoder, judged, texts[attribute])
+        judged = JudgedAttribute.of(subset, attribute, images, numbers, gap, resamples, seed)
+        drawn = None if images_per_draw is None else _draw(len(judged.images), images_per_draw, draws, seed)
+        results += _pair_results(encoder, judged, texts[attribute], drawn)
+        spearman, resampled, rows = _rank_results(encoder, judged, texts[attribute])
+        results += rows
+        if prompts and prompts.get(attribute):
+            results += _prompt_results(encoder, judged, prompts[attribute], spearman, resampled)
+        if ceiling:
+            results += ceiling_results(judged, spearman, resampled, seed)
     return results
 
 
@@ -96,58 +105,55 @@ def attribute_scores(encoder: Encoder, images: Tensor, wordings: Sequence[Wordin
     return (more - less) @ projected.T
 
 
-@dataclass
-class _Judged:
-    """One attribute's images: only those whose value is known.
-
-    `order` is (n, n): 1 where the first (row) has more than the second (column), -1 where less, 0 where not judged.
-    """
-
-    name: str
-    images: Tensor
-    values: Tensor
-    order: Tensor
-    weights: Tensor
-
-    def result(self, metric: str, value: float, n: int, statistics: Tensor) -> Result:
-        low, high = interval(statistics)
-        return Result(TASK, self.name, metric, value, n, low, high)
+def _draw(count: int, images_per_draw: int, draws: int, seed: int) -> Tensor:
+    """Which images are in which draw: (draws, n) of 0 and 1."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.zeros(draws, count)
+    for row in drawn:
+        row[torch.randperm(count, generator=generator)[:images_per_draw]] = 1
+    return drawn
 
 
-def _known_and_order(attribute: str, values: Tensor, count: int, gap: float) -> tuple[Tensor, Tensor]:
-    if values.shape != (count,):
-        raise ValueError(f'attribute "{attribute}": values of shape {tuple(values.shape)} for {count} images')
-    known = ~values.isnan()
-    if int(known.sum()) < 2:
-        raise ValueError(f'attribute "{attribute}": only {int(known.sum())} of {count} values known; give at least 2')
-    numbers = values[known].double()  # before float32 rounds two close values to one
-    if bool((numbers == numbers[0]).all()):
-        raise ValueError(f'attribute "{attribute}": every image has the value {float(numbers[0])}, nothing to rank')
-    difference = numbers[:, None] - numbers[None, :]
-    order = difference.sign() * (difference.abs() > gap)
-    if not bool(order.any()):
-        raise ValueError(f'attribute "{attribute}": no pair differs by more than min_gap {gap}; lower it')
-    return known, order.float()
-
-
-def _pair_results(encoder: Encoder, judged: _Judged, wordings: Sequence[Wording]) -> list[Result]:
-    more = (judged.order > 0).float()
-    first, second = more.nonzero().T
-    pairs = quadratic_form(judged.weights, more)
-
-    def result(metric: str, verdicts: Tensor) -> Result:
-        matrix = more.new_zeros(more.shape)
-        matrix[first, second] = verdicts
-        statistics = quadratic_form(judged.weights, matrix) / pairs
-        return judged.result(metric, float(verdicts.double().mean()), len(first), statistics)
-
+def _pair_results(
+    encoder: Encoder, judged: JudgedAttribute, wordings: Sequence[Wording], drawn: Tensor | None
+) -> list[Result]:
+    first, second = judged.more.nonzero().T
     results = []
+
+    def add(metric: str, verdicts: Tensor) -> Tensor:
+        matrix = torch.zeros_like(judged.more)
+        matrix[first, second] = verdicts
+        statistics = judged.pair_mean(matrix, judged.weights)
+        results.append(judged.result(metric, float(verdicts.double().mean()), len(first), statistics))
+        return matrix
+
     for metric, by_wording in _verdicts(encoder, judged.images, first, second, wordings).items():
-        results.append(result(metric, by_wording.mean(0)))
+        matrix = add(metric, by_wording.mean(0))
+        if metric == "sign_accuracy" and drawn is not None:
+            results += _paper_results(judged, matrix, drawn.to(matrix.device))
         if metric == "forced_choice" and len(by_wording) > 1:
             totals = by_wording.double().mean(1)
-            results.append(result(f"{metric}_lowest", by_wording[totals.argmin()]))
-            results.append(result(f"{metric}_highest", by_wording[totals.argmax()]))
+            add(f"{metric}_lowest", by_wording[totals.argmin()])
+            add(f"{metric}_highest", by_wording[totals.argmax()])
+    return results
+
+
+def _paper_results(judged: JudgedAttribute, verdicts: Tensor, drawn: Tensor) -> list[Result]:
+    """Mean over the draws, and the lowest and highest of them; a draw without a judged pair has no say."""
+    counts = quadratic_form(drawn, judged.more)
+    accuracies = judged.pair_mean(verdicts, drawn)
+    n = int(counts.sum())
+    # draws stay as they are while their images are resampled
+    resampled = torch.stack([judged.pair_mean(verdicts, judged.weights * draw) for draw in drawn])
+    results = [judged.result("sign_accuracy_paper", float(accuracies.nanmean()), n, resampled.nanmean(0))]
+    for ending, extreme in (
+        ("lowest", accuracies.nan_to_num(torch.inf).argmin()),
+        ("highest", accuracies.nan_to_num(-torch.inf).argmax()),
+    ):
+        row = int(extreme)
+        results.append(
+            judged.result(f"sign_accuracy_paper_{ending}", float(accuracies[row]), int(counts[row]), resampled[row])
+        )
     return results
 
 
@@ -169,23 +175,49 @@ def _verdicts(
     return {metric: torch.cat(chunks, 1) for metric, chunks in parts.items()}
 
 
-def _rank_results(encoder: Encoder, judged: _Judged, wordings: Sequence[Wording]) -> list[Result]:
-    scores = attribute_scores(encoder, judged.images, wordings)
+def _spearman(judged: JudgedAttribute, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Spearman's correlation of each row of scores (W, n): (W,), and in each resample (W, R)."""
     # on the CPU in float64, which not every accelerator has; torchmetrics adds an epsilon that matters in float32
     target = judged.values.double().cpu()
-    spearman = torch.stack([spearman_corrcoef(row, target) for row in scores.double().cpu()])
-    # torchmetrics' Kendall loops over images in Python, fifty times slower
-    kendall = torch.stack(
-        [weighted_kendall(judged.weights.new_ones(1, len(row)), row, judged.values) for row in scores]
-    )
-    n = len(target)
+    correlation = torch.stack([spearman_corrcoef(row, target) for row in scores.double().cpu()])
+    return correlation, torch.stack([weighted_spearman(judged.weights, row, judged.values) for row in scores])
 
-    spearman_resampled = torch.stack([weighted_spearman(judged.weights, row, judged.values) for row in scores])
+
+def _rank_results(
+    encoder: Encoder, judged: JudgedAttribute, wordings: Sequence[Wording]
+) -> tuple[float, Tensor, list[Result]]:
+    """The mean Spearman correlation, the same in each resample (R,), and all rows."""
+    scores = attribute_scores(encoder, judged.images, wordings)
+    spearman, spearman_resampled = _spearman(judged, scores)
+    # torchmetrics' Kendall loops over images in Python, fifty times slower
+    once = judged.weights.new_ones(1, scores.shape[1])
+    kendall = torch.stack([weighted_kendall(once, row, judged.values) for row in scores])
     kendall_resampled = torch.stack([weighted_kendall(judged.weights, row, judged.values) for row in scores])
-    results = [judged.result("spearman", float(spearman.mean()), n, spearman_resampled.mean(0))]
+    n = scores.shape[1]
+
+    mean, resampled = float(spearman.mean()), spearman_resampled.mean(0)
+    results = [judged.result("spearman", mean, n, resampled)]
     if len(wordings) > 1:
         lowest, highest = int(spearman.argmin()), int(spearman.argmax())
         results.append(judged.result("spearman_lowest", float(spearman[lowest]), n, spearman_resampled[lowest]))
         results.append(judged.result("spearman_highest", float(spearman[highest]), n, spearman_resampled[highest]))
     results.append(judged.result("kendall", float(kendall.mean()), n, kendall_resampled.mean(0)))
-    return results
+    return mean, resampled, results
+
+
+def _prompt_results(
+    encoder: Encoder, judged: JudgedAttribute, prompts: Sequence[Wording], spearman: float, resampled: Tensor
+) -> list[Result]:
+    """The same axis and choice with ordinary prompts in place of text and reverse, and what the texts have beyond it."""
+    first, second = judged.more.nonzero().T
+    verdicts = _verdicts(encoder, judged.images, first, second, prompts)["forced_choice"].mean(0)
+    matrix = torch.zeros_like(judged.more)
+    matrix[first, second] = verdicts
+    choice = judged.pair_mean(matrix, judged.weights)
+    theirs, theirs_resampled = _spearman(judged, attribute_scores(encoder, judged.images, prompts))
+    mean, mean_resampled, n = float(theirs.mean()), theirs_resampled.mean(0), len(judged.images)
+    return [
+        judged.result("prompt_forced_choice", float(verdicts.double().mean()), len(first), choice),
+        judged.result("prompt_spearman", mean, n, mean_resampled),
+        judged.result("spearman_over_prompts", spearman - mean, n, resampled - mean_resampled),
+    ]

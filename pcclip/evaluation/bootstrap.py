@@ -68,11 +68,24 @@ def listed_pair_mean(weights: Tensor, first: Tensor, second: Tensor, values: Ten
         second: Index of each pair's second image, (P,).
         values: Value of each pair, (P,).
     """
+    return listed_mean(weights, torch.stack([first, second]), values)
+
+
+def listed_mean(weights: Tensor, items: Tensor, values: Tensor) -> Tensor:
+    """Mean over a list of P tuples of distinct images in each resample: (R,).
+
+    Args:
+        weights: Draws of each image, (R, n).
+        items: Indices of each tuple's images, (k, P).
+        values: Value of each tuple, (P,).
+    """
     parts = []
-    # 80 MB of pair weights at a time
+    # 80 MB of tuple weights at a time
     for chunk in torch.split(weights, max(1, 20_000_000 // max(1, len(values)))):
-        pair_weights = chunk[:, first] * chunk[:, second]
-        parts.append((pair_weights @ values) / pair_weights.sum(1))
+        tuple_weights = chunk[:, items[0]]
+        for others in items[1:]:
+            tuple_weights = tuple_weights * chunk[:, others]
+        parts.append((tuple_weights @ values) / tuple_weights.sum(1))
     return torch.cat(parts)
 
 

@@ -42,11 +42,20 @@ class Wording:
 
 
 @dataclass(frozen=True)
+class Comparative:
+    """A text that says how one class differs from another: `text` describes `first` against `second`."""
+
+    first: str
+    second: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Result:
     """One number: a row of `results.json`, less the model's name.
 
     Attributes:
-        task: `attribute_ranking`, `difference_texts`, `zero_shot` or `retrieval`.
+        task: The evaluation's name, e.g. `attribute_ranking` or `zero_shot`.
         subset: What within the task, e.g. `demo/size`.
         metric: e.g. `forced_choice`.
         value: The number, in its natural unit (accuracies and correlations as fractions).

@@ -22,10 +22,16 @@ def class_embeddings(encoder: Encoder, classes: Sequence[str], templates: Sequen
     `build_zero_shot_classifier` makes them.
 
     Raises:
-        ValueError: There is no class or no template, or a template lacks the place `{}` for the class name.
+        ValueError: There is no class or no template, a class is named twice, or a template lacks the place `{}` for the
+            class name.
     """
     if not classes or not templates:
         raise ValueError(f"zero-shot needs classes and templates, got {len(classes)} and {len(templates)}")
+    if len(set(classes)) < len(classes):
+        twice = sorted({name for name in classes if list(classes).count(name) > 1})
+        raise ValueError(
+            f"classes {twice[:5]} are named more than once; texts cannot tell them apart, rename or drop one"
+        )
     for template in templates:
         if "{}" not in template:
             raise ValueError(f'template "{template}": has no {{}} for the class name; write e.g. "a photo of a {{}}"')

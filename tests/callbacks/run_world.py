@@ -8,7 +8,17 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from pcclip.callbacks import AttributeRanking, AttributeSet, ResultsTable, ZeroShot, ZeroShotSet
+from pcclip.callbacks import (
+    AttributeRanking,
+    AttributeSet,
+    ConfusedPairs,
+    ConfusedSet,
+    LinearProbe,
+    LinearProbeSet,
+    ResultsTable,
+    ZeroShot,
+    ZeroShotSet,
+)
 
 specification = importlib.util.spec_from_file_location("tiny_world", Path(__file__).with_name("conftest.py"))
 assert specification is not None
@@ -20,7 +30,11 @@ specification.loader.exec_module(tiny_world)
 def main(world: Path, output: Path, devices: int, frozen: bool) -> None:
     """Fit for two epochs; both processes see the same batches, so that their average is one process's gradient."""
     torch.set_num_threads(1)
-    attributes = AttributeSet(str(world / "images"), str(world / "table.csv"), str(world / "texts.yaml"))
+    attributes = AttributeSet(
+        str(world / "images"), str(world / "table.csv"), str(world / "texts.yaml"), ceiling=True, images_per_draw=10
+    )
+    classes, templates = str(world / "classes"), ["a photo of a {} square"]
+    pairs = ConfusedSet(classes, templates, str(output / "pairs.jsonl"), count=1, by="disagreement")
     trainer = Trainer(
         accelerator="cpu",
         devices=devices,
@@ -33,7 +47,9 @@ def main(world: Path, output: Path, devices: int, frozen: bool) -> None:
         logger=TensorBoardLogger(output, name="logs", version="run"),
         callbacks=[
             AttributeRanking({"world": attributes}, resamples=100, batch_size=4),
-            ZeroShot({"colours": ZeroShotSet(str(world / "classes"), ["a photo of a {} square"])}, resamples=100),
+            ZeroShot({"colours": ZeroShotSet(classes, templates)}, resamples=100),
+            LinearProbe({"colours": LinearProbeSet(classes, classes, shots=[2])}, resamples=100),
+            ConfusedPairs({"colours": pairs}),
             ResultsTable(str(output / "results.json"), alphas=[0.5]),
         ],
     )

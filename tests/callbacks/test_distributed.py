@@ -17,7 +17,7 @@ pytestmark = pytest.mark.distributed
 @pytest.mark.parametrize("frozen", ["frozen", "trained"])
 def test_two_processes_equal_one(world: Path, tmp_path: Path, frozen: str) -> None:
     tables: list[list[dict[str, Any]]] = []
-    warnings = []
+    warnings, pairs = [], []
     world = Path(shutil.copytree(world, tmp_path / "world"))
     (world / "images" / "damaged.png").write_bytes(b"not a picture")
     with (world / "table.csv").open("a") as stream:
@@ -32,6 +32,7 @@ def test_two_processes_equal_one(world: Path, tmp_path: Path, frozen: str) -> No
         tables.append(json.loads((output / "results.json").read_text()))
         warnings.append(done.stderr.count("1 of 24 images are damaged"))
         assert (output / "logs" / "run" / "ranked_world_brightness.png").is_file()
+        pairs.append((output / "pairs.jsonl").read_text())
     for one, two in zip(*tables, strict=True):
         numbers = ("value", "low", "high")
         assert {key: one[key] for key in one if key not in numbers} == {
@@ -39,3 +40,4 @@ def test_two_processes_equal_one(world: Path, tmp_path: Path, frozen: str) -> No
         }
         assert [one[key] for key in numbers] == pytest.approx([two[key] for key in numbers], abs=1e-5)
     assert warnings[0] == warnings[1] > 0
+    assert pairs[0] == pairs[1] != ""

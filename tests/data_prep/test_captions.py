@@ -1,34 +1,19 @@
-"""Captioned image sets of three kinds come out as one; bad rows are left out and listed."""
+"""Tables, shards and JSON Lines of captioned images come out as one; bad rows are left out and listed."""
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from data_prep import captions
+from data_prep.sources.shards import class_caption
 from tests.data_prep.conftest import Rows
+from tests.helpers.pictures import jpeg, write_tar
 
 Read = Callable[[Path], Rows]
-
-
-def jpeg(level: int) -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGB", (8, 6), (level, 0, 0)).save(stream, "JPEG")
-    return stream.getvalue()
-
-
-def write_tar(path: Path, members: dict[str, bytes]) -> None:
-    with tarfile.open(path, "w") as tar:
-        for name, payload in members.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(payload)
-            tar.addfile(entry, io.BytesIO(payload))
 
 
 @pytest.fixture
@@ -161,7 +146,7 @@ def test_labels_become_captions(
     ],
 )
 def test_articles_fit_the_word_after_them(template: str, name: str, expected: str) -> None:
-    assert captions.class_caption(template, name) == expected
+    assert class_caption(template, name) == expected
 
 
 @pytest.mark.parametrize(
@@ -214,14 +199,22 @@ def test_jsonl_is_checked_and_keeps_attributes(world: Path, tmp_path: Path, read
     source = world / "shapes/train/captions.jsonl"
     captions.run(captions.Options("jsonl", str(source), str(tmp_path / "out.jsonl")))
     before, after = read(source), read(tmp_path / "out.jsonl")
-    assert [{**row, "file": ""} for row in before] == [{**row, "file": ""} for row in after]
+    found = [{**row, "file": "", "width": 64, "height": 64, "sha256": row["sha256"]} for row in after]
+    assert found == [{**row, "file": ""} for row in after]
+    assert [{**row, "file": ""} for row in before] == [
+        {key: value for key, value in row.items() if key not in ("width", "height", "sha256")} for row in found
+    ]
     assert all(Path(row["file"]).is_file() for row in after)
 
 
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"source": "coco"}, ValueError, r"captions.source: unknown source 'coco'; choose one of csv"),
+        ({"source": "excel"}, ValueError, r"captions.source: unknown source 'excel'; choose one of coco, csv"),
+        ({"duplicates": "merge"}, ValueError, r"captions.duplicates: 'merge'; choose one of drop, keep"),
+        ({"workers": 0}, ValueError, r"captions.workers must be at least 1, found 0"),
+        ({"input": "EMPTY"}, FileNotFoundError, r"empty: a folder, but source `csv` .* reads a file"),
+        ({"source": "folder"}, FileNotFoundError, r"captions.csv: a file, but source `folder` .* reads a folder"),
         ({"caption_column": "text"}, ValueError, r"captions.csv: no column 'text'; its columns are image, caption"),
         ({"images": None}, ValueError, r"captions.images: source `csv` needs"),
         ({"images": "nowhere"}, FileNotFoundError, r"nowhere: image folder .* not found"),

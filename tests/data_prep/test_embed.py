@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from data_prep import embed, shard
-from pcclip.data.format import DatasetInfo
+from data_prep.embed_files import FinishedShard, Work
+from data_prep.manifest import Manifest
+from pcclip.data.format import DatasetInfo, EmbeddingInfo, ShardInfo
 from pcclip.data.groups import read_groups
 from pcclip.model import DifferenceModel, load_clip, save_clip
 from tests.helpers.models import TEXT, TIMM
+from tests.helpers.shards import group_record, image_sample, write_dataset
+
+
+def contents(folder: str) -> dict[str, bytes]:
+    """The bytes of every file in a folder."""
+    return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +47,7 @@ def options(image_shards: Path, tiny_clip: DifferenceModel, tmp_path: Path) -> e
         f"local-dir:{tmp_path / 'clip'}",
         groups_per_batch=3,
         workers=0,
-        device="cpu",
+        accelerator="cpu",
     )
 
 
@@ -66,39 +80,137 @@ def test_round_trip(options: embed.Options, image_shards: Path, tiny_clip: Diffe
 
 
 def test_workers_do_not_change_the_bytes(options: embed.Options, tmp_path: Path) -> None:
+    options.groups_per_batch = 1  # two batches a shard, for two workers
     embed.run(options)
+    first = contents(options.output)
+    assert [*first] == ["000000.tar", "000001.tar", "000002.tar", "dataset.json"]
     options.output, options.workers = str(tmp_path / "again"), 2
     embed.run(options)
-    for name in ("000000.tar", "000002.tar", "dataset.json"):
-        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "embedded" / name).read_bytes()
+    assert contents(options.output) == first
+
+
+@pytest.fixture
+def interrupted(options: embed.Options, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A run that dies after its second shard, and the list to which the next run adds the shards that it makes."""
+    made: list[str] = []
+    record = Work.record
+
+    def dying(self: Work, done: FinishedShard) -> None:
+        if len(made) == 2:
+            raise ConnectionError("the power is gone")
+        made.append(done.shard.name)
+        record(self, done)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "record", dying)
+        with pytest.raises(ConnectionError):
+            embed.run(options)
+    assert made == ["000000.tar", "000001.tar"]
+    made.clear()
+
+    def noting(self: Work, done: FinishedShard) -> None:
+        made.append(done.shard.name)
+        record(self, done)
+
+    monkeypatch.setattr(Work, "record", noting)
+    return made
 
 
 def test_interrupted_run_continues_with_the_next_shard(
-    options: embed.Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    options: embed.Options, interrupted: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done: list[str] = []
-    embed_shard = embed.embed_shard
-
-    def dying(source: Path, folder: Path, model: DifferenceModel, given: embed.Options) -> embed.FinishedShard:
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(source.name)
-        return embed_shard(source, folder, model, given)
-
-    monkeypatch.setattr(embed, "embed_shard", dying)
-    with pytest.raises(KeyboardInterrupt):
-        embed.run(options)
     assert not (tmp_path / "embedded").exists()
-    done.clear()
     embed.run(options)
-    assert done == ["000002.tar"]
-    assert sorted(path.name for path in (tmp_path / "embedded").iterdir()) == [
-        *(f"00000{index}.tar" for index in range(3)),
-        "dataset.json",
-    ]
+    assert interrupted == ["000002.tar"]
+    done = contents(options.output)
     assert not (tmp_path / "embedded.partial").exists()
     embed.run(options)
     assert "up to date" in capsys.readouterr().out
+    options.output = str(tmp_path / "at_once")
+    embed.run(options)
+    assert contents(options.output) == done
+
+
+def test_a_shard_that_was_changed_is_made_again(options: embed.Options, interrupted: list[str], tmp_path: Path) -> None:
+    with (tmp_path / "embedded.partial/shards/000001.tar").open("ab") as stream:
+        stream.write(b"more")
+    embed.run(options)
+    assert interrupted == ["000001.tar", "000002.tar"]
+
+
+def test_what_another_precision_left_is_not_used(
+    options: embed.Options, interrupted: list[str], tmp_path: Path
+) -> None:
+    options.precision = "bf16-mixed"
+    embed.run(options)
+    assert interrupted == ["000000.tar", "000001.tar", "000002.tar"]
+    coarse = contents(options.output)
+    assert json.loads(coarse["dataset.json"])["made_by"]["options"]["precision"] == "bf16-mixed"
+    coarse_groups = list(read_groups(options.output))
+    options.precision = "32-true"
+    embed.run(options)
+    assert contents(options.output)["000000.tar"] != coarse["000000.tar"]
+    for group, other in zip(read_groups(options.output), coarse_groups, strict=True):
+        assert group.embeddings is not None
+        assert other.embeddings is not None
+        assert (group.embeddings * other.embeddings).sum(dim=1).min() > 0.99
+
+
+@pytest.mark.parametrize(("world_size", "shares"), [(2, ["02", "1"]), (4, ["0", "1", "2", ""])])
+def test_processes_share_the_shards_that_the_first_finds_left(
+    options: embed.Options, tiny_clip: DifferenceModel, world_size: int, shares: list[str], tmp_path: Path
+) -> None:
+    source = DatasetInfo.read(options.shards)
+    manifest = Manifest("embed", 1, {}, {})
+    work = Work(Path(options.shards), source, tmp_path / "out", EmbeddingInfo("m", 32, "f"), manifest)
+    told: list[list[ShardInfo]] = []
+
+    def broadcast(found: list[ShardInfo]) -> list[ShardInfo]:
+        told.append(found)
+        return told[0]
+
+    for rank in range(world_size):
+        data = embed.ImageShards(work, tiny_clip.image_transform, options)
+        data.trainer = SimpleNamespace(  # type: ignore[assignment]
+            strategy=SimpleNamespace(broadcast=broadcast),
+            is_global_zero=rank == 0,
+            global_rank=rank,
+            world_size=world_size,
+        )
+        data.setup("predict")
+        assert [shard.name for shard in data.own] == [f"00000{number}.tar" for number in shares[rank]]
+    assert told == [source.shards] + [[]] * (world_size - 1)
+
+
+@pytest.mark.distributed
+@pytest.mark.usefixtures("interrupted")
+@pytest.mark.parametrize("left", [3, 1])
+def test_two_processes_write_what_one_does(options: embed.Options, tmp_path: Path, left: int) -> None:
+    # Three shards make one process wait for the other; a single one leaves nothing to do for the second.
+    section = {**asdict(options), "devices": 2, "workers": 1}
+    if left == 3:
+        shutil.rmtree(tmp_path / "embedded.partial")
+    (tmp_path / "config.yaml").write_text(json.dumps({"embed": section}))
+    here = tmp_path / "here"
+    here.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "data_prep", "embed", "--config", str(tmp_path / "config.yaml")],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("6 groups, 48 embeddings of width 32") == 1
+    assert "Warning" not in done.stderr
+    assert list(here.iterdir()) == []
+    assert not (tmp_path / "embedded.partial").exists()
+    two = contents(options.output)
+    options.output = str(tmp_path / "alone")
+    embed.run(options)
+    assert two == contents(options.output)
 
 
 def test_another_tower_makes_them_anew(options: embed.Options, tiny_config: str, tmp_path: Path) -> None:
@@ -131,6 +243,35 @@ def test_damaged_images_become_nan(options: embed.Options, image_shards: Path, t
     (damaged,) = [group for group in groups if not group.intact.all()]
     assert all(damaged.intact[pair["first"]] and damaged.intact[pair["second"]] for pair in damaged.pairs)
     assert json.loads((tmp_path / "embedded.manifest.json").read_text())["counts"]["damaged_images"] == 1
+
+
+def test_shards_without_any_readable_group(options: embed.Options, tmp_path: Path) -> None:
+    record = group_record(0, 2)
+    bad, good = image_sample(0, record), image_sample(1, record)
+    bad |= {"00.png": b"no", "01.png": b"picture"}
+    info = {"kind": "images", "group_size": 2, "images": 6, "pairs": 6}
+    write_dataset(tmp_path / "poor", [[bad], [bad, good], []], info)
+    options.shards, options.groups_per_batch = str(tmp_path / "poor"), 1
+    embed.run(options)
+    found = DatasetInfo.read(options.output)
+    assert [shard.groups for shard in found.shards] == [0, 1, 0]
+    assert len(list(read_groups(options.output))) == 1
+    assert json.loads((tmp_path / "embedded.manifest.json").read_text())["counts"]["damaged_groups"] == 2
+    write_dataset(tmp_path / "poor", [[bad]], info)
+    with pytest.raises(ValueError, match=r"poor: not one group can be read"):
+        embed.run(options)
+
+
+def test_embeddings_that_are_not_finite_are_refused(
+    options: embed.Options, tiny_clip: DifferenceModel, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        next(tiny_clip.towers.visual.parameters()).fill_(torch.inf)
+    save_clip(tiny_clip, tmp_path / "broken")
+    options.model = f"local-dir:{tmp_path / 'broken'}"
+    with pytest.raises(ValueError, match=r"000000.tar: some embeddings are not finite; .*embed.precision=32-true"):
+        embed.run(options)
+    assert not Path(options.output).exists()
 
 
 @pytest.fixture
@@ -193,6 +334,9 @@ def test_bad_input(options: embed.Options, tmp_path: Path) -> None:
     options.shards, options.output = options.output, str(tmp_path / "twice")
     with pytest.raises(ValueError, match=r"embedded: holds embeddings, not images"):
         embed.run(options)
-    options.shards = str(tmp_path / "nowhere")
+    options.precision = "64"
+    with pytest.raises(ValueError, match=r"embed.precision must be one of 32-true, .*, found 64"):
+        embed.run(options)
+    options.shards, options.precision = str(tmp_path / "nowhere"), "32-true"
     with pytest.raises(FileNotFoundError, match=r"nowhere: shard folder not found"):
         embed.run(options)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +56,64 @@ def test_seed_decides() -> None:
     assert deal(20, seed=1) == deal(20, seed=1) != deal(20, seed=2)
 
 
+# Digests of what earlier versions dealt: pairs that were described once must not be dealt anew.
+@pytest.mark.parametrize(
+    ("number", "options", "digest"),
+    [
+        (40, {"group_size": 8, "pairs_per_group": 20}, "156a3c7ce3b4b4b0"),
+        (37, {"group_size": 8, "rounds": 5, "pairs_per_group": 28, "seed": 3}, "3e64b02899a6f42c"),
+    ],
+)
+def test_random_dealing_stays_as_it_is(number: int, options: dict[str, int], digest: str) -> None:
+    assert hashlib.sha256(json.dumps(deal(number, **options)).encode()).hexdigest()[:16] == digest
+
+
+@pytest.mark.parametrize("number", [2, 3, 7, 16, 17, 33, 50])
+@pytest.mark.parametrize("group_size", [2, 3, 4, 7, 16])
+@pytest.mark.parametrize("rounds", [1, 3, 12])
+def test_no_pair_twice_and_no_group_too_large(number: int, group_size: int, rounds: int) -> None:
+    for per_group in (1, 5, 200):
+        rows = deal(number, group_size=group_size, rounds=rounds, pairs_per_group=per_group)
+        assert len({frozenset((row["first"], row["second"])) for row in rows}) == len(rows) > 0
+        members: dict[str, set[str]] = defaultdict(set)
+        for row in rows:
+            members[row["group"]] |= {row["first"], row["second"]}
+        assert max(map(len, members.values())) <= group_size
+        assert max(Counter(row["group"] for row in rows).values()) <= per_group
+
+
+@pytest.mark.parametrize("number", [2, 3, 5, 8, 9, 16, 17, 40, 61])
+@pytest.mark.parametrize("group_size", [2, 3, 5, 8, 16])
+def test_all_pairs_come_once_in_small_groups(number: int, group_size: int) -> None:
+    ids = [f"i{index}" for index in range(number)]
+    rows = list(pairs.deal_all(ids, pairs.Options(group_size=group_size, all_pairs=True)))
+    assert len(rows) == number * (number - 1) // 2
+    assert len({frozenset((row["first"], row["second"])) for row in rows}) == len(rows)
+    assert len({row["pair_id"] for row in rows}) == len(rows)
+    members: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        members[row["group"]] |= {row["first"], row["second"]}
+    assert max(map(len, members.values())) <= group_size
+    stored = Counter(image for group in members.values() for image in group)
+    blocks = -(-number // (group_size // 2))
+    assert set(stored.values()) == {1 if number <= group_size else blocks - 1}
+
+
+def test_the_papers_setting(write: Write, tmp_path: Path) -> None:
+    captions = write("c.jsonl", [{"id": str(i), "file": "x", "captions": []} for i in range(300)])
+    options = pairs.Options(str(captions), str(tmp_path / "p.jsonl"), images=100, all_pairs=True)
+    pairs.run(options)
+    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    chosen = {row[side] for row in rows for side in ("first", "second")}
+    assert (len(rows), len(chosen)) == (4950, 100)
+    ahead = sum(int(row["first"]) < int(row["second"]) for row in rows)
+    assert 2300 < ahead < 2650
+    options.seed = 1
+    pairs.run(options)
+    other = {json.loads(line)["first"] for line in (tmp_path / "p.jsonl").read_text().splitlines()}
+    assert len(other - chosen) > 30
+
+
 def test_run_writes_pairs_and_restarts(
     world: Path, tmp_path: Path, read: Read, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,9 +135,16 @@ def test_run_writes_pairs_and_restarts(
         ([{"id": 3, "file": "a.png", "captions": []}], {}, r"line 1: `id` must be a str, found 3"),
         ([{"id": "a", "file": "a", "captions": []}] * 2, {}, r"line 2: image id 'a' was already used in line 1"),
         ([], {"group_size": 1}, r"pairs.group_size must be at least 2, found 1"),
+        ([], {"images": 1}, r"pairs.images must be at least 2, found 1"),
+        ([{"id": i, "file": "a", "captions": []} for i in "ab"], {"images": 3}, r"pairs.images: 3 asked for, .* has 2"),
+        ([], {"dealing": "sorted"}, r"pairs.dealing must be random or similar, found 'sorted'"),
+        ([], {"similar_by": "names"}, r"pairs.similar_by must be captions or images, found 'names'"),
+        ([], {"all_pairs": True, "rounds": 2}, r"pairs.rounds: all_pairs leaves no pair for a second round, found 2"),
+        ([], {"model": "ViT-B-32"}, r"pairs.model: used only by `dealing: similar`"),
+        ([], {"dealing": "similar", "similar_by": "images"}, r"pairs.similar_by: comparing images needs pairs.model"),
     ],
 )
-def test_bad_input(write: Write, tmp_path: Path, rows: Rows, options: dict[str, int], message: str) -> None:
+def test_bad_input(write: Write, tmp_path: Path, rows: Rows, options: dict[str, Any], message: str) -> None:
     captions = write("c.jsonl", rows)
     with pytest.raises(ValueError, match=message):
         pairs.run(pairs.Options(str(captions), str(tmp_path / "p.jsonl"), **options))
@@ -88,3 +156,8 @@ def test_torn_json_names_the_line(tmp_path: Path) -> None:
     captions.write_text('{"id": "a", "file": "a.png", "captions": []}\n{"id": "b", "fi')
     with pytest.raises(ValueError, match=r"c.jsonl, line 2: not valid JSON"):
         pairs.run(pairs.Options(str(captions), str(tmp_path / "p.jsonl")))
+
+
+def test_missing_captions(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none.jsonl: file not found; check the path, or run the step"):
+        pairs.run(pairs.Options(str(tmp_path / "none.jsonl"), str(tmp_path / "p.jsonl")))

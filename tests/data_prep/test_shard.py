@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +17,7 @@ import pytest
 import webdataset as wds
 from PIL import Image
 
-from data_prep import shard
-from data_prep.images import store_image
+from data_prep import packing, shard
 from pcclip.data.format import DatasetInfo, GroupRecord, parse_group
 from tests.data_prep.conftest import Rows
 
@@ -39,6 +42,7 @@ def options(world: Path, tmp_path: Path) -> shard.Options:
         str(tmp_path / "shards"),
         [str(world / "differences.jsonl")],
         groups_per_shard=4,
+        workers=0,
     )
 
 
@@ -178,45 +182,143 @@ def test_unreadable_images_go_out_with_their_pairs(
     assert "1 unreadable" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("mode", "size", "suffix", "resize", "expected"),
-    [
-        ("RGB", (40, 20), "png", None, ("png", (40, 20))),
-        ("RGB", (40, 20), "png", 40, ("png", (40, 20))),
-        ("RGB", (40, 20), "png", 20, ("jpg", (20, 10))),
-        ("RGB", (40, 20), "webp", None, ("webp", (40, 20))),
-        ("RGB", (40, 20), "bmp", 64, ("jpg", (40, 20))),
-        ("CMYK", (40, 20), "jpg", None, ("jpg", (40, 20))),
-        ("RGBA", (40, 20), "png", None, ("jpg", (40, 20))),
-    ],
-)
-def test_stored_images(
-    tmp_path: Path,
-    mode: str,
-    size: tuple[int, int],
-    suffix: str,
-    resize: int | None,
-    expected: tuple[str, tuple[int, int]],
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_workers_do_not_change_a_byte(options: shard.Options, tmp_path: Path, workers: int) -> None:
+    options.groups_per_shard, options.resize = 1, 24  # smaller than the pictures, so that each is encoded anew
+    shard.run(options)
+    options.output, options.workers = str(tmp_path / "parallel"), workers
+    shard.run(options)
+    assert content(tmp_path / "parallel") == content(tmp_path / "shards")
+    assert len(content(tmp_path / "shards")) == 7
+
+
+def test_an_interrupted_run_is_continued(
+    options: shard.Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / f"image.{suffix}"
-    Image.new(mode, size).save(file)
-    stored = store_image(file, resize, quality=90)
-    with Image.open(io.BytesIO(stored.payload)) as image:
-        assert (stored.extension, image.size) == expected
-        assert image.mode == "RGB"
+    options.groups_per_shard, options.resize = 1, 24
+    shard.run(options)
+    written: list[str] = []
+    pack_one = packing.write_shard
+
+    def until_the_fourth(job: packing.Packing, name: str, *rest: Any) -> packing.FinishedShard:
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(name)
+        return pack_one(job, name, *rest)
+
+    again = replace(options, output=str(tmp_path / "again"))
+    monkeypatch.setattr(shard, "write_shard", until_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        shard.run(again)
+    assert not (tmp_path / "again").exists()
+    # A shard that was damaged meanwhile and a record torn by a power cut do not count as finished.
+    (tmp_path / "again.partial" / written[0]).write_bytes(b"cut short")
+    (tmp_path / "again.partial" / (written[1] + ".json")).write_text('{"shard": {"na')
+    continued: list[str] = []
+    monkeypatch.setattr(
+        shard, "write_shard", lambda job, name, *rest: continued.append(name) or pack_one(job, name, *rest)
+    )
+    shard.run(again)
+    assert continued == [f"{number:06d}.tar" for number in (0, 1, 3, 4, 5)]
+    assert content(tmp_path / "again") == content(tmp_path / "shards")
+    assert not (tmp_path / "again.partial").exists()
 
 
-def test_pictures_are_turned_upright(tmp_path: Path) -> None:
-    pixels = np.zeros((20, 40, 3), np.uint8)
-    pixels[:, :20] = 255
-    image = Image.fromarray(pixels)
-    exif = image.getexif()
-    exif[0x0112] = 6  # to be turned clockwise: left becomes top
-    image.save(tmp_path / "turned.jpg", exif=exif)
-    stored = np.asarray(Image.open(io.BytesIO(store_image(tmp_path / "turned.jpg", None, 95).payload)))
-    assert stored.shape == (40, 20, 3)
-    assert stored[:15].mean() > 240
-    assert stored[25:].mean() < 15
+def test_other_options_do_not_continue_an_interrupted_run(
+    options: shard.Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options.groups_per_shard, options.resize = 1, 24
+    with monkeypatch.context() as patch:
+        patch.setattr(DatasetInfo, "write", lambda *_: 1 / 0)  # all shards are finished
+        with pytest.raises(ZeroDivisionError):
+            shard.run(options)
+    assert len(list((tmp_path / "shards.partial").glob("*.tar.json"))) == 6
+    options.quality = 30
+    shard.run(options)
+    shard.run(replace(options, output=str(tmp_path / "new")))
+    assert content(tmp_path / "shards") == content(tmp_path / "new")
+
+
+SCRIPT = """
+import json, os, sys, time
+from data_prep import shard
+def slow(packing, job):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+shard._write = slow
+if __name__ == "__main__":
+    shard.run(shard.Options(**json.loads(sys.argv[1])))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+def test_workers_end_with_a_killed_parent(options: shard.Options, tmp_path: Path) -> None:
+    options.groups_per_shard, options.workers = 3, 2
+    (tmp_path / "slow.py").write_text(SCRIPT)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "slow.py"), json.dumps(asdict(options))],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert process.stdout is not None
+    workers = [int(process.stdout.readline()) for _ in range(2)]
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+    def alive(pid: int) -> bool:
+        status = Path(f"/proc/{pid}/stat")
+        return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+    deadline = time.monotonic() + 30
+    while any(map(alive, workers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_dead_worker_is_reported(options: shard.Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard, "write_shard", lambda *_: os._exit(9))
+    options.workers, options.groups_per_shard = 2, 3
+    with pytest.raises(ChildProcessError, match=r"a worker died.*run the step again"):
+        shard.run(options)
+
+
+def test_answers_in_any_order_give_the_same_shards(
+    options: shard.Options, world: Path, read: Read, write: Write
+) -> None:
+    rows = [{**row, "key": row["pair_id"]} for row in read(world / "differences.jsonl")]
+    options.differences = [str(write("d.jsonl", rows))]
+    shard.run(options)
+    before = {info.name: info.sha256 for info in DatasetInfo.read(options.output).shards}
+    write("d.jsonl", [rows[index] for index in np.random.default_rng(0).permutation(len(rows))])
+    shard.run(options)
+    assert {info.name: info.sha256 for info in DatasetInfo.read(options.output).shards} == before
+
+
+def test_rows_without_a_key_keep_their_order(options: shard.Options, world: Path, read: Read, write: Write) -> None:
+    rows = [row for row in read(world / "differences.jsonl") if row["group"] == "r0g00000"][::-1]
+    options.differences = [str(write("d.jsonl", rows))]
+    shard.run(options)
+    (record,) = records(Path(options.output))
+    assert [pair["text"] for pair in record["pairs"][::2]] == [row["text"] for row in rows]
+
+
+def test_a_shard_without_one_readable_image_is_left_out(tmp_path: Path, write: Write) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    captions = write("c.jsonl", [{"id": name, "file": f"{name}.png", "captions": [name]} for name in "abc"])
+    options = shard.Options([str(captions)], str(tmp_path / "out"), unpaired=True, group_size=1, groups_per_shard=1)
+    options.workers = 0
+    shard.run(options)
+    info = DatasetInfo.read(tmp_path / "out")
+    assert (info.groups, info.images, len(info.shards)) == (1, 1, 1)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([info.shards[0].name, "dataset.json"])
+    assert info.made_by["counts"]["unreadable"] == 2
 
 
 GOOD = {"pair_id": "p", "group": "g", "first": "a", "second": "b", "text": "t", "reverse_text": "r"}
@@ -233,6 +335,8 @@ GOOD = {"pair_id": "p", "group": "g", "first": "a", "second": "b", "text": "t", 
         ({}, {"groups_exclude": ["g"]}, r"no groups to pack"),
         ({}, {"captions": ["c.jsonl", "c.jsonl"]}, r"image id 'a' is also in .*c.jsonl"),
         ({}, {"resize": 0}, r"shard.resize must be at least 1"),
+        ({}, {"quality": 101}, r"shard.quality must be at most 100"),
+        ({}, {"workers": -1}, r"shard.workers must be at least 0"),
         ({}, {}, r"not one image could be read, the first because .*a.png"),
     ],
 )

@@ -1,0 +1,136 @@
+"""What is asked of a language model, and the key by which an answer is known again."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image, ImageOps
+
+from data_prep.files import Row
+from data_prep.llm.options import ModelOptions
+from data_prep.llm.prompt import Message, Prompt
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request's content.
+
+    Attributes:
+        id: Unique among the questions of a task.
+        row: What the row with the answer begins with; it holds the id.
+        values: What fills the prompt's template.
+        pictures: Files of the images to show.
+    """
+
+    id: str
+    row: Row
+    values: Mapping[str, str]
+    pictures: tuple[Path, ...] = ()
+
+
+class Task(Protocol):
+    """A stream of questions; it may be gone through several times and holds nothing that grows with their number."""
+
+    id_key: str
+    prompt: Prompt
+
+    def ids(self) -> Iterator[str]:
+        """The ids of all questions, in order."""
+        ...
+
+    def questions(self, wanted: Callable[[str], bool]) -> Iterator[Question]:
+        """The questions whose ids are wanted, in order."""
+        ...
+
+
+class UnreadablePictureError(ValueError):
+    """An image that cannot be shown to the model."""
+
+
+class Requests:
+    """Makes the requests of a task.
+
+    Args:
+        options: Model and sampling.
+        prompt: The prompt.
+        picture_size: Longer side that pictures are shrunk to, in pixels.
+    """
+
+    def __init__(self, options: ModelOptions, prompt: Prompt, picture_size: int | None = None) -> None:
+        self.prompt = prompt
+        self.picture_size = picture_size
+        self._sampling: dict[str, Any] = {
+            "temperature": options.temperature,
+            "max_tokens": options.max_tokens,
+            **options.extra,
+        }
+        self._sampling = {name: value for name, value in self._sampling.items() if value is not None}
+        self.model = options.model
+        self.settings: dict[str, Any] = {
+            "model": options.model,
+            "prompt": {"name": prompt.name, "version": prompt.version, "sha256": prompt.digest},
+            "sampling": self._sampling,
+            "picture_size": picture_size,
+        }
+        self.settings_digest = _digest(self.settings, 8)
+
+    def key(self, question: Question) -> str:
+        """`<hash of the settings>-<hash of settings, id, captions and images>`."""
+        used = {name: question.values[name] for name in sorted(self.prompt.placeholders)}
+        pictures = [picture.name for picture in question.pictures]
+        return f"{self.settings_digest}-{_digest([self.settings_digest, question.row, used, pictures], 16)}"
+
+    def messages(self, question: Question) -> list[Message]:
+        """The messages, with the pictures read and shrunk.
+
+        Raises:
+            UnreadablePictureError: A picture is missing or does not decode.
+        """
+        size = self.picture_size or 0
+        return self.prompt.messages(question.values, [data_url(path, size) for path in question.pictures])
+
+    def body(self, messages: Sequence[Message], answer_format: str) -> dict[str, Any]:
+        """The body of a chat-completions request."""
+        body = {"model": self.model, "messages": messages, **self._sampling}
+        response_format = self.prompt.response_format(answer_format)
+        return body if response_format is None else {**body, "response_format": response_format}
+
+
+def data_url(path: Path, size: int) -> str:
+    """An image as a data URL, upright, in RGB, its longer side at most `size` pixels.
+
+    Raises:
+        UnreadablePictureError: It is missing or does not decode.
+    """
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UnreadablePictureError(f"{path}: {error}") from error
+    upright.thumbnail((size, size), Image.Resampling.BICUBIC)
+    stream = io.BytesIO()
+    upright.save(stream, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def estimate_tokens(messages: Sequence[Message]) -> int:
+    """Tokens of a request, estimated as a quarter of its characters and 85 for each picture."""
+    characters = pictures = 0
+    for message in messages:
+        content = message["content"]
+        for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+            characters += len(part.get("text", ""))
+            pictures += part["type"] == "image_url"
+    return characters // 4 + 85 * pictures
+
+
+def _digest(value: Any, size: int) -> str:
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[: 2 * size]

@@ -1,0 +1,117 @@
+"""Step `rewrite`: captions in a language model's own words, a control that tells its style from what differences teach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import MISSING
+
+from data_prep.files import CAPTION_KEYS, Row, image_path, image_reference, read_captions, read_jsonl, write_jsonl
+from data_prep.line_index import LineIndex
+from data_prep.llm.journal import failures_path
+from data_prep.llm.options import ModelOptions
+from data_prep.llm.prompt import Prompt
+from data_prep.llm.step import ask, checked_prompt
+from data_prep.llm.task import Question, Requests
+from data_prep.manifest import Manifest
+from pcclip.data.format import sha256_of
+
+STEP_VERSION = 1
+BACKENDS = ("openai", "batch")
+
+
+@dataclass
+class Options(ModelOptions):
+    """Options of the step, besides those of `ModelOptions`.
+
+    Attributes:
+        captions: The `captions.jsonl` to rewrite.
+        output: The `captions.jsonl` to write. The model's answers lie beside it in `<stem>.answers.jsonl`.
+        backend: `openai`, or `batch` for batch files.
+        captions_per_image: How many captions of each image are rewritten, the first ones; None is all.
+    """
+
+    captions: str = MISSING
+    output: str = MISSING
+    backend: str = "openai"
+    captions_per_image: int | None = None
+    prompt: str = field(default="conf/prompts/rewrite.yaml", kw_only=True)
+
+
+class CaptionTask:
+    """Each caption of each image, asked of a language model by itself."""
+
+    id_key = "caption_id"
+
+    def __init__(self, captions: Path, prompt: Prompt, captions_per_image: int | None) -> None:
+        self._captions, self.prompt, self._most = captions, prompt, captions_per_image
+
+    def ids(self) -> Iterator[str]:
+        """`<image id>#<number of the caption from 0>`."""
+        return (name for name, _, _ in self._rows())
+
+    def questions(self, wanted: Callable[[str], bool]) -> Iterator[Question]:
+        """The captions whose ids are wanted."""
+        for name, image, caption in self._rows():
+            if wanted(name):
+                yield Question(name, {self.id_key: name, "id": image}, {"caption": caption})
+
+    def _rows(self) -> Iterator[tuple[str, str, str]]:
+        for _, row in read_jsonl(self._captions, CAPTION_KEYS):
+            for number, caption in enumerate(row["captions"][: self._most]):
+                yield f"{row['id']}#{number}", row["id"], str(caption).strip()
+
+
+def answers_path(output: Path) -> Path:
+    """`<stem>.answers.jsonl`, beside the output."""
+    return output.with_name(f"{output.stem}.answers.jsonl")
+
+
+def run(options: Options) -> None:
+    """Read `captions`, write `output`; captions whose rewriting failed, and images without any left, are left out.
+
+    Raises:
+        FileNotFoundError: An input is missing.
+        ValueError: A bad option, prompt or row, answers of other settings, or an endpoint with which it is useless to go on.
+    """
+    if options.backend not in BACKENDS:
+        raise ValueError(f"rewrite.backend: unknown backend {options.backend!r}; choose one of {', '.join(BACKENDS)}")
+    if options.captions_per_image is not None and options.captions_per_image < 1:
+        raise ValueError(f"rewrite.captions_per_image must be at least 1, found {options.captions_per_image}")
+    captions, output = Path(options.captions), Path(options.output)
+    if captions.absolute() == output.absolute():
+        raise ValueError(f"{output}: `output` must be another file than `captions`")
+    prompt = checked_prompt("rewrite", options, ("caption",), ("text",))
+    requests = Requests(options, prompt)
+    if not captions.is_file():
+        raise FileNotFoundError(f"{captions}: file not found; check the path, or run the step that writes it first")
+    described = {"writer": f"openai:{options.model}", **requests.settings}
+    manifest = Manifest(
+        "rewrite",
+        STEP_VERSION,
+        {"captions": sha256_of(captions)},
+        {**described, "captions_per_image": options.captions_per_image},
+    )
+    answers = answers_path(output)
+    again = options.retry_failed and failures_path(answers).exists()
+    if manifest.matches(output) and not again and not options.dry_run:
+        print(f"{output} is up to date")
+        return
+    task = CaptionTask(captions, prompt, options.captions_per_image)
+    totals = ask("rewrite", task, requests, options, answers, batch=options.backend == "batch")
+    if totals is None:
+        return
+    with LineIndex(answers, {"id": str, "caption_id": str, "text": str}, "id") as index:
+        images = write_jsonl(output, _rewritten(captions, index, output))
+    manifest.write(output, {"images": images, **totals.counts(options)})
+    print(f"{output}: {images} images")
+
+
+def _rewritten(captions: Path, answers: LineIndex, output: Path) -> Iterator[Row]:
+    for _, row in read_captions(captions):
+        found = {answer["caption_id"]: answer["text"] for _, answer in answers.rows(row["id"])}
+        texts = [found[name] for name in (f"{row['id']}#{i}" for i in range(len(row["captions"]))) if name in found]
+        if texts:
+            yield {**row, "file": image_reference(image_path(captions, row), output), "captions": texts}

@@ -1,0 +1,116 @@
+"""Cuts: what a language model puts around the text that it was asked for.
+
+Each takes a text and returns it shorter or as it was. They work on one another's results, again and again until none finds
+anything more, so that quotes inside a lead-in or a note after a note all go.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+_AGREEMENT = re.compile(
+    r"(?:sure thing|sure|certainly|of course|absolutely|okay|ok|great|no problem|yes|understood|got it)\s*"
+    r"(?:[,.!:;\u2014\u2013]+\s*|-\s+|(?=here\b))",
+    re.IGNORECASE,
+)
+_INTRODUCTION = re.compile(
+    r"(?:here(?:['\u2019]s| is| are| it is| you go)|below (?:is|are)|the following (?:is|are))\b[^:\n]{0,150}:\s*",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(
+    r"(?:the )?(?:(?:key |main )?(?:difference|comparison)s?(?: (?:between|of|from)\b[^:.\n]{0,60})?"
+    r"|answer|output|response|result|text|sentence|description|first (?:vs\.?|versus|against|to) second)\s*:\s*",
+    re.IGNORECASE,
+)
+# Phrases count only where a sentence begins: a sign in a picture may say "I hope".
+_TALK = re.compile(
+    r"""(?:^|[.!?:;"'\u201d\u2019)\]]\s+|\n\s*)(?P<talk>[(\[*_]*(?:
+        I\ hope\b | Hope\ (?:this|that|it)\b | (?:Please\ )?[Ll]et\ me\ know\b | (?:Please\ )?[Ff]eel\ free\b
+        | I(?:'d|\u2019d|\ would)\ be\ happy\b | I(?:'m|\u2019m|\ am)\ happy\ to\b | Is\ there\ anything\ else\b
+        | Would\ you\ like\b | Do\ you\ (?:want|need)\b | If\ you\ (?:have|need|want|would)\b
+        | Note\ that\b | Please\ note\b
+    ))""",
+    re.VERBOSE,
+)
+_TURN = re.compile(
+    r"""(?:^|(?<=\s))[(\[*_]*(?:
+        N(?:ote|OTE) | Q | Question | Explanation | \#\d+ | Human | User | Assistant | System | Input | Instructions?
+    )\s*:""",
+    re.VERBOSE,
+)
+_SPECIAL_TOKEN = re.compile(r"<\|[^<>]{1,40}|</?s>|\[/?INST\]|<(?:eos|bos|pad|end_of_turn|start_of_turn)>")
+_QUOTES = {'"': '"', "\u201c": "\u201d", "'": "'", "\u2018": "\u2019", "\u00ab": "\u00bb"}
+
+
+def agreement(text: str) -> str:
+    """Cut "Sure!" and the like from the beginning."""
+    found = _AGREEMENT.match(text)
+    return text[found.end() :] if found else text
+
+
+def introduction(text: str) -> str:
+    """Cut "Here is the difference:" from the beginning."""
+    found = _INTRODUCTION.match(text)
+    return text[found.end() :] if found else text
+
+
+def label(text: str) -> str:
+    """Cut "Answer:" or "Difference between the images:" from the beginning."""
+    found = _LABEL.match(text)
+    return text[found.end() :] if found else text
+
+
+def talk(text: str) -> str:
+    """Cut from "I hope this helps", "Let me know" or "Note that" to the end."""
+    found = _TALK.search(text)
+    return text[: found.start("talk")] if found else text
+
+
+def turn(text: str) -> str:
+    """Cut from "Note:", "Q:", "#2:" or another speaker's turn to the end."""
+    found = _TURN.search(text)
+    return text[: found.start()] if found else text
+
+
+def special_tokens(text: str) -> str:
+    """Cut from a chat template's token, e.g. `<|im_end|>`, to the end; one at the beginning goes alone."""
+    found = _SPECIAL_TOKEN.search(text)
+    if found is None:
+        return text
+    return text[: found.start()] if text[: found.start()].strip() else text[found.end() :].lstrip("|>")
+
+
+def quotes(text: str) -> str:
+    """Cut quotes around the whole text, or a double one that was never closed."""
+    if len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[-1] not in text[1:-1].replace("'", ""):
+        return text[1:-1]
+    if text.count('"') == 1 and '"' in (text[:1], text[-1:]):
+        return text.strip('"')
+    return text
+
+
+CUTS: dict[str, Callable[[str], str]] = {
+    "special_tokens": special_tokens,
+    "agreement": agreement,
+    "introduction": introduction,
+    "label": label,
+    "talk": talk,
+    "turn": turn,
+    "quotes": quotes,
+}
+
+
+def cut(text: str) -> tuple[str, list[str]]:
+    """Apply all cuts to one another's results; return what is left and the names of those that cut something."""
+    text = text.strip()
+    done: list[str] = []
+    while True:
+        before = text
+        for name, function in CUTS.items():
+            shorter = function(text).strip()
+            if shorter != text:
+                done.append(name)
+                text = shorter
+        if text == before:
+            return text, done

@@ -1,0 +1,179 @@
+"""The rule about a text and its reverse: the reverse must speak with the roles exchanged.
+
+A heuristic, made to be silent unless sure: a text that it does not understand passes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+from data_prep.rules.words import FILLERS, SIDES, plain, singular, tokens_of, words_of
+
+# (scale, words for more, words for less)
+_SCALES = (
+    ("size", "larger bigger greater huger", "smaller tinier lesser"),
+    ("brightness", "brighter lighter paler", "darker dimmer"),
+    ("height", "taller higher", "shorter lower"),
+    ("length", "longer", ""),
+    ("width", "wider broader thicker", "narrower thinner slimmer"),
+    ("weight", "heavier", ""),
+    ("age", "older", "younger newer"),
+    ("nearness", "closer nearer", "farther further"),
+    ("warmth", "warmer hotter sunnier", "colder cooler"),
+    ("speed", "faster quicker", "slower"),
+    ("noise", "louder busier livelier", "quieter calmer emptier"),
+    ("number", "more", "fewer less"),
+    ("clarity", "sharper clearer", "blurrier hazier"),
+)
+_COMPARATIVES = {
+    word: (scale, sign)
+    for scale, more, less in _SCALES
+    for words, sign in ((more, 1), (less, -1))
+    for word in words.split()
+}
+# "further to the right", "closer to the left edge"
+_TOWARDS = frozenset(("further", "farther", "more", "closer", "nearer"))
+_PLACES = {"right": ("sideways", 1), "left": ("sideways", -1), "top": ("upwards", 1), "bottom": ("upwards", -1)}
+_BETWEEN_TOWARDS_AND_PLACE = frozenset(("to", "towards", "toward", "the"))
+
+_STOPS = frozenset(".;!?")
+_CONTRASTS = frozenset(("while", "whereas", "but", "unlike", "although", "though", "contrast"))
+_CLAUSE_ENDS = (
+    _STOPS
+    | _CONTRASTS
+    | frozenset(",:()\u2013\u2014")
+    | {"and", "yet", "where", "as", "with", "when", "who", "which", "that"}
+)
+_PART_ENDS = _STOPS | _CONTRASTS
+_NEGATIONS = frozenset(
+    ("not", "no", "never", "without", "instead", "rather", "neither", "nor", "lack", "lacks", "none", "cannot")
+)
+_OBJECT_ENDS = frozenset(("than", "in", "on", "at", "to", "from", "for", "is", "are", "was", "were", "by", "near"))
+_OTHER = {"first": "second", "second": "first"}
+
+
+# "The first and the second are brighter"
+_TOGETHER = re.compile(r"\b(?:first|second)(?: \w+)? and (?:the )?(?:first|second)\b")
+
+
+class Claim(NamedTuple):
+    """That one side has more of something: on which scale, and words for what it is."""
+
+    scale: str
+    about: frozenset[str]
+    side: str
+
+
+def contradiction(text: str, reverse_text: str) -> str | None:
+    """Both directions are the same text, say that the same side has more, or show the same things on the same sides."""
+    forward, backward = words_of(text), words_of(reverse_text)
+    if forward == backward:
+        return "the same text in both directions"
+    if not _COMPARATIVES.keys().isdisjoint(forward) and not _COMPARATIVES.keys().isdisjoint(backward):
+        ours, theirs = claims(text), claims(reverse_text)
+        for claim in ours:
+            same = [other for other in theirs if _same_matter(claim, other)]
+            # Nothing is sure when one of the texts says both of the same matter.
+            if same and all(other.side == claim.side for other in ours + theirs if _same_matter(claim, other)):
+                about = " ".join(sorted(claim.about)) or "it"
+                return f"both directions say that the {claim.side} has more ({claim.scale} of {about})"
+    return _not_exchanged(text, reverse_text)
+
+
+def claims(text: str) -> list[Claim]:
+    """What a text says of the two images with comparatives, where that is plain to see."""
+    found: list[Claim] = []
+    if _TOGETHER.search(plain(text)):
+        return found
+    place: list[str] = []
+    for part in _split(tokens_of(text), _CLAUSE_ENDS):
+        clause = [*place, *part]
+        place = []
+        if part[0] == "in" and len(part) <= 4 and any(side in part for side in SIDES):
+            place = list(part)  # "In the first image, the dog is larger"
+            continue
+        places = [index for index, word in enumerate(clause) if word in _COMPARATIVES]
+        if len(places) != 1 or any(word in _NEGATIONS or word.endswith("n't") for word in clause):
+            continue
+        claim = _claim(clause, places[0])
+        if claim is not None:
+            found.append(claim)
+    return found
+
+
+def _claim(clause: Sequence[str], at: int) -> Claim | None:
+    scale, sign = _COMPARATIVES[clause[at]]
+    behind = at + 1
+    while clause[at] in _TOWARDS and behind < len(clause) and clause[behind] in _BETWEEN_TOWARDS_AND_PLACE:
+        behind += 1
+    if clause[at] in _TOWARDS and behind < len(clause) and clause[behind] in _PLACES:
+        scale, sign = _PLACES[clause[behind]]
+        behind = len(clause)
+    side = _owner(clause, at)
+    if side is None:
+        return None
+    about = _content(_until(clause[behind:], _OBJECT_ENDS)) or _content(clause[:at])
+    if "number" in about:
+        scale, about = "number", about - {"number"}
+    return Claim(scale, about, side if sign > 0 else _OTHER[side])
+
+
+def _owner(clause: Sequence[str], at: int) -> str | None:
+    """Which image has what the comparative at a place says."""
+    than = clause.index("than", at) if "than" in clause[at:] else len(clause)
+    before = [word for word in clause[:than] if word in SIDES]
+    after = [word for word in clause[than:] if word in SIDES]
+    if than == len(clause):
+        return before[0] if len(before) == 1 else None
+    if len(after) == 1 and before in ([], [_OTHER[after[0]]]):
+        return _OTHER[after[0]]
+    return None
+
+
+def _same_matter(one: Claim, other: Claim) -> bool:
+    return one.scale == other.scale and (one.about == other.about or not one.about.isdisjoint(other.about))
+
+
+def _not_exchanged(text: str, reverse_text: str) -> str | None:
+    """Each side shows in the reverse what it showed before."""
+    ours, theirs = _shown(text), _shown(reverse_text)
+    if ours is None or theirs is None:
+        return None
+    stay = [ours[side] & theirs[side] - ours[_OTHER[side]] - theirs[_OTHER[side]] for side in SIDES]
+    cross = (ours["first"] & theirs["second"]) | (ours["second"] & theirs["first"])
+    if min(map(len, stay)) >= 2 and sum(map(len, stay)) > 3 * len(cross):
+        return f"both directions show {sorted(stay[0])[:4]} in the first and {sorted(stay[1])[:4]} in the second"
+    return None
+
+
+def _shown(text: str) -> dict[str, frozenset[str]] | None:
+    """Words of content said of each side, or None if that is not plain to see."""
+    shown: dict[str, frozenset[str]] = {}
+    for part in _split(tokens_of(text), _PART_ENDS):
+        sides = [side for side in SIDES if side in part]
+        if len(sides) > 1:
+            return None
+        for side in sides:
+            shown[side] = shown.get(side, frozenset()) | _content(part)
+    return shown if len(shown) == 2 else None
+
+
+def _split(tokens: Sequence[str], ends: Collection[str]) -> Iterator[Sequence[str]]:
+    start = 0
+    for index, token in enumerate(tokens):
+        if token in ends:
+            if index > start:
+                yield tokens[start:index]
+            start = index + 1
+    if start < len(tokens):
+        yield tokens[start:]
+
+
+def _until(words: Sequence[str], ends: Collection[str]) -> Sequence[str]:
+    return next((words[:index] for index, word in enumerate(words) if word in ends), words)
+
+
+def _content(words: Sequence[str]) -> frozenset[str]:
+    return frozenset(singular(word) for word in words if word not in FILLERS and word[0].isalnum())

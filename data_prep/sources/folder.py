@@ -1,0 +1,64 @@
+"""Source `folder`: images with a `.txt` of the same name beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_prep.sources.source import (
+    IMAGE_SUFFIXES,
+    REPLACED,
+    Candidate,
+    Candidates,
+    Losses,
+    Options,
+    clean,
+    folder_hash,
+    walk,
+)
+
+
+def inputs(options: Options) -> dict[str, str]:
+    """Names and sizes of images and captions.
+
+    Raises:
+        FileNotFoundError: `input` is not a folder.
+    """
+    folder = Path(options.input)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: a file, but source `folder` of the captions step reads a folder")
+    return {"input": folder_hash(folder, (".txt", *IMAGE_SUFFIXES))}
+
+
+def candidates(options: Options, losses: Losses) -> Candidates:
+    """Images sorted folder by folder; an image's id is its path below the folder."""
+    return Candidates(_found(Path(options.input).absolute(), losses))
+
+
+def read_lines(file: Path) -> list[str] | None:
+    """The captions of a text file, one a line; None if it is missing or not UTF-8."""
+    try:
+        text = file.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        return None
+    return None if REPLACED in text else clean(text.splitlines())
+
+
+def _found(folder: Path, losses: Losses) -> Iterator[Candidate]:
+    for name in walk(folder):
+        path = folder / name
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            text = path.with_suffix(".txt")
+            captions = read_lines(text)
+            if captions is None and text.is_file():
+                losses.add("not_utf8", text.relative_to(folder).as_posix())
+            else:
+                yield Candidate(name, path, captions or [])
+        elif path.suffix == ".txt" and not any(_beside(path)):
+            losses.add("missing", f"{name}: no image of this name beside it")
+
+
+def _beside(text: Path) -> Iterator[bool]:
+    for extension in IMAGE_SUFFIXES:
+        yield text.with_suffix(extension).exists()
+        yield text.with_suffix(extension.upper()).exists()

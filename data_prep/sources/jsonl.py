@@ -1,0 +1,58 @@
+"""Source `jsonl`: JSON Lines with one image a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_prep.files import sizes_hash
+from data_prep.sources.source import Candidate, Candidates, Losses, Options, clean, image_folder, input_file
+from pcclip.data.format import sha256_of
+
+CHECKED_FIELDS = ("width", "height", "sha256")  # found anew
+
+
+def inputs(options: Options) -> dict[str, str]:
+    """Hash of the file; names and sizes of the images that it names."""
+    found = candidates(options, Losses()).found
+    return {
+        "input": sha256_of(input_file(options)),
+        "images": sizes_hash((candidate.id, candidate.path) for candidate in found),
+    }
+
+
+def candidates(options: Options, losses: Losses) -> Candidates:
+    """Images in the file's order, with all further fields of their rows."""
+    file = input_file(options)
+    folder = file.parent.absolute() if options.images is None else image_folder(options)
+    return Candidates(_found(file, folder, options, losses))
+
+
+def _found(file: Path, folder: Path, options: Options, losses: Losses) -> Iterator[Candidate]:
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield _candidate(line, folder, options)
+            except ValueError as error:
+                losses.add("bad_row", f"line {number}: {error}")
+
+
+def _candidate(line: bytes, folder: Path, options: Options) -> Candidate:
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError(f"expected a JSON object, found {type(row).__name__}")
+    file_key = "file" if "file" in row else options.image_column
+    captions_key = "captions" if "captions" in row else options.caption_column
+    file, captions = row.get(file_key), row.get(captions_key)
+    name = row.get("id", file)
+    if not isinstance(file, str) or not file:
+        raise ValueError(f"`{file_key}` must be the image's file, found {file!r}")
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"`id` must be a text, found {name!r}")
+    if not isinstance(captions, str | list):
+        raise ValueError(f"`{captions_key}` must be a caption or a list of captions, found {captions!r}")
+    fields = {key: value for key, value in row.items() if key not in ("id", file_key, captions_key, *CHECKED_FIELDS)}
+    return Candidate(name, folder / file, clean([captions] if isinstance(captions, str) else captions), fields)

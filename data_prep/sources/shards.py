@@ -1,0 +1,126 @@
+"""Source `shards`: webdataset caption shards, as img2dataset writes them, or with class labels."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import webdataset as wds
+
+from data_prep.files import sizes_hash
+from data_prep.sources.source import REPLACED, Candidate, Candidates, Losses, Options
+from pcclip.data.format import IMAGE_EXTENSIONS, sha256_of
+
+LONGEST_NAME = 255  # bytes of a file name
+
+
+def inputs(options: Options) -> dict[str, str]:
+    """Names and sizes of the shards; hash of the class names.
+
+    Raises:
+        FileNotFoundError: No shards.
+        ValueError: `images` is not given.
+    """
+    if options.images is None:
+        raise ValueError("captions.images: source `shards` needs the folder of the images, to unpack them into")
+    found = {"shards": sizes_hash((path.name, path) for path in _shards(Path(options.input)))}
+    if options.class_names is not None:
+        found["class_names"] = sha256_of(Path(options.class_names))
+    return found
+
+
+def candidates(options: Options, losses: Losses) -> Candidates:
+    """Images in the order of the shards, each with its bytes.
+
+    Raises:
+        ValueError: A class without a name.
+    """
+    class_captions = []
+    if options.class_names is not None:
+        class_captions = [class_caption(options.template, name) for name in read_class_names(Path(options.class_names))]
+    return Candidates(_found(Path(options.input), Path(str(options.images)).absolute(), class_captions, losses))
+
+
+def class_caption(template: str, name: str) -> str:
+    """The template filled with a class's name, its `a(n)` the article that fits the word after it."""
+    return re.sub(
+        r"([aA])\(n\)(?=\s+(\S))",
+        lambda article: article[1] + ("n" if article[2].lower() in "aeiou" else ""),
+        template.replace("{}", name),
+    )
+
+
+def read_class_names(file: Path) -> list[str]:
+    """Class names, one a line.
+
+    Raises:
+        ValueError: An empty line before the last name: the labels would not fit the names after it.
+    """
+    names = [name.strip() for name in file.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+    if "" in names:
+        raise ValueError(f"{file}, line {names.index('') + 1}: no class name; labels count lines, so each needs a name")
+    return names
+
+
+def _shards(folder: Path) -> list[Path]:
+    shards = sorted(folder.glob("*.tar"))
+    if not shards:
+        raise FileNotFoundError(f"{folder}: no .tar files in it; `input` must be the folder of the caption shards")
+    return shards
+
+
+def _samples(folder: Path, losses: Losses) -> Iterator[dict[str, Any]]:
+    def note(error: Exception) -> bool:
+        losses.add("damaged_shard", str(error))
+        return True
+
+    samples: Iterator[dict[str, Any]] = wds.tariterators.tarfile_samples(
+        [{"url": str(shard)} for shard in _shards(folder)], handler=note
+    )
+    return samples
+
+
+def _found(shards: Path, folder: Path, class_captions: list[str], losses: Losses) -> Iterator[Candidate]:
+    names: set[int] = set()
+    for sample in _samples(shards, losses):
+        key = str(sample["__key__"])
+        record = _record(sample)
+        extension = next((extension for extension in IMAGE_EXTENSIONS if extension in sample), None)
+        name = f"{key.replace('/', '__')}.{extension}"  # keys may hold folders; ours are flat
+        caption = _caption(sample, record, class_captions)
+        if extension is None:
+            failed = record.get("status", "success") != "success"
+            losses.add("failed_download" if failed else "missing", key)
+        elif hash(name) in names:
+            losses.add("duplicate_key", f"{sample['__url__']}: {key}")
+        elif len(name.encode()) > LONGEST_NAME:
+            losses.add("long_key", key)
+        elif REPLACED in caption:
+            losses.add("not_utf8", key)
+        elif not caption:
+            losses.add("without_class_name" if sample.keys() & {"cls", "txt"} == {"cls"} else "without_caption", key)
+        else:
+            names.add(hash(name))
+            fields = {"url": record["url"]} if isinstance(record.get("url"), str) else {}
+            yield Candidate(key, folder / name, [caption], fields, payload=bytes(sample[extension]))
+
+
+def _record(sample: dict[str, Any]) -> dict[str, Any]:
+    try:
+        record = json.loads(sample.get("json", b"{}"))
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _caption(sample: dict[str, Any], record: dict[str, Any], class_captions: list[str]) -> str:
+    """The caption of a sample: its `.txt`, that of its class, or `caption` of its `.json`; empty if there is none."""
+    if "txt" in sample:
+        return bytes(sample["txt"]).decode("utf-8", errors="replace").strip()
+    if "cls" in sample and class_captions:
+        label = bytes(sample["cls"]).decode("ascii", errors="replace").strip()
+        return class_captions[int(label)] if label.isdigit() and int(label) < len(class_captions) else ""
+    return str(record.get("caption") or "").strip()

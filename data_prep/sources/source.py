@@ -1,0 +1,176 @@
+"""What every source of captioned images offers, and what they share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from omegaconf import MISSING
+
+from data_prep.files import sizes_hash
+
+LISTED = 1000  # names a reason keeps for the manifest; counts are exact however many there are
+REPLACED = "\ufffd"  # what decoding puts in place of bytes that are not UTF-8
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+@dataclass
+class Options:
+    """Options of the step `captions`.
+
+    Attributes:
+        source: What `input` is:
+            `coco`: a COCO captions annotation file (`captions_*.json`, held in memory whole), its images in `images`;
+            `csv`: a table with one row a caption (`.tsv` is split at tabs), its images in `images`;
+            `jsonl`: one image a line, as in another `captions.jsonl`, or with `image_column` and `caption_column` (one
+            caption or a list) as keys; files are relative to `images`, or without it to the file's own folder;
+            `folder`: images with a `.txt` of the same name beside them, one caption a line, in folders of any depth;
+            `shards`: a folder of webdataset caption shards: image + `.txt`, or `.cls` with `class_names`, or `.json`
+            with a `caption` (as img2dataset writes them);
+            `cub`: the folder CUB_200_2011 with its images, and the ten captions an image of Reed et al. in `texts`.
+        input: The file or folder.
+        output: The `captions.jsonl` to write.
+        images: For `coco` and `csv` the folder of the images, for `shards` the folder to unpack them into.
+        texts: For `cub` the folder `text_c10`, by default the one in `input`.
+        image_column: Column of the image's file name, which becomes its id.
+        caption_column: Column of the caption.
+        class_names: For `shards` with `.cls`: file with one class name a line, in the order of the labels.
+        template: Caption of a picture with a class, `{}` for the class's name; `a(n)` becomes "a" or "an", as the word
+            after it asks.
+        duplicates: What becomes of an image with the same bytes as an earlier one: `drop` or `keep`. The manifest lists
+            it either way. Dropping is the default because an image paired with its copy has no difference to describe.
+        workers: Processes that decode; the output does not depend on their number.
+    """
+
+    source: str = MISSING
+    input: str = MISSING
+    output: str = MISSING
+    images: str | None = None
+    image_column: str = "image"
+    caption_column: str = "caption"
+    class_names: str | None = None
+    template: str = "a photo of a(n) {}"
+    texts: str | None = None
+    duplicates: str = "drop"
+    workers: int = 2
+
+
+@dataclass
+class Candidate:
+    """A captioned image that a source found; it is not yet known whether the image can be read.
+
+    Attributes:
+        id: Its id in the data set.
+        path: Where the image lies, or is to lie when `payload` is given.
+        captions: Its captions.
+        fields: Further fields of its row.
+        payload: The image itself, when it has no file yet.
+    """
+
+    id: str
+    path: Path
+    captions: list[str]
+    fields: dict[str, Any] = field(default_factory=dict)
+    payload: bytes | None = None
+
+
+@dataclass
+class Candidates:
+    """What a source found, in its order, and how many there will be if that is known beforehand."""
+
+    found: Iterator[Candidate]
+    total: int | None = None
+
+
+class Losses:
+    """What was left out, by reason: exact counts, and the first names."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self._names: dict[str, list[str]] = {}
+
+    def add(self, reason: str, name: str) -> None:
+        """Note one item."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        names = self._names.setdefault(reason, [])
+        if len(names) < LISTED:
+            names.append(name)
+
+    def names(self) -> dict[str, list[str]]:
+        """The names noted first, by reason, and how many more there are."""
+        return {
+            reason: names + ([f"... and {more} more"] if (more := self.counts[reason] - len(names)) else [])
+            for reason, names in self._names.items()
+        }
+
+
+class Source(Protocol):
+    """What the module of a source offers."""
+
+    def inputs(self, options: Options) -> dict[str, str]:
+        """Hashes of what it reads, by role.
+
+        Raises:
+            FileNotFoundError: A file or folder is missing.
+            ValueError: An option is missing, or the input as a whole is not what it should be.
+        """
+        ...
+
+    def candidates(self, options: Options, losses: Losses) -> Candidates:
+        """Captioned images; bad rows go to `losses`.
+
+        Raises:
+            ValueError: The input as a whole is not what it should be.
+        """
+        ...
+
+
+def input_file(options: Options) -> Path:
+    """`input` as a file.
+
+    Raises:
+        FileNotFoundError: It is missing, or a folder.
+    """
+    file = Path(options.input)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: a folder, but source `{options.source}` of the captions step reads a file")
+    return file
+
+
+def image_folder(options: Options) -> Path:
+    """The folder `images`, absolute.
+
+    Raises:
+        ValueError: It is not given.
+        FileNotFoundError: It is missing.
+    """
+    if options.images is None:
+        raise ValueError(f"captions.images: source `{options.source}` needs the folder of the images")
+    folder = Path(options.images).absolute()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: image folder (`images` of the captions step) not found")
+    return folder
+
+
+def walk(folder: Path) -> Iterator[str]:
+    """Names of all files below a folder, relative to it, sorted folder by folder. Links to folders are followed."""
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders.sort()
+        for name in sorted(files):
+            yield (Path(parent) / name).relative_to(folder).as_posix()
+
+
+def folder_hash(folder: Path, suffixes: tuple[str, ...] = ("", *IMAGE_SUFFIXES)) -> str:
+    """Hash over names and sizes of the files below a folder that have one of the suffixes.
+
+    What the steps write has other suffixes, so that it may lie in the same folder.
+    """
+    return sizes_hash((name, folder / name) for name in walk(folder) if Path(name).suffix.lower() in suffixes)
+
+
+def clean(captions: Iterable[object]) -> list[str]:
+    """The captions that are texts and say something, without space around them."""
+    return [text for caption in captions if isinstance(caption, str) and (text := caption.strip())]

@@ -1,0 +1,233 @@
+"""Step `verify`: check a shard folder from its hashes down to its texts, and print what it holds."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from omegaconf import MISSING
+
+from data_prep.files import atomic_file
+from data_prep.progress import progress
+from data_prep.shard_check import Checks, Findings, check_shard, context_length
+from pcclip.data.format import DATASET_FILE, FORMAT_VERSION, DatasetInfo, EmbeddingInfo, ShardInfo
+
+
+@dataclass
+class Options:
+    """Options of the step.
+
+    Attributes:
+        shards: The shard folder.
+        decode: How many images to decode, spread evenly over each shard; null decodes all, 0 none.
+        tokenizer: open_clip model whose tokenizer counts the tokens of difference texts; null counts none.
+        strict: Also count as wrong: pairs without their reverse, and pairs with the same text in both directions.
+        show: Problems to print of each kind.
+        report: JSON file to write with all numbers and problems.
+        workers: Processes that each check a shard at a time; 0 checks in this one.
+    """
+
+    shards: str = MISSING
+    decode: int | None = None
+    tokenizer: str | None = "ViT-B-32"
+    strict: bool = False
+    show: int = 10
+    report: str | None = None
+    workers: int = 2
+
+
+def run(options: Options) -> None:
+    """Check the folder `shards` whole, print its statistics and everything that is wrong.
+
+    Raises:
+        FileNotFoundError: The folder or its `dataset.json` is missing.
+        ValueError: Something is wrong; all of it is in the message, up to `show` of a kind.
+    """
+    for name, value in (("decode", options.decode or 0), ("show", options.show), ("workers", options.workers)):
+        if value < 0:
+            raise ValueError(f"verify.{name} must be at least 0, found {value}")
+    folder = Path(options.shards)
+    info = read_dataset(folder)
+    found = check_folder(folder, info, options)
+    if options.strict:
+        for kind in ("one-way pairs", "texts equal to their reverse"):
+            if found.counts[kind]:
+                found.problem(kind, f"{folder}: {found.counts[kind]} of {found.counts['pairs']}")
+    context = context_length(options.tokenizer) if options.tokenizer else None
+    print("\n".join(statistics_lines(folder, info, found, context)))
+    if options.report:
+        write_report(Path(options.report), found)
+    if found.problem_counts:
+        raise ValueError(summary(folder, found, options.show))
+    print(f"{folder}: nothing is wrong")
+
+
+def read_dataset(folder: Path) -> DatasetInfo:
+    """Read `dataset.json` alone, since `DatasetInfo.read` stops at the first shard that is missing.
+
+    Raises:
+        FileNotFoundError: The folder or its `dataset.json` is missing.
+        ValueError: The file is not a dataset description of this version.
+    """
+    file = folder / DATASET_FILE
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: not found; give the folder that `pcclip-data shard` or `embed` wrote")
+    try:
+        raw: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        version, embedding = raw.pop("version"), raw.pop("embedding")
+        shards = [ShardInfo(**shard) for shard in raw.pop("shards")]
+        info = DatasetInfo(**raw, shards=shards, embedding=None if embedding is None else EmbeddingInfo(**embedding))
+        numbers = [
+            info.images,
+            info.pairs,
+            info.group_size,
+            *(n for shard in shards for n in (shard.groups, shard.bytes)),
+        ]
+        if any(type(number) is not int for number in numbers):
+            raise TypeError("its counts and sizes must be whole numbers")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file}: not a dataset description ({error}); make the shards again") from error
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{file}: shard format version {version}, but this pcclip reads version {FORMAT_VERSION}")
+    if {"images": True, "embeddings": False}.get(info.kind) is not (info.embedding is None):
+        raise ValueError(f"{file}: kind {info.kind!r} with embedding {info.embedding}; make the shards again")
+    return info
+
+
+def check_folder(folder: Path, info: DatasetInfo, options: Options) -> Findings:
+    """Check every shard, and what must agree between them."""
+    found = Findings()
+    named = [shard.name for shard in info.shards]
+    for name in sorted({name for name in named if Path(name).name != name or named.count(name) > 1}):
+        found.problem("dataset.json", f"{folder / DATASET_FILE}: shard {name!r} is there twice or not a file name")
+    for path in sorted(folder.iterdir()):
+        if path.name not in (DATASET_FILE, *named):
+            found.problem("foreign file", f"{path}: not named in {DATASET_FILE}; delete it")
+    shards = [shard for shard in info.shards if Path(shard.name).name == shard.name]
+    every = 1 if options.decode is None else -(-info.images // options.decode) if options.decode else 0
+    width = None if info.embedding is None else info.embedding.width
+    results = _check_all(Checks(folder, width, every, options.tokenizer), shards, options.workers)
+    with _Seen() as seen:
+        for shard, one in zip(shards, progress(results, desc="verify", unit="shard", total=len(shards)), strict=True):
+            found.merge(one)
+            for kind, what in seen.clashes(one):
+                found.problem(kind, f"{folder / shard.name}: {what}")
+        found.counts["different images"] = seen.ids
+    largest = max(found.histograms["images per group"].counts, default=0)
+    for name, said, is_now in (
+        ("images", info.images, found.counts["images"]),
+        ("pairs", info.pairs, found.counts["pairs"]),
+        ("group_size", info.group_size, largest),
+    ):
+        if said != is_now:
+            found.problem("count", f"{folder / DATASET_FILE}: `{name}` is {said}, but the shards have {is_now}")
+    if not found.counts["groups"]:
+        found.problem("count", f"{folder}: has no group")
+    return found
+
+
+def _check_all(checks: Checks, shards: list[ShardInfo], workers: int) -> Iterator[Findings]:
+    if workers == 0 or len(shards) < 2:
+        yield from (check_shard(checks, shard) for shard in shards)
+        return
+    with ProcessPoolExecutor(min(workers, len(shards))) as pool:
+        yield from pool.map(partial(check_shard, checks), shards)
+
+
+class _Seen:
+    """Keys and images of all shards so far, in a temporary database since there may be millions."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="pcclip-verify-")
+        self._database = sqlite3.connect(Path(self._folder.name) / "seen.sqlite", isolation_level=None)
+        self._database.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+            "CREATE TABLE keys (key TEXT PRIMARY KEY) WITHOUT ROWID;"
+            "CREATE TABLE images (id TEXT PRIMARY KEY, digest BLOB) WITHOUT ROWID;"
+        )
+
+    def __enter__(self) -> _Seen:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._database.close()
+        self._folder.cleanup()
+
+    @property
+    def ids(self) -> int:
+        """Number of different ids."""
+        return int(self._database.execute("SELECT COUNT(*) FROM images").fetchone()[0])
+
+    def clashes(self, shard: Findings) -> Iterator[tuple[str, str]]:
+        """(Kind, description) of keys that were met before, and of ids that were met with another image."""
+        run = self._database.execute
+        run("BEGIN")
+        for key in shard.keys:
+            if not run("INSERT OR IGNORE INTO keys VALUES (?)", (key,)).rowcount:
+                yield "duplicate key", f"group {key}: another group has the same key"
+        for name, digest in shard.images:
+            if not run("INSERT OR IGNORE INTO images VALUES (?, ?)", (name, digest)).rowcount:
+                (before,) = run("SELECT digest FROM images WHERE id = ?", (name,)).fetchone()
+                if before != digest:
+                    yield "duplicate id", f"image {name!r}: another group has another image under this id"
+        run("COMMIT")
+
+
+def statistics_lines(folder: Path, info: DatasetInfo, found: Findings, context: int | None) -> list[str]:
+    """What the folder holds, line by line."""
+    counts, texts = found.counts, max(found.histograms["words per text"].total, 1)
+
+    def share(name: str) -> str:
+        return f"{counts[name]} ({counts[name] / texts:.1%})"
+
+    lines = [
+        f"{folder}: {info.kind}, {len(info.shards)} shards, {sum(shard.bytes for shard in info.shards) / 1e6:.1f} MB",
+        f"  groups {counts['groups']}, image places {counts['images']} of {counts['different images']} images, "
+        f"ordered pairs {counts['pairs']}",
+    ]
+    lines += [f"  {name}: {histogram}" for name, histogram in found.histograms.items() if histogram.counts]
+    if context is not None:
+        longer = found.histograms["tokens per text"].above(context)
+        lines.append(f"  texts longer than {context} tokens: {longer} ({longer / texts:.1%})")
+    lines += [f"  {name}: {share(name)}" for name in ("texts that name both", "texts that name none")]
+    lines += [f"  {name}: {share(name)}" for name in ("one-way pairs", "texts equal to their reverse")]
+    if info.embedding is None:
+        lines.append(f"  decoded images: {counts['decoded images']} of {counts['pictures']}")
+    else:
+        lines.append(f"  embeddings of width {info.embedding.width}, {counts['damaged images']} of damaged images")
+    return lines
+
+
+def summary(folder: Path, found: Findings, show: int) -> str:
+    """Everything that is wrong, up to `show` of a kind."""
+    lines = [f"{folder}: {found.problem_counts.total()} things are wrong"]
+    for kind, count in found.problem_counts.items():
+        lines.append(f"{kind}: {count}")
+        lines += [f"  {what}" for what in found.problems[kind][:show]]
+        if count > show:
+            lines.append(f"  and {count - show} more")
+    return "\n".join(lines)
+
+
+def write_report(file: Path, found: Findings) -> None:
+    """Write all numbers and problems as JSON."""
+    histograms = {
+        name: {str(value): histogram.counts[value] for value in sorted(histogram.counts)}
+        for name, histogram in found.histograms.items()
+    }
+    report = {
+        "counts": dict(found.counts),
+        "histograms": histograms,
+        "problem_counts": dict(found.problem_counts),
+        "problems": found.problems,
+    }
+    with atomic_file(file) as stream:
+        stream.write(json.dumps(report, indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,78 @@
+"""The supervised ceiling of attribute ranking: a linear ranker fitted on the same embeddings, with labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import KFold, cross_val_predict
+from torch import Tensor
+
+from pcclip.evaluation.bootstrap import weighted_ranks, weighted_spearman
+from pcclip.evaluation.judged import JudgedAttribute
+from pcclip.evaluation.protocol import Result
+
+FOLDS = 10
+# of unit embeddings, whose coordinates vary by much less than one
+_PENALTIES = np.logspace(-5, 3, 17)
+
+
+def ridge_scores(images: Tensor, values: Tensor, seed: int) -> Tensor:
+    """Out-of-fold predictions (n,) of ridge regression from embeddings (n, D) to the ranks of values (n,).
+
+    Ranks, since only the order is judged. Each image is predicted by a fit on nine tenths of the others; within these,
+    leave-one-out chooses the penalty.
+
+    Raises:
+        ValueError: Fewer images than folds.
+    """
+    if len(images) < FOLDS:
+        raise ValueError(f"the ceiling is cross-validated in {FOLDS} folds; {len(images)} images are too few")
+    ranks = weighted_ranks(torch.ones_like(values)[None], values)[0]
+    predicted = cross_val_predict(
+        RidgeCV(alphas=_PENALTIES),
+        images.double().cpu().numpy(),
+        ranks.double().cpu().numpy(),
+        cv=KFold(FOLDS, shuffle=True, random_state=seed),
+    )
+    return torch.from_numpy(predicted).float().to(images.device)
+
+
+def ceiling_results(judged: JudgedAttribute, spearman: float, resampled: Tensor, seed: int) -> list[Result]:
+    """`ceiling_forced_choice`, `ceiling_spearman`, and the text axis's share of the latter.
+
+    Args:
+        judged: The attribute.
+        spearman: The text axis's correlation.
+        resampled: The same in each resample, (R,).
+        seed: Seed of the folds.
+
+    Returns:
+        The share is undefined (NaN) where the ceiling is not positive: there is nothing to have a share of.
+
+    Raises:
+        ValueError: As `ridge_scores`.
+    """
+    try:
+        scores = ridge_scores(judged.images, judged.values, seed)
+    except ValueError as error:
+        raise ValueError(f"{judged.name}: {error}") from error
+    verdicts = (1 + (scores[:, None] - scores[None, :]).sign()) / 2
+    once = torch.ones_like(scores)[None]
+    ceiling = weighted_spearman(once, scores, judged.values)
+    ceiling_resampled = weighted_spearman(judged.weights, scores, judged.values)
+    n, pairs = len(scores), int(judged.more.sum())
+    return [
+        judged.result(
+            "ceiling_forced_choice",
+            float(judged.pair_mean(verdicts, once)),
+            pairs,
+            judged.pair_mean(verdicts, judged.weights),
+        ),
+        judged.result("ceiling_spearman", float(ceiling), n, ceiling_resampled),
+        judged.result("share_of_ceiling", float(_share(spearman, ceiling)), n, _share(resampled, ceiling_resampled)),
+    ]
+
+
+def _share(part: float | Tensor, whole: Tensor) -> Tensor:
+    return torch.where(whole > 0, part / whole, torch.nan)

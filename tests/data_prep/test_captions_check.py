@@ -1,0 +1,132 @@
+"""Images are decoded whole and in order by any number of processes; duplicates are found; the manifest stays small."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_prep import captions
+from data_prep.captions import Options
+from data_prep.sources import check, source
+from data_prep.sources.source import Candidate, Losses
+from tests.data_prep.conftest import Rows
+from tests.helpers.pictures import jpeg
+
+Write = Callable[[str, Rows], Path]
+Read = Callable[[Path], Rows]
+
+
+@pytest.fixture
+def run(tmp_path: Path, write: Write) -> Callable[..., tuple[bytes, dict[str, Any]]]:
+    """Run the step on these image files and return the output's bytes and the manifest."""
+
+    def run_step(images: dict[str, bytes], **options: Any) -> tuple[bytes, dict[str, Any]]:
+        for name, content in images.items():
+            (tmp_path / name).write_bytes(content)
+        table = write("in.jsonl", [{"id": name, "file": name, "captions": [f"it is {name}"]} for name in images])
+        output = tmp_path / "captions.jsonl"
+        output.unlink(missing_ok=True)
+        captions.run(Options("jsonl", str(table), str(output), **{"workers": 1, **options}))
+        return output.read_bytes(), json.loads(Path(f"{output}.manifest.json").read_text())
+
+    return run_step
+
+
+Run = Callable[..., tuple[bytes, dict[str, Any]]]
+
+
+def rows(output: bytes) -> Rows:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_output_does_not_depend_on_the_number_of_processes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "CHUNK", 3)
+    images = {f"{index:02d}.jpg": jpeg(index, (8 + index, 6)) if index % 7 else b"damaged" for index in range(31)}
+    alone = run(images)
+    assert len(rows(alone[0])) == 26
+    assert run(images, workers=3) == alone
+
+
+def test_a_dead_process_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "_check_chunk", die)
+    with pytest.raises(ChildProcessError, match=r"process that decodes images died, .* captions.workers"):
+        list(check.check_all([Candidate("a", tmp_path / "a.jpg", [])], workers=2))
+
+
+def die(_: object) -> None:
+    import os
+
+    os._exit(1)
+
+
+def test_few_candidates_are_taken_ahead(tmp_path: Path) -> None:
+    taken = 0
+
+    def endless() -> Iterator[Candidate]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield Candidate(str(taken), tmp_path / "gone.jpg", ["x"])
+
+    checked = check.check_all(endless(), workers=2)
+    for _ in range(100):
+        assert next(checked)[1].reason == "missing"
+    checked.close()
+    assert taken <= 100 + (2 * check.CHUNKS_AHEAD + 1) * check.CHUNK
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_sizes_are_those_of_the_upright_image(orientation: int, run: Run) -> None:
+    [row] = rows(run({"a.jpg": jpeg(1, (30, 20), orientation)})[0])
+    assert (row["width"], row["height"]) == ((20, 30) if orientation >= 5 else (30, 20))
+
+
+def test_sha256_is_the_file_s(run: Run) -> None:
+    assert rows(run({"a.jpg": jpeg(1)})[0])[0]["sha256"] == hashlib.sha256(jpeg(1)).hexdigest()
+
+
+def test_duplicates(run: Run) -> None:
+    images = {"a.jpg": jpeg(1), "b.jpg": jpeg(2), "c.jpg": jpeg(1), "d.jpg": jpeg(1)}
+    output, manifest = run(images)
+    sha256 = rows(output)[0]["sha256"]
+    assert [row["id"] for row in rows(output)] == ["a.jpg", "b.jpg"]
+    assert manifest["counts"] == {"images": 2, "duplicate": 2}
+    assert manifest["left_out"] == {"duplicate": [f"c.jpg: {sha256}", f"d.jpg: {sha256}"]}
+    output, manifest = run(images, duplicates="keep")
+    assert [row["id"] for row in rows(output)] == list(images)
+    assert manifest["counts"] == {"images": 4, "duplicate_kept": 2}
+
+
+def test_an_image_that_was_left_out_makes_no_duplicate(run: Run, tmp_path: Path, write: Write, read: Read) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg(1))
+    table = write(
+        "in.jsonl", [{"id": name, "file": "a.jpg", "captions": texts} for name, texts in (("x", []), ("y", ["t"]))]
+    )
+    captions.run(Options("jsonl", str(table), str(tmp_path / "out.jsonl"), workers=1))
+    assert [row["id"] for row in read(tmp_path / "out.jsonl")] == ["y"]
+
+
+def test_the_manifest_lists_the_first_names_and_counts_all(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "LISTED", 3)
+    _, manifest = run({"good.jpg": jpeg(1), **{f"{index}.jpg": b"" for index in range(5)}})
+    assert manifest["counts"] == {"images": 1, "unreadable": 5}
+    names = manifest["left_out"]["unreadable"]
+    assert [name.split(":")[0] for name in names] == ["0.jpg", "1.jpg", "2.jpg", "... and 2 more"]
+
+
+def test_losses_keep_few_names() -> None:
+    losses = Losses()
+    for index in range(source.LISTED + 5):
+        losses.add("missing", str(index))
+    assert losses.counts == {"missing": source.LISTED + 5}
+    assert len(losses.names()["missing"]) == source.LISTED + 1
+
+
+def test_the_first_reason_is_told_when_nothing_is_left(run: Run) -> None:
+    with pytest.raises(ValueError, match=r"not one usable captioned image \(1 unreadable\); first: a.jpg: .*a.jpg: "):
+        run({"a.jpg": b"no picture"})

@@ -1,0 +1,289 @@
+"""Each kind of source gives the rows that its files say, and survives what is wrong in them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from data_prep import captions
+from data_prep.captions import Options
+from tests.data_prep.conftest import Rows
+from tests.helpers.pictures import jpeg, write_tar
+
+Read = Callable[[Path], Rows]
+COCO_MINI = Path(__file__).parents[3] / "shared/data/coco_mini"
+
+
+@pytest.fixture
+def run(tmp_path: Path, read: Read) -> Callable[..., tuple[Rows, dict[str, Any]]]:
+    """Run the step in this process and return its rows and its manifest."""
+
+    def run_step(source: str, input: Path, **options: Any) -> tuple[Rows, dict[str, Any]]:
+        output = tmp_path / "out/captions.jsonl"
+        captions.run(Options(source, str(input), str(output), workers=1, **options))
+        return read(output), json.loads(Path(f"{output}.manifest.json").read_text())
+
+    return run_step
+
+
+Run = Callable[..., tuple[Rows, dict[str, Any]]]
+
+
+def test_what_is_no_table_is_an_error(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "table.csv").write_bytes(b"x" * 200_000)
+    with pytest.raises(ValueError, match=r"table.csv: no table \(field larger"):
+        run("csv", tmp_path / "table.csv", images=str(tmp_path))
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> dict[str, Any]:
+    """COCO's layout: two good images, one missing, one without captions; and records of no use."""
+    (tmp_path / "train").mkdir()
+    for index, name in enumerate(("a.jpg", "b.jpg", "c.jpg")):
+        (tmp_path / "train" / name).write_bytes(jpeg(index))
+    return {
+        "images": [
+            {"id": 7, "file_name": "b.jpg", "height": 1, "width": 1},
+            {"id": 3, "file_name": "a.jpg"},
+            {"id": 4, "file_name": "gone.jpg"},
+            {"id": 5, "file_name": "c.jpg"},
+            {"id": 6},
+            "no record",
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 3, "caption": "one"},
+            {"id": 2, "image_id": 7, "caption": "two\n"},
+            {"id": 3, "image_id": 3, "caption": "three"},
+            {"id": 4, "image_id": 4, "caption": "four"},
+            {"id": 5, "image_id": 5, "caption": " "},
+            {"id": 6, "caption": "of nothing"},
+            {"id": 7, "image_id": 99, "caption": "of nobody"},
+            17,
+        ],
+    }
+
+
+def test_coco(coco: dict[str, Any], tmp_path: Path, run: Run) -> None:
+    (tmp_path / "captions.json").write_text(json.dumps(coco))
+    rows, manifest = run("coco", tmp_path / "captions.json", images=str(tmp_path / "train"))
+    assert [(row["id"], row["captions"], row["width"], row["height"]) for row in rows] == [
+        ("7", ["two"], 8, 6),
+        ("3", ["one", "three"], 8, 6),
+    ]
+    assert rows[0]["file"] == str(tmp_path / "train/b.jpg")
+    assert manifest["counts"] == {
+        "images": 2,
+        "missing": 1,
+        "without_caption": 1,
+        "bad_annotation": 3,
+        "bad_image_record": 2,
+        "captions_of_unknown_image": 1,
+    }
+    assert manifest["left_out"]["bad_annotation"] == ["annotation 5", "annotation 6", "annotation 17"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"images": [', r"captions.json: not valid JSON"),
+        ("[]", r"captions.json: expected COCO's layout"),
+        ('{"images": [], "annotations": 3}', r"captions.json: expected COCO's layout"),
+        ('{"images": [], "annotations": []}', r"not one usable captioned image \(it is empty\)"),
+        (
+            '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"id": 1, "image_id": 1}]}',
+            r"hold no captions",
+        ),
+    ],
+)
+def test_a_broken_coco_file_is_an_error(content: str, message: str, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "captions.json").write_text(content)
+    (tmp_path / "train").mkdir()
+    with pytest.raises(ValueError, match=message):
+        run("coco", tmp_path / "captions.json", images=str(tmp_path / "train"))
+    assert list((tmp_path / "out").glob("*")) == []
+
+
+@pytest.mark.skipif(not COCO_MINI.is_dir(), reason="the COCO sample is not there")
+@pytest.mark.parametrize(("part", "images"), [("train2017", 50), ("val2017", 51)])
+def test_real_coco(part: str, images: int, run: Run) -> None:
+    file = COCO_MINI / f"annotations/captions_{part}.json"
+    rows, manifest = run("coco", file, images=str(COCO_MINI / part))
+    assert manifest["counts"] == {"images": images}
+    records = {str(record["id"]): record for record in json.loads(file.read_text())["images"]}
+    assert [row["id"] for row in rows] == list(records)
+    for row in rows:
+        assert (row["width"], row["height"]) == (records[row["id"]]["width"], records[row["id"]]["height"])
+        assert len(row["captions"]) >= 5
+        assert Path(row["file"]).name == records[row["id"]]["file_name"]
+
+
+def test_folder(tmp_path: Path, run: Run) -> None:
+    root = tmp_path / "set"
+    (root / "b/deep").mkdir(parents=True)
+    for index, name in enumerate(("z.jpg", "b/deep/x.PNG", "b/y.jpeg", "b/bare.jpg", "b/odd.jpg")):
+        (root / name).write_bytes(jpeg(index))
+    Image.new("RGB", (3, 2)).save(root / "b/deep/x.PNG")
+    (root / "z.txt").write_text("one\n\n two \n")
+    (root / "b/deep/x.txt").write_text("\ufeffthree", encoding="utf-8")
+    (root / "b/y.txt").write_text("four")
+    (root / "b/alone.txt").write_text("five")
+    (root / "b/odd.txt").write_bytes("caf\u00e9".encode("latin-1"))
+    rows, manifest = run("folder", root)
+    assert [(row["id"], row["captions"]) for row in rows] == [
+        ("z.jpg", ["one", "two"]),
+        ("b/y.jpeg", ["four"]),
+        ("b/deep/x.PNG", ["three"]),
+    ]
+    assert manifest["counts"] == {"images": 3, "without_caption": 1, "missing": 1, "not_utf8": 1}
+    assert manifest["left_out"]["missing"] == ["b/alone.txt: no image of this name beside it"]
+
+
+def test_a_folder_that_holds_the_output_stays_up_to_date(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg(1))
+    (tmp_path / "a.txt").write_text("one")
+    options = Options("folder", str(tmp_path), str(tmp_path / "captions.jsonl"), workers=1)
+    captions.run(options)
+    captions.run(options)
+    assert "up to date" in capsys.readouterr().out
+    (tmp_path / "a.txt").write_text("one\ntwo")
+    captions.run(options)
+    assert "1 images" in capsys.readouterr().out
+
+
+def test_cub(tmp_path: Path, run: Run) -> None:
+    root = tmp_path / "CUB_200_2011"
+    names = ["001.Black_footed_Albatross/Black_Footed_Albatross_0046_18", "002.Laysan_Albatross/Laysan_0001"]
+    for index, name in enumerate(names):
+        for folder, suffix, content in (
+            ("images", ".jpg", jpeg(index)),
+            ("text_c10", ".txt", b"a bird\na white bird\n"),
+        ):
+            (root / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / folder / f"{name}{suffix}").write_bytes(content)
+    (root / "images.txt").write_text(f"2 {names[1]}.jpg\n1 {names[0]}.jpg\n3 002.Laysan_Albatross/gone.jpg\nbroken\n")
+    (root / "text_c10/002.Laysan_Albatross/gone.txt").write_text("a bird that left")
+    rows, manifest = run("cub", root)
+    assert [(row["id"], row["class"], row["captions"]) for row in rows] == [
+        ("2", "Laysan Albatross", ["a bird", "a white bird"]),
+        ("1", "Black footed Albatross", ["a bird", "a white bird"]),
+    ]
+    assert manifest["counts"] == {"images": 2, "missing": 1, "bad_row": 1}
+    shutil.move(root / "text_c10", tmp_path / "texts")
+    with pytest.raises(FileNotFoundError, match=r"text_c10: captions not found; set captions.texts"):
+        run("cub", root)
+    assert run("cub", root, texts=str(tmp_path / "texts"))[0] == rows
+    with pytest.raises(FileNotFoundError, match=r"must be CUB_200_2011, with images.txt and images/"):
+        run("cub", tmp_path)
+
+
+def test_img2dataset_shards(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "in").mkdir()
+    record = {"caption": "a dog", "url": "http://dog", "key": "000000000", "status": "success", "width": 8}
+    write_tar(
+        tmp_path / "in/00000.tar",
+        {
+            "000000000.jpg": jpeg(0),
+            "000000000.txt": b"a dog",
+            "000000000.json": json.dumps(record).encode(),
+            "000000001.txt": b"a cat",
+            "000000001.json": json.dumps({**record, "status": "failed_to_download"}).encode(),
+            "000000002.jpg": jpeg(2),
+            "000000002.json": json.dumps({**record, "caption": None}).encode(),
+            "000000003.jpg": jpeg(3),
+            "000000003.txt": b"caf\xe9",
+            f"{'k' * 300}.jpg": jpeg(4),
+            f"{'k' * 300}.txt": b"a name too long for a file",
+        },
+    )
+    (tmp_path / "in/00000.parquet").write_bytes(b"")
+    rows, manifest = run("shards", tmp_path / "in", images=str(tmp_path / "images"))
+    assert [(row["id"], row["captions"], row["url"]) for row in rows] == [("000000000", ["a dog"], "http://dog")]
+    assert manifest["counts"] == {
+        "images": 1,
+        "failed_download": 1,
+        "without_caption": 1,
+        "not_utf8": 1,
+        "long_key": 1,
+    }
+
+
+def test_keys_that_would_share_a_file_do_not(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "in").mkdir()
+    write_tar(tmp_path / "in/0.tar", {"a/b.jpg": jpeg(1), "a/b.txt": b"one", "a__b.jpg": jpeg(2), "a__b.txt": b"two"})
+    rows, manifest = run("shards", tmp_path / "in", images=str(tmp_path / "images"))
+    assert [row["id"] for row in rows] == ["a/b"]
+    assert (tmp_path / "images/a__b.jpg").read_bytes() == jpeg(1)
+    assert manifest["counts"]["duplicate_key"] == 1
+
+
+def test_shards_are_not_unpacked_over_a_folder_of_somebody_else(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "in").mkdir()
+    write_tar(tmp_path / "in/0.tar", {"a.jpg": jpeg(1), "a.txt": b"one"})
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/photo.jpg").write_bytes(jpeg(9))
+    with pytest.raises(ValueError, match=r"mine: `images` is where the shards are unpacked, and .* already holds"):
+        run("shards", tmp_path / "in", images=str(tmp_path / "mine"))
+    assert (tmp_path / "mine/photo.jpg").read_bytes() == jpeg(9)
+
+
+def test_unpacked_images_that_were_deleted_are_unpacked_again(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "in").mkdir()
+    write_tar(tmp_path / "in/0.tar", {"a.jpg": jpeg(1), "a.txt": b"one"})
+    run("shards", tmp_path / "in", images=str(tmp_path / "images"))
+    shutil.rmtree(tmp_path / "images")
+    run("shards", tmp_path / "in", images=str(tmp_path / "images"))
+    assert (tmp_path / "images/a.jpg").is_file()
+
+
+def test_jsonl_of_other_keys(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "images").mkdir()
+    for index in range(4):
+        (tmp_path / f"images/{index}.jpg").write_bytes(jpeg(index))
+    lines = [
+        '{"file_name": "0.jpg", "text": "one", "note": 5}',
+        '{"id": "x", "file_name": "1.jpg", "text": ["two", "", null, "three"], "width": 99}',
+        "torn {",
+        "[1]",
+        '{"file_name": "2.jpg"}',
+        '{"text": "no file"}',
+        '{"id": 3, "file_name": "3.jpg", "text": "a number for an id"}',
+        '{"file_name": "0.jpg", "text": "again"}',
+    ]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+    rows, manifest = run(
+        "jsonl",
+        tmp_path / "metadata.jsonl",
+        images=str(tmp_path / "images"),
+        image_column="file_name",
+        caption_column="text",
+    )
+    assert [(row["id"], row["captions"], row["width"]) for row in rows] == [
+        ("0.jpg", ["one"], 8),
+        ("x", ["two", "three"], 8),
+    ]
+    assert rows[0]["note"] == 5
+    assert manifest["counts"] == {"images": 2, "bad_row": 5, "duplicate_id": 1}
+    assert manifest["left_out"]["bad_row"][2] == "line 5: `text` must be a caption or a list of captions, found None"
+
+
+def test_a_table_whose_rows_are_scattered_or_broken(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "images/sub").mkdir(parents=True)
+    for index, name in enumerate(("a.jpg", "sub/b.jpg", "c.jpg")):
+        (tmp_path / "images" / name).write_bytes(jpeg(index))
+    rows = [b"image\tcaption", b"sub/b.jpg\tone", b"a.jpg\ttwo", b"sub/b.jpg\tthree", b"a.jpg\tcaf\xe9"]
+    (tmp_path / "table.tsv").write_bytes(
+        b"\n".join([*rows, b'c.jpg\t"' + b"x" * 200_000 + b'"', b"c.jpg\tfour", b"a.jpg"])
+    )
+    found, manifest = run("csv", tmp_path / "table.tsv", images=str(tmp_path / "images"))
+    assert [(row["id"], row["captions"]) for row in found] == [
+        ("sub/b.jpg", ["one", "three"]),
+        ("a.jpg", ["two"]),
+        ("c.jpg", ["four"]),
+    ]
+    assert manifest["counts"] == {"images": 3, "not_utf8": 1, "bad_row": 1, "incomplete_row": 1}

@@ -1,0 +1,58 @@
+"""The baseline describer joins captions by templates, and says in the manifest that it did."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from data_prep import describe
+from data_prep.compose import compose, phrase
+from tests.data_prep.conftest import Rows
+
+Read = Callable[[Path], Rows]
+Write = Callable[[str, Rows], Path]
+
+
+def test_both_images_are_mentioned_in_order() -> None:
+    texts = [compose(0, f"p{i}", ["A cat sleeps."], ["Two dogs run."]) for i in range(60)]
+    for text, reverse in texts:
+        assert text.index("a cat sleeps") < text.index("two dogs run")
+        assert reverse.index("two dogs run") < reverse.index("a cat sleeps")
+        assert text.lower().index("first") < text.lower().index("second")
+        assert "first" in reverse.lower()
+    assert len({text for text, _ in texts}) == 5
+    assert compose(0, "p1", ["A cat sleeps."], ["Two dogs run."]) == texts[1]
+    assert texts != [compose(1, f"p{i}", ["A cat sleeps."], ["Two dogs run."]) for i in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("caption", "found"),
+    [("A  cat sleeps .", "a cat sleeps"), ("London at night", "London at night"), ("A {cat}", "a {cat}"), (".", "")],
+)
+def test_phrase(caption: str, found: str) -> None:
+    assert phrase(caption) == found
+
+
+def test_step(tmp_path: Path, write: Write, read: Read) -> None:
+    captions = write("c.jsonl", [{"id": i, "file": i, "captions": [f"A {{{i}}} cat."]} for i in "ab"])
+    pairs = write("p.jsonl", [{"pair_id": "g-0", "group": "g", "first": "a", "second": "b"}])
+    options = describe.Options(str(pairs), str(captions), str(tmp_path / "d.jsonl"), backend="compose")
+    describe.run(options)
+    (row,) = read(tmp_path / "d.jsonl")
+    assert row["text"].index("a {a} cat") < row["text"].index("a {b} cat")
+    assert json.loads((tmp_path / "d.jsonl.manifest.json").read_text())["options"]["describer"] == "compose"
+    write("c.jsonl", [{"id": i, "file": i, "captions": []} for i in "ab"])
+    with pytest.raises(ValueError, match="image 'a' has no captions"):
+        describe.run(options)
+
+
+def test_a_language_models_texts_are_not_replaced(tmp_path: Path, write: Write, read: Read) -> None:
+    captions = write("c.jsonl", [{"id": i, "file": i, "captions": ["A cat."]} for i in "ab"])
+    pairs = write("p.jsonl", [{"pair_id": "g-0", "group": "g", "first": "a", "second": "b"}])
+    output = write("d.jsonl", [{"pair_id": "g-0", "text": "bought dearly", "key": "s-1"}])
+    with pytest.raises(ValueError, match=r"d.jsonl: holds texts of a language model.*choose another `output`"):
+        describe.run(describe.Options(str(pairs), str(captions), str(output), backend="compose"))
+    assert read(output)[0]["text"] == "bought dearly"

@@ -1,0 +1,354 @@
+"""Files arrive whole and right whatever the server does, or not at all; archives are unpacked without trust."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_prep import download, fetch, unpack
+from data_prep.download import File, Options
+from tests.helpers.http_server import Fault, FileServer, file_server
+
+CONTENT = random.Random(0).randbytes(300_000)
+OTHER = random.Random(1).randbytes(300_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with file_server(CONTENT) as running:
+        yield running
+
+
+@pytest.fixture
+def run(server: FileServer, tmp_path: Path) -> Callable[..., bytes]:
+    """Download the server's file and return what arrived."""
+
+    def run_step(attempts: int = 4, timeout: float = 5, **file: Any) -> bytes:
+        wanted = File(**{"url": server.url, "size": len(CONTENT), "sha256": SHA256, **file})
+        download.run(Options(str(tmp_path / "out"), [wanted], attempts=attempts, timeout=timeout, pause=0.001))
+        assert names(tmp_path / "out") == [wanted.file_name]
+        return (tmp_path / "out" / wanted.file_name).read_bytes()
+
+    return run_step
+
+
+Run = Callable[..., bytes]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_plain(run: Run, server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == CONTENT
+    assert run(md5=hashlib.md5(CONTENT).hexdigest().upper()) == CONTENT  # other settings: what is there is checked
+    assert run(md5=hashlib.md5(CONTENT).hexdigest().upper()) == CONTENT
+    assert "up to date" in capsys.readouterr().out
+    assert server.ranges == [None]
+    assert json.loads((tmp_path / "out.manifest.json").read_text())["counts"] == {"files": 1, "unpacked": 0}
+
+
+@pytest.mark.parametrize("known", [{}, {"size": None, "sha256": None}])
+def test_broken_connections_go_on_where_they_were(run: Run, server: FileServer, known: dict[str, Any]) -> None:
+    # More breaks than attempts: each brought something, so none counts.
+    server.faults = [Fault(drop_after=50_000) for _ in range(5)]
+    assert run(attempts=2, **known) == CONTENT
+    assert server.ranges == [None, *(f"bytes={count * 50_000}-" for count in range(1, 6))]
+    assert all("If-Range" in request for request in server.requests[1:])
+
+
+def test_a_connection_that_falls_silent_is_given_up(run: Run, server: FileServer) -> None:
+    server.faults = [Fault(stall_after=1000)]
+    assert run(timeout=0.5) == CONTENT
+    assert server.ranges[:2] == [None, "bytes=1000-"]
+
+
+def test_passing_errors_are_tried_again(run: Run, server: FileServer) -> None:
+    server.faults = [Fault(status=500), Fault(status=503), Fault(status=429, headers={"Retry-After": "0"})]
+    assert run() == CONTENT
+
+
+def test_retry_after_is_honoured(run: Run, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(fetch.time, "sleep", pauses.append)
+    server.faults = [
+        Fault(status=503, headers={"Retry-After": "17"}),
+        Fault(status=503, headers={"Retry-After": "9999"}),
+    ]
+    run()
+    assert pauses == [17, 60]
+
+
+def test_a_server_that_cannot_continue_starts_from_zero(run: Run, server: FileServer) -> None:
+    server.faults = [Fault(drop_after=100_000), Fault(ignore_range=True)]
+    assert run() == CONTENT
+    assert server.ranges == [None, "bytes=100000-"]
+
+
+def test_it_ends_when_nothing_new_comes(run: Run, server: FileServer, tmp_path: Path) -> None:
+    # Bytes come each time, but never one beyond those of the first time.
+    server.always = Fault(ignore_range=True, drop_after=100_000)
+    with pytest.raises(
+        OSError, match=r"gave up after 3 attempts in a row.*100000 bytes are kept in .*file.bin.part, run"
+    ):
+        run(attempts=3)
+    assert len(server.requests) == 4
+    assert not (tmp_path / "out/file.bin").exists()
+
+
+def test_an_interrupted_run_is_continued_by_the_next(run: Run, server: FileServer) -> None:
+    server.faults = [Fault(drop_after=100_000), Fault(status=500), Fault(status=500)]
+    with pytest.raises(OSError, match="500"):
+        run(attempts=2)
+    assert run() == CONTENT
+    assert server.ranges[-1] == "bytes=100000-"
+
+
+def test_a_file_that_changed_meanwhile_is_fetched_anew(run: Run, server: FileServer) -> None:
+    server.faults = [Fault(drop_after=100_000), Fault(content=OTHER)]
+    assert run(size=None, sha256=None) == OTHER
+    assert server.ranges == [None, "bytes=100000-"]
+
+
+@pytest.mark.parametrize("with_etag", [True, False])
+def test_two_versions_never_mix(run: Run, server: FileServer, with_etag: bool) -> None:
+    """The server goes on with the new file; without an ETag only the checksum tells."""
+    server.with_etag = with_etag
+    server.content = OTHER
+    server.faults = [Fault(drop_after=100_000), Fault(content=CONTENT, ignore_if_range=True)]
+    assert run(sha256=None if with_etag else SHA256) == CONTENT
+    assert server.ranges == [None, "bytes=100000-", None]
+
+
+def test_what_cannot_be_recognised_is_not_continued(run: Run, server: FileServer) -> None:
+    server.with_etag = False
+    server.faults = [Fault(drop_after=100_000)]
+    assert run(sha256=None) == CONTENT
+    assert server.ranges == [None, None]
+
+
+def test_a_part_of_another_address_is_not_continued(run: Run, server: FileServer) -> None:
+    server.faults = [Fault(drop_after=100_000), Fault(status=500)]
+    with pytest.raises(OSError, match="500"):
+        run(attempts=1)
+    assert run(url=server.url.replace("folder", "other")) == CONTENT
+    assert server.ranges[-1] is None
+
+
+def test_a_part_that_was_whole_needs_no_request(run: Run, server: FileServer, tmp_path: Path) -> None:
+    run(size=None, sha256=None)
+    (tmp_path / "out.manifest.json").unlink()
+    (tmp_path / "out/file.bin").rename(tmp_path / "out/file.bin.part")
+    (tmp_path / "out/file.bin.part.json").write_text(
+        json.dumps({"url": server.url, "etag": '"x"', "size": len(CONTENT)})
+    )
+    assert run(size=None, sha256=None) == CONTENT
+    assert len(server.requests) == 1
+
+
+def test_a_part_longer_than_the_file_is_dropped(run: Run, server: FileServer) -> None:
+    server.faults = [Fault(drop_after=200_000), Fault(status=500)]
+    with pytest.raises(OSError, match="500"):
+        run(attempts=1, size=None, sha256=None)
+    server.content = CONTENT[:1000]
+    server.faults = [Fault(ignore_if_range=True)]
+    assert run(size=None, sha256=None) == CONTENT[:1000]
+
+
+@pytest.mark.parametrize(
+    ("fault", "file", "error", "message"),
+    [
+        (Fault(status=404), {}, OSError, r"file.bin: the server says 404 .*check the address"),
+        (Fault(content=OTHER[:1000]), {}, ValueError, r"the server has a file of 1000 bytes, expected 300000"),
+        (Fault(content=CONTENT[:1000], headers={"Content-Length": None}), {"sha256": None}, OSError, r"1000 of 300000"),
+        (Fault(content=OTHER), {}, ValueError, r"sha256 is [0-9a-f]{64}, expected"),
+        (Fault(content=OTHER), {"sha256": None, "md5": "0" * 32}, ValueError, r"md5 is [0-9a-f]{32}, expected 0000"),
+    ],
+)
+def test_wrong_answers_are_errors(
+    fault: Fault,
+    file: dict[str, Any],
+    error: type[Exception],
+    message: str,
+    run: Run,
+    server: FileServer,
+    tmp_path: Path,
+) -> None:
+    server.always = fault
+    with pytest.raises(error, match=message):
+        run(**file)
+    assert not (tmp_path / "out/file.bin").exists()
+    if error is ValueError:
+        assert len(server.requests) == 1  # the same would come again
+        server.always = Fault(content=CONTENT)
+        assert run() == CONTENT
+
+
+def test_a_longer_answer_without_length_is_noticed(run: Run, server: FileServer) -> None:
+    server.always = Fault(content=CONTENT + b"x", headers={"Content-Length": None})
+    with pytest.raises(ValueError, match=r"300001 bytes, expected 300000"):
+        run(sha256=None)
+
+
+def test_a_file_that_was_there_is_checked_and_never_deleted(run: Run, server: FileServer, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/file.bin").write_bytes(OTHER)
+    with pytest.raises(ValueError, match=r"sha256 is .*the file was there before; move it away"):
+        run()
+    assert (tmp_path / "out/file.bin").read_bytes() == OTHER
+    assert server.requests == []
+
+
+def test_killed_and_started_again(server: FileServer, tmp_path: Path) -> None:
+    server.faults = [Fault(stall_after=150_000)]
+    config = tmp_path / "conf.yaml"
+    config.write_text(
+        f"download:\n  output: {tmp_path}/out\n  files: [{{url: '{server.url}', size: 300000, sha256: {SHA256}}}]\n"
+    )
+    command = [sys.executable, "-m", "data_prep", "download", "--config", str(config)]
+    process = subprocess.Popen(command)
+    part = tmp_path / "out/file.bin.part"
+    deadline = time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = part.stat().st_size
+    assert subprocess.run(command, check=False).returncode == 0
+    assert server.ranges == [None, f"bytes={kept}-"]
+    assert (tmp_path / "out/file.bin").read_bytes() == CONTENT
+
+
+def test_too_little_space_is_found_before_the_start(
+    run: Run, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type(shutil.disk_usage("/"))
+    monkeypatch.setattr(unpack.shutil, "disk_usage", lambda _: usage(10**6, 10**6, 299_999))
+    with pytest.raises(OSError, match=r"to fetch and unpack everything takes 0.0 GB, but its disk has 0.0 GB free"):
+        run()
+    assert server.requests == []
+    monkeypatch.setattr(unpack.shutil, "disk_usage", lambda _: usage(10**6, 10**6, 300_000))
+    assert run() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"files": []}, r"download.files: nothing to fetch"),
+        ({"files": [File("file:///etc/passwd")]}, r"files\[0\]: 'file:///etc/passwd' is no http or https address"),
+        ({"files": [File("http://host/")]}, r"files\[0\]: '' is no file name"),
+        ({"files": [File("http://host/..%2f..%2fx")]}, r"'../../x' is no file name"),
+        ({"files": [File("http://host/a"), File("http://other/a")]}, r"files\[1\]: 'a' is already the name"),
+        ({"files": [File("http://host/a", md5="12")]}, r"files\[0\]: `md5` must be 32 hexadecimal digits, found '12'"),
+        ({"only": ["b.zip"]}, r"download.only: no file 'b.zip'; `files` has annotations_trainval2017.zip, val2017.zip"),
+        ({"attempts": 0}, r"download.attempts must be above 0"),
+    ],
+)
+def test_bad_settings(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        download.run(Options(str(tmp_path / "out"), **change))
+
+
+# Archives
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def archive(server: FileServer, tmp_path: Path) -> Options:
+    """Options to fetch and unpack a small zip file."""
+    server.content = zipped({"train/a.jpg": b"a" * 1000, "train/b.jpg": b"b" * 2000, "train/empty.txt": b""})
+    return Options(str(tmp_path / "out"), [File(server.url.replace(".bin", ".zip"), unpack=True)], attempts=1)
+
+
+def test_archives_are_unpacked(archive: Options, server: FileServer, tmp_path: Path) -> None:
+    download.run(archive)
+    assert (tmp_path / "out/train/b.jpg").read_bytes() == b"b" * 2000
+    assert names(tmp_path / "out/train") == ["a.jpg", "b.jpg", "empty.txt"]
+    assert names(tmp_path / "out") == ["file.zip", "train"]
+    assert json.loads((tmp_path / "out.manifest.json").read_text())["counts"] == {"files": 1, "unpacked": 3}
+
+
+def test_archives_can_be_given_up_afterwards(archive: Options, server: FileServer, tmp_path: Path) -> None:
+    archive.keep_archives = False
+    download.run(archive)
+    download.run(archive)
+    assert names(tmp_path / "out") == ["train"]
+    assert len(server.requests) == 1
+
+
+def test_interrupted_unpacking_goes_on(archive: Options, tmp_path: Path) -> None:
+    download.run(archive)
+    train = tmp_path / "out/train"
+    untouched = (train / "b.jpg").stat().st_mtime_ns
+    (train / "a.jpg").write_bytes(b"a" * 10)  # torn
+    (train / "empty.txt").unlink()
+    (tmp_path / "out.manifest.json").unlink()
+    download.run(archive)
+    assert (train / "a.jpg").read_bytes() == b"a" * 1000
+    assert (train / "empty.txt").exists()
+    assert (train / "b.jpg").stat().st_mtime_ns == untouched
+
+
+def link(name: str) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name)
+    member.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return member
+
+
+@pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt"])
+def test_paths_that_lead_out_are_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(zipped({"good.txt": b"good", name: b"evil"}))
+    with pytest.raises(ValueError, match=r"a.zip: .*evil.txt' would lie outside of the folder"):
+        unpack.unpack(tmp_path / "a.zip", tmp_path / "deep/out")
+    assert names(tmp_path) == ["a.zip"]
+
+
+def test_links_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(link("link"), "/etc/passwd")
+    with pytest.raises(ValueError, match=r"a.zip: 'link' is a link"):
+        unpack.unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
+    content = bytearray(zipped({"a.txt": random.Random(2).randbytes(1000)}))
+    content[300] ^= 255
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a.zip: damaged, or not a zip file .*delete it and fetch it again"):
+        unpack.unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert names(tmp_path / "out") == []
+    (tmp_path / "a.zip").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"damaged, or not a zip file"):
+        unpack.unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_unpacking_looks_for_space_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.zip").write_bytes(zipped({"zeros": b"\0" * 1_000_000}))
+    usage = type(shutil.disk_usage("/"))
+    monkeypatch.setattr(unpack.shutil, "disk_usage", lambda _: usage(10**7, 10**7, 999_999))
+    with pytest.raises(OSError, match=r"to unpack a.zip takes"):
+        unpack.unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,81 @@
+"""Killed at any moment and started again, no answer that was written is asked for again, and none is missing at the end."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from tests.data_prep.conftest import Rows
+from tests.helpers.fault_server import Faults, running_server
+from tests.helpers.pair_files import pair_of, write_pairs
+from tests.helpers.run_step import run_step
+
+PAIRS = 400
+CONCURRENCY = 16
+KILLS = 3
+KEY = "sk-very-secret-0123456789"
+
+
+def test_killed_at_random_moments(tmp_path: Path, read: Callable[[Path], Rows]) -> None:
+    write_pairs(tmp_path, PAIRS)
+    output, failures = tmp_path / "differences.jsonl", tmp_path / "differences.failures.jsonl"
+    printed = tmp_path / "printed.txt"
+    faults = Faults(0.02, 0.1, "0.05", 0.05, 0.02, 0.03, 0.02, 0.02)
+    rng = random.Random(0)
+    with running_server(faults) as server:
+        section = {
+            "pairs": str(tmp_path / "pairs.jsonl"),
+            "captions": str(tmp_path / "captions.jsonl"),
+            "output": str(output),
+            "backend": "openai",
+            "base_url": server.url,
+            "model": "m",
+            "concurrency": CONCURRENCY,
+            "timeout": 3.0,
+        }
+        (tmp_path / "config.yaml").write_text(json.dumps({"describe": section}))
+        arguments = ["describe", "--config", str(tmp_path / "config.yaml")]
+        context = multiprocessing.get_context("forkserver")  # imports once, not at each start
+        context.set_forkserver_preload(["data_prep.describe", "tests.helpers.run_step"])
+
+        def start() -> BaseProcess:
+            process = context.Process(target=run_step, args=(arguments, printed, {"OPENAI_API_KEY": KEY}))
+            process.start()
+            return process
+
+        def kill_after(process: BaseProcess, requests: int) -> None:
+            while sum(server.asked.values()) < requests and process.is_alive():
+                time.sleep(0.001)
+            process.kill()
+            process.join()
+
+        def settled() -> set[str]:
+            return {row["pair_id"] for file in (output, failures) if file.exists() for row in read(file)}
+
+        for _ in range(KILLS):
+            kill_after(start(), sum(server.asked.values()) + rng.randint(20, 90))
+            done, asked = settled(), server.asked.copy()
+            with output.open("a") as stream:
+                stream.write('{"pair_id": "p1", "text": "half a ro')  # what a power cut may leave
+            server.asked.clear()
+            kill_after(start(), 10)
+            assert len(server.asked) > 0
+            assert not {pair_of(question) for question in server.asked} & done
+            server.asked.update(asked)
+        done = settled()
+        server.asked.clear()
+        last = start()
+        last.join(120)
+        assert last.exitcode == 0, printed.read_text()
+        assert not {pair_of(question) for question in server.asked} & done
+        texts, failed = ([row["pair_id"] for row in read(file)] if file.exists() else [] for file in (output, failures))
+        assert sorted([*texts, *failed]) == sorted(f"p{i}" for i in range(PAIRS))
+        # beyond one answer each, only what was under way at a kill can have been answered twice
+        assert sum(server.answered.values()) - len(server.answered) <= 2 * KILLS * CONCURRENCY
+    assert "cut off an unfinished last row" in printed.read_text()
+    assert not any(KEY.encode() in file.read_bytes() for file in tmp_path.iterdir())

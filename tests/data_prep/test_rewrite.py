@@ -1,0 +1,73 @@
+"""Captions are rewritten one by one and put together by image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from data_prep import rewrite
+from tests.data_prep.conftest import Rows
+from tests.helpers.fault_server import running_server
+
+Read = Callable[[Path], Rows]
+Write = Callable[[str, Rows], Path]
+
+
+def test_rewrite(tmp_path: Path, write: Write, read: Read, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"id": f"i{i}", "file": f"images/{i}.jpg", "captions": [f"cat {i}.{k}" for k in range(i)]} for i in range(4)
+    ]
+    captions = write("captions.jsonl", [{**row, "width": 8} for row in rows])
+    output = tmp_path / "sub/rewritten.jsonl"
+    with running_server() as server:
+        options = rewrite.Options(str(captions), str(output), base_url=server.url, model="m")
+        rewrite.run(options)
+        found = read(output)
+        assert [row["id"] for row in found] == ["i1", "i2", "i3"]  # i0 has no caption
+        assert [[text.split()[-1] for text in row["captions"]] for row in found] == [
+            ["1.0"],
+            ["2.0", "2.1"],
+            ["3.0", "3.1", "3.2"],
+        ]
+        assert all(text.startswith("The first image shows more") for row in found for text in row["captions"])
+        assert (found[0]["width"], found[0]["file"]) == (8, str(tmp_path / "images/1.jpg"))
+        manifest = json.loads((tmp_path / "sub/rewritten.jsonl.manifest.json").read_text())
+        assert (manifest["options"]["writer"], manifest["counts"]["answered"]) == ("openai:m", 6)
+        rewrite.run(options)
+        assert "up to date" in capsys.readouterr().out
+        assert server.bodies[0]["messages"][1]["content"].startswith("cat ")
+        assert sum(server.asked.values()) == 6
+
+
+def test_failed_captions_are_left_out_and_the_first_ones_suffice(tmp_path: Path, write: Write, read: Read) -> None:
+    captions = write("c.jsonl", [{"id": i, "file": i, "captions": [f"one {i}", f"two {i}", "three"]} for i in "ab"])
+    with running_server() as server:
+        verdict = server._verdict
+
+        def cut_off(request: dict[str, object], headers: str, text: str) -> object:
+            server.faults.share_length = float(text in ("one a", "two a", "one b"))
+            return verdict(request, headers, text)
+
+        server._verdict = cut_off  # type: ignore[method-assign,assignment]
+        options = rewrite.Options(
+            str(captions),
+            str(tmp_path / "r.jsonl"),
+            base_url=server.url,
+            model="m",
+            captions_per_image=2,
+            concurrency=1,
+        )
+        rewrite.run(options)
+        assert [(row["id"], len(row["captions"])) for row in read(tmp_path / "r.jsonl")] == [("b", 1)]
+        assert len(read(tmp_path / "r.answers.failures.jsonl")) == 3
+
+
+def test_bad_options(tmp_path: Path, write: Write) -> None:
+    captions = str(write("c.jsonl", []))
+    with pytest.raises(ValueError, match="`output` must be another file"):
+        rewrite.run(rewrite.Options(captions, captions, model="m"))
+    with pytest.raises(ValueError, match="unknown backend 'compose'; choose one of openai, batch"):
+        rewrite.run(rewrite.Options(captions, "r.jsonl", backend="compose", model="m"))

@@ -1,0 +1,285 @@
+"""What is cut from replies and what they are rejected for, on the kinds of rubbish that language models write."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from data_prep.rules import text as rules
+from data_prep.rules.copying import CaptionWords, caption_copy, fingerprint
+from data_prep.rules.cuts import cut
+from data_prep.rules.direction import Claim, claims, contradiction
+from data_prep.rules.judge import RuleOptions
+from data_prep.rules.length import TokenCounter
+from data_prep.rules.words import tokens_of
+
+GOOD = "The first image shows a dog on a beach, while the second image shows two cats on a sofa."
+LEAKED = RuleOptions().leaked_phrases
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        f"  {GOOD}\n",
+        f"Sure! {GOOD}",
+        f"Sure, here is the difference between the two images: {GOOD}",
+        f"Okay.\n\nHere's a sentence:\n\n{GOOD}",
+        f"Difference between the first and the second image: {GOOD}",
+        f"Answer: {GOOD}",
+        f'"{GOOD}"',
+        f"\u201c{GOOD}\u201d",
+        f"{GOOD} I hope this helps! Let me know if you need more.",
+        f"{GOOD}\n\nNote: I only used the captions.",
+        f"{GOOD} (Note: both are photos.)",
+        f"{GOOD}\nQ: What is in the third image?",
+        f"{GOOD}\n#2: The first image shows a boat.",
+        f"{GOOD}\nUser: And now the reverse?",
+        f"{GOOD}<|im_end|>\n<|im_start|>user",
+        f"<|assistant|>{GOOD}</s>",
+        f'Sure! Here is the difference: "{GOOD}" I hope this helps! Note: no JSON. Q: more?',
+        f'"Sure! Answer: \u2018{GOOD}\u2019" Would you like another one?',
+    ],
+)
+def test_cuts_leave_the_text(reply: str) -> None:
+    assert cut(reply)[0] == GOOD
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD,
+        "Great white sharks swim in the first image: three of them; the second shows a boat.",
+        'The sign in the first image reads "I hope", the one in the second "Stop".',
+        '"Stop" is written on the first sign, and on the second it is "Go"',
+        "The text on the sign in the first image reads: stop, that of the second reads: go.",
+        "A man's dog is in the first image, a woman takes notes: long ones, in the second.",
+        "Sure-footed goats climb in the first image, unlike in the second.",
+    ],
+)
+def test_cuts_leave_right_texts_alone(text: str) -> None:
+    assert cut(text) == (text, [])
+
+
+def test_cuts_are_named_and_accumulate() -> None:
+    left, names = cut(f"Sure! Here is one: {GOOD} Note: short.")
+    assert (left, names) == (GOOD, ["agreement", "introduction", "turn"])
+
+
+def judge(rule: str, text: str) -> str | None:
+    """Apply one rule with the options that the step has by itself."""
+    by_name = {
+        "empty": rules.empty,
+        "non_text": lambda t: rules.non_text(t, ["LATIN"], 0.7),
+        "markup": rules.markup,
+        "chat": rules.chat,
+        "leakage": lambda t: rules.leakage(t, LEAKED),
+        "repetition": rules.repetition,
+        "too_short": lambda t: rules.too_short(t, 5, 30),
+        "mention": lambda t: rules.mention(t, "both"),
+    }
+    return by_name[rule](text)
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "detail"),
+    [
+        ("empty", " \n\t", "no text"),
+        ("non_text", "The first \x07 and the second", r"U\+0007"),
+        ("non_text", "The first \ufffd and the second", r"U\+FFFD"),
+        ("non_text", "The first \ud83d and the second", r"U\+D83D"),
+        ("non_text", "The first image shows a \u7537\u4eba, the second a dog.", "CJK"),
+        ("non_text", "\u041f\u0435\u0440\u0432\u043e\u0435 \u0438 \u0432\u0442\u043e\u0440\u043e\u0435", "CYRILLIC"),
+        ("non_text", "first 1234 :: 99.99% // 17 + 4 = 21 second", r"\d\d% letters"),
+        ("markup", "The **first** image is a dog, the second a cat.", r"\*"),
+        ("markup", "- The first image has a dog\n- The second has a cat", "-"),
+        ("markup", "1. The first image has a dog\n2. The second has a cat", r"1\. "),
+        ("markup", '{"text": "The first image shows a dog"}', "{"),
+        ("markup", "The first image shows `dog`, the second `cat`.", "`"),
+        ("markup", "<p>The first image shows a dog, the second a cat.</p>", "<p>"),
+        ("markup", "The first image\\nshows a dog, the second a cat", "n"),
+        ("markup", "first_image shows a dog, second_image a cat", "t_i"),
+        ("markup", "# Difference\nThe first image is a dog.", "#"),
+        ("chat", "As an AI, I see no difference between the first and the second.", "as an ai"),
+        ("chat", "I\u2019m sorry, but I can\u2019t compare the first and the second image.", "i'm sorry"),
+        ("chat", "Sorry, the first image cannot be compared to the second.", "sorry"),
+        ("chat", "The first is a dog, the second a cat, as requested.", "as requested"),
+        ("leakage", "Based on the captions, the first image is a dog.", "captions"),
+        ("leakage", "The first json is a dog, the second a cat.", "JSON"),
+        ("leakage", "According to the text description, the first is a dog.", "text description"),
+        ("repetition", "The first is a dog. The second is a cat. The first is a dog.", "2 times"),
+        ("repetition", "The first dog is is is is is in the second", "is is is is"),
+        (
+            "repetition",
+            "a big dog and a small cat in a big dog and a small cat in a big dog and a small cat",
+            "3 times",
+        ),
+        ("repetition", "The first hahahahahahahaha the second", "hahaha"),
+        ("repetition", "The first image!!!!!!!! the second", "!!!!!!"),
+        ("too_short", "First: dog.", "2 words"),
+        ("too_short", "A b c d e f.", "12 characters"),
+        ("mention", "A dog runs on a beach near the water.", "neither"),
+        ("mention", "The first image shows a dog on a beach.", "only the first"),
+        ("mention", "A dog is on a beach in the second image.", "only the second"),
+        ("mention", "In the first image 2 dogs run on a beach.", "only the first"),
+        ("mention", "In the first image a man sits.", "only the first"),
+    ],
+)
+def test_rubbish_is_found(rule: str, text: str, detail: str) -> None:
+    found = judge(rule, text)
+    assert found is not None
+    assert re.search(detail, found)
+    assert rule == "too_short" or judge(rule, GOOD) is None
+
+
+@pytest.mark.parametrize(
+    "rule", ["empty", "non_text", "markup", "chat", "leakage", "repetition", "too_short", "mention"]
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD,
+        "The first image shows a caf\u00e9 \u2013 \u201cChez Zo\u00eb\u201d \u2013 but the second shows a na\u00efve painting.",
+        "There are 2 dogs & 13 cats in the first picture (of a well-lit room); the second has none.",
+        "Of the two, the first picture has the brighter background.",
+        "The first picture is the one with more shapes.",
+        "The left image is darker; the right one shows a snow-covered house.",
+        "Image 1 shows a dog and image 2 a cat, both of them asleep.",
+        "The former shows a surfer, the latter a skater in a half-pipe.",
+        "Fewer shapes appear in the first picture than in the second picture. In the first picture the shapes are more to "
+        "the right than in the second picture. In the first picture the background is dimmer than in the second picture.",
+    ],
+)
+def test_right_texts_pass(rule: str, text: str) -> None:
+    assert judge(rule, text) is None
+
+
+def test_settings_of_the_rules() -> None:
+    greek = "\u0397 \u03c0\u03c1\u03ce\u03c4\u03b7 \u03b5\u03b9\u03ba\u03cc\u03bd\u03b1"
+    assert rules.non_text(greek, ["LATIN"], 0.7)
+    assert rules.non_text(greek, ["LATIN", "GREEK"], 0.7) is None
+    assert rules.non_text(greek, [], 0.7) is None
+    assert rules.mention("The first image shows a dog on a beach.", "one") is None
+    assert rules.mention("A dog on a beach.", "one") == "neither image"
+
+
+def test_other_names_of_the_images() -> None:
+    assert "second" in tokens_of("the right-hand picture")
+    assert "first" in tokens_of("Image #1")
+    assert "first" not in tokens_of("in the second image 1 dog")
+    assert "second" not in tokens_of("the right side")
+
+
+@pytest.mark.parametrize(
+    ("text", "reverse"),
+    [
+        ("The first is larger.", "The first image is larger."),
+        ("The first dog is larger than the second.", "The first image shows a larger dog."),
+        ("The first has larger dogs.", "The second has smaller dogs, of the two."),
+        ("The dog is smaller in the first image than in the second.", "In the second image, the dog is larger."),
+        ("There are more people in the first image than in the second.", "The first image has more people."),
+        ("The first picture has more shapes.", "While the first picture has more shapes, the second has fewer shapes."),
+        ("The shapes are further to the left in the first.", "The shapes are more to the left in the first image."),
+        ("Next to the second, the first shows a darker background.", "The background is dimmer in the first picture."),
+        (GOOD, GOOD.upper()),
+        (GOOD, "In the first image there is a dog at a beach, but two cats on a sofa are in the second."),
+    ],
+)
+def test_contradicting_directions(text: str, reverse: str) -> None:
+    assert contradiction(text, reverse)
+    assert contradiction(reverse, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reverse"),
+    [
+        ("The first is larger.", "The first image is smaller."),
+        ("The first is larger than the second.", "The second is larger than the first."),
+        ("The first dog is larger than the second.", "The first image shows a larger tree."),
+        ("The first has more people.", "The first has more dogs."),
+        ("The number of shapes is greater in the first.", "The shapes of the first are larger than in the second."),
+        ("The first has larger dogs, while the second has larger cats.", "The first has larger cats than the second."),
+        ("The first has no larger dogs.", "The first has larger dogs."),
+        ("From the first to the second, the dogs get larger.", "From the first to the second, the dogs get smaller."),
+        ("The first image is brighter and calmer.", "The first image is busier, and more people are in it."),
+        ("The first has a larger dog with a smaller ball.", "The first has a smaller dog with a larger ball."),
+        (GOOD, "The first image shows two cats on a sofa, while the second image shows a dog on a beach."),
+        (GOOD, "Two cats lie on a sofa in the first image, whereas in the second a dog walks on a beach."),
+    ],
+)
+def test_right_directions_pass(text: str, reverse: str) -> None:
+    assert contradiction(text, reverse) is None
+    assert contradiction(reverse, text) is None
+
+
+def test_claims_name_who_has_more() -> None:
+    assert claims("The dog is smaller in the first image than in the second.") == [
+        Claim("size", frozenset({"dog"}), "second")
+    ]
+    assert claims("Compared with the first, the second picture is brighter.") == [
+        Claim("brightness", frozenset(), "second")
+    ]
+    assert claims("The dog is larger than the cat in the first and larger in the second.") != []
+    assert claims("It is larger. The first and the second are brighter.") == []
+
+
+FIRST = CaptionWords(["A brown dog runs on the beach.", "Dog on sand near water"])
+SECOND = CaptionWords(["Two cats sleep on a red sofa.", "cats lying on a couch near water"])
+
+
+@pytest.mark.parametrize(
+    ("text", "copied"),
+    [
+        ("a BROWN dog runs on the beach", "first"),
+        ("The image shows a brown dog that runs on the beach.", "first"),
+        ("The second image shows two cats which sleep on a red sofa.", "second"),
+        ("A brown dog runs on the beach, unlike the cats on the sofa.", None),
+        ("The first image shows a happy dog in a park with children.", None),
+        ("The first shows a brown dog runs on the beach, and so does the second.", None),
+        ("The dog runs.", None),
+    ],
+)
+def test_copies_of_captions(text: str, copied: str | None) -> None:
+    found = caption_copy(text, FIRST, SECOND, 0.9)
+    assert (found is None) if copied is None else (found is not None and f"the {copied} image" in found)
+
+
+def test_a_word_of_the_other_image_makes_it_no_copy() -> None:
+    assert caption_copy("A brown dog runs fast on the beach", FIRST, SECOND, 0.8)
+    assert caption_copy("A brown dog runs asleep on the beach", FIRST, CaptionWords(["Cats asleep"]), 0.8) is None
+    assert caption_copy("A brown dog runs fast on the beach", FIRST, SECOND, 0.9) is None
+
+
+def test_fingerprints_see_through_case_punctuation_and_articles_only() -> None:
+    assert fingerprint("The first picture, has a larger dog!") == fingerprint("the first image has larger dog")
+    assert fingerprint("The first image has a larger dog") != fingerprint("The first image has a smaller dog")
+    assert fingerprint("the first, then second") != fingerprint("the second, then first")
+
+
+@pytest.fixture(scope="module")
+def counter() -> TokenCounter:
+    return TokenCounter("ViT-B-32")
+
+
+def test_tokens_are_those_of_the_tower(counter: TokenCounter) -> None:
+    import open_clip
+
+    text = "A skateboarder's half-pipe trick, 1984: gymnosperms & pterodactyls!"
+    ids = open_clip.get_tokenizer("ViT-B-32")(text)[0]
+    assert counter.count(text) == int((ids != 0).sum())
+    assert counter.context_length == 77
+    exact = counter.count(text)
+    assert counter.fits(text, exact)
+    assert not counter.fits(text, exact - 1)
+
+
+def test_long_texts_are_cut_at_a_sentence_or_a_word(counter: TokenCounter) -> None:
+    text = "The first image shows a dog. The second shows a cat. Both are asleep."
+    assert counter.shorten(text, counter.count(text) - 1) == "The first image shows a dog. The second shows a cat."
+    assert counter.shorten("one two three four", 5) == "one two three"
+    assert counter.shorten("pterodactylically", 3) == ""
+
+
+def test_unknown_tokenizer() -> None:
+    with pytest.raises(ValueError, match=r"screen.tokenizer: unknown model 'ViT-L-15'"):
+        TokenCounter("ViT-L-15")

@@ -1,0 +1,210 @@
+"""The step `screen`: every reason, counted; cut texts; order; restarts; determinism."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_prep import screen
+from data_prep.rules.census import Census
+from data_prep.rules.judge import REASONS
+from tests.data_prep.conftest import Rows
+
+Read = Callable[[Path], Rows]
+Write = Callable[[str, Rows], Path]
+
+TEXT = "The first image shows a dog on a beach, while the second image shows two cats on a sofa."
+REVERSE = "The first image shows two cats on a sofa, while the second image shows a dog on a beach."
+CAPTIONS = [
+    {"id": "a", "file": "a.jpg", "captions": ["A happy brown dog runs on both sides of a beach."]},
+    {"id": "b", "file": "b.jpg", "captions": ["Two cats sleep on a red sofa."]},
+]
+# A reply of each kind that a small model really gives, and what it is rejected for.
+RUBBISH = [
+    ("   ", "empty"),
+    ("Note: I hope this helps!", "chat"),
+    ("\u7b2c\u4e00\u5f20\u56fe\u7247\u663e\u793a\u4e00\u53ea\u72d7\u3002", "non_text"),
+    ("The first\x00second third fourth fifth sixth", "non_text"),
+    ("half a character \ud83d in the first image, none in the second", "non_text"),
+    ('```json\n{"text": "The first image shows a dog"}\n```', "markup"),
+    ("* The first image shows a dog.\n* The second image shows a cat.", "markup"),
+    ("I'm sorry, but I cannot compare the first image with the second image.", "chat"),
+    ("Based on the captions, the first image shows a dog and the second a cat.", "leakage"),
+    ("The first image shows the the the the the second image.", "repetition"),
+    ("First dog, second cat.", "too_short"),
+    ("A happy brown dog runs on both sides of a beach.", "caption_copy"),
+    ("It is a sunny day in the park with many people around.", "mention"),
+    ("The first image shows an empty street in the rain at night.", "mention"),
+    (REVERSE, "direction"),
+]
+
+
+def row(number: int, text: str = TEXT, reverse: str = REVERSE) -> dict[str, Any]:
+    return {
+        "pair_id": f"p{number}",
+        "group": "g",
+        "first": "a",
+        "second": "b",
+        "text": text,
+        "reverse_text": reverse,
+        "key": "k",
+    }
+
+
+def run(write: Write, tmp_path: Path, rows: Rows, **options: Any) -> Path:
+    """Screen the rows and return the folder of the output."""
+    differences, captions = write("differences.jsonl", rows), write("captions.jsonl", CAPTIONS)
+    given = {"captions": str(captions), "tokenizer": "ViT-B-32", **options}
+    screen.run(screen.Options(differences=str(differences), output=str(tmp_path / "out/screened.jsonl"), **given))
+    return tmp_path / "out"
+
+
+def counts(folder: Path) -> dict[str, int]:
+    found: dict[str, int] = json.loads((folder / "screened.jsonl.manifest.json").read_text())["counts"]
+    return found
+
+
+@pytest.mark.parametrize("side", ["text", "reverse_text"])
+def test_each_kind_of_rubbish_has_its_reason(write: Write, read: Read, tmp_path: Path, side: str) -> None:
+    # In the reverse, the words of TEXT are those that stand unexchanged.
+    replies = [
+        (TEXT if side == "reverse_text" and reason == "direction" else reply, reason) for reply, reason in RUBBISH
+    ]
+    rows = [{**row(number), side: reply} for number, (reply, _) in enumerate(replies)]
+    out = run(write, tmp_path, [*rows, row(99)])
+    rejected = read(out / "rejected.jsonl")
+    assert [found["reason"] for found in rejected] == [reason for _, reason in replies]
+    assert [{key: found[key] for key in rows[0]} for found in rejected] == rows  # as they were, nothing lost
+    assert all(found["detail"] for found in rejected)
+    assert [found["pair_id"] for found in read(out / "screened.jsonl")] == ["p99"]
+    expected = Counter(f"rejected.{reason}" for _, reason in replies)
+    assert {key: value for key, value in counts(out).items() if key.startswith("rejected.")} == expected
+    assert set(REASONS) - {reason for _, reason in RUBBISH} == {"too_long", "repeated_pair", "near_duplicate"}
+
+
+def test_cut_texts_are_written_and_counted(write: Write, read: Read, tmp_path: Path) -> None:
+    chatty = f'Sure! Here it is:\n"{TEXT}"\nI hope this helps! Note: done.'
+    out = run(write, tmp_path, [row(0, chatty, f"  {REVERSE}\n\nQ: why?"), row(1)])
+    assert read(out / "screened.jsonl") == [row(0), row(1)]
+    found = counts(out)
+    assert (found["passed"], found["cut.talk"], found["cut.turn"], found["cut.quotes"]) == (2, 1, 1, 1)
+    report = (out / "screen_report.md").read_text()
+    assert "| turn | 1 |" in report
+    assert "## cut agreement" in report
+
+
+@pytest.mark.parametrize("long_texts", ["cut", "reject", "keep"])
+def test_long_texts(write: Write, read: Read, tmp_path: Path, long_texts: str) -> None:
+    tail = (
+        "Waves roll in behind it. Lamps glow next to them, warm and yellow. Sand lies all around under a wide blue sky."
+    )
+    out = run(write, tmp_path, [row(0, f"{TEXT} {tail}"), row(1)], long_texts=long_texts, max_tokens=30)
+    assert counts(out)["long_texts"] == 1
+    passed = read(out / "screened.jsonl")
+    if long_texts == "reject":
+        assert read(out / "rejected.jsonl")[0]["reason"] == "too_long"
+        assert [found["pair_id"] for found in passed] == ["p1"]
+    else:
+        kept = f"{TEXT} {tail}" if long_texts == "keep" else f"{TEXT} {tail.split('.')[0]}."
+        assert passed[0]["text"] == kept
+
+
+def test_a_mention_that_was_cut_off_does_not_count(write: Write, read: Read, tmp_path: Path) -> None:
+    late = "The first image shows a dog on a beach with many people around it. The second image shows a cat."
+    out = run(write, tmp_path, [row(0, late)], max_tokens=19)
+    assert read(out / "rejected.jsonl")[0]["detail"] == "text: only the first image"
+
+
+def test_near_duplicates_beyond_the_allowed_number(write: Write, read: Read, tmp_path: Path) -> None:
+    rows = [row(number, TEXT.replace("image", "picture") if number % 2 else TEXT.upper()) for number in range(5)]
+    rows = [{**one, "reverse_text": REVERSE.replace("sofa", f"sofa in room {one['pair_id']}")} for one in rows]
+    bad = row(9, TEXT, "empty")  # rejected for something else, so it does not use up the allowance
+    out = run(write, tmp_path, [bad, *rows], max_repeats=3)
+    assert [found["pair_id"] for found in read(out / "screened.jsonl")] == ["p0", "p1", "p2"]
+    assert [found["reason"] for found in read(out / "rejected.jsonl")] == ["too_short"] + ["near_duplicate"] * 2
+    assert len(read(run(write, tmp_path, rows, max_repeats=None) / "screened.jsonl")) == 5
+
+
+def test_a_pair_that_comes_twice(write: Write, read: Read, tmp_path: Path) -> None:
+    out = run(write, tmp_path, [row(0, "bad"), row(0), row(1), row(0)])
+    assert [found["reason"] for found in read(out / "rejected.jsonl")] == ["too_short", "repeated_pair"]
+    assert [found["pair_id"] for found in read(out / "screened.jsonl")] == ["p0", "p1"]
+
+
+def test_census_forgets_what_is_rare() -> None:
+    census = Census((row(number, f"text {number}", "the same") for number in range(50)), 3)
+    assert len(census._kept) == 1
+    assert len(census._ids) == 0
+    assert census.rows == 50
+
+
+def test_rules_can_be_switched_off(write: Write, read: Read, tmp_path: Path) -> None:
+    rows = [{**row(number), "text": reply} for number, (reply, _) in enumerate(RUBBISH)]
+    out = run(write, tmp_path, rows, skip_rules=[reason for reason in REASONS if reason != "empty"])
+    assert [found["reason"] for found in read(out / "rejected.jsonl")] == ["empty", "chat"]  # nothing is left of these
+    assert (out / "screened.jsonl").read_text().count("\\ud83d") == 1
+
+
+def test_same_bytes_again_and_up_to_date(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row(number, reply) for number, (reply, _) in enumerate(RUBBISH * 8)]
+    names = ("screened.jsonl", "rejected.jsonl", "screen_report.md")
+    out = run(write, tmp_path, rows, samples=2)
+    first = [(out / name).read_bytes() for name in names]
+    run(write, tmp_path, rows, samples=2)
+    assert "up to date" in capsys.readouterr().out
+    (out / "rejected.jsonl").unlink()
+    run(write, tmp_path, rows, samples=2)
+    assert [(out / name).read_bytes() for name in names] == first
+    report = first[2].decode()
+    assert report.count("\n- `p") == 2 * len({reason for _, reason in RUBBISH})
+
+
+def test_the_world_s_right_texts_pass(world: Path, tmp_path: Path) -> None:
+    screen.run(
+        screen.Options(
+            differences=str(world / "differences.jsonl"),
+            output=str(tmp_path / "screened.jsonl"),
+            captions=str(world / "shapes/train/captions.jsonl"),
+        )
+    )
+    found = counts(tmp_path)
+    assert found["passed"] == found["rows"] > 100
+    rows = [json.loads(line) for line in (tmp_path / "screened.jsonl").read_text().splitlines()]
+    assert rows == [json.loads(line) for line in (world / "differences.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_words": 0}, r"screen.min_words must be at least 1, found 0"),
+        ({"max_repeats": 0}, r"screen.max_repeats must be at least 1, found 0"),
+        ({"samples": -1}, r"screen.samples must be at least 0"),
+        ({"min_letters": 1.5}, r"screen.min_letters must be a share from 0 to 1, found 1.5"),
+        ({"long_texts": "trim"}, r"screen.long_texts must be one of cut, reject, keep, found 'trim'"),
+        ({"mentions": "none"}, r"screen.mentions must be one of both, one, found 'none'"),
+        ({"skip_rules": ["length"]}, r"screen.skip_rules: no rule is called 'length'; they are empty,"),
+        ({"tokenizer": "ViT-L-15"}, r"unknown model 'ViT-L-15'"),
+    ],
+)
+def test_bad_options(write: Write, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(write, tmp_path, [row(0)], **options)
+    assert not (tmp_path / "out/screened.jsonl").exists()
+
+
+def test_missing_input(write: Write, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none.jsonl: file not found; check the path, or run the step"):
+        run(write, tmp_path, [row(0)], captions=str(tmp_path / "none.jsonl"))
+
+
+def test_an_image_without_captions_row(write: Write, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"differences.jsonl, line 2: `first` is 'zebra', which the captions do not have"
+    ):
+        run(write, tmp_path, [row(0), {**row(1), "first": "zebra"}])
+    assert list((tmp_path / "out").iterdir()) == []

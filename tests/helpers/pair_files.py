@@ -1,0 +1,34 @@
+"""Made-up pairs and captions for tests that ask a language model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from data_prep import describe
+from tests.helpers.fault_server import FaultServer
+
+
+def write_pairs(folder: Path, count: int) -> None:
+    """`captions.jsonl` of count + 1 images, whose captions say which image it is, and `pairs.jsonl` of neighbours."""
+    with (folder / "captions.jsonl").open("w") as stream:
+        for i in range(count + 1):
+            captions = [f"Picture <{i}> of a cat.", f"Cat {i} again."]
+            stream.write(json.dumps({"id": f"i{i}", "file": f"{i}.jpg", "captions": captions}) + "\n")
+    with (folder / "pairs.jsonl").open("w") as stream:
+        for i in range(count):
+            pair = {"pair_id": f"p{i}", "group": "g", "first": f"i{i}", "second": f"i{i + 1}"}
+            stream.write(json.dumps(pair) + "\n")
+
+
+def model_options(folder: Path, server: FaultServer, **options: Any) -> describe.Options:
+    """Options that describe these pairs with a server's model."""
+    names = ("pairs.jsonl", "captions.jsonl", "differences.jsonl")
+    given = {"backend": "openai", "base_url": server.url, "model": "m", **options}
+    return describe.Options(*(str(folder / name) for name in names), **given)
+
+
+def pair_of(question: str) -> str:
+    """Id of the pair that a question is about."""
+    return "p" + question.split("<")[1].split(">")[0]
