@@ -12,7 +12,7 @@ from typing import Any
 
 from data_prep.files import atomic_file
 
-PACKAGES = ("pcclip", "numpy", "openai", "pillow", "webdataset")
+PACKAGES = ("pcclip", "numpy", "openai", "pillow", "scikit-learn", "webdataset")
 
 
 @dataclass
