@@ -10,6 +10,8 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pytest
+
 from tests.data_prep.conftest import Rows
 from tests.helpers.fault_server import Faults, running_server
 from tests.helpers.pair_files import pair_of, write_pairs
@@ -21,6 +23,7 @@ KILLS = 3
 KEY = "sk-very-secret-0123456789"
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: Path, read: Callable[[Path], Rows]) -> None:
     write_pairs(tmp_path, PAIRS)
     output, failures = tmp_path / "differences.jsonl", tmp_path / "differences.failures.jsonl"
