@@ -56,6 +56,10 @@ photos: $(VENV)/ready ## The same on photographs: make photos DATA=/folder/with/
 	$(BIN)/pcclip fit --config conf/photos/pretrain.yaml
 	$(BIN)/pcclip fit --config conf/photos/finetune.yaml $(ARGS)
 
+# What the tables of several seeds show; each run's results.json has everything.
+SPREAD := sign_accuracy forced_choice forced_choice_lowest role_test swapped_choice spearman top1 \
+  text_to_image_recall10 image_to_text_recall10
+
 # Each seed runs in a folder of its own, runs/seeds/NAME-SEED, with the same conf/ and data/.
 IN_SEED = run=runs/seeds/$(1)-$$seed; mkdir -p $$run; ln -sfn $(CURDIR)/conf $$run/conf; ln -sfn $(CURDIR)/data $$run/data; cd $$run
 
@@ -66,14 +70,14 @@ demo-seeds: $(VENV)/ready ## The demo with SEEDS="0 1 2", pretraining included; 
 	  $(CURDIR)/$(BIN)/pcclip-data embed --config conf/data/demo.yaml; \
 	  $(CURDIR)/$(BIN)/pcclip fit --config conf/demo/finetune.yaml --seed_everything=$$seed ); done
 	$(BIN)/python -m pcclip.tools.spread $(foreach seed,$(SEEDS),runs/seeds/demo-$(seed)/runs/demo/results.json) \
-	  --title demo --output docs/results.md
+	  --title demo --output docs/results.md --metrics $(SPREAD)
 
 photos-seeds: $(VENV)/ready ## The photographs with SEEDS="0 1 2" after `make photos`; the spread goes into docs/results.md
 	for seed in $(SEEDS); do ( $(call IN_SEED,photos); \
 	  $(CURDIR)/$(BIN)/pcclip fit --config conf/photos/pretrain.yaml --seed_everything=$$seed; \
 	  $(CURDIR)/$(BIN)/pcclip fit --config conf/photos/finetune.yaml --seed_everything=$$seed ); done
 	$(BIN)/python -m pcclip.tools.spread $(foreach seed,$(SEEDS),runs/seeds/photos-$(seed)/runs/photos/results.json) \
-	  --title photos --output docs/results.md
+	  --title photos --output docs/results.md --metrics $(SPREAD)
 
 tensorboard: $(VENV)/ready ## Show all runs at http://localhost:6006 (PORT=...)
 	$(BIN)/tensorboard --logdir runs --port $(PORT)
