@@ -68,7 +68,7 @@ def test_rows_manifest_and_nothing_to_do_again(
         "failed": 0,
         "prompt_tokens": 1200,
         "completion_tokens": 600,
-        "cost": 0.0,
+        "cost": 0.0024,
     }
     assert "12 of 12 answered, 0 failed, 1200 + 600 tokens, cost 0.00" in capsys.readouterr().out
     describe.run(options)
