@@ -45,6 +45,8 @@ class PairDataModule(LightningDataModule):
         groups_per_batch: Groups in a batch on each process; a group has up to G images, 16 by default.
         pairs_per_group: Ordered pairs drawn from each group each time it is met.
         captions_per_group: Captioned images drawn from each group; all G by default.
+        both_directions: Whether each pair comes with its reverse. The two are each other's hardest negatives: that a text fits
+            the difference and not its opposite is then learned in every batch. `pairs_per_group` must be even.
         role_swap: Probability that a pair is given as its reverse, with "first" and "second" exchanged in its text.
         shuffle_buffer: Groups in each worker's shuffle buffer, undecoded.
         num_workers: Worker processes that read, decode and tokenise; 0 does it in the training process.
@@ -58,6 +60,7 @@ class PairDataModule(LightningDataModule):
         groups_per_batch: int = 8,
         pairs_per_group: int = 32,
         captions_per_group: int | None = None,
+        both_directions: bool = False,
         role_swap: float = 0.0,
         shuffle_buffer: int = 128,
         num_workers: int = 2,
@@ -66,6 +69,10 @@ class PairDataModule(LightningDataModule):
         super().__init__()
         if not train:
             raise ValueError("data.train is empty; name at least one shard folder")
+        if both_directions and pairs_per_group % 2:
+            raise ValueError(
+                f"data.pairs_per_group={pairs_per_group}: must be even with data.both_directions, which draws pairs in twos"
+            )
         if not 0 <= role_swap <= 1:
             raise ValueError(f"data.role_swap={role_swap}: a probability, from 0 to 1")
         for name, value, least in (
@@ -82,6 +89,7 @@ class PairDataModule(LightningDataModule):
         self._groups_per_batch = groups_per_batch
         self._pairs_per_group = pairs_per_group
         self._captions_per_group = captions_per_group
+        self._both_directions = both_directions
         self._role_swap = role_swap
         self._buffer = shuffle_buffer
         self._num_workers = num_workers
@@ -134,6 +142,7 @@ class PairDataModule(LightningDataModule):
             groups_per_batch=groups_per_batch,
             pairs_per_group=self._pairs_per_group if module.difference_weight else 0,
             captions_per_group=captions if module.caption_weight else 0,
+            both_directions=self._both_directions and shuffle,
             role_swap=self._role_swap if shuffle else 0.0,
             shuffle=shuffle,
             buffer=self._buffer,

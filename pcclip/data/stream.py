@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -36,6 +37,7 @@ class Draw:
     Attributes:
         groups_per_batch: Groups in a batch, on each rank.
         pairs_per_group: Ordered pairs drawn from each group, anew each epoch.
+        both_directions: Whether each pair comes with its reverse, half as many unordered pairs being drawn.
         captions_per_group: Captioned images drawn from each group.
         role_swap: Probability that a pair is given as its reverse, with "first" and "second" exchanged in its text.
         shuffle: Whether shards and groups are shuffled; without, epochs are alike, and pairs are drawn alike.
@@ -46,10 +48,18 @@ class Draw:
     groups_per_batch: int
     pairs_per_group: int
     captions_per_group: int
+    both_directions: bool = False
     role_swap: float = 0.0
     shuffle: bool = True
     buffer: int = 128
     seed: int = 0
+
+    @property
+    def needs(self) -> str:
+        """What a group must have to be drawn from, for messages."""
+        pairs = "pairs in both directions" if self.both_directions else "pairs"
+        wanted = [pairs] * bool(self.pairs_per_group) + ["captions"] * bool(self.captions_per_group)
+        return " and ".join(wanted)
 
 
 @dataclass(frozen=True)
@@ -172,7 +182,7 @@ class PairStream(IterableDataset[PairBatch]):
             if not found and slices == whole:
                 raise ValueError(
                     f"no usable group in {', '.join(str(piece.shard) for piece in slices)}: training needs groups with "
-                    f"{'pairs' if self._draw.pairs_per_group else 'captions'}; see the warnings above"
+                    f"{self._draw.needs}; see the warnings above"
                 )
             if not found:
                 slices = whole
@@ -202,7 +212,8 @@ class PairStream(IterableDataset[PairBatch]):
             return None
         self._damaged += int((~group.intact).sum())
         has_captions = any(captions for captions, ok in zip(group.captions, group.intact, strict=True) if ok)
-        usable = (group.pairs or not self._draw.pairs_per_group) and (has_captions or not self._draw.captions_per_group)
+        pairs = both_ways(group.pairs) if self._draw.both_directions else group.pairs
+        usable = (pairs or not self._draw.pairs_per_group) and (has_captions or not self._draw.captions_per_group)
         return group if usable else None
 
 
@@ -211,8 +222,7 @@ def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.r
     first, second, texts, captioned, captions = [], [], [], [], []
     offset = 0
     for group in groups:
-        for index in _indices(len(group.pairs), draw.pairs_per_group, rng):
-            pair = _maybe_swapped(group.pairs[index], draw.role_swap, rng)
+        for pair in _draw_pairs(group.pairs, draw, rng):
             first.append(offset + pair["first"])
             second.append(offset + pair["second"])
             texts.append(pair["text"])
@@ -234,6 +244,30 @@ def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.r
     )
 
 
+def both_ways(pairs: Sequence[PairRecord]) -> list[tuple[PairRecord, PairRecord]]:
+    """Each pair that is given in both directions, with its reverse."""
+    waiting: defaultdict[tuple[int, int], deque[PairRecord]] = defaultdict(deque)
+    couples = []
+    for pair in pairs:
+        if reverses := waiting[pair["second"], pair["first"]]:
+            couples.append((reverses.popleft(), pair))
+        else:
+            waiting[pair["first"], pair["second"]].append(pair)
+    return couples
+
+
+def _draw_pairs(pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generator) -> Iterator[PairRecord]:
+    if not draw.both_directions:
+        for index in _indices(len(pairs), draw.pairs_per_group, rng):
+            yield _exchanged(pairs[index]) if _is_swapped([pairs[index]], draw, rng) else pairs[index]
+        return
+    couples = both_ways(pairs)
+    for index in _indices(len(couples), draw.pairs_per_group // 2, rng):
+        # Both or neither, so that the two stay each other's reverse.
+        swapped = _is_swapped(couples[index], draw, rng)
+        yield from (_exchanged(pair) if swapped else pair for pair in couples[index])
+
+
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
     present = [part for part in parts if part is not None]
     return torch.cat(present) if present else None
@@ -246,8 +280,10 @@ def _indices(available: int, wanted: int, rng: np.random.Generator) -> list[int]
     return [*range(available), *(int(i) for i in rng.integers(available, size=wanted - available))]
 
 
-def _maybe_swapped(pair: PairRecord, probability: float, rng: np.random.Generator) -> PairRecord:
+def _is_swapped(pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generator) -> bool:
     # The number is drawn in any case, so that texts without roles do not shift what is drawn after them.
-    if rng.random() >= probability or not has_roles(pair["text"]):
-        return pair
+    return rng.random() < draw.role_swap and all(has_roles(pair["text"]) for pair in pairs)
+
+
+def _exchanged(pair: PairRecord) -> PairRecord:
     return {"first": pair["second"], "second": pair["first"], "text": swap_roles(pair["text"])}

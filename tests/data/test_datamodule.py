@@ -297,6 +297,7 @@ def test_missing_folders_are_told_before_training(shards: Path, tmp_path: Path) 
     ("settings", "message"),
     [
         ({"train": []}, "data.train is empty"),
+        ({"pairs_per_group": 5, "both_directions": True}, "data.pairs_per_group=5: must be even"),
         ({"role_swap": 1.5}, "data.role_swap=1.5: a probability"),
         ({"groups_per_batch": 0}, "data.groups_per_batch=0: must be at least 1"),
         ({"pairs_per_group": 0}, "data.pairs_per_group=0: must be at least 1"),

@@ -195,6 +195,30 @@ def test_role_swap_keeps_the_texts_true(tmp_path: Path, probability: float, low:
     assert all(torch.equal(a.caption_tokens, b.caption_tokens) for a, b in zip(plain, own, strict=False))
 
 
+@pytest.mark.parametrize("role_swap", [0.0, 0.5])
+def test_both_directions_draws_pairs_with_their_reverses(tmp_path: Path, role_swap: float) -> None:
+    folder = write(tmp_path / "shards", [6])
+    met = set()
+    for epoch in range(20):
+        for batch in batches(make(folder, pairs_per_group=4, both_directions=True, role_swap=role_swap), epoch):
+            check_truth(batch)
+            drawn = list(zip(batch.first.tolist(), batch.second.tolist(), strict=True))
+            assert len(set(drawn)) == 8  # four pairs of each of two groups, none twice
+            assert {(second, first) for first, second in drawn} == set(drawn)
+            met |= {tuple(row) for row in batch.tokens[:, :3].tolist()}
+    assert len(met) == 6 * SIZE * (SIZE - 1)
+
+
+def test_group_without_reversed_pairs_is_passed_over_where_both_directions_are_wanted(tmp_path: Path) -> None:
+    record = group_record(0, SIZE)
+    record["pairs"] = [pair for pair in record["pairs"] if pair["first"] < pair["second"]]
+    info = {"kind": "images", "group_size": SIZE, "images": SIZE, "pairs": 3}
+    folder = write_dataset(tmp_path / "shards", [[image_sample(0, record)]], info)
+    stream = make(folder, groups_per_batch=1, both_directions=True)
+    with pytest.raises(ValueError, match="training needs groups with pairs in both directions"):
+        batches(stream)
+
+
 def test_text_without_roles_is_left_alone(tmp_path: Path) -> None:
     record = group_record(0, SIZE)
     record["pairs"] = [{"first": 0, "second": 2, "text": "picture g0i0"}]
