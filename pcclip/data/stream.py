@@ -38,6 +38,7 @@ class Draw:
         pairs_per_group: Ordered pairs drawn from each group, anew each epoch.
         captions_per_group: Captioned images drawn from each group.
         role_swap: Probability that a pair is given as its reverse, with "first" and "second" exchanged in its text.
+        role_twins: Give each drawn pair both ways instead, side by side in the batch; half as many are drawn.
         shuffle: Whether shards and groups are shuffled; without, epochs are alike, and pairs are drawn alike.
         buffer: Groups in the shuffle buffer of a worker, undecoded.
         seed: Seed of everything drawn.
@@ -47,6 +48,7 @@ class Draw:
     pairs_per_group: int
     captions_per_group: int
     role_swap: float = 0.0
+    role_twins: bool = False
     shuffle: bool = True
     buffer: int = 128
     seed: int = 0
@@ -208,14 +210,18 @@ class PairStream(IterableDataset[PairBatch]):
 
 def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.random.Generator) -> PairBatch:
     """Draw pairs and captions from groups and join them to one batch."""
-    first, second, texts, captioned, captions = [], [], [], [], []
+    first: list[int] = []
+    second: list[int] = []
+    texts: list[str] = []
+    twin: list[int] = []
+    captioned, captions = [], []
     offset = 0
     for group in groups:
-        for index in _indices(len(group.pairs), draw.pairs_per_group, rng):
-            pair = _maybe_swapped(group.pairs[index], draw.role_swap, rng)
-            first.append(offset + pair["first"])
-            second.append(offset + pair["second"])
-            texts.append(pair["text"])
+        pairs, twins = _drawn_pairs(group.pairs, draw, rng)
+        twin += [len(first) + place for place in twins]
+        first += [offset + pair["first"] for pair in pairs]
+        second += [offset + pair["second"] for pair in pairs]
+        texts += [pair["text"] for pair in pairs]
         with_captions = [i for i, own in enumerate(group.captions) if own and group.intact[i]]
         for index in _indices(len(with_captions), draw.captions_per_group, rng):
             image = with_captions[index]
@@ -228,10 +234,24 @@ def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.r
         first=torch.tensor(first, dtype=torch.long),
         second=torch.tensor(second, dtype=torch.long),
         tokens=tokenizer(texts),
+        twin=torch.tensor(twin, dtype=torch.long),
         captioned=torch.tensor(captioned, dtype=torch.long),
         caption_tokens=tokenizer(captions),
         damaged=torch.tensor(0),
     )
+
+
+def _drawn_pairs(
+    pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generator
+) -> tuple[list[PairRecord], list[int]]:
+    """`pairs_per_group` of a group's pairs, and the place of each one's twin among them."""
+    wanted = draw.pairs_per_group
+    told_apart = [pair for pair in pairs if has_roles(pair["text"])] if draw.role_twins else []
+    if told_apart:
+        chosen = [told_apart[index] for index in _indices(len(told_apart), wanted // 2, rng)]
+        return [way for pair in chosen for way in (pair, _swapped(pair))], [place ^ 1 for place in range(wanted)]
+    indices = _indices(len(pairs), wanted, rng)
+    return [_maybe_swapped(pairs[index], draw.role_swap, rng) for index in indices], list(range(wanted))
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
@@ -250,4 +270,8 @@ def _maybe_swapped(pair: PairRecord, probability: float, rng: np.random.Generato
     # The number is drawn in any case, so that texts without roles do not shift what is drawn after them.
     if rng.random() >= probability or not has_roles(pair["text"]):
         return pair
+    return _swapped(pair)
+
+
+def _swapped(pair: PairRecord) -> PairRecord:
     return {"first": pair["second"], "second": pair["first"], "text": swap_roles(pair["text"])}
