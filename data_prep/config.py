@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 # Modules are imported when their step runs: `embed` needs torch, the others start fast without it.
 STEPS = {
     "shapes": "data_prep.shapes",
+    "shapes_eval": "data_prep.shapes_eval",
     "download": "data_prep.download",
     "captions": "data_prep.captions",
     "pairs": "data_prep.pairs",

@@ -123,9 +123,7 @@ def run(options: Options) -> None:
     parts = plan(options)
     with atomic_folder(output) as folder:
         everything = [picture for pictures in parts.values() for picture in pictures]
-        for parent in {(folder / picture.file).parent for picture in everything}:
-            parent.mkdir(parents=True, exist_ok=True)
-        _draw_all(folder, everything, options.workers)
+        draw_all(folder, everything, options.workers)
         for part in ("train", "val"):
             _write_captions(folder / part, parts[part], options)
         _write_test(folder / "test", parts["test"])
@@ -133,7 +131,10 @@ def run(options: Options) -> None:
     print(f"{output}: {len(everything)} pictures")
 
 
-def _draw_all(folder: Path, pictures: list[Picture], workers: int) -> None:
+def draw_all(folder: Path, pictures: list[Picture], workers: int) -> None:
+    """Draw pictures into their files, in so many processes."""
+    for parent in {(folder / picture.file).parent for picture in pictures}:
+        parent.mkdir(parents=True, exist_ok=True)
     bar = partial(progress, total=len(pictures), desc="shapes", unit="picture")
     if workers == 1:
         for picture in bar(pictures):

@@ -18,6 +18,7 @@ class PairBatch(NamedTuple):
         first: (P,) indices into B.
         second: (P,) indices into B.
         tokens: (P, L) token ids of the texts that describe first against second.
+        twin: (P,) the pair whose text is this one's with "first" and "second" exchanged; itself where there is none.
         captioned: (C,) indices into B.
         caption_tokens: (C, L') token ids of one caption for each of `captioned`.
         damaged: () number of damaged images and groups passed over since the worker's last batch.
@@ -28,6 +29,7 @@ class PairBatch(NamedTuple):
     first: Tensor
     second: Tensor
     tokens: Tensor
+    twin: Tensor
     captioned: Tensor
     caption_tokens: Tensor
     damaged: Tensor

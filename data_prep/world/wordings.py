@@ -80,6 +80,30 @@ SECOND_LEADS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
 }
 
+# Ordinary prompts (for more, for less), in the captions' own words: subtracting the two is the baseline of attribute ranking.
+PROMPTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "size": (
+        ("a picture of large shapes", "a picture of small shapes"),
+        ("huge shapes", "tiny shapes"),
+        ("a very large shape", "a very small shape"),
+    ),
+    "count": (
+        ("a picture of four shapes", "a picture of one shape"),
+        ("four shapes", "a single shape"),
+        ("three shapes", "one shape"),
+    ),
+    "brightness": (
+        ("shapes on a very bright background", "shapes on a very dark background"),
+        ("a picture with a light background", "a picture with a dark background"),
+        ("a pale backdrop", "an almost black backdrop"),
+    ),
+    "position": (
+        ("a picture of shapes on the far right", "a picture of shapes on the far left"),
+        ("shapes on the right side", "shapes on the left side"),
+        ("shapes close to the right edge", "shapes close to the left edge"),
+    ),
+}
+
 
 def attribute_texts(
     wordings_of: dict[str, tuple[tuple[str, str, str], ...]],

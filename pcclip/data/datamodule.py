@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -47,7 +47,10 @@ class PairDataModule(LightningDataModule):
         captions_per_group: Captioned images drawn from each group; all G by default.
         both_directions: Whether each pair comes with its reverse. The two are each other's hardest negatives: that a text fits
             the difference and not its opposite is then learned in every batch. `pairs_per_group` must be even.
-        role_swap: Probability that a pair is given as its reverse, with "first" and "second" exchanged in its text.
+        role_swap: Probability that a pair is given as its reverse, with "first" and "second" exchanged in its text. `twins`
+            gives each drawn pair both ways in the same batch, so that the two texts, alike but for these words, are each
+            other's negatives; half as many pairs are then drawn. Groups whose texts have neither
+            word are drawn from as usual.
         shuffle_buffer: Groups in each worker's shuffle buffer, undecoded.
         num_workers: Worker processes that read, decode and tokenise; 0 does it in the training process.
         seed: Seed of everything drawn. The CLI takes it from `seed_everything`.
@@ -61,7 +64,7 @@ class PairDataModule(LightningDataModule):
         pairs_per_group: int = 32,
         captions_per_group: int | None = None,
         both_directions: bool = False,
-        role_swap: float = 0.0,
+        role_swap: float | Literal["twins"] = 0.0,
         shuffle_buffer: int = 128,
         num_workers: int = 2,
         seed: int = 0,
@@ -69,12 +72,14 @@ class PairDataModule(LightningDataModule):
         super().__init__()
         if not train:
             raise ValueError("data.train is empty; name at least one shard folder")
-        if both_directions and pairs_per_group % 2:
+        if role_swap != "twins" and not 0 <= role_swap <= 1:
+            raise ValueError(f"data.role_swap={role_swap}: a probability, from 0 to 1, or twins")
+        together = (2 if both_directions else 1) * (2 if role_swap == "twins" else 1)
+        if pairs_per_group % together:
             raise ValueError(
-                f"data.pairs_per_group={pairs_per_group}: must be even with data.both_directions, which draws pairs in twos"
+                f"data.pairs_per_group={pairs_per_group}: must be a multiple of {together}, since data.both_directions and "
+                "data.role_swap=twins draw pairs together with their reverses and exchanged forms"
             )
-        if not 0 <= role_swap <= 1:
-            raise ValueError(f"data.role_swap={role_swap}: a probability, from 0 to 1")
         for name, value, least in (
             ("groups_per_batch", groups_per_batch, 1),
             ("pairs_per_group", pairs_per_group, 1),
@@ -90,7 +95,7 @@ class PairDataModule(LightningDataModule):
         self._pairs_per_group = pairs_per_group
         self._captions_per_group = captions_per_group
         self._both_directions = both_directions
-        self._role_swap = role_swap
+        self._role_swap: float | Literal["twins"] = role_swap
         self._buffer = shuffle_buffer
         self._num_workers = num_workers
         self._seed = seed
@@ -98,6 +103,11 @@ class PairDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Check the shard folders against the model, before anything is computed."""
         module = self._module()
+        if stage == "fit" and module.role_weight and self._role_swap != "twins":
+            raise ValueError(
+                f"model.role_weight={module.role_weight} needs a text and its exchanged form in the same batch; set "
+                "data.role_swap=twins"
+            )
         if stage != "fit" and not self._val:
             wanted = getattr(stage, "value", stage)  # Lightning passes an enum
             raise ValueError(f"data.val is empty, so there is nothing to {wanted} on; name a folder of held-out groups")
@@ -143,7 +153,8 @@ class PairDataModule(LightningDataModule):
             pairs_per_group=self._pairs_per_group if module.difference_weight else 0,
             captions_per_group=captions if module.caption_weight else 0,
             both_directions=self._both_directions and shuffle,
-            role_swap=self._role_swap if shuffle else 0.0,
+            role_swap=self._role_swap if shuffle and self._role_swap != "twins" else 0.0,
+            role_twins=shuffle and self._role_swap == "twins",
             shuffle=shuffle,
             buffer=self._buffer,
             seed=self._seed,

@@ -40,6 +40,7 @@ class Draw:
         both_directions: Whether each pair comes with its reverse, half as many unordered pairs being drawn.
         captions_per_group: Captioned images drawn from each group.
         role_swap: Probability that a pair is given as its reverse, with "first" and "second" exchanged in its text.
+        role_twins: Give each drawn pair both ways instead, side by side in the batch; half as many are drawn.
         shuffle: Whether shards and groups are shuffled; without, epochs are alike, and pairs are drawn alike.
         buffer: Groups in the shuffle buffer of a worker, undecoded.
         seed: Seed of everything drawn.
@@ -50,6 +51,7 @@ class Draw:
     captions_per_group: int
     both_directions: bool = False
     role_swap: float = 0.0
+    role_twins: bool = False
     shuffle: bool = True
     buffer: int = 128
     seed: int = 0
@@ -219,13 +221,18 @@ class PairStream(IterableDataset[PairBatch]):
 
 def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.random.Generator) -> PairBatch:
     """Draw pairs and captions from groups and join them to one batch."""
-    first, second, texts, captioned, captions = [], [], [], [], []
+    first: list[int] = []
+    second: list[int] = []
+    texts: list[str] = []
+    twin: list[int] = []
+    captioned, captions = [], []
     offset = 0
     for group in groups:
-        for pair in _draw_pairs(group.pairs, draw, rng):
-            first.append(offset + pair["first"])
-            second.append(offset + pair["second"])
-            texts.append(pair["text"])
+        pairs, twins = _drawn_pairs(group.pairs, draw, rng)
+        twin += [len(first) + place for place in twins]
+        first += [offset + pair["first"] for pair in pairs]
+        second += [offset + pair["second"] for pair in pairs]
+        texts += [pair["text"] for pair in pairs]
         with_captions = [i for i, own in enumerate(group.captions) if own and group.intact[i]]
         for index in _indices(len(with_captions), draw.captions_per_group, rng):
             image = with_captions[index]
@@ -238,6 +245,7 @@ def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.r
         first=torch.tensor(first, dtype=torch.long),
         second=torch.tensor(second, dtype=torch.long),
         tokens=tokenizer(texts),
+        twin=torch.tensor(twin, dtype=torch.long),
         captioned=torch.tensor(captioned, dtype=torch.long),
         caption_tokens=tokenizer(captions),
         damaged=torch.tensor(0),
@@ -256,16 +264,31 @@ def both_ways(pairs: Sequence[PairRecord]) -> list[tuple[PairRecord, PairRecord]
     return couples
 
 
-def _draw_pairs(pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generator) -> Iterator[PairRecord]:
-    if not draw.both_directions:
-        for index in _indices(len(pairs), draw.pairs_per_group, rng):
-            yield _exchanged(pairs[index]) if _is_swapped([pairs[index]], draw, rng) else pairs[index]
-        return
-    couples = both_ways(pairs)
-    for index in _indices(len(couples), draw.pairs_per_group // 2, rng):
-        # Both or neither, so that the two stay each other's reverse.
-        swapped = _is_swapped(couples[index], draw, rng)
-        yield from (_exchanged(pair) if swapped else pair for pair in couples[index])
+def _drawn_pairs(
+    pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generator
+) -> tuple[list[PairRecord], list[int]]:
+    """`pairs_per_group` of a group's pairs, and the place of each one's twin among them.
+
+    Pairs are drawn in bundles: a pair alone or with its reverse, each alone or with its twin.
+    """
+    if not draw.pairs_per_group:
+        return [], []
+    bundles: Sequence[tuple[PairRecord, ...]] = both_ways(pairs) if draw.both_directions else [(pair,) for pair in pairs]
+    twins = draw.role_twins
+    if twins:
+        told_apart = [bundle for bundle in bundles if _have_roles(bundle)]
+        bundles, twins = told_apart or bundles, bool(told_apart)
+    drawn: list[PairRecord] = []
+    for index in _indices(len(bundles), draw.pairs_per_group // (len(bundles[0]) * (2 if twins else 1)), rng):
+        bundle = bundles[index]
+        if twins:
+            drawn += [way for pair in bundle for way in (pair, _exchanged(pair))]
+        else:
+            # All or none, so that a pair and its reverse stay each other's. The number is drawn in any case, so that texts
+            # without roles do not shift what is drawn after them.
+            swapped = rng.random() < draw.role_swap and _have_roles(bundle)
+            drawn += map(_exchanged, bundle) if swapped else bundle
+    return drawn, [place ^ 1 if twins else place for place in range(len(drawn))]
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
@@ -280,9 +303,8 @@ def _indices(available: int, wanted: int, rng: np.random.Generator) -> list[int]
     return [*range(available), *(int(i) for i in rng.integers(available, size=wanted - available))]
 
 
-def _is_swapped(pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generator) -> bool:
-    # The number is drawn in any case, so that texts without roles do not shift what is drawn after them.
-    return rng.random() < draw.role_swap and all(has_roles(pair["text"]) for pair in pairs)
+def _have_roles(pairs: Sequence[PairRecord]) -> bool:
+    return all(has_roles(pair["text"]) for pair in pairs)
 
 
 def _exchanged(pair: PairRecord) -> PairRecord:

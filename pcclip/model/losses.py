@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 LossName = Literal["contrastive", "sigmoid", "mse"]
 
@@ -22,6 +24,22 @@ class MSELoss(nn.Module):
 
     def forward(self, image: Tensor, text: Tensor, logit_scale: Tensor, logit_bias: Tensor | None) -> Tensor:
         return (image - text).square().sum(-1).mean()
+
+
+def role_loss(differences: Tensor, texts: Tensor, twin: Tensor, logit_scale: Tensor) -> Tensor:
+    """Cross entropy of the choice between each text and its exchanged form, the role test as a loss; 0 without twins.
+
+    Every rank's own pairs suffice, since only two texts are compared.
+
+    Args:
+        differences: Unit, (P, D).
+        texts: Unit, (P, D).
+        twin: The row of each text's exchanged form, its own where it has none, (P,).
+        logit_scale: 1 / temperature.
+    """
+    margin = logit_scale * (differences * (texts - texts[twin])).sum(-1)
+    has_twin = twin != torch.arange(len(twin), device=twin.device)
+    return (F.softplus(-margin) * has_twin).sum() / has_twin.sum().clamp(min=1)
 
 
 def build_loss(name: LossName, rank: int = 0, world_size: int = 1) -> nn.Module:

@@ -297,8 +297,12 @@ def test_missing_folders_are_told_before_training(shards: Path, tmp_path: Path) 
     ("settings", "message"),
     [
         ({"train": []}, "data.train is empty"),
-        ({"pairs_per_group": 5, "both_directions": True}, "data.pairs_per_group=5: must be even"),
+        ({"pairs_per_group": 5, "both_directions": True}, "data.pairs_per_group=5: must be a multiple of 2"),
         ({"role_swap": 1.5}, "data.role_swap=1.5: a probability"),
+        (
+            {"role_swap": "twins", "pairs_per_group": 5},
+            "data.pairs_per_group=5: must be a multiple of 2",
+        ),
         ({"groups_per_batch": 0}, "data.groups_per_batch=0: must be at least 1"),
         ({"pairs_per_group": 0}, "data.pairs_per_group=0: must be at least 1"),
         ({"captions_per_group": 0}, "data.captions_per_group=0: must be at least 1"),
@@ -309,6 +313,14 @@ def test_missing_folders_are_told_before_training(shards: Path, tmp_path: Path) 
 def test_settings_without_sense_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PairDataModule(**{"train": ["a"], **settings})
+
+
+def test_role_loss_needs_twins(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"model.role_weight=1.0 needs .* data.role_swap=twins"):
+        make_trainer(tmp_path, 1).fit(make_module(role_weight=1.0), make_data(shards))
+    seen = Recorder()
+    make_trainer(tmp_path, 1, seen).fit(make_module(role_weight=1.0), make_data(shards, role_swap="twins"))
+    assert all(torch.equal(batch.first[batch.twin], batch.second) for batch in seen.train)
 
 
 def test_nothing_to_train_and_endless_schedule_are_refused(shards: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ SETTINGS: list[dict[str, Any]] = [
         (("contrastive", "linear"), ("sigmoid", "linear"), ("mse", "mlp")), (0.0, 0.5)
     )
 ]
+SETTINGS.append(SETTINGS[1] | {"role_weight": 1.0})
 
 
 def module_and_batches(settings: dict[str, Any], world_size: int) -> tuple[DifferenceCLIP, list[PairBatch]]:
@@ -31,7 +32,8 @@ def module_and_batches(settings: dict[str, Any], world_size: int) -> tuple[Diffe
     if settings["head"] == "linear":
         with torch.no_grad():
             module.model.head.weight.add_(0.1 * torch.randn_like(module.model.head.weight))
-    return module, [make_batch(module, pairs=5, captions=3, seed=rank) for rank in range(world_size)]
+    batches = [make_batch(module, pairs=5, captions=3, seed=rank) for rank in range(world_size)]
+    return module, [batch._replace(twin=torch.tensor([1, 0, 3, 2, 4])) for batch in batches]
 
 
 def joined(batches: list[PairBatch]) -> PairBatch:
@@ -47,12 +49,15 @@ def joined(batches: list[PairBatch]) -> PairBatch:
         length = max(part.shape[1] for part in parts)
         return torch.cat([F.pad(part, (0, length - part.shape[1])) for part in parts])
 
+    starts = [sum(len(batch.first) for batch in batches[:rank]) for rank in range(len(batches))]
+    twins = torch.cat([batch.twin + start for batch, start in zip(batches, starts, strict=True)])
     return PairBatch(
         images=torch.cat(images),
         embeddings=None,
         first=moved("first"),
         second=moved("second"),
         tokens=padded("tokens"),
+        twin=twins,
         captioned=moved("captioned"),
         caption_tokens=padded("caption_tokens"),
         damaged=torch.tensor(0),

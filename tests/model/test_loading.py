@@ -76,7 +76,7 @@ def test_open_clip_loads_the_saved_folder(tmp_path: Path, kind: str) -> None:
     tokens = open_clip.get_tokenizer(f"local-dir:{tmp_path / 'saved'}")(TEXTS)
     with torch.no_grad():
         images, texts = towers.encode_image(batch, normalize=True), towers.encode_text(tokens, normalize=True)
-    torch.testing.assert_close(images, embeddings(model)[0], rtol=0, atol=0)
+    torch.testing.assert_close(images, embeddings(model)[0], rtol=0, atol=1e-6)  # the layout of the weights differs
     torch.testing.assert_close(texts, embeddings(model)[1], rtol=0, atol=1e-6)
 
 
