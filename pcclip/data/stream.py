@@ -7,6 +7,7 @@ number of batches, no group is read twice, and few shards serve many workers, al
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 from collections.abc import Iterator, Sequence
@@ -225,6 +226,7 @@ def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.r
     return PairBatch(
         images=_joined([group.images for group in groups]),
         embeddings=_joined([group.embeddings for group in groups]),
+        image_ids=torch.tensor([_hashed(name) for group in groups for name in group.ids], dtype=torch.long),
         first=torch.tensor(first, dtype=torch.long),
         second=torch.tensor(second, dtype=torch.long),
         tokens=tokenizer(texts),
@@ -232,6 +234,10 @@ def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.r
         caption_tokens=tokenizer(captions),
         damaged=torch.tensor(0),
     )
+
+
+def _hashed(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
