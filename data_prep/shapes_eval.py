@@ -29,8 +29,8 @@ from data_prep.shapes import Picture, draw_all
 from data_prep.world.choices import ATTRIBUTES, caption_choice
 from data_prep.world.class_texts import WorldClass, comparatives, description
 from data_prep.world.scene import COLOURS, SHAPES, TRAINING, UNSEEN, random_scene
-from data_prep.world.words import with_article
 from data_prep.world.wordings import PROMPTS, WORDINGS, attribute_texts
+from data_prep.world.words import with_article
 
 STEP_VERSION = 1
 # Part of each picture's seed; `shapes` has 0 to 5.

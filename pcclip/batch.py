@@ -15,6 +15,7 @@ class PairBatch(NamedTuple):
     Attributes:
         images: (B, 3, H, W) uint8.
         embeddings: (B, D) float32, unit: what a frozen image tower made of the images.
+        image_ids: (B,) int64, hash of each image's id: equal for the same picture in another group or on another rank.
         first: (P,) indices into B.
         second: (P,) indices into B.
         tokens: (P, L) token ids of the texts that describe first against second.
@@ -26,6 +27,7 @@ class PairBatch(NamedTuple):
 
     images: Tensor | None
     embeddings: Tensor | None
+    image_ids: Tensor
     first: Tensor
     second: Tensor
     tokens: Tensor

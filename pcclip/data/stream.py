@@ -7,6 +7,7 @@ number of batches, no group is read twice, and few shards serve many workers, al
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 from collections import defaultdict, deque
@@ -242,6 +243,7 @@ def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.r
     return PairBatch(
         images=_joined([group.images for group in groups]),
         embeddings=_joined([group.embeddings for group in groups]),
+        image_ids=torch.tensor([_hashed(name) for group in groups for name in group.ids], dtype=torch.long),
         first=torch.tensor(first, dtype=torch.long),
         second=torch.tensor(second, dtype=torch.long),
         tokens=tokenizer(texts),
@@ -273,7 +275,9 @@ def _drawn_pairs(
     """
     if not draw.pairs_per_group:
         return [], []
-    bundles: Sequence[tuple[PairRecord, ...]] = both_ways(pairs) if draw.both_directions else [(pair,) for pair in pairs]
+    bundles: Sequence[tuple[PairRecord, ...]] = (
+        both_ways(pairs) if draw.both_directions else [(pair,) for pair in pairs]
+    )
     twins = draw.role_twins
     if twins:
         told_apart = [bundle for bundle in bundles if _have_roles(bundle)]
@@ -289,6 +293,10 @@ def _drawn_pairs(
             swapped = rng.random() < draw.role_swap and _have_roles(bundle)
             drawn += map(_exchanged, bundle) if swapped else bundle
     return drawn, [place ^ 1 if twins else place for place in range(len(drawn))]
+
+
+def _hashed(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:

@@ -1,28 +1,76 @@
 """The losses that pull differences of images towards texts that describe them.
 
-All come from open_clip but the mean squared error. They are exact under DDP: gradients averaged over ranks equal those of
-one process with the joint batch. Each rank must hold equally many pairs.
+They are open_clip's, with duplicates masked, and the mean squared error. All are exact under DDP: gradients averaged over
+ranks equal those of one process with the joint batch. Each rank must hold equally many pairs.
 """
 
 from __future__ import annotations
 
+import functools
+import random
 from typing import Literal
 
 import torch
 from open_clip.loss import ClipLoss, SigLipLoss
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.nn import all_gather  # open_clip gathers by it too
 from torch.nn import functional as F
 
 LossName = Literal["contrastive", "sigmoid", "mse"]
 
 
+class ContrastiveLoss(ClipLoss):  # type: ignore[misc]  # open_clip is not typed
+    """open_clip's `ClipLoss` over all ranks, in which duplicates of a pair are not its negatives.
+
+    Without duplicates it is open_clip's, to the last bit.
+    """
+
+    def __init__(self, rank: int = 0, world_size: int = 1) -> None:
+        # local_loss with gather_with_grad is the only combination whose averaged gradients are exact.
+        super().__init__(local_loss=True, gather_with_grad=True, cache_labels=True, rank=rank, world_size=world_size)
+
+    def forward(
+        self, image: Tensor, text: Tensor, logit_scale: Tensor, logit_bias: Tensor | None, keys: Tensor | None = None
+    ) -> Tensor:
+        """The mean of both directions' cross-entropy, (); see `build_loss`."""
+        per_image, per_text = self.get_logits(image, text, logit_scale, logit_bias)
+        own = self.get_ground_truth(image.device, len(image))
+        if keys is not None:
+            masked = duplicates(keys, own, self.world_size)
+            per_image, per_text = (logits.masked_fill(masked, float("-inf")) for logits in (per_image, per_text))
+        return (F.cross_entropy(per_image, own) + F.cross_entropy(per_text, own)) / 2
+
+
+class SigmoidLoss(SigLipLoss):  # type: ignore[misc]  # open_clip is not typed
+    """open_clip's `SigLipLoss` over all ranks, in which duplicates of a pair are not its negatives.
+
+    Texts are gathered and not passed round a ring as open_clip does, since their keys must come with them.
+    """
+
+    def forward(
+        self, image: Tensor, text: Tensor, logit_scale: Tensor, logit_bias: Tensor | None, keys: Tensor | None = None
+    ) -> Tensor:
+        """Log-loss of all cells, summed over texts and averaged over images, (); see `build_loss`."""
+        texts = torch.cat(all_gather(text)) if self.world_size > 1 else text  # type: ignore[no-untyped-call]
+        logits = self.get_logits(image, texts, logit_scale, logit_bias)
+        own = torch.arange(len(image), device=image.device) + self.rank * len(image)
+        signs = torch.full_like(logits, -1).scatter_(1, own[:, None], 1)
+        losses = -F.logsigmoid(signs * logits)
+        if keys is not None:
+            losses = losses.masked_fill(duplicates(keys, own, self.world_size), 0)
+        return losses.sum() / len(image)
+
+
 class MSELoss(nn.Module):
     """Squared distance of unit vectors, summed over D and averaged over P: the paper's "similar" variant.
 
-    Takes and ignores the scale and bias, which have no meaning for it. Source: arXiv 2409.09721.
+    Takes and ignores scale, bias and keys, which have no meaning for it. Source: arXiv 2409.09721.
     """
 
-    def forward(self, image: Tensor, text: Tensor, logit_scale: Tensor, logit_bias: Tensor | None) -> Tensor:
+    def forward(
+        self, image: Tensor, text: Tensor, logit_scale: Tensor, logit_bias: Tensor | None, keys: Tensor | None = None
+    ) -> Tensor:
+        """The mean squared distance, ()."""
         return (image - text).square().sum(-1).mean()
 
 
@@ -45,6 +93,8 @@ def role_loss(differences: Tensor, texts: Tensor, twin: Tensor, logit_scale: Ten
 def build_loss(name: LossName, rank: int = 0, world_size: int = 1) -> nn.Module:
     """A loss by name, called with unit image-side and text-side embeddings (P, D) each, a logit scale and a logit bias.
 
+    As a fifth argument it takes keys (P, K) int64: two pairs that have a key in common, in the same column, are duplicates.
+
     Examples:
         >>> import torch
         >>> differences = torch.eye(4)
@@ -55,14 +105,43 @@ def build_loss(name: LossName, rank: int = 0, world_size: int = 1) -> nn.Module:
         ValueError: Unknown name.
     """
     if name == "contrastive":
-        # local_loss with gather_with_grad is the only combination whose averaged gradients are exact.
-        loss: nn.Module = ClipLoss(
-            local_loss=True, gather_with_grad=True, cache_labels=True, rank=rank, world_size=world_size
-        )
-        return loss
+        return ContrastiveLoss(rank, world_size)
     if name == "sigmoid":
-        sigmoid: nn.Module = SigLipLoss(rank=rank, world_size=world_size)
-        return sigmoid
+        return SigmoidLoss(rank=rank, world_size=world_size)
     if name == "mse":
         return MSELoss()
     raise ValueError(f"unknown difference loss {name!r}; use contrastive, sigmoid or mse")
+
+
+def duplicates(keys: Tensor, own: Tensor, world_size: int) -> Tensor:
+    """Which of all ranks' N pairs are duplicates of this rank's P, itself left out: (P, N) bool.
+
+    Args:
+        keys: (P, K) keys of this rank's pairs.
+        own: (P,) each pair's place among all ranks' pairs.
+        world_size: Number of ranks.
+    """
+    everyone = keys
+    if world_size > 1:
+        parts = [torch.empty_like(keys) for _ in range(world_size)]
+        distributed.all_gather(parts, keys.contiguous())
+        everyone = torch.cat(parts)
+    same = torch.zeros(len(keys), len(everyone), dtype=torch.bool, device=keys.device)
+    for column in range(keys.shape[1]):  # one at a time: (P, N, K) would be large
+        same |= keys[:, column, None] == everyone[:, column]
+    return same.scatter(1, own[:, None], False)
+
+
+def row_keys(rows: Tensor) -> Tensor:
+    """One key for each row of (N, L) int64: equal rows have equal keys, others practically never, (N,) int64.
+
+    Zeros at the end do not count, so that the same text has the same key however far it is padded.
+    """
+    return (rows * _coefficients(rows.shape[1], rows.device)).sum(1)
+
+
+@functools.lru_cache
+def _coefficients(length: int, device: torch.device) -> Tensor:
+    # The same on every rank, and the first ones the same for every length. Products and sums wrap around, as they may.
+    numbers = random.Random(0)
+    return torch.tensor([numbers.getrandbits(64) - 2**63 | 1 for _ in range(length)], device=device)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pcclip.batch import PairBatch
 from pcclip.model.head import HeadName
 from pcclip.model.loading import load_clip
-from pcclip.model.losses import LossName, build_loss, role_loss
+from pcclip.model.losses import LossName, build_loss, role_loss, row_keys
 from pcclip.model.optim import Schedule, parameter_groups
 from pcclip.model.trainable import set_trainable
 
@@ -55,6 +55,9 @@ class DifferenceCLIP(LightningModule):
         learn_logit_scale: Whether that scale trains.
         logit_bias: Where the bias of the `sigmoid` loss starts; it always trains. SigLIP's -10 by default.
         caption_logit_scale: A fixed scale for the caption logits instead of CLIP's own.
+        mask_duplicates: Whether pairs (or captions) of the same images or with the same text, in all ranks' batches, are kept
+            out of each other's negatives. They are right answers, and short captions and texts about classes come again
+            and again. The paper and open_clip count them as negatives: false does as they do.
         optimizer: Optimiser class with its settings.
         schedule: Learning-rate schedule; constant when left out.
     """
@@ -72,6 +75,7 @@ class DifferenceCLIP(LightningModule):
         learn_logit_scale: bool = False,
         logit_bias: float = -10.0,
         caption_logit_scale: float | None = None,
+        mask_duplicates: bool = True,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         schedule: Schedule | None = None,
     ) -> None:
@@ -98,6 +102,7 @@ class DifferenceCLIP(LightningModule):
         self.log_logit_scale = nn.Parameter(torch.tensor(math.log(logit_scale)), requires_grad=learn_logit_scale)
         self.logit_bias = nn.Parameter(torch.tensor(logit_bias), requires_grad=difference_loss == "sigmoid")
         self._caption_logit_scale = caption_logit_scale
+        self._mask_duplicates = mask_duplicates
         self._freeze_unused()
         self.model.train()
         self._optimizer = optimizer
@@ -149,7 +154,9 @@ class DifferenceCLIP(LightningModule):
             texts = self.model.encode_tokens(batch.tokens)
             scale = self.log_logit_scale.exp()
             bias = self.logit_bias if self._loss_name == "sigmoid" else None
-            parts["difference_loss"] = self._difference_loss(differences, texts, scale, bias)
+            pair_ids = batch.image_ids[torch.stack([batch.first, batch.second], 1)]
+            keys = self._keys(batch.tokens, row_keys(pair_ids))
+            parts["difference_loss"] = self._difference_loss(differences, texts, scale, bias, keys)
             parts["sign_accuracy"] = ((differences * texts).sum(-1) > 0).float().mean()
             total = total + self.difference_weight * parts["difference_loss"]
             if self.role_weight:
@@ -157,11 +164,16 @@ class DifferenceCLIP(LightningModule):
                 total = total + self.role_weight * parts["role_loss"]
         if self.caption_weight:
             captions = self.model.encode_tokens(batch.caption_tokens)
+            keys = self._keys(batch.caption_tokens, batch.image_ids[batch.captioned])
             parts["caption_loss"] = self._caption_loss(
-                images[batch.captioned], captions, self.caption_logit_scale, self.model.towers.logit_bias
+                images[batch.captioned], captions, self.caption_logit_scale, self.model.towers.logit_bias, keys
             )
             total = total + self.caption_weight * parts["caption_loss"]
         return {"loss": total, **parts}
+
+    def _keys(self, tokens: Tensor, images: Tensor) -> Tensor | None:
+        """What makes duplicates: the text as the tower sees it, or the images."""
+        return torch.stack([row_keys(tokens), images], 1) if self._mask_duplicates else None
 
     def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
         """One optimiser step's loss."""

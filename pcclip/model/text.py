@@ -1,23 +1,28 @@
 """Tokenising and encoding texts without paying for their padding.
 
 A causal text tower that is pooled at the end-of-text token never looks at what follows that token, so the padding can be
-cut off before encoding: same numbers, a fraction of the work. A large batch is sorted by length and encoded in chunks, each
-as long as its own longest text. Other towers (SigLIP, CoCa, BERT-like) are encoded at full length by their own code.
+cut off before encoding: same numbers, a fraction of the work. A batch is sorted by length and encoded in chunks, each as
+long as its own longest text, and the last block is run for the end-of-text tokens alone. Other towers (SigLIP, CoCa,
+BERT-like) are encoded at full length by their own code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
 from open_clip.model import CLIP, CustomTextCLIP
-from open_clip.transformer import TextTransformer, text_global_pool
+from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-# A batch is cut into chunks of at least so many tokens, padding included: smaller ones would not fill the device.
-LEAST_CHUNK = {"cpu": 512, "cuda": 16384}
-MAX_CHUNKS = 4  # what more would save is little
+from pcclip.model.chunks import cut, forgetful, in_chunks
+
+# What one more chunk costs, in tokens: small chunks do not fill the device.
+CHUNK_COST = {"cpu": 64, "cuda": 4096}
 KEPT_TEXTS = 50_000  # 30 MB of token ids
 
 
@@ -93,35 +98,38 @@ def end_of_text(tokens: Tensor, pool_type: str, eos_id: int | None) -> Tensor:
     return is_end.argmax(-1)
 
 
-def encode_tokens(clip: Any, tokens: Tensor) -> Tensor:
+def encode_tokens(clip: Any, tokens: Tensor, *, chunk_size: int | None = None, multiple: int = 1) -> Tensor:
     """Token ids (N, L) to text embeddings (N, D), not normalised.
 
     L may be shorter than the context length when `is_trimmable(clip)`. Each text's embedding is the same, whatever stands
     beside it.
+
+    Args:
+        clip: The open_clip model.
+        tokens: Token ids (N, L).
+        chunk_size: Most texts whose activations are there at any time (see `in_chunks`).
+        multiple: Chunks are padded to a multiple of so many tokens: few shapes for compiled code.
     """
     if not is_trimmable(clip):
-        features: Tensor = clip.encode_text(tokens)
-        return features
+        return in_chunks(clip.encode_text, tokens, chunk_size)
     tower = text_tower(clip)
+    context = tower.attn_mask.shape[0]
+    tokens = F.pad(tokens, (0, min(context, _rounded(tokens.shape[1], multiple)) - tokens.shape[1]))
     dtype = tower.transformer.get_cast_dtype()
-    # Looked up once: the gradient of each look-up is as large as the table.
-    x = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[: tokens.shape[1]].to(dtype)
-    pool_type, eos_id = pooling(clip)
+    # The table is looked up once, for the gradient of each look-up is as large as the table.
+    ids, words = tokens.unique(return_inverse=True)
+    vocabulary = tower.token_embedding(ids).to(dtype)
+    ends, order = end_of_text(tokens, *pooling(clip)).sort(stable=True)
 
-    def encode(rows: Tensor | slice, length: int) -> Tensor:
-        out = tower.transformer(x[rows, :length], attn_mask=tower.attn_mask[:length, :length])
-        pooled: Tensor = text_global_pool(out, tokens[rows, :length], pool_type, eos_token_id=eos_id)
-        return pooled
+    def encode(rows: Tensor, ends: Tensor, length: int) -> Tensor:
+        x = F.embedding(words[rows, :length], vocabulary) + tower.positional_embedding[:length].to(dtype)
+        return _last_states(tower.transformer, x, tower.attn_mask[:length, :length], ends)
 
-    least = LEAST_CHUNK.get(tokens.device.type, LEAST_CHUNK["cuda"])
-    chunks = min(MAX_CHUNKS, tokens.numel() // least)
-    if chunks < 2:
-        pooled = encode(slice(None), tokens.shape[1])
-    else:
-        lengths, order = (end_of_text(tokens, pool_type, eos_id) + 1).sort(stable=True)
-        longest = [int(part[-1]) for part in lengths.cpu().tensor_split(chunks)]
-        parts = map(encode, order.tensor_split(chunks), longest)
-        pooled = torch.cat(list(parts))[order.argsort()]
+    lengths = [min(context, _rounded(end + 1, multiple)) for end in ends.tolist()]
+    sizes = cut(lengths, CHUNK_COST.get(tokens.device.type, CHUNK_COST["cuda"]), chunk_size)
+    longest = [lengths[last - 1] if last else 0 for last in accumulate(sizes)]
+    parts = map(forgetful(encode, chunk_size), order.split(sizes), ends.split(sizes), longest)
+    pooled = torch.cat(list(parts))[order.argsort()]
     # Pooling before the final norm is the same as after it, since the norm acts on each token alone.
     embeddings: Tensor = tower.ln_final(pooled)
     if isinstance(tower.text_projection, nn.Linear):
@@ -129,3 +137,30 @@ def encode_tokens(clip: Any, tokens: Tensor) -> Tensor:
     elif tower.text_projection is not None:
         embeddings = embeddings @ tower.text_projection
     return embeddings
+
+
+def _rounded(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
+
+
+def _last_states(transformer: Any, x: Tensor, mask: Tensor, ends: Tensor) -> Tensor:
+    """What the blocks make of (N, L, W) at the places `ends` (N,) alone, (N, W), by the attention mask (L, L)."""
+    rows = torch.arange(len(x), device=x.device)
+    *blocks, last = transformer.resblocks
+    if not (transformer.batch_first and isinstance(last, ResidualAttentionBlock)):
+        states: Tensor = transformer(x, attn_mask=mask)
+        return states[rows, ends]
+
+    def run(block: nn.Module, *inputs: Tensor | None) -> Any:
+        if transformer.grad_checkpointing:
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
+
+    for block in blocks:
+        x = run(block, x, None, None, mask)
+    # The last block is asked for the ends alone, as cross-attention from them to all tokens. Its norm of keys and values
+    # is its only norm, given by the name that open_clip looks for, but not registered: it shall not be saved twice.
+    object.__setattr__(last, "ln_1_kv", last.ln_1)
+    seen = mask[ends].repeat_interleave(last.attn.num_heads, 0)
+    state: Tensor = run(last, x[rows, ends].unsqueeze(1), x, x, seen.unsqueeze(1))
+    return state.squeeze(1)

@@ -279,6 +279,8 @@ def test_several_folders_make_one_stream(tmp_path: Path) -> None:
     met = Counter(g for batch in batches(stream) for g in batch.tokens[:, 0].tolist())
     assert len(stream) == 4
     assert met == dict.fromkeys(range(4), 4)  # each group twice, with two pairs
+    ids = Counter(i for batch in batches(stream) for i in batch.image_ids.tolist())
+    assert sorted(ids.values()) == [2] * 12  # a picture's id is the same wherever it stands
     with pytest.raises(ValueError, match="images and of embeddings cannot be mixed"):
         make([folders[0], write(tmp_path / "c", [4])])
 

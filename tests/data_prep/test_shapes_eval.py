@@ -52,7 +52,9 @@ def test_comparatives_say_of_the_first_what_is_true_of_the_first(made: Path) -> 
         (colour, shape), (other_colour, other_shape) = row.first.split(), row.second.split()
         own, other = (colour, other_colour) if colour != other_colour else (shape, other_shape)
         assert {own, other} <= {word.removesuffix("s").removesuffix("e") for word in words(row.text)} | words(row.text)
-        for role, said in re.findall(r"(first|second)(?: image| picture| one)? (?:shows|has|contains) ([^,;.]*)", row.text):
+        for role, said in re.findall(
+            r"(first|second)(?: image| picture| one)? (?:shows|has|contains) ([^,;.]*)", row.text
+        ):
             told += 1
             assert own in said if role == "first" else other in said, row.text
     assert told > 200

@@ -54,6 +54,7 @@ def joined(batches: list[PairBatch]) -> PairBatch:
     return PairBatch(
         images=torch.cat(images),
         embeddings=None,
+        image_ids=torch.cat([batch.image_ids for batch in batches]),
         first=moved("first"),
         second=moved("second"),
         tokens=padded("tokens"),

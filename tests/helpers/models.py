@@ -63,6 +63,7 @@ def make_batch(module: DifferenceCLIP, images: int = 6, pairs: int = 8, captions
     return PairBatch(
         images=torch.randint(256, (images, 3, height, width), generator=generator, dtype=torch.uint8),
         embeddings=None,
+        image_ids=torch.arange(images) + 3 * seed,  # batches of other seeds share some pictures
         first=first,
         second=second,
         tokens=module.model.tokenizer(

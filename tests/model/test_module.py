@@ -36,6 +36,7 @@ def repeated(batch: PairBatch) -> PairBatch:
     pairs, captions = len(batch.first), len(batch.captioned)
     return batch._replace(
         images=torch.cat([batch.images[batch.first], batch.images[batch.second], batch.images[batch.captioned]]),
+        image_ids=torch.cat([batch.image_ids[rows] for rows in (batch.first, batch.second, batch.captioned)]),
         first=torch.arange(pairs),
         second=torch.arange(pairs, 2 * pairs),
         captioned=torch.arange(2 * pairs, 2 * pairs + captions),
@@ -58,13 +59,16 @@ def test_stored_embeddings_equal_the_live_frozen_tower(tmp_path: Path, kind: str
     assert_same(gradients(module, batch), gradients(module, stored), atol=0)
 
 
+@pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_loss_equals_a_few_plain_lines(loss: str) -> None:
-    module = make_module(
-        ["all"], head="linear", difference_loss=loss, difference_weight=0.7, caption_weight=0.3, logit_scale=5.0
-    ).double()
+def test_loss_equals_a_few_plain_lines(loss: str, masked: bool) -> None:
+    settings = {"difference_weight": 0.7, "caption_weight": 0.3, "logit_scale": 5.0, "mask_duplicates": masked}
+    module = make_module(["all"], head="linear", difference_loss=loss, **settings).double()
     torch.nn.init.normal_(module.model.head.weight)
     batch = make_batch(module)
+    batch.first[1], batch.second[1] = batch.first[0], batch.second[0]  # the same images, another text
+    batch.tokens[3] = batch.tokens[2]
+    batch.captioned[2] = batch.captioned[0]
     assert batch.images is not None
     towers = module.model.towers
     mean, std = (
@@ -77,12 +81,20 @@ def test_loss_equals_a_few_plain_lines(loss: str) -> None:
     differences = F.normalize((images[batch.first] - images[batch.second]) @ module.model.head.weight.T, dim=-1)
     logits = 5.0 * differences @ texts.T
     own = torch.arange(pairs)
+    left_out = torch.zeros(pairs, pairs, dtype=torch.bool)
+    for i, j in itertools.permutations(range(pairs), 2):
+        same_images = batch.first[i] == batch.first[j] and batch.second[i] == batch.second[j]
+        left_out[i, j] = masked and bool(same_images or torch.equal(batch.tokens[i], batch.tokens[j]))
+    assert left_out.sum() >= 4 * masked
+    logits[left_out] = -math.inf
     expected = {
         "contrastive": (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2,
         "sigmoid": F.softplus(-(2 * torch.eye(pairs) - 1) * (logits - 10)).sum() / pairs,
         "mse": (2 - 2 * (differences * texts).sum(-1)).mean(),
     }[loss]
     caption_logits = towers.logit_scale.exp() * described @ captions.T
+    if masked:
+        caption_logits[0, 2] = caption_logits[2, 0] = -math.inf
     labels = torch.arange(len(described))
     caption_loss = (F.cross_entropy(caption_logits, labels) + F.cross_entropy(caption_logits.T, labels)) / 2
     losses = module.losses(batch)

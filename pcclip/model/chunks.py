@@ -1,0 +1,70 @@
+"""Encoding a batch in chunks: by length, so as not to pay for padding, and by size, so that memory holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+
+def forgetful(function: Callable[..., Tensor], chunk_size: int | None) -> Callable[..., Tensor]:
+    """The function as it is or, with a chunk size, one that keeps its result alone and is run again in the backward pass.
+
+    This is GradCache: embeddings of the whole batch, then gradients chunk by chunk. Source: arXiv 2101.06983.
+    """
+    if chunk_size is None or not torch.is_grad_enabled():
+        return function
+    return partial(checkpoint, function, use_reentrant=False)
+
+
+def in_chunks(function: Callable[[Any], Tensor], rows: Tensor, chunk_size: int | None) -> Tensor:
+    """`function(rows)` for a function of each row alone, `chunk_size` rows at a time; all at once with None.
+
+    The same values and gradients, but only one chunk's activations are there at any time.
+    """
+    if chunk_size is None:
+        return function(rows)
+    run = forgetful(function, chunk_size)
+    return torch.cat([run(part) for part in rows.split(chunk_size)])
+
+
+def cut(lengths: list[int], cost: int, chunk_size: int | None = None) -> list[int]:
+    """Cut texts in the order of their lengths into chunks, each padded to its longest, for the least work in all.
+
+    Args:
+        lengths: Length of each text in tokens, ascending.
+        cost: Work of one more chunk, in tokens.
+        chunk_size: Most texts in a chunk.
+
+    Returns:
+        Number of texts in each chunk; chunks above `chunk_size` are cut again, evenly.
+
+    Examples:
+        >>> cut([3, 3, 4, 20, 20, 77], cost=10)
+        [3, 2, 1]
+        >>> cut([3, 3, 4, 20, 20, 77], cost=1000)
+        [6]
+    """
+    values, counts = np.unique(lengths, return_counts=True)
+    ends = np.cumsum(counts)
+    begins = ends - counts
+    # best[i]: the least work for all texts shorter than values[i]; begin[i]: where the last chunk of that begins
+    best, chosen = np.zeros(len(values) + 1), np.zeros(len(values) + 1, dtype=int)
+    for i, value in enumerate(values):
+        work = best[: i + 1] + (ends[i] - begins[: i + 1]) * value + cost
+        chosen[i + 1] = work.argmin()
+        best[i + 1] = work.min()
+    sizes: list[int] = []
+    last = len(values)
+    while last:
+        first = int(chosen[last])
+        size = int(ends[last - 1] - begins[first])
+        pieces = 1 if chunk_size is None else -(-size // chunk_size)
+        sizes += [size * (i + 1) // pieces - size * i // pieces for i in range(pieces)]
+        last = first
+    return sizes[::-1] or [0]
