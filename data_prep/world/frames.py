@@ -32,6 +32,9 @@ SIZE = (
     "<X> shows {thing}, whereas <Y> shows {opposite}",
     "there {own_are} {thing} in <X>, but {opposite} in <Y>",
     "{thing} can be seen in <X>, {opposite} in <Y>",
+    "it is {thing} that <X> shows, and {opposite} that <Y> shows",
+    "{thing} can be found in <X>; <Y> has {opposite}",
+    "{opposite} can be found in <Y>, and {thing} in <X>",
 )
 COUNT = (
     "<X> has {thing} than <Y>",
@@ -56,6 +59,9 @@ COUNT = (
     "<X> shows {thing}, whereas <Y> shows {opposite}",
     "there are {thing} in <X>, but {opposite} in <Y>",
     "{thing} can be seen in <X>, {opposite} in <Y>",
+    "it is {thing} that <X> shows, and {opposite} that <Y> shows",
+    "{thing} can be found in <X>; <Y> has {opposite}",
+    "{opposite} can be found in <Y>, and {thing} in <X>",
 )
 BRIGHTNESS = (
     "<X> has {thing} than <Y>",
