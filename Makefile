@@ -92,7 +92,7 @@ format: $(VENV)/ready ## Format the code and sort its imports
 	$(BIN)/ruff format .
 
 test: $(VENV)/ready ## The fast tests, offline
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 test-slow: $(VENV)/ready ## What is marked slow or distributed
 	$(BIN)/pytest -m 'slow or distributed'
