@@ -30,7 +30,7 @@ def in_chunks(function: Callable[[Any], Tensor], rows: Tensor, chunk_size: int |
     if chunk_size is None:
         return function(rows)
     run = forgetful(function, chunk_size)
-    return torch.cat([run(part) for part in rows.split(chunk_size)])
+    return torch.cat([run(part) for part in torch.split(rows, chunk_size)])
 
 
 def cut(lengths: list[int], cost: int, chunk_size: int | None = None) -> list[int]:

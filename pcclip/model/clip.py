@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import open_clip
 import torch
+import torch._dynamo
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import transforms
 
+from pcclip.model.chunks import in_chunks
 from pcclip.model.head import HeadName, build_head
-from pcclip.model.text import Tokenizer, encode_tokens, is_trimmable, pooling
+from pcclip.model.known_texts import KnownTexts
+from pcclip.model.text import Tokenizer, encode_tokens, is_trimmable, pooling, text_parameters, text_tower
 
 
 class DifferenceModel(nn.Module):
@@ -31,6 +34,8 @@ class DifferenceModel(nn.Module):
         tokenizer: Texts to token ids, trimmed to the longest; holds no weights.
         image_transform: PIL image to uint8 tensor (3, H, W): open_clip's preprocessing without its last, linear step.
         embed_dim: Width D of the embeddings.
+        chunk_size: Most images, and most texts, whose activations are there at any time, for batches larger than memory;
+            None for all at once. Same values and gradients, for one more forward pass.
     """
 
     mean: Tensor
@@ -53,6 +58,9 @@ class DifferenceModel(nn.Module):
         self.tokenizer = Tokenizer(tokenize, trim=is_trimmable(towers), pool_type=pool_type, eos_id=eos_id)
         self.embed_dim = self._find_embed_dim()
         self.head = build_head(head, self.embed_dim)
+        self.chunk_size: int | None = None
+        self._known_texts = KnownTexts()
+        self._text_multiple = 1
 
     def _find_embed_dim(self) -> int:
         training = self.towers.training
@@ -73,6 +81,11 @@ class DifferenceModel(nn.Module):
         return not any(parameter.requires_grad for parameter in self.towers.visual.parameters())
 
     @property
+    def text_tower_frozen(self) -> bool:
+        """Whether no weight of the text tower trains, so that each text may be encoded once."""
+        return not any(parameter.requires_grad for parameter in text_parameters(self.towers))
+
+    @property
     def image_fingerprint(self) -> str:
         """Hash of the image tower's weights and preprocessing: equal fingerprints make equal embeddings."""
         digest = hashlib.sha256(json.dumps(self._preprocess, sort_keys=True, default=str).encode())
@@ -80,6 +93,21 @@ class DifferenceModel(nn.Module):
             digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
             digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+    def compile_towers(self, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Let `torch.compile` compile each block of the towers, in place, so that weights keep their names.
+
+        Blocks are alike, so one stands for all, and compiling takes little time. A tower without blocks is compiled whole.
+        """
+        # Kinds of calls, not sizes: image and text, with gradients or without, frozen blocks and others, last ones.
+        torch._dynamo.config.recompile_limit = max(32, torch._dynamo.config.recompile_limit)
+        visual = self.towers.visual
+        for block in _blocks(visual) or [visual]:
+            block.compile(backend=backend)
+        text = text_tower(self.towers)
+        for block in _blocks(text.transformer) or ([text] if text is not self.towers else []):
+            block.compile(backend=backend, dynamic=True)  # chunks of texts have all sizes
+        self._text_multiple = 16  # few lengths, and such as tensor cores like
 
     def train(self, mode: bool = True) -> DifferenceModel:
         """Switch to training, but keep frozen parts in evaluation mode: their batch statistics must not drift."""
@@ -91,13 +119,24 @@ class DifferenceModel(nn.Module):
     def encode_images(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) uint8 to unit embeddings (N, D); without gradients when the image tower is frozen."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.image_tower_frozen):
-            pixels = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
-            pixels = pixels.contiguous(memory_format=torch.channels_last)
-            return _unit(self.towers.encode_image(pixels))
+            return _unit(in_chunks(self._image_features, images, self.chunk_size))
+
+    def _image_features(self, images: Tensor) -> Tensor:
+        pixels = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        features: Tensor = self.towers.encode_image(pixels.contiguous(memory_format=torch.channels_last))
+        return features
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
-        """Token ids (N, L) to unit embeddings (N, D)."""
-        return _unit(encode_tokens(self.towers, tokens))
+        """Token ids (N, L) to unit embeddings (N, D); a frozen text tower encodes each text once and without gradients."""
+        if not self.text_tower_frozen:
+            return self._encode_tokens(tokens)
+        kind = self.device.type
+        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        weights = [(value.data_ptr(), value._version) for value in text_parameters(self.towers)]
+        return self._known_texts.embed(tokens, self._encode_tokens, (precision, *weights))
+
+    def _encode_tokens(self, tokens: Tensor) -> Tensor:
+        return _unit(encode_tokens(self.towers, tokens, chunk_size=self.chunk_size, multiple=self._text_multiple))
 
     def encode_texts(self, texts: Sequence[str], chunk: int = 512) -> Tensor:
         """Texts to unit embeddings (N, D), `chunk` at a time."""
@@ -129,6 +168,12 @@ def _eval_frozen_parts(module: nn.Module) -> None:
         return
     for child in module.children():
         _eval_frozen_parts(child)
+
+
+def _blocks(tower: nn.Module) -> list[nn.Module]:
+    """The blocks of a transformer, open_clip's or timm's; none of other towers."""
+    stacks = [child for name, child in tower.named_modules() if name.rpartition(".")[2] in ("resblocks", "blocks")]
+    return [block for stack in stacks for block in stack.children()]
 
 
 def uint8_transform(preprocess: dict[str, Any]) -> transforms.Compose:

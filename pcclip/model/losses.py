@@ -27,7 +27,8 @@ class ContrastiveLoss(ClipLoss):  # type: ignore[misc]  # open_clip is not typed
 
     def __init__(self, rank: int = 0, world_size: int = 1) -> None:
         # local_loss with gather_with_grad is the only combination whose averaged gradients are exact.
-        super().__init__(local_loss=True, gather_with_grad=True, cache_labels=True, rank=rank, world_size=world_size)
+        # Labels are not cached: those that validation makes in inference mode could not be trained with.
+        super().__init__(local_loss=True, gather_with_grad=True, rank=rank, world_size=world_size)
 
     def forward(
         self, image: Tensor, text: Tensor, logit_scale: Tensor, logit_bias: Tensor | None, keys: Tensor | None = None

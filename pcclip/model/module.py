@@ -58,6 +58,12 @@ class DifferenceCLIP(LightningModule):
         mask_duplicates: Whether pairs (or captions) of the same images or with the same text, in all ranks' batches, are kept
             out of each other's negatives. They are right answers, and short captions and texts about classes come again
             and again. The paper and open_clip count them as negatives: false does as they do.
+        chunk_size: Most images, and most texts, whose activations are kept at once: batches larger than memory, equal to
+            those that fit, for one more forward pass. Accumulating gradients is no substitute, since negatives come from
+            the batch.
+        grad_checkpointing: Whether the towers keep only their blocks' inputs and compute the rest again in the backward
+            pass: less memory, a third more work.
+        compile: Whether `torch.compile` compiles the towers' blocks; checkpoints keep plain names.
         optimizer: Optimiser class with its settings.
         schedule: Learning-rate schedule; constant when left out.
     """
@@ -76,6 +82,9 @@ class DifferenceCLIP(LightningModule):
         logit_bias: float = -10.0,
         caption_logit_scale: float | None = None,
         mask_duplicates: bool = True,
+        chunk_size: int | None = None,
+        grad_checkpointing: bool = False,
+        compile: bool = False,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         schedule: Schedule | None = None,
     ) -> None:
@@ -105,6 +114,9 @@ class DifferenceCLIP(LightningModule):
         self._mask_duplicates = mask_duplicates
         self._freeze_unused()
         self.model.train()
+        self._spare_memory(chunk_size, grad_checkpointing)
+        if compile:
+            self.model.compile_towers()
         self._optimizer = optimizer
         self._schedule = schedule
 
@@ -122,6 +134,19 @@ class DifferenceCLIP(LightningModule):
             self.model.towers.logit_bias.requires_grad = False
         if hasattr(self.model.towers, "text_decoder"):  # CoCa's, which writes captions
             self.model.towers.text_decoder.requires_grad_(False)
+
+    def _spare_memory(self, chunk_size: int | None, grad_checkpointing: bool) -> None:
+        if chunk_size is not None and chunk_size < 1:
+            raise ValueError(f"model.chunk_size={chunk_size}: must be at least 1")
+        norms = (child for child in self.model.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm))
+        if chunk_size is not None and any(norm.training for norm in norms):
+            raise ValueError(
+                f"model.chunk_size={chunk_size}: the towers' batch norms would take their statistics from chunks; "
+                "freeze the image tower or leave chunk_size out"
+            )
+        self.model.chunk_size = chunk_size
+        if grad_checkpointing:
+            self.model.towers.set_grad_checkpointing()
 
     def setup(self, stage: str) -> None:
         """Build the losses, which must know the rank and the number of processes."""

@@ -31,6 +31,16 @@ def text_tower(clip: Any) -> Any:
     return clip.text if isinstance(clip, CustomTextCLIP) else clip
 
 
+def text_parameters(clip: Any) -> list[nn.Parameter]:
+    """The weights of the text tower."""
+    tower = text_tower(clip)
+    if tower is not clip:
+        return list(tower.parameters())
+    # Plain CLIP keeps the text tower's parts at its top level, beside the image tower and the scale.
+    outside = {id(value) for value in (*clip.visual.parameters(), clip.logit_scale, clip.logit_bias)}
+    return [value for value in clip.parameters() if id(value) not in outside]
+
+
 def pooling(clip: Any) -> tuple[str, int | None]:
     """Pooling type and end-of-text id of the text tower, as open_clip names them; (`""`, None) when unknown."""
     tower = text_tower(clip)
@@ -117,7 +127,7 @@ def encode_tokens(clip: Any, tokens: Tensor, *, chunk_size: int | None = None, m
     tokens = F.pad(tokens, (0, min(context, _rounded(tokens.shape[1], multiple)) - tokens.shape[1]))
     dtype = tower.transformer.get_cast_dtype()
     # The table is looked up once, for the gradient of each look-up is as large as the table.
-    ids, words = tokens.unique(return_inverse=True)
+    ids, words = torch.unique(tokens, return_inverse=True)
     vocabulary = tower.token_embedding(ids).to(dtype)
     ends, order = end_of_text(tokens, *pooling(clip)).sort(stable=True)
 
@@ -128,7 +138,7 @@ def encode_tokens(clip: Any, tokens: Tensor, *, chunk_size: int | None = None, m
     lengths = [min(context, _rounded(end + 1, multiple)) for end in ends.tolist()]
     sizes = cut(lengths, CHUNK_COST.get(tokens.device.type, CHUNK_COST["cuda"]), chunk_size)
     longest = [lengths[last - 1] if last else 0 for last in accumulate(sizes)]
-    parts = map(forgetful(encode, chunk_size), order.split(sizes), ends.split(sizes), longest)
+    parts = map(forgetful(encode, chunk_size), torch.split(order, sizes), torch.split(ends, sizes), longest)
     pooled = torch.cat(list(parts))[order.argsort()]
     # Pooling before the final norm is the same as after it, since the norm acts on each token alone.
     embeddings: Tensor = tower.ln_final(pooled)

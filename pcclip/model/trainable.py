@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from pcclip.model.clip import DifferenceModel
-from pcclip.model.text import text_tower
+from pcclip.model.text import text_parameters, text_tower
 
 PARTS = (
     "all, text, text_transformer, text_last_K, image, image_projection, image_last_K, logit_scale, K a number of blocks"
@@ -41,10 +41,7 @@ def _parameters(clip: Any, part: str) -> list[nn.Parameter]:
     if part == "image":
         return list(clip.visual.parameters())
     if part == "text":
-        # Plain CLIP keeps the text tower's parts at its top level, beside the image tower and the scale.
-        others = _parameters(clip, "image") + _parameters(clip, "logit_scale") if tower is clip else []
-        outside = {id(parameter) for parameter in others}
-        return [parameter for parameter in tower.parameters() if id(parameter) not in outside]
+        return text_parameters(clip)
     if part == "text_transformer":
         return list(_child(tower, part, "transformer").parameters())
     if part == "image_projection":
