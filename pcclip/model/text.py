@@ -7,6 +7,7 @@ as long as its own longest text. Other towers (SigLIP, CoCa, BERT-like) are enco
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,7 +57,7 @@ class Tokenizer:
 
     def __init__(
         self,
-        tokenize: Callable[[list[str]], Tensor],
+        tokenize: Callable[..., Tensor],
         *,
         trim: bool,
         pool_type: str = "argmax",
@@ -77,6 +78,23 @@ class Tokenizer:
             return tokens
         ends = end_of_text(tokens, self._pool_type, self._eos_id)
         return tokens[:, : int(ends.max()) + 1]
+
+    def overflow(self, text: str) -> str:
+        """The words of a text that do not fit into the context and are cut off; empty if all fit."""
+        length = self._tokenize([text]).shape[1]
+        if len(text.encode()) + 2 <= length:  # a token is at least a byte
+            return ""
+
+        def fits(words: Sequence[str]) -> bool:
+            text = [" ".join(words)]
+            # Room for more tokens changes nothing where all have room.
+            return torch.equal(self._tokenize(text), self._tokenize(text, context_length=length + 8)[:, :length])
+
+        words = text.split()
+        if fits(words):
+            return ""
+        kept = bisect_left(range(1, len(words) + 1), True, key=lambda count: not fits(words[:count]))
+        return " ".join(words[kept:])
 
     def _rows(self, texts: Sequence[str]) -> Tensor:
         if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
