@@ -53,6 +53,9 @@ class Tokenizer:
     """Texts to token ids, trimmed to the longest text when the tower allows it.
 
     It holds no weights, so data workers can carry it. Texts come again every epoch, so their ids are kept.
+
+    Attributes:
+        tokenize: open_clip's tokenizer, which pads to the context length.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class Tokenizer:
         pool_type: str = "argmax",
         eos_id: int | None = None,
     ) -> None:
-        self._tokenize = tokenize
+        self.tokenize = tokenize
         self._trim = trim
         self._pool_type = pool_type
         self._eos_id = eos_id
@@ -81,14 +84,14 @@ class Tokenizer:
 
     def overflow(self, text: str) -> str:
         """The words of a text that do not fit into the context and are cut off; empty if all fit."""
-        length = self._tokenize([text]).shape[1]
+        length = self.tokenize([text]).shape[1]
         if len(text.encode()) + 2 <= length:  # a token is at least a byte
             return ""
 
         def fits(words: Sequence[str]) -> bool:
             text = [" ".join(words)]
             # Room for more tokens changes nothing where all have room.
-            return torch.equal(self._tokenize(text), self._tokenize(text, context_length=length + 8)[:, :length])
+            return torch.equal(self.tokenize(text), self.tokenize(text, context_length=length + 8)[:, :length])
 
         words = text.split()
         if fits(words):
@@ -101,7 +104,7 @@ class Tokenizer:
             if len(self._known) + len(new) > KEPT_TEXTS:
                 self._known.clear()
                 new = list(dict.fromkeys(texts))
-            self._known.update(zip(new, self._tokenize(new), strict=True))
+            self._known.update(zip(new, self.tokenize(new), strict=True))
         return torch.stack([self._known[text] for text in texts])
 
 

@@ -1,7 +1,8 @@
-"""Output that appears whole or not at all, and the warnings that a tool shows its user."""
+"""Output that appears whole or not at all, the warnings that a tool shows its user, and the packages it needs."""
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -69,3 +70,13 @@ def new_folder(target: str | Path) -> Path:
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise FileExistsError(f"{target}: is there already; remove it or choose another place")
     return target
+
+
+def need(package: str, extra: str) -> None:
+    """Refuse to go on without a package that is not always installed.
+
+    Raises:
+        ValueError: It is not; names the extra that brings it.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise ValueError(f"{package} is not installed; install the extra: pip install 'pcclip[{extra}]'")
