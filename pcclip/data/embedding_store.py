@@ -76,6 +76,13 @@ class EmbeddingStore:
         with self._connected() as database:
             database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", rows)
 
+    def digest(self, images: Sequence[ImageFile]) -> str:
+        """Hash of the tower and of the images as they are, in this order: names what is built of their embeddings."""
+        digest = hashlib.blake2b(self.file.stem.encode(), digest_size=16)
+        for key in self._keys(images):
+            digest.update(key or b"missing")
+        return digest.hexdigest()
+
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         try:

@@ -18,6 +18,7 @@ from pcclip.data.embedding_store import EmbeddingStore
 from pcclip.evaluation.embed import embed_texts
 from pcclip.evaluation.protocol import Wording
 from pcclip.model.clip import DifferenceModel
+from pcclip.model.head import LinearHead
 from pcclip.model.text import encode_tokens
 from pcclip.tools.gallery import Gallery, embed_pictures
 from pcclip.tools.output import ToolWarning
@@ -111,15 +112,32 @@ class Model(nn.Module):
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Unit embeddings (N, D); warns of texts that are longer than the context."""
+        self.warn_of_cuts(texts)
+        return embed_texts(self.clip, texts)
+
+    def warn_of_cuts(self, texts: Sequence[str]) -> None:
+        """Warn of texts that are longer than the context, and say what is cut off."""
         for text in dict.fromkeys(texts):
             if cut := self.clip.tokenizer.overflow(text):
                 warnings.warn(f"text too long for the model, cut off: ...{cut!r}", ToolWarning, stacklevel=2)
-        return embed_texts(self.clip, texts)
 
     def project(self, differences: Tensor) -> Tensor:
         """The head: image differences (N, D) to the space of texts."""
         with torch.no_grad():
             return self.clip.project(differences)
+
+    def shift(self, axis: Tensor) -> Tensor:
+        """The change of an image's embedding (D,) that the head makes into `axis` (D,) of the space of texts.
+
+        Raises:
+            ValueError: The head is an MLP, which cannot be undone.
+        """
+        if isinstance(self.clip.head, nn.Identity):
+            return axis
+        if isinstance(self.clip.head, LinearHead):
+            moved: Tensor = torch.linalg.solve(self.clip.head.weight.detach(), axis)
+            return moved
+        raise ValueError(f"{self.source}: its MLP head cannot be undone, so images cannot be moved by texts")
 
     def tokenizer(self, texts: str | Sequence[str]) -> Tensor:
         """Token ids (N, L), trimmed to the longest text."""

@@ -12,7 +12,16 @@ from pcclip.evaluation.tables import markdown_table
 from pcclip.model.clip import DifferenceModel
 from pcclip.tools.runs import Run
 
-SHOWN = ("clip", "trainable", "head", "difference_loss", "difference_weight", "caption_weight", "logit_scale", "optimizer")
+SHOWN = (
+    "clip",
+    "trainable",
+    "head",
+    "difference_loss",
+    "difference_weight",
+    "caption_weight",
+    "logit_scale",
+    "optimizer",
+)
 LOADING = {
     "open_clip": """import open_clip
 
@@ -62,7 +71,11 @@ def model_card(clip: DifferenceModel, source: str, folder: Path, kind: str, run:
             f"The model has a difference head ({type(clip.head).__name__}), {where}: differences of images go through it "
             "before they are compared with texts."
         )
-    parts += _training(run) if run else ["No run configuration was found beside the model, so its training is not described."]
+    parts += (
+        _training(run)
+        if run
+        else ["No run configuration was found beside the model, so its training is not described."]
+    )
     return "\n\n".join(parts) + "\n"
 
 

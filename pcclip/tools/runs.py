@@ -44,9 +44,12 @@ def run_of(source: str | Path) -> Run | None:
         files = sorted(beside.glob("*/version_*/config.yaml"), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in files:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if path.suffix == ".ckpt" or path.name in {Path(folder).name for folder in _named(config, "SaveModel", "folder")}:
+        if path.suffix == ".ckpt" or path.name in {
+            Path(folder).name for folder in _named(config, "SaveModel", "folder")
+        }:
             results_file = next(
-                (found for name in _named(config, "ResultsTable", "file") if (found := _near(name, file)) is not None), None
+                (found for name in _named(config, "ResultsTable", "file") if (found := _near(name, file)) is not None),
+                None,
             )
             results = {} if results_file is None else read_results(results_file)
             return Run(file, config, results_file, results)

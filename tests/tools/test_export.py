@@ -37,7 +37,7 @@ def test_open_clip_loads_what_it_gets(tmp_path: Path) -> None:
         model = make(tmp_path, kind, head="linear")
         folder = tmp_path / f"exported_{kind}"
         export(model, folder, "open_clip")
-        towers, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+        towers, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}")
         tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(TEXTS)
         size = 32
         pixels = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))

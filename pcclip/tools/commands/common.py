@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pcclip.tools.gallery import Gallery
     from pcclip.tools.model import Model
     from pcclip.tools.pictures import Picture
@@ -97,3 +99,21 @@ def write_unreadable(gallery: Gallery, output: Path) -> None:
         with whole_file(listed) as path:
             path.write_text("".join(f"{picture.key}\n" for picture in gallery.unreadable), encoding="utf-8")
         print(f"{len(gallery.unreadable)} pictures could not be read; they are listed in {listed}")
+
+
+def draw_sheet(gallery: Gallery, order: Tensor, labels: Sequence[str], title: str, output: Path, most: int) -> Path:
+    """Draw at most so many pictures, spread evenly over an order (N,), beside the output; returns the file."""
+    import torch
+
+    from pcclip.tools.contact_sheet import contact_sheet
+    from pcclip.tools.output import whole_file
+
+    places = torch.linspace(0, len(order) - 1, min(most, len(order))).round().long()
+    chosen = order[places].tolist()
+    sheet = contact_sheet(
+        [gallery.pick(index) for index in chosen], [labels[index] for index in chosen], title, columns=10
+    )
+    file = output.with_suffix(".png")
+    with whole_file(file) as path:
+        sheet.save(path)
+    return file

@@ -13,11 +13,17 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pcclip.tools.commands.common import add_model, add_pictures, embed, load_model, positive, write_unreadable
+from pcclip.tools.commands.common import (
+    add_model,
+    add_pictures,
+    draw_sheet,
+    embed,
+    load_model,
+    positive,
+    write_unreadable,
+)
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pcclip.tools.attributes import Attribute
     from pcclip.tools.gallery import Gallery
     from pcclip.tools.model import Model
@@ -117,7 +123,9 @@ def _rank(model: Model, gallery: Gallery, attribute: Attribute, options: argpars
     write_ranking(options.output, gallery, scores)
     order = scores.argsort(descending=True, stable=True)
     title = f"{attribute.name}: {attribute.more} first, {attribute.less} last"
-    sheet = _sheet(gallery, order, [f"{value:+.3f}" for value in scores.tolist()], title, options)
+    sheet = draw_sheet(
+        gallery, order, [f"{value:+.3f}" for value in scores.tolist()], title, Path(options.output), options.sheet
+    )
     rows = in_order(gallery, scores)
     print(f"{'rank':>6}  {'score':>8}  path")
     for row in rows:
@@ -158,7 +166,9 @@ def _classify(model: Model, gallery: Gallery, attributes: list[Attribute], optio
     order = sorted(range(len(classes)), key=lambda index: (classes[index], -scores[attributes[0].name][index]))
     import torch
 
-    sheet = _sheet(gallery, torch.tensor(order), classes, f"{len(counts)} classes", options)
+    sheet = draw_sheet(
+        gallery, torch.tensor(order), classes, f"{len(counts)} classes", Path(options.output), options.sheet
+    )
     for name, count in sorted(counts.items()):
         print(f"{count:>8}  {name}")
     print(f"{len(classes)} pictures classified: {options.output} and {sheet}")
@@ -178,21 +188,3 @@ def _thresholds(given: list[str], names: list[str]) -> dict[str, float]:
     if lacking := [name for name in names if name not in found]:
         raise ValueError(f"--threshold: none for {', '.join(lacking)}; give one for each axis, as NAME=X")
     return found
-
-
-def _sheet(gallery: Gallery, order: Tensor, labels: list[str], title: str, options: argparse.Namespace) -> Path:
-    """Draw pictures spread evenly over an order (N,), and return the file."""
-    import torch
-
-    from pcclip.tools.contact_sheet import contact_sheet
-    from pcclip.tools.output import whole_file
-
-    places = torch.linspace(0, len(order) - 1, min(options.sheet, len(order))).round().long()
-    chosen = order[places].tolist()
-    sheet = contact_sheet(
-        [gallery.pick(index) for index in chosen], [labels[index] for index in chosen], title, columns=10
-    )
-    file = Path(options.output).with_suffix(".png")
-    with whole_file(file) as path:
-        sheet.save(path)
-    return file
