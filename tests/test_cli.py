@@ -13,9 +13,10 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pcclip.callbacks import RunConfig
-from pcclip.cli import PairCLI, main
+from pcclip.cli import main
 from pcclip.data import PairDataModule
 from pcclip.model import DifferenceCLIP, Exponential, load_clip
+from pcclip.training_cli import PairCLI
 
 # Commands run inside pytest, which has arguments of its own.
 pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")

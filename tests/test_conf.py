@@ -12,9 +12,10 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback
 
-from pcclip.cli import PairCLI, main
+from pcclip.cli import main
 from pcclip.data import PairDataModule
 from pcclip.model import load_clip
+from pcclip.training_cli import PairCLI
 
 pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
 

@@ -20,7 +20,8 @@ import yaml
 
 from data_prep.cli import build_parser, split_flags
 from data_prep.config import load_sections
-from pcclip.cli import PairCLI, main
+from pcclip.cli import main
+from pcclip.training_cli import PairCLI
 
 pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
 

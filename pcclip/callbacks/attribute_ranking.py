@@ -16,12 +16,12 @@ from torch.nn.functional import normalize
 
 from pcclip.callbacks.embeddings import evaluating, model_of
 from pcclip.callbacks.evaluation import EvaluationCallback
-from pcclip.callbacks.strip import ranked_strip, spread_over_order
 from pcclip.data.labelled import ImageFile, ImageSet, read_images
 from pcclip.data.tables import Table, read_prompts, read_table, read_texts
 from pcclip.evaluation.attribute_ranking import attribute_ranking, attribute_scores
 from pcclip.evaluation.ceiling import FOLDS
 from pcclip.evaluation.protocol import Result, Wording
+from pcclip.tools.contact_sheet import contact_sheet, spread_over_order
 
 
 @dataclass
@@ -158,7 +158,7 @@ class AttributeRanking(EvaluationCallback):
                 wordings = prepared.texts[attribute]
                 scores = attribute_scores(model_of(pl_module), items[known.to(items.device)], wordings).mean(0)
                 chosen = known[spread_over_order(scores).cpu()].tolist()
-                strips[name, attribute] = ranked_strip(
+                strips[name, attribute] = contact_sheet(
                     [pictures[index].decode() for index in chosen],
                     [f"{float(numbers[present[index]]):.3g}" for index in chosen],
                     title=f"{name}: {attribute}, least to most as the model ranks them, true values below",

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import ClassVar, Protocol, cast
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
@@ -18,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
+from pcclip.data.embedding_store import EmbeddingStore
 from pcclip.data.labelled import DecodedImages, ImageFile, collate_intact
 from pcclip.evaluation.protocol import Encoder
 
@@ -110,43 +108,6 @@ def encode_images(
     return ordered.cpu(), gathered_intact.T.reshape(-1)[:count].cpu() > 0
 
 
-def stored_file(cache_dir: str | None, model: EvaluatedModel, images: Sequence[ImageFile]) -> Path | None:
-    """Where embeddings of these images by this image tower are kept; None if they are not to be kept.
-
-    The name is a hash of the tower and of each image's place, size and time of change, so that a new tower or a changed
-    image never meets old embeddings.
-    """
-    if cache_dir is None or not model.image_tower_frozen:
-        return None
-    digest = hashlib.sha256(model.image_fingerprint.encode())
-    stats = {path: Path(path).stat() for path in {image.path for image in images}}
-    for image in images:
-        stat = stats[image.path]
-        digest.update(f"{image.path} {image.offset} {image.size} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return Path(cache_dir) / f"{digest.hexdigest()[:32]}.npy"
-
-
-def load_stored(trainer: Trainer, file: Path | None) -> tuple[Tensor, Tensor] | None:
-    """Stored embeddings (N, D) and which images are intact (N,); None if there are none. Rank 0 looks, all follow."""
-    if file is None or not trainer.strategy.broadcast(file.is_file()):
-        return None
-    embeddings = torch.from_numpy(np.load(file, allow_pickle=False))
-    return embeddings.nan_to_num(), embeddings.isfinite().all(1)
-
-
-def store(trainer: Trainer, file: Path | None, embeddings: Tensor, intact: Tensor) -> None:
-    """Keep embeddings, damaged images as NaN, on rank 0; in one step, so that no run reads half a file."""
-    if file is None or not trainer.is_global_zero:
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    rows = embeddings.clone()
-    rows[~intact] = torch.nan
-    temporary = file.with_suffix(".tmp")
-    with temporary.open("wb") as stream:
-        np.save(stream, rows.numpy(), allow_pickle=False)
-    temporary.replace(file)
-
-
 class EmbeddingCache:
     """Embeddings of image files, kept as long as the image tower has the same weights.
 
@@ -208,22 +169,29 @@ class EmbeddingCache:
             self._step = step
         missing = [image for image in dict.fromkeys(images) if image not in self._rows]
         if missing:
-            file = stored_file(cache_dir, model_of(pl_module), missing)
-            stored = load_stored(trainer, file)
-            if stored is None:
-                dataset = DecodedImages(missing, model_of(pl_module).image_transform)
-                embeddings, intact = encode_images(
+            model = model_of(pl_module)
+            embeddings = torch.zeros(len(missing), model.embed_dim)
+            known = intact = torch.zeros(len(missing), dtype=torch.bool)
+            store = None
+            if cache_dir is not None and model.image_tower_frozen:  # rank 0 looks, all follow
+                if trainer.is_global_zero:
+                    store = EmbeddingStore(cache_dir, model.image_fingerprint, model.embed_dim)
+                    known, intact = store.load(missing, embeddings)
+                embeddings, known, intact = trainer.strategy.broadcast((embeddings, known, intact))
+            new = (~known).nonzero().view(-1)
+            if len(new):
+                images_to_encode = [missing[index] for index in new.tolist()]
+                embeddings[new], intact[new] = encode_images(
                     trainer,
                     pl_module,
-                    dataset,
-                    len(missing),
+                    DecodedImages(images_to_encode, model.image_transform),
+                    len(new),
                     name=name,
                     batch_size=batch_size,
                     num_workers=num_workers,
                 )
-                store(trainer, file, embeddings, intact)
-            else:
-                embeddings, intact = stored
+                if store is not None:
+                    store.add(images_to_encode, embeddings[new], intact[new])
             for image, row, good in zip(missing, embeddings, intact.tolist(), strict=True):
                 self._rows[image] = row if good else None
             if damaged := [image for image in missing if self._rows[image] is None]:

@@ -19,7 +19,7 @@ from pcclip.data.format import IMAGE_EXTENSIONS
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageFile:
     """One image: where its bytes are, the key that tables know it by, and its class, if it has one.
 

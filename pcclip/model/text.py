@@ -8,6 +8,7 @@ BERT-like) are encoded at full length by their own code.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
@@ -67,17 +68,20 @@ class Tokenizer:
     """Texts to token ids, trimmed to the longest text when the tower allows it.
 
     It holds no weights, so data workers can carry it. Texts come again every epoch, so their ids are kept.
+
+    Attributes:
+        tokenize: open_clip's tokenizer, which pads to the context length.
     """
 
     def __init__(
         self,
-        tokenize: Callable[[list[str]], Tensor],
+        tokenize: Callable[..., Tensor],
         *,
         trim: bool,
         pool_type: str = "argmax",
         eos_id: int | None = None,
     ) -> None:
-        self._tokenize = tokenize
+        self.tokenize = tokenize
         self._trim = trim
         self._pool_type = pool_type
         self._eos_id = eos_id
@@ -93,12 +97,29 @@ class Tokenizer:
         ends = end_of_text(tokens, self._pool_type, self._eos_id)
         return tokens[:, : int(ends.max()) + 1]
 
+    def overflow(self, text: str) -> str:
+        """The words of a text that do not fit into the context and are cut off; empty if all fit."""
+        length = self.tokenize([text]).shape[1]
+        if len(text.encode()) + 2 <= length:  # a token is at least a byte
+            return ""
+
+        def fits(words: Sequence[str]) -> bool:
+            text = [" ".join(words)]
+            # Room for more tokens changes nothing where all have room.
+            return torch.equal(self.tokenize(text), self.tokenize(text, context_length=length + 8)[:, :length])
+
+        words = text.split()
+        if fits(words):
+            return ""
+        kept = bisect_left(range(1, len(words) + 1), True, key=lambda count: not fits(words[:count]))
+        return " ".join(words[kept:])
+
     def _rows(self, texts: Sequence[str]) -> Tensor:
         if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
             if len(self._known) + len(new) > KEPT_TEXTS:
                 self._known.clear()
                 new = list(dict.fromkeys(texts))
-            self._known.update(zip(new, self._tokenize(new), strict=True))
+            self._known.update(zip(new, self.tokenize(new), strict=True))
         return torch.stack([self._known[text] for text in texts])
 
 

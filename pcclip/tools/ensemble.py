@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from pcclip.model.clip import DifferenceModel
+
 
 def blend(base: Mapping[str, Tensor], finetuned: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
     """`alpha * finetuned + (1 - alpha) * base` of every floating tensor; other buffers are the finetuned model's.
@@ -31,3 +33,12 @@ def blend(base: Mapping[str, Tensor], finetuned: Mapping[str, Tensor], alpha: fl
         else:
             blended[key] = tuned.clone()
     return blended
+
+
+def ensemble(base: DifferenceModel, finetuned: DifferenceModel, alpha: float) -> None:
+    """Turn `finetuned` into `alpha * finetuned + (1 - alpha) * base`, its head included.
+
+    Raises:
+        ValueError: Two models of different architectures, or heads.
+    """
+    finetuned.load_state_dict(blend(base.state_dict(), finetuned.state_dict(), alpha))

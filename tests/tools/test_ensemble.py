@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from xml.etree import ElementTree
+
 import pytest
 import torch
+import yaml
+from safetensors.torch import load_file
 
+from pcclip.cli import main
+from pcclip.evaluation.tables import read_results
+from pcclip.model import DifferenceModel, save_clip
 from pcclip.tools.ensemble import blend
+
+pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
 
 BASE = {"weight": torch.tensor([0.0, 2.0]), "count": torch.tensor(3)}
 TUNED = {"weight": torch.tensor([1.0, 4.0]), "count": torch.tensor(8)}
@@ -29,3 +39,43 @@ def test_states_of_different_models_are_refused() -> None:
         blend({"weight": BASE["weight"]}, TUNED, 0.5)
     with pytest.raises(ValueError, match="cannot blend weight"):
         blend(BASE, {**TUNED, "weight": torch.zeros(3)}, 0.5)
+
+
+@pytest.fixture
+def two(tmp_path: Path, tiny_clip: DifferenceModel) -> tuple[Path, Path]:
+    """A base and a finetuned model that differ in the text tower."""
+    save_clip(tiny_clip, tmp_path / "base")
+    with torch.no_grad():
+        tiny_clip.towers.text_projection += 0.1 * torch.randn(32, 32, generator=torch.Generator().manual_seed(0))
+    save_clip(tiny_clip, tmp_path / "finetuned")
+    return tmp_path / "base", tmp_path / "finetuned"
+
+
+def test_command_saves_the_blend(two: tuple[Path, Path], tmp_path: Path) -> None:
+    models = ["--base", str(two[0]), "--finetuned", str(two[1])]
+    assert main(["ensemble", *models, "--alpha", "0.25", "--output", str(tmp_path / "out")]) == 0
+    base, finetuned, blended = (load_file(f / "open_clip_model.safetensors") for f in (*two, tmp_path / "out"))
+    for key, value in blended.items():
+        assert torch.allclose(value, 0.75 * base[key] + 0.25 * finetuned[key], atol=1e-6)
+
+
+def test_sweep_measures_and_plots(two: tuple[Path, Path], tmp_path: Path, shards: Path) -> None:
+    retrieval = {"class_path": "pcclip.callbacks.Retrieval", "init_args": {"sets": {"pictures": str(shards)}}}
+    config = {
+        "trainer": {"accelerator": "cpu", "callbacks": [retrieval], "enable_progress_bar": False},
+        "model": {"clip": {"name": "not-used"}, "trainable": ["text"]},
+        "data": {"train": [str(shards)], "val": [str(shards)], "groups_per_batch": 2, "pairs_per_group": 3},
+    }
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    models = ["--base", str(two[0]), "--finetuned", str(two[1])]
+    arguments = ["ensemble", *models, "--sweep", str(file), "--alphas", "0", "0.5", "1"]
+    assert main([*arguments, "--output", str(tmp_path / "sweep")]) == 0
+    results = read_results(tmp_path / "sweep" / "results.json")
+    assert list(results) == ["base", "ensembled 0.5", "finetuned"]
+    chart = ElementTree.parse(tmp_path / "sweep" / "retrieval_text_to_image_recall10.svg")
+    assert len(chart.findall(".//{*}circle")) == 3
+    # A model blended with itself gives its own numbers.
+    alone = ["--base", str(two[1]), "--finetuned", str(two[1]), "--sweep", str(file), "--alphas", "0.5"]
+    assert main(["ensemble", *alone, "--output", str(tmp_path / "alone")]) == 0
+    assert read_results(tmp_path / "alone" / "results.json")["ensembled 0.5"] == results["finetuned"]

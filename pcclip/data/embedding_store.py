@@ -1,0 +1,121 @@
+"""Image embeddings kept on disk, so that a picture is encoded once by each image tower."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcclip.data.labelled import ImageFile
+
+_LOOKUP = 512  # keys a query; SQLite's own limit is 999 in old versions
+
+
+class EmbeddingStore:
+    """Embeddings of image files by one image tower.
+
+    One SQLite file for each tower, named by the fingerprint of its weights and preprocessing. A row's key is a hash of the
+    image's place, size and time of change, so that a new tower or a changed image never meets an old embedding. Rows are
+    added in transactions: a run that is killed keeps what it had added.
+
+    Args:
+        folder: Where the file is; made if need be.
+        fingerprint: `image_fingerprint` of the model.
+        embed_dim: Width D.
+
+    Raises:
+        OSError: The folder cannot be written, or the file is damaged.
+    """
+
+    def __init__(self, folder: str | Path, fingerprint: str, embed_dim: int) -> None:
+        self.file = Path(folder) / f"{fingerprint[:32]}.sqlite"
+        self.embed_dim = embed_dim
+        with self._connected() as database:
+            database.execute("CREATE TABLE IF NOT EXISTS embeddings (key BLOB PRIMARY KEY, embedding BLOB)")
+
+    def load(self, images: Sequence[ImageFile], out: Tensor) -> tuple[Tensor, Tensor]:
+        """Copy the embeddings of known images into their rows of `out`, (N, D) float32 on the CPU.
+
+        Returns:
+            Which images are known, and which of these are intact, (N,) bool each.
+        """
+        rows = out.numpy()
+        known = torch.zeros(len(images), dtype=torch.bool)
+        intact = torch.zeros(len(images), dtype=torch.bool)
+        keys = self._keys(images)
+        with self._connected() as database:
+            for start in range(0, len(images), _LOOKUP):
+                places: dict[bytes, list[int]] = {}
+                for place, key in enumerate(keys[start : start + _LOOKUP], start):
+                    if key is not None:
+                        places.setdefault(key, []).append(place)
+                marks = ",".join("?" * len(places))
+                query = f"SELECT key, embedding FROM embeddings WHERE key IN ({marks})"
+                for key, embedding in database.execute(query, list(places)):
+                    known[places[key]] = True
+                    if embedding is not None:
+                        rows[places[key]] = np.frombuffer(embedding, dtype="<f4", count=self.embed_dim)
+                        intact[places[key]] = True
+        return known, intact
+
+    def add(self, images: Sequence[ImageFile], embeddings: Tensor, intact: Tensor) -> None:
+        """Keep embeddings (N, D) on the CPU; of images that are not intact, that they are not."""
+        array = embeddings.float().numpy().astype("<f4", copy=False)
+        rows = [
+            (key, row.tobytes() if good else None)
+            for key, row, good in zip(self._keys(images), array, intact.tolist(), strict=True)
+            if key is not None
+        ]
+        with self._connected() as database:
+            database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", rows)
+
+    def digest(self, images: Sequence[ImageFile]) -> str:
+        """Hash of the tower and of the images as they are, in this order: names what is built of their embeddings."""
+        digest = hashlib.blake2b(self.file.stem.encode(), digest_size=16)
+        for key in self._keys(images):
+            digest.update(key or b"missing")
+        return digest.hexdigest()
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            database = sqlite3.connect(self.file, timeout=60)
+            try:
+                with database:  # commits, or takes back what an error left half done
+                    database.execute("PRAGMA synchronous = NORMAL")
+                    yield database
+            finally:
+                database.close()
+        except sqlite3.Error as error:
+            raise OSError(
+                f"{self.file}: embeddings cannot be kept there ({error}); remove it or choose another folder"
+            ) from error
+
+    @staticmethod
+    def _keys(images: Sequence[ImageFile]) -> list[bytes | None]:
+        """A key for each image; None for a file that is not there."""
+        found: dict[str, str | None] = {}
+        keys: list[bytes | None] = []
+        for image in images:
+            if image.path not in found:
+                found[image.path] = _file_state(image.path)
+            state = found[image.path]
+            text = f"{state} {image.offset} {image.size}"
+            keys.append(None if state is None else hashlib.blake2b(text.encode(), digest_size=16).digest())
+        return keys
+
+
+def _file_state(path: str) -> str | None:
+    try:
+        stat = os.stat(path)  # noqa: PTH116 (a Path for each of a million files takes longer than the call)
+    except OSError:
+        return None
+    return f"{os.path.abspath(path)} {stat.st_size} {stat.st_mtime_ns}"  # noqa: PTH100

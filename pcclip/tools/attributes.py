@@ -1,0 +1,73 @@
+"""Named axes: templates and the words that fill them, from a YAML file such as `conf/attributes.yaml`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pcclip.evaluation.protocol import Wording
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """An axis by name.
+
+    Attributes:
+        name: Its name.
+        more: What pictures show that have more of it.
+        less: What they show that have less.
+        wordings: The sentences.
+    """
+
+    name: str
+    more: str
+    less: str
+    wordings: list[Wording]
+
+
+def read_attribute(file: str | Path, name: str) -> Attribute:
+    """Read one attribute of a file `{templates: [...], attributes: {name: {more: ..., less: ...}}}`.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: Not YAML of that form, a template without `{more}` and `{less}`, or an unknown attribute.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: file of attributes not found; name one with --attributes FILE")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file}: not valid YAML ({error})") from error
+    if not isinstance(content, dict) or set(content) != {"templates", "attributes"}:
+        raise ValueError(f"{file}: expected `templates` and `attributes`")
+    templates, known = content["templates"], content["attributes"]
+    if not isinstance(templates, list) or not templates or not isinstance(known, dict):
+        raise ValueError(f"{file}: expected a list of `templates`, and `attributes` by name")
+    for template in templates:
+        if not isinstance(template, str) or "{more}" not in template or "{less}" not in template:
+            raise ValueError(f"{file}: template {template!r} must have {{more}} and {{less}}")
+    if name not in known:
+        raise ValueError(
+            f'{file}: no attribute "{name}"; it has {", ".join(map(str, known))}. Add it, or use --more and --less'
+        )
+    more, less = _words(known[name], f"{file}: {name}")
+    return Attribute(
+        name, more, less, [Wording(_fill(template, more, less), _fill(template, less, more)) for template in templates]
+    )
+
+
+def _words(row: Any, where: str) -> tuple[str, str]:
+    if not isinstance(row, dict) or set(row) != {"more", "less"}:
+        raise ValueError(f"{where}: expected `more` and `less`, found {row!r}")
+    more, less = str(row["more"]).strip(), str(row["less"]).strip()
+    if not more or not less or more == less:
+        raise ValueError(f"{where}: `more` and `less` must be two different texts")
+    return more, less
+
+
+def _fill(template: str, more: str, less: str) -> str:
+    return template.replace("{more}", more).replace("{less}", less)

@@ -1,0 +1,113 @@
+"""A classifier of attributes: pictures split by thresholds on axes given in words."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pcclip.data.labelled import ImageFile
+from pcclip.data.tables import read_table
+from pcclip.tools.attributes import Attribute
+from pcclip.tools.gallery import Gallery
+from pcclip.tools.output import whole_file, whole_folder
+
+TRUE, FALSE = ("1", "more", "yes", "true"), ("0", "less", "no", "false")
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Where an axis is cut.
+
+    Attributes:
+        value: Scores above it are `more`.
+        accuracy: Mean of the two classes' accuracies on the examples it was chosen by; None if it was given.
+    """
+
+    value: float
+    accuracy: float | None = None
+
+
+def calibrate(scores: Tensor, labels: Tensor) -> Threshold:
+    """The threshold with the best mean of the two classes' accuracies; the middle one among equals.
+
+    Args:
+        scores: Scores of the examples, (N,).
+        labels: Whether each has more, (N,) bool.
+
+    Raises:
+        ValueError: No example of one of the classes.
+    """
+    if bool(labels.all()) or not bool(labels.any()):
+        raise ValueError(f"all {len(labels)} examples are of one class; give some of both")
+    order = scores.sort().values
+    cuts = torch.cat([order[:1] - 1, (order[1:] + order[:-1]) / 2, order[-1:] + 1])
+    above = scores[None] > cuts[:, None]
+    accuracy = (above[:, labels].double().mean(1) + (~above[:, ~labels]).double().mean(1)) / 2
+    best = (accuracy == accuracy.max()).nonzero().view(-1)
+    middle = best[len(best) // 2]
+    return Threshold(float(cuts[middle]), float(accuracy[middle]))
+
+
+def read_examples(file: str | Path, attributes: Sequence[str]) -> tuple[list[ImageFile], dict[str, Tensor]]:
+    """Labelled examples: a table (`.csv`, `.jsonl`) with `path` and a column for each attribute, 1 or 0 (more or less).
+
+    Raises:
+        FileNotFoundError: The table does not exist.
+        ValueError: A missing column, or a cell that is neither.
+    """
+    table = read_table(file, "path")
+    labels: dict[str, Tensor] = {}
+    for name in attributes:
+        if name not in table.columns:
+            raise ValueError(f'{file}: no column "{name}"; its columns are {", ".join(table.columns)}')
+        cells = {path: str(row.get(name)).strip().lower() for path, row in table.rows.items()}
+        if odd := next((path for path, cell in cells.items() if cell not in TRUE + FALSE), None):
+            raise ValueError(f'{file}: "{odd}" has {cells[odd]!r} in column "{name}", expected 1 (more) or 0 (less)')
+        labels[name] = torch.tensor([cell in TRUE for cell in cells.values()])
+    return [ImageFile(path, path) for path in table.rows], labels
+
+
+def classes_of(
+    attributes: Sequence[Attribute], scores: Mapping[str, Tensor], thresholds: Mapping[str, Threshold]
+) -> list[str]:
+    """Each picture's class: what it shows on every axis, e.g. `larger shapes + a darker background`."""
+    sides = [(scores[each.name] > thresholds[each.name].value).tolist() for each in attributes]
+    return [
+        " + ".join(each.more if above else each.less for each, above in zip(attributes, row, strict=True))
+        for row in zip(*sides, strict=True)
+    ]
+
+
+def write_classes(file: str | Path, gallery: Gallery, scores: Mapping[str, Tensor], classes: Sequence[str]) -> None:
+    """Write a CSV: path, class, and the score on each axis."""
+    with whole_file(file) as path, path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("path", "class", *scores))
+        columns = [values.tolist() for values in scores.values()]
+        for picture, name, *row in zip(gallery.pictures, classes, *columns, strict=True):
+            writer.writerow((picture.key, name, *(f"{value:.6f}" for value in row)))
+
+
+def split(folder: str | Path, gallery: Gallery, classes: Sequence[str]) -> None:
+    """Copy the pictures into a folder for each class; a name that comes again gets a number."""
+    with whole_folder(folder) as target:
+        for name in dict.fromkeys(classes):
+            (target / name.replace("/", "-")).mkdir()
+        names: Counter[tuple[str, str]] = Counter()
+        for picture, name in zip(gallery.pictures, classes, strict=True):
+            assert isinstance(picture, ImageFile)
+            base = Path(picture.key)
+            names[name, base.name] += 1
+            again = names[name, base.name]
+            file = target / name.replace("/", "-") / (base.name if again == 1 else f"{base.stem}-{again}{base.suffix}")
+            if picture.offset is None:
+                shutil.copyfile(picture.path, file)
+            else:
+                file.write_bytes(picture.read())

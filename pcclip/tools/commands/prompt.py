@@ -1,0 +1,87 @@
+"""Sort pictures into classes, with texts that say how the classes differ (comparative prompting).
+
+  pcclip prompt PICTURES --classes "a cat,a dog"                                       plain zero-shot
+  pcclip prompt PICTURES --classes classes.txt --comparatives comparatives.jsonl       with texts
+
+`pcclip-data comparatives` has a language model write the texts, from the names of the classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from pcclip.tools.commands.common import (
+    add_model,
+    add_pictures,
+    draw_sheet,
+    embed,
+    load_model,
+    positive,
+    write_unreadable,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    add_pictures(parser)
+    add_model(parser)
+    parser.add_argument(
+        "--classes", required=True, metavar="NAMES", help="names with commas, or a file with one a line"
+    )
+    parser.add_argument(
+        "--template",
+        action="append",
+        metavar="TEXT",
+        help='sentence with {} for the class (default: "a photo of a {}")',
+    )
+    parser.add_argument("--comparatives", metavar="FILE", help="JSON Lines: first, second, text (first against second)")
+    parser.add_argument("--alpha", type=float, help="weight of plain prompts against the texts (default: 0.8)")
+    parser.add_argument("--output", default="classes.csv", metavar="FILE", help="CSV; the sheet is beside it as .png")
+    parser.add_argument("--sheet", type=positive, default=60, metavar="N", help="pictures on the sheet")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Embed, classify, and write."""
+    if options.alpha is not None and not options.comparatives:
+        raise ValueError("--alpha weighs --comparatives; give both or neither")
+    from pcclip.tools.output import check_writable
+    from pcclip.tools.pictures import find_pictures
+
+    output = check_writable(options.output)
+    if output.suffix != ".csv":
+        raise ValueError(f"--output {output}: must end in .csv")
+    classes = _classes(options.classes)
+    from pcclip.data.comparatives import read_comparatives
+    from pcclip.tools.prompting import classify, write_predictions
+
+    comparatives = read_comparatives(options.comparatives) if options.comparatives else []
+    pictures = find_pictures(options.pictures)
+    model = load_model(options)
+    gallery = embed(model, pictures, options)
+    alpha = 0.8 if options.alpha is None else options.alpha
+    templates = options.template or ["a photo of a {}"]
+    prediction = classify(model, gallery, classes, templates, comparatives, alpha)
+    write_predictions(output, gallery, prediction)
+    names = [classes[index] for index in prediction.first.tolist()]
+    for name, count in Counter(names).most_common():
+        print(f"{count:>8}  {name}")
+    if comparatives:
+        plain = classify(model, gallery, classes, templates).first
+        print(f"{int((plain != prediction.first).sum())} pictures changed their class by the {len(comparatives)} texts")
+    import torch
+
+    order = sorted(range(len(names)), key=lambda index: (names[index], -float(prediction.margin[index])))
+    sheet = draw_sheet(gallery, torch.tensor(order), names, f"{len(set(names))} classes", output, options.sheet)
+    print(f"{len(names)} pictures: {output} and {sheet}")
+    write_unreadable(gallery, output)
+
+
+def _classes(given: str) -> list[str]:
+    path = Path(given)
+    names = path.read_text(encoding="utf-8").splitlines() if path.is_file() else given.split(",")
+    found = [name.strip() for name in names if name.strip()]
+    if len(found) < 2 or len(set(found)) < len(found):
+        raise ValueError(f"--classes {given}: give at least two names, each once, or a file with one a line")
+    return found

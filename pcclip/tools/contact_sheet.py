@@ -1,0 +1,54 @@
+"""A picture of how a model orders images: a sheet of them in rows, each with its label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+TILE = 112
+GAP = 6
+TITLE_SIZE = 15
+LABEL_SIZE = 13
+
+
+def spread_over_order(scores: Tensor, count: int = 12) -> Tensor:
+    """Indices of at most `count` items spread evenly over the ascending order of their scores (N,)."""
+    order = scores.argsort(stable=True)
+    places = torch.linspace(0, len(order) - 1, min(count, len(order)), device=scores.device).round().long()
+    return order[places]
+
+
+def contact_sheet(
+    pictures: Sequence[Image.Image | None], labels: Sequence[str], title: str, columns: int | None = None
+) -> Image.Image:
+    """Lay pictures out in rows, left to right, each with its label below it, under a title.
+
+    Args:
+        pictures: At least one; None leaves its tile empty.
+        labels: One a picture; what is wider than the tile is cut on the left.
+        title: Written above.
+        columns: Pictures a row; all in one row by default.
+    """
+    columns = min(columns or len(pictures), len(pictures))
+    rows = -(-len(pictures) // columns)
+    top, row_height = TITLE_SIZE + 3 * GAP, TILE + LABEL_SIZE + 2 * GAP
+    title_font, label_font = ImageFont.load_default(TITLE_SIZE), ImageFont.load_default(LABEL_SIZE)
+    width = max(GAP + columns * (TILE + GAP), 2 * GAP + round(title_font.getlength(title)))
+    sheet = Image.new("RGB", (width, top + rows * row_height), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((GAP, GAP), title, fill="black", font=title_font)
+    for place, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+        row, column = divmod(place, columns)
+        left, upper = GAP + column * (TILE + GAP), top + row * row_height
+        if picture is not None:
+            scale = TILE / max(picture.size)
+            tile = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+            sheet.paste(tile, (left + (TILE - tile.width) // 2, upper + (TILE - tile.height) // 2))
+        while label_font.getlength(label) > TILE + GAP:
+            label = f"…{label[2:]}"
+        centre = left + (TILE - label_font.getlength(label)) / 2
+        draw.text((centre, upper + TILE + GAP // 2), label, fill="black", font=label_font)
+    return sheet

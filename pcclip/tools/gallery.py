@@ -1,0 +1,177 @@
+"""Embeddings of many pictures: from the store where they are known, else encoded at the image tower's own speed.
+
+Memory does not grow with the embeddings, which lie in a file beyond `IN_MEMORY` bytes; only names and places of the
+pictures, some 250 bytes each, are held.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from pcclip.data.embedding_store import EmbeddingStore
+from pcclip.data.labelled import ImageFile
+from pcclip.model.clip import DifferenceModel
+from pcclip.tools.pictures import Picture
+
+IN_MEMORY = 1 << 28
+CHUNK = 16_384  # rows of embeddings that are worked on at a time
+FEW = 64  # pictures that are not worth starting worker processes for
+Task = tuple[int, Picture]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures and their embeddings.
+
+    Attributes:
+        pictures: The N pictures that could be read.
+        embeddings: Unit embeddings, (N, D) float32 on the CPU.
+        unreadable: The others.
+    """
+
+    pictures: list[Picture]
+    embeddings: Tensor
+    unreadable: list[Picture]
+
+    def chunks(self) -> Iterator[Tensor]:
+        """The embeddings, some rows at a time."""
+        return (self.embeddings[start : start + CHUNK] for start in range(0, len(self.embeddings), CHUNK))
+
+    def mean(self) -> Tensor:
+        """Mean embedding, (D,)."""
+        total = torch.zeros(self.embeddings.shape[1], dtype=torch.float64)
+        for chunk in self.chunks():
+            total += chunk.sum(0, dtype=torch.float64)
+        return (total / max(1, len(self.pictures))).float()
+
+    def pick(self, index: int) -> Image.Image | None:
+        """One of the pictures, decoded again."""
+        return self.pictures[index].decode()
+
+
+def embed_pictures(
+    clip: DifferenceModel,
+    pictures: Sequence[Picture],
+    *,
+    store: EmbeddingStore | None = None,
+    batch_size: int = 256,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Gallery:
+    """Embed pictures, those that the store has not at the image tower's speed, and add these to it.
+
+    Args:
+        clip: The model.
+        pictures: The pictures.
+        store: Where embeddings of files are kept; none are without.
+        batch_size: Pictures encoded at a time.
+        workers: Processes that decode; as many as there are cores to spare, up to eight, by default.
+        progress: Whether to show a bar, on a terminal.
+
+    Raises:
+        ValueError: None of the pictures can be read.
+    """
+    embeddings = _room(len(pictures), clip.embed_dim)
+    known = intact = torch.zeros(len(pictures), dtype=torch.bool)
+    if store is not None:
+        files = [picture for picture in pictures if isinstance(picture, ImageFile)]
+        if len(files) < len(pictures):
+            raise ValueError("pictures in memory cannot be kept in a store; leave `cache` out")
+        known, intact = store.load(files, embeddings)
+    missing = (~known).nonzero().view(-1).tolist()
+    with tqdm(total=len(pictures), desc="embedding", unit=" pictures", disable=None if progress else True) as bar:
+        bar.update(len(pictures) - len(missing))
+        for places, rows, good in _encoded(clip, [(place, pictures[place]) for place in missing], batch_size, workers):
+            embeddings[places] = rows
+            intact[places] = good
+            if store is not None:
+                store.add([files[place] for place in places.tolist()], rows, good)
+            bar.update(len(places))
+    return _readable(pictures, embeddings, intact)
+
+
+def _encoded(
+    clip: DifferenceModel, tasks: Sequence[Task], batch_size: int, workers: int | None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Places (n,), embeddings (n, D), and which are intact (n,), a batch at a time."""
+    waiting: tuple[Tensor, Tensor, Tensor] | None = None
+    with torch.no_grad():
+        for images, places, good in _loader(clip, tasks, batch_size, workers):
+            rows = torch.zeros(len(places), clip.embed_dim, device=clip.device)
+            if images is not None:
+                rows[good.to(clip.device)] = clip.encode_images(images.to(clip.device, non_blocking=True)).float()
+            # Fetched only when the next batch is on its way, so that the device does not wait for what is done with it.
+            if waiting is not None:
+                yield waiting[0], waiting[1].cpu(), waiting[2]
+            waiting = places, rows, good
+    if waiting is not None:
+        yield waiting[0], waiting[1].cpu(), waiting[2]
+
+
+def _loader(
+    clip: DifferenceModel, tasks: Sequence[Task], batch_size: int, workers: int | None
+) -> DataLoader[tuple[Tensor | None, int]]:
+    if workers is None:
+        workers = min(8, len(os.sched_getaffinity(0)) - 1)
+    if len(tasks) <= FEW:
+        workers = 0
+    waiting = iter(tasks)
+    # Workers are handed the pictures themselves, so that none holds the whole list.
+    batches = iter(lambda: list(islice(waiting, batch_size)), [])
+    return DataLoader(
+        _Decoded(clip),
+        batch_sampler=batches,  # of tasks, not of indices
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=clip.device.type == "cuda",
+        generator=torch.Generator().manual_seed(0),  # a loader without its own draws from the global one
+    )
+
+
+class _Decoded(Dataset[tuple[Tensor | None, int]]):
+    def __init__(self, clip: DifferenceModel) -> None:
+        self.transform = clip.image_transform
+
+    def __getitem__(self, task: Task) -> tuple[Tensor | None, int]:
+        place, picture = task
+        image = picture.decode()
+        return (None if image is None else self.transform(image)), place
+
+
+def _collate(items: Sequence[tuple[Tensor | None, int]]) -> tuple[Tensor | None, Tensor, Tensor]:
+    intact = [image for image, _ in items if image is not None]
+    places = torch.tensor([place for _, place in items])
+    good = torch.tensor([image is not None for image, _ in items])
+    return (torch.stack(intact) if intact else None), places, good
+
+
+def _room(count: int, width: int) -> Tensor:
+    """Room for embeddings (N, D): in memory, or in a file that goes when it is no longer used."""
+    if count * width * 4 <= IN_MEMORY:
+        return torch.zeros(count, width)
+    with tempfile.TemporaryFile() as stream:
+        return torch.from_numpy(np.memmap(stream, dtype=np.float32, mode="w+", shape=(count, width)))
+
+
+def _readable(pictures: Sequence[Picture], embeddings: Tensor, intact: Tensor) -> Gallery:
+    unreadable = [pictures[place] for place in (~intact).nonzero().view(-1).tolist()]
+    if len(unreadable) == len(pictures):
+        raise ValueError(f"none of the {len(pictures)} pictures can be read, first {pictures[0].key}")
+    if not unreadable:
+        return Gallery(list(pictures), embeddings, [])
+    kept = intact.nonzero().view(-1).tolist()
+    for to, start in enumerate(kept):  # in place: there may be no memory for a second copy
+        if to != start:
+            embeddings[to] = embeddings[start]
+    return Gallery([pictures[place] for place in kept], embeddings[: len(kept)], unreadable)

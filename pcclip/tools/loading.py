@@ -1,0 +1,144 @@
+"""Loading a model to use it: from a saved folder, a checkpoint, or by an open_clip name."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import yaml
+from safetensors import SafetensorError
+
+from pcclip.model.clip import DifferenceModel
+from pcclip.model.loading import CONFIG_FILE, load_clip
+from pcclip.tools.model import Model
+
+MODEL_PREFIX = "model."  # of the towers and the head in a checkpoint of `DifferenceCLIP`
+
+
+def load_model(source: str, pretrained: str | None = None, device: str = "auto") -> Model:
+    """Load a model; see `pcclip.load`."""
+    target = _device(device)
+    path = Path(source.removeprefix("local-dir:"))
+    if path.suffix == ".ckpt":
+        _refuse_tag(source, pretrained)
+        clip = load_checkpoint(path)
+    elif path.is_dir() or source.startswith("local-dir:"):
+        _refuse_tag(source, pretrained)
+        clip = _load_folder(path)
+    elif source.startswith("hf-hub:"):
+        clip = load_clip(source, pretrained)
+    else:
+        known = open_clip.get_model_config(source.replace("/", "-")) is not None
+        if not known and len(path.parts) > 1:
+            raise FileNotFoundError(f"{source}: not found; give a saved folder, a .ckpt, or an open_clip name")
+        if known and pretrained is None:
+            tags = open_clip.list_pretrained_tags_by_model(source.replace("/", "-"))
+            raise ValueError(f"{source}: knows nothing without weights; give pretrained, one of {tags} or a file")
+        clip = load_clip(source, pretrained)
+    return Model(clip.to(target), source)
+
+
+def load_checkpoint(file: Path) -> DifferenceModel:
+    """The model of a Lightning checkpoint; its architecture is read from the `config.yaml` of its run folder.
+
+    Nothing is unpickled but tensors and plain values.
+
+    Raises:
+        FileNotFoundError: No checkpoint, or no `config.yaml` in the folders above it.
+        ValueError: A corrupt checkpoint, one of something else, or one that does not fit the configuration.
+    """
+    state = _read_state(file)
+    config_file = run_config(file)
+    section = _model_section(config_file)
+    clip = section["clip"]
+    model = load_clip(
+        _found_again(clip["name"], config_file),
+        clip.get("pretrained"),
+        preprocess=clip.get("preprocess"),
+        head=section.get("head", "identity"),
+    )
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reasons = str(error).splitlines()
+        raise ValueError(
+            f"{file}: of another architecture than {config_file} says ({clip['name']}): {reasons[1].strip()[:200]}; "
+            "put the checkpoint back into its own run folder"
+        ) from error
+    return model
+
+
+def run_config(checkpoint: Path) -> Path:
+    """The `config.yaml` of the run that wrote a checkpoint, from one of the two folders above it."""
+    for folder in (checkpoint.absolute().parent, checkpoint.absolute().parent.parent):
+        if (folder / "config.yaml").is_file():
+            return folder / "config.yaml"
+    raise FileNotFoundError(
+        f"{checkpoint}: no config.yaml beside it or one folder above, which says what it is a checkpoint of; "
+        "leave checkpoints in their run folder"
+    )
+
+
+def _read_state(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: checkpoint not found; check the path")
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        state = checkpoint["state_dict"]
+        model = {key.removeprefix(MODEL_PREFIX): value for key, value in state.items() if key.startswith(MODEL_PREFIX)}
+    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise ValueError(f"{file}: corrupt, or not a checkpoint of `pcclip fit` ({reason}); copy it again") from error
+    if not model:
+        raise ValueError(f"{file}: a checkpoint of something else; it has no weights named {MODEL_PREFIX}*")
+    return model
+
+
+def _model_section(file: Path) -> dict[str, Any]:
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    try:
+        section: dict[str, Any] = content["model"]
+        section["clip"]["name"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{file}: not the configuration of a run; it has no `model.clip.name`") from error
+    return section
+
+
+def _found_again(name: str, config_file: Path) -> str:
+    """Paths in a run's configuration are relative to where it was started: here, or a folder above the run's."""
+    prefix = "local-dir:" if name.startswith("local-dir:") else ""
+    path = name.removeprefix(prefix)
+    if not prefix and not name.endswith(".json"):
+        return name
+    for root in (Path(), *config_file.parents):
+        if (root / path).exists():
+            return f"{prefix}{root / path}"
+    raise FileNotFoundError(f"{path}: not found; {config_file} says that the run started from it")
+
+
+def _load_folder(folder: Path) -> DifferenceModel:
+    if not (folder / CONFIG_FILE).is_file() and (folder / "config.json").is_file():
+        raise ValueError(
+            f"{folder}: a model for Hugging Face, which transformers loads; here give the model that it was exported from"
+        )
+    try:
+        return load_clip(f"local-dir:{folder}")
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder}: corrupt, or not a saved model ({error}); save or copy it again") from error
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device!r}: {str(error).splitlines()[0]}; use auto, cpu or cuda") from error
+
+
+def _refuse_tag(source: str, pretrained: str | None) -> None:
+    if pretrained is not None:
+        raise ValueError(f"{source} carries its weights; leave pretrained={pretrained!r} out")

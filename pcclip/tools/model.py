@@ -1,0 +1,205 @@
+"""A trained model in use: ranking, comparing and embedding pictures, with the same code under the commands."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pcclip.data.embedding_store import EmbeddingStore
+from pcclip.evaluation.embed import embed_texts
+from pcclip.evaluation.protocol import Wording
+from pcclip.model.clip import DifferenceModel
+from pcclip.model.head import LinearHead
+from pcclip.model.text import encode_tokens
+from pcclip.tools.gallery import Gallery, embed_pictures
+from pcclip.tools.output import ToolWarning
+from pcclip.tools.pictures import GivenPicture, Picture, find_pictures
+from pcclip.tools.ranking import Ranked, axis_of, ranked, score
+
+Images = str | Path | Sequence[str | Path | Image.Image]
+OneImage = str | Path | Image.Image
+
+
+class Model(nn.Module):
+    """A CLIP with its difference head, in evaluation mode and without gradients.
+
+    Its `encode_image`, `encode_text`, `tokenizer` and `preprocess` are those of an open_clip model, so that CLIP_benchmark
+    and others can take it for one.
+
+    Example:
+        >>> model = pcclip.load("runs/demo/finetuned")
+        >>> model.rank("photos", more="the first is larger than the second", less="the first is smaller than the second")
+
+    Attributes:
+        clip: The model itself.
+        source: What it was loaded from.
+        preprocess: PIL image to normalised pixels (3, H, W), as open_clip's.
+    """
+
+    def __init__(self, clip: DifferenceModel, source: str) -> None:
+        super().__init__()
+        self.clip = clip.requires_grad_(False).eval()
+        self.source = source
+        self.preprocess = image_transform_v2(
+            PreprocessCfg(**open_clip.get_model_preprocess_cfg(clip.towers)), is_train=False
+        )
+
+    def rank(
+        self,
+        images: Images,
+        more: str | Sequence[str],
+        less: str | Sequence[str],
+        *,
+        cache: str | Path | None = None,
+    ) -> list[Ranked]:
+        """Rank pictures on the axis from `less` to `more`, most first.
+
+        Args:
+            images: A folder, pattern, list or shard (see `pcclip.tools.pictures.find_pictures`), or a sequence of paths
+                and PIL images.
+            more: Text that is true of (first, second) when the first picture has more; several are averaged.
+            less: Its reverse, one for each of `more`.
+            cache: Folder in which embeddings of files are kept.
+
+        Raises:
+            FileNotFoundError: A source that is not there.
+            ValueError: No readable picture, or as many `more` as `less` are not given.
+        """
+        gallery = self.embed(images, cache=cache)
+        return ranked(gallery, score(self, gallery, self.axis(wordings(more, less))))
+
+    def difference(self, first: OneImage, second: OneImage) -> Tensor:
+        """Unit difference (D,) of two pictures, in the space of texts: `normalize(head(first - second))`."""
+        a, b = self._pair(first, second)
+        return self.clip.difference(a, b)
+
+    def compare(self, first: OneImage, second: OneImage, texts: Sequence[str]) -> dict[str, float]:
+        """Cosine of two pictures' difference with each text, the best text first."""
+        cosines = self.embed_texts(texts) @ self.difference(first, second)
+        return dict(sorted(zip(texts, cosines.tolist(), strict=True), key=lambda item: -item[1]))
+
+    def axis(self, axis_wordings: Sequence[Wording]) -> Tensor:
+        """Axis (D,) on which pictures are ranked: the mean over wordings of `text - reverse`."""
+        return axis_of(self, axis_wordings)
+
+    def embed(self, images: Images, *, cache: str | Path | None = None) -> Gallery:
+        """Unit embeddings of pictures; see `rank` for `images` and `cache`."""
+        return self.embed_pictures(_pictures(images), cache=cache)
+
+    def embed_pictures(
+        self,
+        pictures: Sequence[Picture],
+        *,
+        cache: str | Path | None = None,
+        batch_size: int = 256,
+        workers: int | None = None,
+        progress: bool = False,
+    ) -> Gallery:
+        """Unit embeddings of listed pictures, kept in the folder `cache`; for the rest see `gallery.embed_pictures`."""
+        store = None if cache is None else EmbeddingStore(cache, self.clip.image_fingerprint, self.clip.embed_dim)
+        return embed_pictures(
+            self.clip, pictures, store=store, batch_size=batch_size, workers=workers, progress=progress
+        )
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Unit embeddings (N, D); warns of texts that are longer than the context."""
+        self.warn_of_cuts(texts)
+        return embed_texts(self.clip, texts)
+
+    def warn_of_cuts(self, texts: Sequence[str]) -> None:
+        """Warn of texts that are longer than the context, and say what is cut off."""
+        for text in dict.fromkeys(texts):
+            if cut := self.clip.tokenizer.overflow(text):
+                warnings.warn(f"text too long for the model, cut off: ...{cut!r}", ToolWarning, stacklevel=2)
+
+    def project(self, differences: Tensor) -> Tensor:
+        """The head: image differences (N, D) to the space of texts."""
+        with torch.no_grad():
+            return self.clip.project(differences)
+
+    def shift(self, axis: Tensor) -> Tensor:
+        """The change of an image's embedding (D,) that the head makes into `axis` (D,) of the space of texts.
+
+        Raises:
+            ValueError: The head is an MLP, which cannot be undone.
+        """
+        if isinstance(self.clip.head, nn.Identity):
+            return axis
+        if isinstance(self.clip.head, LinearHead):
+            moved: Tensor = torch.linalg.solve(self.clip.head.weight.detach(), axis)
+            return moved
+        raise ValueError(f"{self.source}: its MLP head cannot be undone, so images cannot be moved by texts")
+
+    def tokenizer(self, texts: str | Sequence[str]) -> Tensor:
+        """Token ids (N, L), trimmed to the longest text."""
+        return self.clip.tokenizer([texts] if isinstance(texts, str) else texts)
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """Logarithm of CLIP's logit scale, as in open_clip."""
+        scale: Tensor = self.clip.towers.logit_scale
+        return scale
+
+    def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
+        """Normalised pixels (N, 3, H, W) to embeddings (N, D), as open_clip's."""
+        features: Tensor = self.clip.towers.encode_image(image)
+        return F.normalize(features, dim=-1) if normalize else features
+
+    def encode_text(self, text: Tensor, normalize: bool = False) -> Tensor:
+        """Token ids (N, L) to embeddings (N, D), as open_clip's."""
+        features = encode_tokens(self.clip.towers, text)
+        return F.normalize(features, dim=-1) if normalize else features
+
+    def forward(self, image: Tensor | None = None, text: Tensor | None = None) -> tuple[Any, Any, Tensor]:
+        """Unit image and text embeddings and the logit scale, as open_clip's."""
+        return (
+            None if image is None else self.encode_image(image, normalize=True),
+            None if text is None else self.encode_text(text, normalize=True),
+            self.logit_scale.exp(),
+        )
+
+    def _pair(self, first: OneImage, second: OneImage) -> tuple[Tensor, Tensor]:
+        gallery = self.embed([first, second])
+        if gallery.unreadable:
+            raise ValueError(f"{gallery.unreadable[0].key}: cannot be read as a picture")
+        a, b = gallery.embeddings.to(self.clip.device)
+        return a, b
+
+
+def wordings(more: str | Sequence[str], less: str | Sequence[str]) -> list[Wording]:
+    """Pair texts with their reverses.
+
+    Raises:
+        ValueError: Not as many of one as of the other, an empty text, or one that equals its reverse.
+    """
+    mores = [more] if isinstance(more, str) else list(more)
+    lesses = [less] if isinstance(less, str) else list(less)
+    if len(mores) != len(lesses) or not mores:
+        raise ValueError(f"{len(mores)} texts for more and {len(lesses)} for less; give each text its opposite")
+    for text, reverse in zip(mores, lesses, strict=True):
+        if not text.strip() or text.strip() == reverse.strip():
+            raise ValueError(f"more {text!r} and less {reverse!r}: must be two different texts")
+    return [Wording(text.strip(), reverse.strip()) for text, reverse in zip(mores, lesses, strict=True)]
+
+
+def _pictures(images: Images) -> Sequence[Picture]:
+    if isinstance(images, str | Path):
+        return find_pictures([images])
+    pictures: list[Picture] = []
+    for number, image in enumerate(images):
+        if isinstance(image, Image.Image):
+            pictures.append(GivenPicture(f"picture {number}", image))
+        else:
+            pictures += find_pictures([image])
+    if not pictures:
+        raise ValueError("no pictures given")
+    return pictures

@@ -1,0 +1,134 @@
+"""Which pictures a tool works on: folders, patterns, lists of files, webdataset shards; and pictures given as they are."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+import sys
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from braceexpand import braceexpand
+from PIL import Image
+
+from pcclip.data.format import IMAGE_EXTENSIONS
+from pcclip.data.labelled import ImageFile
+
+ENDINGS = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
+
+
+class Picture(Protocol):
+    """A picture by name, decoded when it is needed."""
+
+    @property
+    def key(self) -> str:
+        """Its name, for people: the path, in a shard the shard's path and the member's name."""
+        ...
+
+    def decode(self) -> Image.Image | None:
+        """The picture in RGB, or None if it is damaged."""
+        ...
+
+
+@dataclass(frozen=True)
+class GivenPicture:
+    """A picture that is in memory already."""
+
+    key: str
+    image: Image.Image
+
+    def decode(self) -> Image.Image:
+        """The picture in RGB."""
+        return self.image.convert("RGB")
+
+
+def find_pictures(sources: Sequence[str | Path]) -> list[ImageFile]:
+    """List pictures in the order given, each once, without opening them.
+
+    Args:
+        sources: Any of
+            a folder, looked through with its subfolders in the order of names; its `.tar` are shards;
+            a shard, or a brace pattern of shards such as `train-{000..010}.tar`; members are found by their endings;
+            a pattern such as `photos/**/*.jpg`;
+            a list: `.txt` with a path a line, `.csv` with a column `path`, `-` for lines of the standard input;
+            a picture.
+
+    Raises:
+        FileNotFoundError: A source that is not there.
+        ValueError: A source without pictures, a broken shard, or a list that is none.
+    """
+    found: dict[ImageFile, None] = {}
+    for source in sources:
+        pictures = dict.fromkeys(_pictures_of(str(source)))
+        if not pictures:
+            raise ValueError(f"{source}: no pictures in it ({', '.join(ENDINGS)}); check the path")
+        found |= pictures
+    return list(found)
+
+
+def _pictures_of(source: str) -> Iterator[ImageFile]:
+    path = Path(source)
+    if source == "-":
+        yield from _listed(line.rstrip("\n") for line in sys.stdin)
+    elif path.is_dir():
+        yield from _in_folder(source)
+    elif "{" in source and not path.exists():
+        for name in braceexpand(source):
+            yield from _pictures_of(name)
+    elif any(mark in source for mark in "*?[") and not path.exists():
+        for name in sorted(glob.glob(source, recursive=True)):  # noqa: PTH207 (Path.glob takes no absolute patterns)
+            if name.lower().endswith((*ENDINGS, ".tar")):
+                yield from _pictures_of(name)
+    elif not path.is_file():
+        raise FileNotFoundError(f"{source}: not found; give a folder, a pattern, a list, shards or pictures")
+    elif path.suffix == ".tar":
+        yield from _in_shard(source)
+    elif path.suffix == ".txt":
+        yield from _listed(path.read_text(encoding="utf-8").splitlines())
+    elif path.suffix == ".csv":
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            if "path" not in (reader.fieldnames or []):
+                raise ValueError(f"{source}: no column `path`; it has {reader.fieldnames}")
+            yield from _listed(row["path"] for row in reader)
+    elif source.lower().endswith(ENDINGS):
+        yield ImageFile(source, source)
+    else:
+        raise ValueError(
+            f"{source}: neither a picture ({', '.join(ENDINGS)}) nor a list (.txt, .csv) nor a shard (.tar)"
+        )
+
+
+def _in_folder(folder: str) -> Iterator[ImageFile]:
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.startswith("."):
+                continue
+            path = os.path.join(place, name)  # noqa: PTH118 (a Path for each of a million files is slow)
+            if name.lower().endswith(ENDINGS):
+                yield ImageFile(path, path)
+            elif name.endswith(".tar"):
+                yield from _in_shard(path)
+
+
+def _in_shard(shard: str) -> Iterator[ImageFile]:
+    try:
+        with tarfile.open(shard, "r:") as archive:
+            for member in archive:
+                archive.members = []  # type: ignore[attr-defined]  # which would grow with the shard
+                if member.isfile() and member.name.lower().endswith(ENDINGS):
+                    yield ImageFile(shard, f"{shard}/{member.name}", offset=member.offset_data, size=member.size)
+    except tarfile.TarError as error:
+        raise ValueError(f"{shard}: not a readable tar ({error}); copy it again") from error
+
+
+def _listed(lines: Iterator[str] | Sequence[str]) -> Iterator[ImageFile]:
+    for line in lines:
+        # A path that is not there is found unreadable later, as a damaged picture is: a list may be long and old.
+        if line.strip():
+            yield ImageFile(line.strip(), line.strip())

@@ -1,0 +1,92 @@
+"""Ranking pictures on an axis given in words."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pcclip.evaluation.protocol import Wording
+from pcclip.tools.gallery import Gallery
+from pcclip.tools.output import whole_file
+
+COLUMNS = ("path", "score", "rank", "percentile")
+
+
+class Projector(Protocol):
+    """What ranking needs of a model."""
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Unit embeddings (N, D)."""
+        ...
+
+    def project(self, differences: Tensor) -> Tensor:
+        """The head: image differences (N, D) to the space of texts."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A picture's place.
+
+    Attributes:
+        path: The picture.
+        score: Its place on the axis; 0 is the mean picture.
+        rank: 1 for the picture with most.
+        percentile: Share of the other pictures that have less, in percent.
+    """
+
+    path: str
+    score: float
+    rank: int
+    percentile: float
+
+
+def axis_of(model: Projector, wordings: Sequence[Wording]) -> Tensor:
+    """Axis (D,): the mean over wordings of the embeddings' `text - reverse`."""
+    more = model.embed_texts([wording.text for wording in wordings])
+    less = model.embed_texts([wording.reverse for wording in wordings])
+    return (more - less).mean(0)
+
+
+def score(model: Projector, gallery: Gallery, axis: Tensor, centre: Tensor | None = None) -> Tensor:
+    """Scores (N,) `project(image - centre) . axis`, as `pcclip.evaluation.attribute_ranking` has them.
+
+    Args:
+        model: Projects differences.
+        gallery: The pictures.
+        axis: (D,), from `axis_of`.
+        centre: Embedding that scores 0, (D,); the gallery's mean by default.
+    """
+    middle = gallery.mean() if centre is None else centre
+    parts = [model.project((chunk - middle).to(axis.device)) @ axis for chunk in gallery.chunks()]
+    return torch.cat(parts).cpu()
+
+
+def in_order(gallery: Gallery, scores: Tensor) -> Iterator[Ranked]:
+    """The pictures with most first; equal scores in the order of the gallery, and with the same percentile."""
+    ascending = scores.sort().values
+    others = max(1, len(scores) - 1)
+    for rank, index in enumerate(scores.argsort(descending=True, stable=True).tolist(), start=1):
+        value = float(scores[index])
+        less = int(torch.searchsorted(ascending, scores[index]))
+        yield Ranked(gallery.pictures[index].key, value, rank, 100 * less / others)
+
+
+def ranked(gallery: Gallery, scores: Tensor) -> list[Ranked]:
+    """`in_order` as a list."""
+    return list(in_order(gallery, scores))
+
+
+def write_ranking(file: str | Path, gallery: Gallery, scores: Tensor) -> None:
+    """Write a CSV: path, score, rank, percentile; most first."""
+    with whole_file(file) as path, path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(COLUMNS)
+        for row in in_order(gallery, scores):
+            writer.writerow((row.path, f"{row.score:.6f}", row.rank, f"{row.percentile:.2f}"))

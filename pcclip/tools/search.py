@@ -1,0 +1,107 @@
+"""Retrieval with arithmetic: the pictures nearest to `image + lambda * difference`.
+
+Exact by default: a product with all embeddings, some rows at a time. For millions of pictures there is faiss (extra
+`search`), whose graph index is approximate, and is built once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from pcclip.tools.gallery import Gallery
+from pcclip.tools.output import whole_file
+
+NEIGHBOURS = 32  # of each picture in faiss's graph
+BUILD_EFFORT, SEARCH_EFFORT = 200, 256
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture that was found: its place in the gallery, its name, and its cosine with what was looked for."""
+
+    index: int
+    path: str
+    cosine: float
+
+
+class Index(Protocol):
+    """Finds the nearest of many embeddings."""
+
+    def nearest(self, query: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Cosines and places (k,) of at most `count` embeddings nearest to a unit query (D,), nearest first."""
+        ...
+
+
+class ExactIndex:
+    """Compares with every embedding."""
+
+    def __init__(self, gallery: Gallery) -> None:
+        self._gallery = gallery
+
+    def nearest(self, query: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """As `Index.nearest`."""
+        cosines = torch.cat([chunk @ query for chunk in self._gallery.chunks()])
+        values, places = cosines.topk(min(count, len(cosines)))
+        return values, places
+
+
+class FaissIndex:
+    """faiss's HNSW graph, read from `file` if it is there, else built and written to it."""
+
+    def __init__(self, gallery: Gallery, file: Path | None = None) -> None:
+        import faiss
+
+        if file is not None and file.is_file():
+            self._index: Any = faiss.read_index(str(file))
+            return
+        self._index = faiss.IndexHNSWFlat(gallery.embeddings.shape[1], NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
+        self._index.hnsw.efConstruction = BUILD_EFFORT
+        self._index.hnsw.efSearch = SEARCH_EFFORT
+        for chunk in gallery.chunks():
+            self._index.add(chunk.numpy())
+        if file is not None:
+            with whole_file(file) as path:
+                faiss.write_index(self._index, str(path))
+
+    def nearest(self, query: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """As `Index.nearest`."""
+        cosines, places = self._index.search(query[None].numpy(), count)
+        kept = torch.from_numpy(places[0]) >= 0
+        return torch.from_numpy(cosines[0])[kept], torch.from_numpy(places[0])[kept]
+
+
+def search(
+    gallery: Gallery,
+    index: Index,
+    image: Tensor,
+    shift: Tensor,
+    *,
+    factor: float = 1.0,
+    count: int = 10,
+    exclude: Sequence[str] = (),
+) -> list[Found]:
+    """The pictures nearest to `image + factor * shift`, nearest first.
+
+    Args:
+        gallery: The pictures.
+        index: Over their embeddings.
+        image: Unit embedding of the picture to start from, (D,).
+        shift: The wanted difference, (D,).
+        factor: lambda; 0 finds what is like the picture itself.
+        count: At most so many.
+        exclude: Names of pictures that are not wanted, such as the one to start from.
+    """
+    query = normalize(image + factor * shift, dim=-1).cpu()
+    cosines, places = index.nearest(query, count + len(exclude))
+    found = [
+        Found(place, gallery.pictures[place].key, cosine)
+        for place, cosine in zip(places.tolist(), cosines.tolist(), strict=True)
+    ]
+    return [each for each in found if each.path not in exclude][:count]

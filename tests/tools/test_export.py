@@ -1,0 +1,118 @@
+"""Exported models: the same embeddings in the library that they were exported to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch.nn import functional as F
+
+from pcclip.cli import main
+from pcclip.evaluation.protocol import Result
+from pcclip.evaluation.tables import write_results
+from pcclip.tools.export import export
+from pcclip.tools.loading import load_model
+from pcclip.tools.model import Model
+from tests.helpers.models import make_clip
+
+TEXTS = ["a dog", "It's the FIRST image   that shows more, 12 shapes & a cat's bowl (red).", "naïve café"]
+
+
+def make(tmp_path: Path, kind: str, **settings: Any) -> Model:
+    return Model(make_clip(tmp_path, kind, **settings), f"tiny_{kind}")
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    return Image.effect_noise((64, 48), 90).convert("RGB")
+
+
+def test_open_clip_loads_what_it_gets(tmp_path: Path) -> None:
+    for kind in ("vit", "resnet", "custom_text", "timm_resnet"):
+        model = make(tmp_path, kind, head="linear")
+        folder = tmp_path / f"exported_{kind}"
+        export(model, folder, "open_clip")
+        towers, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+        tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(TEXTS)
+        size = 32
+        pixels = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            assert torch.allclose(towers.eval().encode_image(pixels), model.encode_image(pixels), atol=1e-5)
+            assert torch.allclose(towers.encode_text(tokens), model.encode_text(model.tokenizer(TEXTS)), atol=1e-5)
+        assert not [file for file in folder.iterdir() if file.suffix in (".pt", ".bin", ".pth", ".ckpt")]
+        assert torch.equal(load_model(str(folder)).clip.head.weight, model.clip.head.weight)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["vit", "custom_text", "quick"])
+def test_hugging_face_gives_the_same_embeddings(
+    kind: str, tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    if kind == "quick":
+        from tests.helpers import models
+
+        monkeypatch.setitem(models.KINDS, "quick", {**models.KINDS["vit"], "quick_gelu": True})
+    model = make(tmp_path, kind)
+    with torch.no_grad():
+        for parameter in model.clip.parameters():  # so that no bias is zero and no norm is one
+            parameter += 0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    folder = tmp_path / "exported"
+    export(model, folder, "huggingface")
+    other = transformers.CLIPModel.from_pretrained(folder).eval()
+    tokens = transformers.CLIPTokenizer.from_pretrained(folder)(TEXTS, padding="max_length", return_tensors="pt")
+    assert tokens["input_ids"].shape == (3, 77)
+    processor = transformers.CLIPImageProcessor.from_pretrained(folder)
+    pixels = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        image = F.normalize(other.get_image_features(pixels).pooler_output, dim=-1)
+        text = F.normalize(other.get_text_features(**tokens).pooler_output, dim=-1)
+        hidden = transformers.CLIPTextModel.from_pretrained(folder).eval()(**tokens).pooler_output
+        assert torch.allclose(F.normalize(hidden @ other.text_projection.weight.T, dim=-1), text, atol=1e-6)
+    assert torch.allclose(image, model.encode_image(pixels, normalize=True), atol=1e-5)
+    assert torch.allclose(text, model.encode_text(model.tokenizer(TEXTS), normalize=True), atol=1e-5)
+    assert torch.isclose(other.logit_scale, model.logit_scale)
+    theirs = processor(picture, return_tensors="pt")["pixel_values"][0]
+    assert (theirs - model.preprocess(picture)).abs().max() < 0.1  # resized by torch rather than by Pillow
+    assert {file.suffix for file in folder.iterdir()} <= {".json", ".safetensors", ".md", ".txt"}
+
+
+def test_what_hugging_face_cannot_hold_is_refused(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    for kind in ("resnet", "timm_vit", "sigmoid"):
+        with pytest.raises(ValueError, match=rf"tiny_{kind}.*image tower .* not a plain vision transformer"):
+            export(make(tmp_path, kind), tmp_path / "exported", "huggingface")
+    assert not (tmp_path / "exported").exists()
+    model = make(tmp_path, "resnet")
+    export(model, tmp_path / "text", "huggingface", text_only=True)
+    other = transformers.CLIPTextModelWithProjection.from_pretrained(tmp_path / "text").eval()
+    tokens = model.tokenizer(TEXTS)
+    with torch.no_grad():
+        text = F.normalize(other(input_ids=tokens).text_embeds, dim=-1)
+    assert torch.allclose(text, model.encode_text(tokens, normalize=True), atol=1e-5)
+    assert transformers.CLIPTextModel.from_pretrained(tmp_path / "text") is not None
+
+
+def test_model_card_tells_of_the_run(tmp_path: Path, saved: Path) -> None:
+    run = tmp_path / "runs" / "some"
+    export(load_model(str(saved)), run / "finetuned", "open_clip")
+    results = run / "results.json"
+    write_results(results, {"finetuned": [Result("zero_shot", "shape", "top1", 0.5, 320, 0.25, 0.75)]})
+    callbacks = [
+        {"class_path": "pcclip.callbacks.SaveModel", "init_args": {"folder": "runs/some/finetuned"}},
+        {"class_path": "pcclip.callbacks.ResultsTable", "init_args": {"file": "runs/some/results.json"}},
+    ]
+    config = {"model": {"head": "identity", "logit_scale": 14.0}, "trainer": {"max_epochs": 7, "callbacks": callbacks}}
+    (run / "fit" / "version_0").mkdir(parents=True)
+    (run / "fit" / "version_0" / "config.yaml").write_text(yaml.safe_dump(config))
+    arguments = ["export", "--model", str(run / "finetuned"), "--format", "open_clip"]
+    assert main([*arguments, "--output", str(tmp_path / "out" / "shared")]) == 0
+    card = (tmp_path / "out" / "shared" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: open_clip\n")
+    assert "max_epochs: 7" in card
+    assert "0.500 [0.250, 0.750]" in card
+    assert "No run configuration" in (run / "finetuned" / "README.md").read_text()

@@ -1,0 +1,104 @@
+"""A loaded model: the same numbers as the evaluation and as open_clip, from every kind of source."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+import pcclip
+from pcclip.evaluation.attribute_ranking import attribute_scores
+from pcclip.evaluation.protocol import Wording
+from pcclip.tools.loading import load_model
+from pcclip.tools.model import Model
+from pcclip.tools.output import ToolWarning
+from pcclip.tools.pictures import find_pictures
+
+MORE, LESS = "the first is brighter", "the first is darker"
+
+
+def test_rank_agrees_with_the_evaluation(model: Model, photos: Path) -> None:
+    ranked = model.rank(photos, more=MORE, less=LESS)
+    assert [row.rank for row in ranked] == list(range(1, 13))
+    assert ranked[0].percentile == 100
+    assert ranked[-1].percentile == 0
+    flat = find_pictures([photos])
+    pixels = torch.stack([model.clip.image_transform(image.decode()) for image in flat])  # type: ignore[arg-type]
+    expected = attribute_scores(model.clip, model.clip.encode_images(pixels), [Wording(MORE, LESS)])[0]
+    scores = {Path(row.path).name: row.score for row in ranked}
+    for image, value in zip(flat, expected.tolist(), strict=True):
+        assert scores[Path(image.path).name] == pytest.approx(value, abs=1e-6)
+
+
+def test_difference_and_compare_have_a_direction(model: Model, photos: Path) -> None:
+    a, b = photos / "00.png", Image.open(photos / "09.png")
+    assert torch.allclose(model.difference(a, b), -model.difference(b, a), atol=1e-6)
+    there, back = model.compare(a, b, [MORE, LESS]), model.compare(b, a, [MORE, LESS])
+    assert there[MORE] == pytest.approx(-back[MORE], abs=1e-6)
+    assert list(there) == list(reversed(back))
+
+
+def test_it_can_be_taken_for_an_open_clip_model(saved: Path, model: Model) -> None:
+    original, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{saved}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{saved}")
+    picture = Image.effect_noise((50, 40), 80).convert("RGB")
+    texts = ["a dog on a beach", "two cats"]
+    with torch.no_grad():
+        image = original.eval().encode_image(preprocess(picture)[None])
+        text = original.encode_text(tokenizer(texts), normalize=True)
+    assert torch.allclose(model.encode_image(model.preprocess(picture)[None]), image, atol=1e-6)
+    assert torch.allclose(model.encode_text(model.tokenizer(texts), normalize=True), text, atol=1e-6)
+    assert torch.allclose(model.encode_text(tokenizer(texts), normalize=True), text, atol=1e-6)
+    assert model.logit_scale.item() == original.logit_scale.item()
+
+
+def test_cached_is_the_same_as_live_and_damaged_files_are_known(model: Model, photos: Path, tmp_path: Path) -> None:
+    (photos / "05b.png").write_bytes(b"no picture")
+    live = model.embed(photos)
+    first, again = (model.embed(photos, cache=tmp_path / "kept") for _ in range(2))
+    for gallery in (live, first, again):
+        assert [Path(picture.key).name for picture in gallery.unreadable] == ["05b.png"]
+        assert torch.allclose(gallery.embeddings, live.embeddings, atol=1e-6)
+        assert [picture.key for picture in gallery.pictures] == [picture.key for picture in live.pictures]
+    assert torch.equal(first.embeddings, again.embeddings)
+
+
+def test_many_pictures_lie_in_a_file(model: Model, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_memory = model.embed(photos).embeddings
+    monkeypatch.setattr("pcclip.tools.gallery.IN_MEMORY", 0)
+    (photos / "00a.png").write_bytes(b"no picture")
+    gallery = model.embed(photos)
+    assert torch.allclose(gallery.embeddings, in_memory, atol=1e-6)
+    assert torch.allclose(gallery.mean(), in_memory.mean(0), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_workers_change_nothing(model: Model, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pcclip.tools.gallery.FEW", 1)
+    (photos / "00a.png").write_bytes(b"no picture")
+    pictures = find_pictures([photos])
+    one, two = (model.embed_pictures(pictures, batch_size=3, workers=workers) for workers in (0, 2))
+    assert torch.equal(one.embeddings, two.embeddings)
+
+
+def test_text_longer_than_the_context_is_reported(model: Model) -> None:
+    text = " ".join(["dog"] * 75 + ["cut", "off"])
+    with pytest.warns(ToolWarning, match=r"cut off: ...'cut off'"):
+        model.embed_texts([text, "short"])
+    assert torch.equal(model.clip.tokenizer([text]), model.clip.tokenizer([text.removesuffix(" cut off")]))
+
+
+def test_import_is_light() -> None:
+    code = "import sys, pcclip, pcclip.cli; pcclip.cli.tool_parser('rank'); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_load_is_the_same_function(saved: Path) -> None:
+    assert torch.equal(
+        pcclip.load(str(saved)).embed_texts(["a"]), load_model(f"local-dir:{saved}", device="cpu").embed_texts(["a"])
+    )

@@ -1,0 +1,128 @@
+"""`pcclip rank`: what it reads, writes and says."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from pcclip.cli import main
+from pcclip.tools.attributes import read_attribute
+from pcclip.tools.classify import calibrate
+from pcclip.tools.model import Model
+from pcclip.tools.pictures import find_pictures
+
+AXIS = ["--more", "the first is brighter", "--less", "the first is darker"]
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_ranking_is_written_with_its_sheet(
+    saved: Path, model: Model, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "03b.jpg").write_bytes(b"no picture")
+    output = tmp_path / "out" / "ranked.csv"
+    arguments = ["rank", str(photos), *AXIS, "--model", str(saved), "--output", str(output)]
+    assert main(arguments) == 0
+    expected = model.rank(photos, more=AXIS[1], less=AXIS[3])
+    assert [row["path"] for row in rows(output)] == [row.path for row in expected]
+    assert [float(row["score"]) for row in rows(output)] == pytest.approx([row.score for row in expected], abs=1e-6)
+    assert [row["rank"] for row in rows(output)] == [str(rank) for rank in range(1, 13)]
+    with Image.open(output.with_suffix(".png")) as sheet:  # two rows: ten and two
+        assert sheet.height > 2 * 112
+        first = sheet.getpixel((6 + 56, 33 + 56))
+        with Image.open(expected[0].path) as best:
+            assert first == best.getpixel((0, 0))
+    assert (output.parent / "ranked.unreadable.txt").read_text() == f"{photos / '03b.jpg'}\n"
+    said = capsys.readouterr()
+    assert "unreadable: " in said.err
+    assert "12 pictures ranked" in said.out
+    # Reversed, and from the embeddings that were kept.
+    arguments[2:6] = ["--more", AXIS[3], "--less", AXIS[1]]
+    before = output.read_text()
+    assert main(arguments) == 0
+    assert output.read_text() != before
+    assert [row["path"] for row in rows(output)] == [row.path for row in expected][::-1]
+
+
+def test_pairs_have_a_margin(saved: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for pair in (["00.png", "09.png"], ["09.png", "00.png"]):
+        files = [str(photos / name) for name in pair]
+        assert main(["rank", "--pairs", *files, "--attribute", "brightness", "--model", str(saved)]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    assert "has more, by a margin of 0." in said[0]
+
+
+def test_classes_by_thresholds_are_copied_into_folders(saved: Path, photos: Path, tmp_path: Path) -> None:
+    output, split = tmp_path / "classes.csv", tmp_path / "split"
+    arguments = ["rank", str(photos), "--classify", "--attribute", "size", "--attribute", "light"]
+    arguments += ["--threshold", "size=0", "--threshold", "light=9", "--model", str(saved)]
+    assert main([*arguments, "--output", str(output), "--split", str(split)]) == 0
+    for row in rows(output):
+        shows = "larger shapes" if float(row["size"]) > 0 else "smaller shapes"
+        assert row["class"] == f"{shows} + a dark scene at night"
+        assert (split / row["class"] / Path(row["path"]).name).read_bytes() == Path(row["path"]).read_bytes()
+    assert {row["class"].split(" + ")[0] for row in rows(output)} == {"larger shapes", "smaller shapes"}
+
+
+def test_thresholds_are_learned_from_examples(
+    saved: Path, model: Model, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wordings = read_attribute("conf/attributes.yaml", "size").wordings
+    ranked = model.rank(photos, [each.text for each in wordings], [each.reverse for each in wordings])
+    examples = tmp_path / "examples.csv"
+    # Those whose rank is in the upper third have more: separable, so the threshold must find exactly these.
+    examples.write_text("path,size\n" + "".join(f"{row.path},{int(row.rank <= 4)}\n" for row in ranked))
+    output = tmp_path / "classes.csv"
+    arguments = ["rank", str(photos), "--classify", "--attribute", "size", "--examples", str(examples)]
+    assert main([*arguments, "--model", str(saved), "--output", str(output)]) == 0
+    assert "balanced accuracy 1.000 on 12 examples" in capsys.readouterr().out
+    found = {row["path"] for row in rows(output) if row["class"] == "larger shapes"}
+    assert found == {row.path for row in ranked[:4]}
+
+
+def test_calibration_balances_the_classes() -> None:
+    scores = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    labels = torch.tensor([False, False, True, False, True, True])
+    threshold = calibrate(scores, labels)
+    assert threshold.value in (1.5, 3.5)
+    assert threshold.accuracy == pytest.approx(5 / 6)
+    with pytest.raises(ValueError, match="of one class"):
+        calibrate(scores, torch.ones(6, dtype=torch.bool))
+
+
+def test_pictures_are_found_in_folders_patterns_lists_and_shards(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = [picture.key for picture in find_pictures([photos])]
+    assert len(folder) == 12
+    assert [picture.key for picture in find_pictures([f"{photos}/**/*.png"])] == sorted(folder)
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join(folder) + "\n")
+    assert [picture.key for picture in find_pictures([listed, photos])] == folder  # each once
+    table = tmp_path / "ranked.csv"
+    table.write_text("path,score\n" + "".join(f"{key},0\n" for key in folder))
+    assert [picture.key for picture in find_pictures([table])] == folder
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(folder)))
+    assert [picture.key for picture in find_pictures(["-"])] == folder
+    for number, half in enumerate((folder[:6], folder[6:])):
+        with tarfile.open(tmp_path / f"shard-{number}.tar", "w") as shard:
+            for key in half:
+                shard.add(key, f"{Path(key).stem}.00.png")
+                shard.add(listed, f"{Path(key).stem}.json")
+    for source in (f"{tmp_path}/shard-{{0..1}}.tar", f"{tmp_path}/shard-*.tar"):
+        members = find_pictures([source])
+        assert [member.read() for member in members] == [Path(key).read_bytes() for key in folder]
+        assert members[0].key == f"{tmp_path}/shard-0.tar/00.00.png"
+    with pytest.raises(ValueError, match="no pictures in it"):
+        find_pictures([photos, f"{tmp_path}/nothing*"])
