@@ -18,7 +18,7 @@ DEMO_DATA := data/demo/shards/train/dataset.json
 DEMO_BASE := runs/demo/base/open_clip_model.safetensors
 SOURCES := $(shell find pcclip data_prep -name '*.py' 2>/dev/null)
 
-.PHONY: help setup train data test test-slow lint format photos demo-seeds photos-seeds tensorboard clean
+.PHONY: help setup train data test test-slow lint format photos demo-seeds photos-seeds eval photos-eval tensorboard clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -78,6 +78,19 @@ photos-seeds: $(VENV)/ready ## The photographs with SEEDS="0 1 2" after `make ph
 	  $(CURDIR)/$(BIN)/pcclip fit --config conf/photos/finetune.yaml --seed_everything=$$seed ); done
 	$(BIN)/python -m pcclip.tools.spread $(foreach seed,$(SEEDS),runs/seeds/photos-$(seed)/runs/photos/results.json) \
 	  --title photos --output docs/results.md --metrics $(SPREAD)
+
+# The last checkpoint of the newest run of an experiment.
+LAST = $$(ls -t runs/$(1)/finetune/*/checkpoints/last.ckpt | head -n 1)
+
+eval: $(VENV)/ready ## The whole protocol on the embedded world's models that `make train` left: runs/demo/eval/results.md
+	$(BIN)/pcclip-data shapes_eval --config conf/data/demo.yaml
+	$(BIN)/pcclip test --config conf/eval/demo_pairs.yaml
+	$(BIN)/pcclip test --config conf/eval/demo.yaml
+	$(BIN)/pcclip test --config conf/eval/demo.yaml --ckpt_path "$(call LAST,demo)" $(ARGS)
+
+photos-eval: $(VENV)/ready ## The same on the photographs, after `make photos`: runs/photos/eval/results.md
+	$(BIN)/pcclip test --config conf/photos/eval/photos.yaml
+	$(BIN)/pcclip test --config conf/photos/eval/photos.yaml --ckpt_path "$(call LAST,photos)" $(ARGS)
 
 tensorboard: $(VENV)/ready ## Show all runs at http://localhost:6006 (PORT=...)
 	$(BIN)/tensorboard --logdir runs --port $(PORT)

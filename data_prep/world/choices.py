@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 from data_prep.world.scene import BRIGHTNESSES, COLOURS, MOST, SHAPES, SIZES, Scene
 from data_prep.world.words import background_phrase, grade, noun_phrase, position_phrase, sentence
@@ -30,9 +31,14 @@ def _other(rng: random.Random, scene: Scene, attribute: str) -> Scene:
     if attribute == "count":
         return replace(scene, count=rng.choice([count for count in range(1, MOST + 1) if count != scene.count]))
     while True:
-        other = replace(scene, **{attribute: rng.uniform(*_RANGES[attribute])})
+        other = _with(scene, attribute, rng.uniform(*_RANGES[attribute]))
         if abs(grade(other, attribute) - grade(scene, attribute)) >= 2:
             return other
+
+
+def _with(scene: Scene, attribute: str, value: float) -> Scene:
+    changed: dict[str, Any] = {attribute: value}
+    return replace(scene, **changed)
 
 
 def _caption(rng: random.Random, scene: Scene) -> str:

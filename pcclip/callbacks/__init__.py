@@ -9,7 +9,7 @@ from pcclip.callbacks.confused_pairs import ConfusedPairs, ConfusedSet
 from pcclip.callbacks.difference_texts import DifferenceTexts
 from pcclip.callbacks.linear_probe import LinearProbe, LinearProbeSet
 from pcclip.callbacks.results import ResultsTable
-from pcclip.callbacks.retrieval import Retrieval
+from pcclip.callbacks.retrieval import KarpathySet, Retrieval
 from pcclip.callbacks.run_config import RunConfig
 from pcclip.callbacks.save_model import SaveModel
 from pcclip.callbacks.zero_shot import ZeroShot, ZeroShotSet
@@ -28,6 +28,7 @@ __all__ = [
     "ConfusedSet",
     "DifferenceTexts",
     "EditSet",
+    "KarpathySet",
     "LinearProbe",
     "LinearProbeSet",
     "ResultsTable",

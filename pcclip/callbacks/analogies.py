@@ -7,9 +7,9 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
-from pcclip.callbacks.classes import LabelledImages, check_templates, class_means, read_labelled
-from pcclip.callbacks.embeddings import model_of
+from pcclip.callbacks.classes import LabelledImages, class_means, read_labelled, read_templates
 from pcclip.callbacks.evaluation import EvaluationCallback
+from pcclip.data.sources import ImageSource
 from pcclip.data.tables import read_table
 from pcclip.evaluation.arithmetic import analogy_results, attribute_quadruples
 from pcclip.evaluation.protocol import Result
@@ -21,16 +21,16 @@ class AnalogySet:
     """Classes that are known by two attributes, such as shape and colour, and images of them.
 
     Attributes:
-        images: Folder of class folders, or of tars with `classnames.txt`; see `pcclip.data.labelled.read_images`.
-        templates: Sentences with `{}` for the class name; their embeddings are averaged.
+        images: Folder of class folders, or of tars with `classnames.txt`, or a dataset (`pcclip.data.sources.ImageSource`).
+        templates: Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file.
         table: CSV or JSON Lines with a row for each class.
         columns: The table's two columns with the attributes.
         name_column: The table's column with the class names.
         where: Keep only rows of the table with these values, e.g. `{split: train}`.
     """
 
-    images: str
-    templates: list[str]
+    images: str | ImageSource
+    templates: list[str] | str
     table: str
     columns: tuple[str, str]
     name_column: str = "name"
@@ -40,6 +40,7 @@ class AnalogySet:
 @dataclass
 class _Prepared:
     labelled: LabelledImages
+    templates: list[str]
     quadruples: list[tuple[int, int, int, int]]
 
 
@@ -76,7 +77,7 @@ class Analogies(EvaluationCallback):
             labelled = prepared.labelled
             embeddings, kept = self.embed(trainer, pl_module, labelled.images, name)
             results += analogy_results(
-                class_embeddings(model_of(pl_module), labelled.classes, self.sets[name].templates),
+                class_embeddings(self.encoder(pl_module), labelled.classes, prepared.templates),
                 class_means(embeddings, labelled.labels[kept], labelled.classes, f"analogies {name}"),
                 prepared.quadruples,
                 subset=name,
@@ -87,7 +88,7 @@ class Analogies(EvaluationCallback):
 
 
 def _prepare(where: str, settings: AnalogySet) -> _Prepared:
-    check_templates(settings.templates, where)
+    templates = read_templates(settings.templates, where)
     labelled = read_labelled(
         where, settings.images, table=settings.table, name_column=settings.name_column, where=settings.where
     )
@@ -104,4 +105,4 @@ def _prepare(where: str, settings: AnalogySet) -> _Prepared:
         raise ValueError(
             f"{settings.table}: no four classes of {where} differ in {first} and {second} as an analogy needs"
         )
-    return _Prepared(labelled, quadruples)
+    return _Prepared(labelled, templates, quadruples)

@@ -8,10 +8,10 @@ from typing import Any, Literal
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from pcclip.callbacks.embeddings import model_of
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.data.edits import read_edits, read_simat, without
-from pcclip.data.labelled import ImageFile, read_images
+from pcclip.data.labelled import ImageFile
+from pcclip.data.sources import ImageSource, open_images
 from pcclip.evaluation.arithmetic import LAMBDAS, Edits, arithmetic
 from pcclip.evaluation.protocol import Result
 
@@ -21,11 +21,11 @@ class EditSet:
     """Labelled images and edits of them.
 
     Attributes:
-        images: Folder of class folders, or of tars with `classnames.txt`; see `pcclip.data.labelled.read_images`.
+        images: Folder of class folders, or of tars with `classnames.txt`, or a dataset (`pcclip.data.sources.ImageSource`).
         edits: JSON Lines `{"image", "source", "target", "answer"}`; see `pcclip.data.edits.read_edits`.
     """
 
-    images: str
+    images: str | ImageSource
     edits: str
 
 
@@ -77,7 +77,7 @@ class Arithmetic(EvaluationCallback):
             ValueError: Anything in them that does not fit together.
         """
         for name, settings in self.sets.items():
-            image_set = read_images(settings.images)
+            image_set = open_images(settings.images)
             self._prepared[name] = (image_set.images, read_edits(settings.edits, image_set))
         for name, simat in self.simat.items():
             image_set, edits = read_simat(simat.folder, simat.domain, simat.oracle)
@@ -94,7 +94,7 @@ class Arithmetic(EvaluationCallback):
                     f"{name}: {left_out} of {len(edits.images)} edits have a damaged image or no right one, and are left out"
                 )
             results += arithmetic(
-                model_of(pl_module),
+                self.encoder(pl_module),
                 embeddings,
                 judged,
                 lambdas=self.lambdas,

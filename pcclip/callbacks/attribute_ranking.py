@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pcclip.callbacks.embeddings import evaluating, model_of
+from pcclip.callbacks.embeddings import evaluating
 from pcclip.callbacks.evaluation import EvaluationCallback
-from pcclip.data.labelled import ImageFile, ImageSet, read_images
+from pcclip.data.labelled import ImageFile, ImageSet
+from pcclip.data.sources import AttributeSource, ImageSource, open_images
 from pcclip.data.tables import Table, read_prompts, read_table, read_texts
 from pcclip.evaluation.attribute_ranking import attribute_ranking, attribute_scores
 from pcclip.evaluation.ceiling import FOLDS
@@ -29,14 +31,17 @@ class AttributeSet:
     """Images with graded attributes, and texts that speak of them.
 
     Attributes:
-        images: Folder of images, of class folders, or of tars; see `pcclip.data.labelled.read_images`.
+        images: Folder of images, of class folders, or of tars, or a dataset (`pcclip.data.sources.ImageSource`).
         table: CSV or JSON Lines with a row for each image (or class) and a column for each attribute; empty is unknown.
+            Left out for datasets that bring their own attributes.
         texts: YAML `{attribute: [{text, reverse}, ...]}`; `text` is true when the first image has more of it. With
             `{attribute: {wordings: [...], prompts: [{more, less}, ...]}}` ordinary prompts are measured beside them.
-        attributes: The attributes to measure; all that have texts, if left out.
+        attributes: The attributes to measure; all that have texts, if left out. One that has less than two values among
+            the images is left out with a warning, unless none is left.
         key: Column of the table with the image's file name or sample key (or the class's name).
         where: Keep only rows of the table with these values, e.g. `{split: heldout}`.
         level: `image`: rows are images. `class`: rows are classes, and the mean embeddings of their images are ranked.
+            `class_images`: rows are classes, and each image is ranked by its class's value, as in the paper.
         min_gap: Judge only pairs whose values differ by more than this; one number, or one for each attribute.
         max_images: Take only so many images (drawn by the callback's seed), since pairs grow with their square.
         images_per_draw: Also measure `sign_accuracy_paper`, on draws of so many images; the paper has 100.
@@ -45,13 +50,13 @@ class AttributeSet:
             each epoch.
     """
 
-    images: str
-    table: str
+    images: str | ImageSource
     texts: str
+    table: str | None = None
     attributes: list[str] | None = None
     key: str = "image"
     where: dict[str, str] | None = None
-    level: Literal["image", "class"] = "image"
+    level: Literal["image", "class", "class_images"] = "image"
     min_gap: float | dict[str, float] = 0.0
     max_images: int | None = None
     images_per_draw: int | None = None
@@ -110,7 +115,7 @@ class AttributeRanking(EvaluationCallback):
         for name, prepared in self._prepared.items():
             items, present, _ = self._items(trainer, pl_module, name, prepared)
             results += attribute_ranking(
-                model_of(pl_module),
+                self.encoder(pl_module),
                 items,
                 {attribute: numbers[present] for attribute, numbers in prepared.values.items()},
                 prepared.texts,
@@ -156,7 +161,7 @@ class AttributeRanking(EvaluationCallback):
             for attribute, numbers in prepared.values.items():
                 known = (~numbers[present].isnan()).nonzero().view(-1)
                 wordings = prepared.texts[attribute]
-                scores = attribute_scores(model_of(pl_module), items[known.to(items.device)], wordings).mean(0)
+                scores = attribute_scores(self.encoder(pl_module), items[known.to(items.device)], wordings).mean(0)
                 chosen = known[spread_over_order(scores).cpu()].tolist()
                 strips[name, attribute] = contact_sheet(
                     [pictures[index].decode() for index in chosen],
@@ -183,30 +188,50 @@ def _prepare(name: str, settings: AttributeSet, seed: int) -> _Prepared:
     attributes = settings.attributes or list(texts)
     if unknown := [attribute for attribute in attributes if attribute not in texts]:
         raise ValueError(f"{settings.texts}: no texts for {unknown}, which set {name} asks for; it has {sorted(texts)}")
-    table = read_table(settings.table, settings.key, settings.where)
-    image_set = read_images(settings.images)
-    keys, images, item_of = (
-        _match_classes(image_set, table) if settings.level == "class" else _match_images(image_set, table)
-    )
+    table = _table(name, settings)
+    image_set = open_images(settings.images)
+    match = {"image": _match_images, "class": _match_classes, "class_images": _match_class_images}[settings.level]
+    keys, images, item_of = match(image_set, table)
     values = {attribute: table.numbers(attribute, keys) for attribute in attributes}
-    if settings.level == "image" and settings.max_images is not None and len(keys) > settings.max_images:
+    if settings.level != "class" and settings.max_images is not None and len(keys) > settings.max_images:
         order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed))
         drawn = order[: settings.max_images].sort().values
         images = [images[index] for index in drawn.tolist()]
         item_of = torch.arange(len(drawn))
         values = {attribute: numbers[drawn] for attribute, numbers in values.items()}
+    values = _judgeable(name, table, values)
+    attributes = list(values)
     for attribute, numbers in values.items():
-        if len(set(numbers[~numbers.isnan()].tolist())) < 2:
-            raise ValueError(
-                f'{settings.table}: attribute "{attribute}" of set {name} has fewer than two distinct values'
-            )
         if settings.ceiling and int((~numbers.isnan()).sum()) < FOLDS:
             raise ValueError(
-                f'{settings.table}: attribute "{attribute}" of set {name} has {int((~numbers.isnan()).sum())} known values; '
+                f'{table.file}: attribute "{attribute}" of set {name} has {int((~numbers.isnan()).sum())} known values; '
                 f"the ceiling is cross-validated in {FOLDS} folds, turn it off"
             )
     chosen = {attribute: texts[attribute] for attribute in attributes}
     return _Prepared(settings, chosen, prompts, images, item_of, values)
+
+
+def _table(name: str, settings: AttributeSet) -> Table:
+    if settings.table is not None:
+        return read_table(settings.table, settings.key, settings.where)
+    if not isinstance(settings.images, AttributeSource):
+        raise ValueError(f"attribute set {name}: `table` is missing; these images bring no attributes of their own")
+    if settings.where is not None:
+        raise ValueError(f"attribute set {name}: `where` filters the rows of a `table`; give one, or leave it out")
+    return settings.images.image_table() if settings.level == "image" else settings.images.class_table()
+
+
+def _judgeable(name: str, table: Table, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The attributes that differ between some of the images."""
+    single = [attribute for attribute, numbers in values.items() if len(set(numbers[~numbers.isnan()].tolist())) < 2]
+    if len(single) == len(values):
+        raise ValueError(f"{table.file}: attributes {single[:5]} of set {name} have fewer than two distinct values")
+    if single:
+        rank_zero_warn(
+            f"{table.file}: {len(single)} of {len(values)} attributes of set {name} have fewer than two distinct values and "
+            f"are left out: {', '.join(single[:5])}"
+        )
+    return {attribute: numbers for attribute, numbers in values.items() if attribute not in single}
 
 
 def _match_images(image_set: ImageSet, table: Table) -> tuple[list[str], list[ImageFile], Tensor]:
@@ -228,7 +253,16 @@ def _match_classes(image_set: ImageSet, table: Table) -> tuple[list[str], list[I
             f"{table.file}: unknown classes {unknown[:5]}; {image_set.source} has {image_set.classes[:5]} and so on "
             f"({len(image_set.classes)}). Name the right column with `key`, or the rows to keep with `where`"
         )
-    keys = [name for name in image_set.classes if name in table.rows]
+    with_images = {image.label for image in image_set.images}
+    keys = [name for label, name in enumerate(image_set.classes) if name in table.rows and label in with_images]
+    if len(keys) < len(table.rows):
+        bare = [name for name in table.rows if name not in keys]
+        rank_zero_warn(f"{image_set.source}: {len(bare)} classes have no image and are left out: {', '.join(bare[:5])}")
     item = {image_set.classes.index(key): position for position, key in enumerate(keys)}
     images = [image for image in image_set.images if image.label in item]
     return keys, images, torch.tensor([item[image.label] for image in images if image.label is not None])
+
+
+def _match_class_images(image_set: ImageSet, table: Table) -> tuple[list[str], list[ImageFile], Tensor]:
+    classes, images, class_of = _match_classes(image_set, table)
+    return [classes[place] for place in class_of.tolist()], images, torch.arange(len(images))

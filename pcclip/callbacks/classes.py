@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import open_clip
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pcclip.data.labelled import ImageFile, read_images
+from pcclip.data.labelled import ImageFile
+from pcclip.data.sources import ImageSource, open_images
 from pcclip.data.tables import read_table
+
+ENSEMBLES = {"openai": open_clip.OPENAI_IMAGENET_TEMPLATES, "simple": open_clip.SIMPLE_IMAGENET_TEMPLATES}
 
 
 @dataclass
@@ -30,21 +34,54 @@ class LabelledImages:
     labels: Tensor
 
 
-def check_templates(templates: list[str], where: str) -> None:
-    """Refuse templates without a place for the class name, and none at all.
+def read_templates(templates: list[str] | str, where: str) -> list[str]:
+    """The templates of a set.
+
+    Args:
+        templates: Sentences with `{}` for the class name; or `openai` or `simple`, open_clip's ensembles of 80 and of 7; or
+            a file with one a line, in which `{c}` may stand for `{}` as in CLIP_benchmark's.
+        where: Name of the set, for messages.
 
     Raises:
-        ValueError: For such templates.
+        FileNotFoundError: The file does not exist.
+        ValueError: A template without a place for the class name, or none.
     """
+    if isinstance(templates, str):
+        if templates in ENSEMBLES:
+            return [template("{}") for template in ENSEMBLES[templates]]
+        file = Path(templates)
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: file of templates not found; or give {', '.join(ENSEMBLES)}, or a list")
+        lines = file.read_text(encoding="utf-8").splitlines()
+        templates = [line.strip().replace("{c}", "{}") for line in lines if line.strip()]
     if bad := [template for template in templates if "{}" not in template]:
         raise ValueError(f"{where}: templates {bad} have no {{}} for the class name")
     if not templates:
         raise ValueError(f'{where}: no templates; give at least one, e.g. "a photo of a {{}}"')
+    return templates
+
+
+def read_descriptions(file: str | None, name_column: str, labelled: LabelledImages, where: str) -> dict[str, str]:
+    """The column `description` of a table, for the chosen classes; nothing without a table.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: There is no such column, or a class without a description.
+    """
+    if file is None:
+        return {}
+    table = read_table(file, name_column)
+    if "description" not in table.columns:
+        raise ValueError(f'{file}: no column "description"; its columns are {", ".join(table.columns)}')
+    found = {name: str(row.get("description") or "").strip() for name, row in table.rows.items()}
+    if bare := [name for name in labelled.classes if not found.get(name)]:
+        raise ValueError(f"{file}: no description of {len(bare)} classes of {where}: {bare[:5]}; write them")
+    return {name: found[name] for name in labelled.classes}
 
 
 def read_labelled(
     name: str,
-    source: str,
+    source: str | ImageSource,
     *,
     classes: list[str] | str | None = None,
     table: str | None = None,
@@ -55,7 +92,7 @@ def read_labelled(
 
     Args:
         name: Name of the set, for messages.
-        source: Folder of class folders, or of tars with `classnames.txt`; see `pcclip.data.labelled.read_images`.
+        source: Folder of class folders, or of tars with `classnames.txt`, or a dataset; see `open_images`.
         classes: These classes only: a list, or a file with one name a line.
         table: CSV or JSON Lines with a row for each class, to choose classes by; not together with `classes`.
         name_column: The table's column with the class names.
@@ -65,15 +102,15 @@ def read_labelled(
         FileNotFoundError: A file is missing.
         ValueError: Unknown class names, fewer than two, one named twice, or images without labels.
     """
-    image_set = read_images(source)
+    image_set = open_images(source)
     if not image_set.classes:
-        raise ValueError(f"{source}: images without labels; {name} needs class folders or .cls")
+        raise ValueError(f"{image_set.source}: images without labels; {name} needs class folders or .cls")
     chosen, named_in = _chosen_classes(name, classes, table, name_column, where)
     if chosen is None:
-        chosen, named_in = image_set.classes, source
+        chosen, named_in = image_set.classes, str(image_set.source)
     if unknown := [choice for choice in chosen if choice not in image_set.classes]:
         raise ValueError(
-            f"{named_in}: unknown classes {unknown[:5]}; {source} has {image_set.classes[:5]} and so on "
+            f"{named_in}: unknown classes {unknown[:5]}; {image_set.source} has {image_set.classes[:5]} and so on "
             f"({len(image_set.classes)})"
         )
     if len(set(chosen)) < max(2, len(chosen)):
@@ -81,7 +118,7 @@ def read_labelled(
     new_label = {image_set.classes.index(choice): label for label, choice in enumerate(chosen)}
     images = [image for image in image_set.images if image.label in new_label]
     if not images:
-        raise ValueError(f"{source}: no image of the classes that {name} chooses")
+        raise ValueError(f"{image_set.source}: no image of the classes that {name} chooses")
     labels = torch.tensor([new_label[image.label] for image in images if image.label is not None])
     return LabelledImages(image_set.classes, chosen, images, labels)
 

@@ -8,10 +8,10 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from pcclip.callbacks.classes import LabelledImages, check_templates, read_labelled
-from pcclip.callbacks.embeddings import model_of
+from pcclip.callbacks.classes import LabelledImages, read_labelled, read_templates
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.data.comparatives import read_class_pairs, read_comparatives
+from pcclip.data.sources import ImageSource
 from pcclip.data.tables import read_table
 from pcclip.evaluation.comparative_prompting import ALPHAS, comparative_prompting
 from pcclip.evaluation.protocol import Comparative, Result
@@ -23,8 +23,8 @@ class ComparativeSet:
     """Labelled images, the sentences that name their classes, and texts that say how classes differ.
 
     Attributes:
-        images: Folder of class folders, or of tars with `classnames.txt`; see `pcclip.data.labelled.read_images`.
-        templates: Sentences with `{}` for the class name; their embeddings are averaged.
+        images: Folder of class folders, or of tars with `classnames.txt`, or a dataset (`pcclip.data.sources.ImageSource`).
+        templates: Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file.
         texts: JSON Lines `{"first", "second", "text"}`; see `pcclip.data.comparatives.read_comparatives`.
         classes: Choose among, and judge images of, these classes only: a list, or a file with one name a line.
         table: CSV or JSON Lines with a row for each class, to choose classes by; not together with `classes`.
@@ -35,8 +35,8 @@ class ComparativeSet:
         alphas: Weights of the plain class embeddings.
     """
 
-    images: str
-    templates: list[str]
+    images: str | ImageSource
+    templates: list[str] | str
     texts: str
     classes: list[str] | str | None = None
     table: str | None = None
@@ -50,6 +50,7 @@ class ComparativeSet:
 @dataclass
 class _Prepared:
     labelled: LabelledImages
+    templates: list[str]
     comparatives: list[Comparative]
 
 
@@ -87,7 +88,7 @@ class ComparativePrompting(EvaluationCallback):
     def results(self, trainer: Trainer, pl_module: LightningModule, resamples: int) -> list[Result]:
         """All metrics of all sets."""
         results = []
-        encoder = model_of(pl_module)
+        encoder = self.encoder(pl_module)
         for name, prepared in self._prepared.items():
             labelled, settings = prepared.labelled, self.sets[name]
             embeddings, kept = self.embed(trainer, pl_module, labelled.images, name)
@@ -96,7 +97,7 @@ class ComparativePrompting(EvaluationCallback):
                 embeddings,
                 labelled.labels[kept],
                 labelled.classes,
-                settings.templates,
+                prepared.templates,
                 prepared.comparatives,
                 alphas=settings.alphas or ALPHAS,
                 subset=name,
@@ -106,7 +107,7 @@ class ComparativePrompting(EvaluationCallback):
             results += text_geometry(
                 encoder,
                 labelled.classes,
-                settings.templates,
+                prepared.templates,
                 prepared.comparatives,
                 subset=name,
                 resamples=resamples,
@@ -116,7 +117,7 @@ class ComparativePrompting(EvaluationCallback):
 
 
 def _prepare(where: str, settings: ComparativeSet) -> _Prepared:
-    check_templates(settings.templates, where)
+    templates = read_templates(settings.templates, where)
     labelled = read_labelled(
         where,
         settings.images,
@@ -146,7 +147,7 @@ def _prepare(where: str, settings: ComparativeSet) -> _Prepared:
             f"{where}: {len(renamed) - len(used)} of {len(renamed)} texts are about classes that are not among its "
             f"{len(chosen)} and are left out"
         )
-    return _Prepared(labelled, used)
+    return _Prepared(labelled, templates, used)
 
 
 def _names(settings: ComparativeSet, labelled: LabelledImages, where: str) -> dict[str, str]:

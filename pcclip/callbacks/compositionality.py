@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from pcclip.callbacks.embeddings import model_of
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.data.labelled import ImageFile, read_images
 from pcclip.data.sugarcrepe import CaptionChoice, read_caption_choices
@@ -75,7 +74,7 @@ class Compositionality(EvaluationCallback):
             place = {old: new for new, old in enumerate(kept)}
             rows = [row for row, image in enumerate(prepared.image_of) if image in place]
             results += compositionality(
-                model_of(pl_module),
+                self.encoder(pl_module),
                 embeddings,
                 torch.tensor([place[prepared.image_of[row]] for row in rows]),
                 [prepared.choices[row].caption for row in rows],

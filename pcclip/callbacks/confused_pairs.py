@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 
-from pcclip.callbacks.classes import LabelledImages, check_templates, read_labelled
-from pcclip.callbacks.embeddings import model_of
+from pcclip.callbacks.classes import LabelledImages, read_labelled, read_templates
 from pcclip.callbacks.evaluation import EvaluationCallback
+from pcclip.data.sources import ImageSource
 from pcclip.evaluation.confused_pairs import closest_pairs, disagreement_pairs
 from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.zero_shot import class_embeddings
@@ -22,8 +22,8 @@ class ConfusedSet:
     """Classes, and images without regard to their labels.
 
     Attributes:
-        images: Folder of class folders, or of tars with `classnames.txt`; see `pcclip.data.labelled.read_images`.
-        templates: Sentences with `{}` for the class name; their embeddings are averaged.
+        images: Folder of class folders, or of tars with `classnames.txt`, or a dataset (`pcclip.data.sources.ImageSource`).
+        templates: Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file.
         file: JSON Lines to write, `{"first", "second"}`.
         count: Number of pairs.
         by: `closest`: the classes whose texts are closest. `disagreement`: those between which images are undecided.
@@ -33,8 +33,8 @@ class ConfusedSet:
         where: Keep only rows of the table with these values, e.g. `{split: train}`.
     """
 
-    images: str
-    templates: list[str]
+    images: str | ImageSource
+    templates: list[str] | str
     file: str
     count: int
     by: Literal["closest", "disagreement"] = "closest"
@@ -63,6 +63,7 @@ class ConfusedPairs(EvaluationCallback):
         super().__init__(**settings)
         self.sets = sets
         self._prepared: dict[str, LabelledImages] = {}
+        self._templates: dict[str, list[str]] = {}
 
     def prepare(self) -> None:
         """List the images and choose the classes.
@@ -75,7 +76,7 @@ class ConfusedPairs(EvaluationCallback):
             where = f"confused pairs {name}"
             if settings.count < 1:
                 raise ValueError(f"{where}: count={settings.count}; ask for at least one pair")
-            check_templates(settings.templates, where)
+            self._templates[name] = read_templates(settings.templates, where)
             self._prepared[name] = read_labelled(
                 where,
                 settings.images,
@@ -96,7 +97,7 @@ class ConfusedPairs(EvaluationCallback):
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, name: str, settings: ConfusedSet) -> None:
         labelled = self._prepared[name]
-        texts = class_embeddings(model_of(pl_module), labelled.classes, settings.templates)
+        texts = class_embeddings(self.encoder(pl_module), labelled.classes, self._templates[name])
         if settings.by == "closest":
             pairs = closest_pairs(texts, settings.count)
         else:

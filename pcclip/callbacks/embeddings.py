@@ -27,6 +27,11 @@ class EvaluatedModel(Encoder, Protocol):
     embed_dim: int
 
     @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        ...
+
+    @property
     def image_tower_frozen(self) -> bool:
         """Whether the image tower keeps its weights, so that image embeddings may be kept."""
         ...
@@ -34,6 +39,11 @@ class EvaluatedModel(Encoder, Protocol):
     @property
     def image_fingerprint(self) -> str:
         """Hash of the image tower's weights and preprocessing."""
+        ...
+
+    @property
+    def text_fingerprint(self) -> str:
+        """Hash of the text tower's weights and configuration."""
         ...
 
 

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from pcclip.callbacks.embeddings import EmbeddingCache, evaluating
+from pcclip.callbacks.embeddings import EmbeddingCache, evaluating, model_of
+from pcclip.callbacks.stored_texts import StoredTexts
 from pcclip.data.labelled import ImageFile
 from pcclip.evaluation.bootstrap import RESAMPLES
-from pcclip.evaluation.protocol import Result
+from pcclip.evaluation.protocol import Encoder, Result
 
 
 class EvaluationCallback(Callback, ABC):
@@ -30,7 +31,8 @@ class EvaluationCallback(Callback, ABC):
         seed: Seed of the resamples and of subsets of images.
         batch_size: Images encoded at a time.
         num_workers: Processes that decode images.
-        cache_dir: Folder in which embeddings of a frozen image tower are kept from run to run; none are kept without.
+        cache_dir: Folder in which embeddings of a frozen image tower are kept from run to run, and in `test` those of texts;
+            none are kept without.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class EvaluationCallback(Callback, ABC):
         self.num_workers = num_workers
         self.cache_dir = cache_dir
         self.rows: list[Result] = []
+        self._texts: StoredTexts | None = None
 
     @abstractmethod
     def prepare(self) -> None:
@@ -71,9 +74,19 @@ class EvaluationCallback(Callback, ABC):
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule, intervals: bool = True) -> list[Result]:
         """Measure the module as it is, with or without the bootstrap's intervals, and keep it as `rows`."""
+        # in training no text tower is met twice
+        keep = self.cache_dir is not None and trainer.testing
+        self._texts = StoredTexts(model_of(pl_module), str(self.cache_dir)) if keep else None
         with evaluating(pl_module):
             self.rows = self.results(trainer, pl_module, self.resamples if intervals else 0)
+        if self._texts is not None and trainer.is_global_zero:
+            self._texts.save()
+        self._texts = None
         return self.rows
+
+    def encoder(self, pl_module: LightningModule) -> Encoder:
+        """The model, or in `test` with a `cache_dir` one that keeps the embeddings of its texts."""
+        return self._texts or model_of(pl_module)
 
     def show(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write pictures to the loggers; does nothing unless a callback has pictures. Runs in evaluation mode."""

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from pcclip.callbacks.classes import LabelledImages, read_labelled
 from pcclip.callbacks.embeddings import model_of
 from pcclip.callbacks.evaluation import EvaluationCallback
+from pcclip.data.sources import ImageSource
 from pcclip.evaluation.linear_probe import check_training_labels, linear_probe
 from pcclip.evaluation.protocol import Result
 
@@ -19,7 +20,7 @@ class LinearProbeSet:
     """Labelled images to fit on and to test on.
 
     Attributes:
-        train: Folder of class folders, or of tars with `classnames.txt`; see `pcclip.data.labelled.read_images`.
+        train: Folder of class folders, or of tars with `classnames.txt`, or a dataset (`pcclip.data.sources.ImageSource`).
         test: The same, with the same class names.
         shots: Also fit on so many training images a class.
         draws: How often these are drawn.
@@ -30,8 +31,8 @@ class LinearProbeSet:
         where: Keep only rows of the table with these values, e.g. `{split: train}`.
     """
 
-    train: str
-    test: str
+    train: str | ImageSource
+    test: str | ImageSource
     shots: list[int] = field(default_factory=list)
     draws: int = 3
     full: bool = True

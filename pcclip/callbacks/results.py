@@ -31,8 +31,9 @@ class ResultsTable(Callback):
         base: Name of the model before training.
         finetuned: Name of the model after training.
 
-    In `test` the table grows by one column, or one is replaced: the model's of the checkpoint (`finetuned`), or without a
-    checkpoint the model's that the configuration loads (`base`).
+    In `test` columns are added to the table, or replaced: the model's of the checkpoint (`finetuned`) and its ensembles with
+    the base model that the checkpoint remembers, or else with the one that the configuration loads; without a checkpoint
+    this model's alone (`base`).
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class ResultsTable(Callback):
         """Check that there is something to put into the table."""
         if stage in ("fit", "test") and not _evaluations(trainer):
             raise ValueError(f"ResultsTable({self.file}): trainer.callbacks has no evaluation callback to fill it")
+        if stage == "test" and self.alphas and trainer.ckpt_path:
+            self._base_state = _cpu_copy(pl_module)  # the checkpoint is loaded after this
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the base model's weights: the present ones, or when resuming those from the checkpoint."""
@@ -83,21 +86,13 @@ class ResultsTable(Callback):
         """Measure the finetuned and the ensembled models, then write the table."""
         results = {self.base: self._base_rows} if self._base_rows else {}
         results[self.finetuned] = _evaluate(trainer, pl_module)
-        if self._base_state and self.alphas:
-            finetuned = _cpu_copy(pl_module)
-            try:
-                for alpha in self.alphas:
-                    _load(pl_module, blend(self._base_state, finetuned, alpha))
-                    results[f"ensembled {alpha:g}"] = _evaluate(trainer, pl_module)
-            finally:
-                _load(pl_module, finetuned)
-        self._write(trainer, results)
+        self._write(trainer, results | self._ensembled(trainer, pl_module))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what the evaluation callbacks measured in `test`."""
         name = self.finetuned if trainer.ckpt_path else self.base
         known = read_results(self.file) if Path(self.file).is_file() else {}
-        self._write(trainer, known | {name: _collect(trainer)})
+        self._write(trainer, known | {name: _collect(trainer)} | self._ensembled(trainer, pl_module))
 
     def state_dict(self) -> dict[str, Any]:
         """The base model's rows and what of its state trains."""
@@ -107,7 +102,23 @@ class ResultsTable(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the base model from a checkpoint."""
         self._base_rows = [Result(**row) for row in state_dict["base_rows"]]
-        self._base_state = {key: value.cpu() for key, value in state_dict["base_state"].items()}
+        if state_dict["base_state"]:
+            self._base_state = {key: value.cpu() for key, value in state_dict["base_state"].items()}
+
+    def _ensembled(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, list[Result]]:
+        """Measure the ensembles of the base model and the module, which is as it was afterwards."""
+        if not self._base_state:
+            return {}
+        results = {}
+        finetuned = _cpu_copy(pl_module)
+        base = finetuned | self._base_state  # of a checkpoint only what trained is kept
+        try:
+            for alpha in self.alphas:
+                _load(pl_module, blend(base, finetuned, alpha))
+                results[f"ensembled {alpha:g}"] = _evaluate(trainer, pl_module)
+        finally:
+            _load(pl_module, finetuned)
+        return results
 
     def _write(self, trainer: Trainer, results: Mapping[str, Sequence[Result]]) -> None:
         if trainer.is_global_zero:

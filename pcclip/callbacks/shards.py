@@ -72,5 +72,5 @@ class ShardEvaluation(EvaluationCallback):
             else:
                 kept = index.embeddings.isfinite().all(1).nonzero().view(-1).tolist()
                 images = index.embeddings[kept].to(pl_module.device)
-            results += self.measure(model_of(pl_module), images, kept, index, name, resamples)
+            results += self.measure(self.encoder(pl_module), images, kept, index, name, resamples)
         return results

@@ -7,11 +7,11 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
-from pcclip.callbacks.classes import LabelledImages, check_templates, read_labelled
-from pcclip.callbacks.embeddings import model_of
+from pcclip.callbacks.classes import LabelledImages, read_descriptions, read_labelled, read_templates
 from pcclip.callbacks.evaluation import EvaluationCallback
+from pcclip.data.sources import ImageSource
 from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.zero_shot import zero_shot
+from pcclip.evaluation.zero_shot import DESCRIPTION, zero_shot
 
 
 @dataclass
@@ -19,20 +19,30 @@ class ZeroShotSet:
     """Labelled images and the sentences that name their classes.
 
     Attributes:
-        images: Folder of class folders, or of tars with `classnames.txt`; see `pcclip.data.labelled.read_images`.
-        templates: Sentences with `{}` for the class name; their embeddings are averaged.
+        images: Folder of class folders, or of tars with `classnames.txt`, or a dataset (`pcclip.data.sources.ImageSource`).
+        templates: Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file.
         classes: Choose among, and judge images of, these classes only: a list, or a file with one name a line.
         table: CSV or JSON Lines with a row for each class, to choose classes by; not together with `classes`.
         name_column: The table's column with the class names.
         where: Keep only rows of the table with these values, e.g. `{split: train}`.
+        descriptions: CSV or JSON Lines with a sentence on each class, in the columns `name_column` and `description`;
+            templates have it at `{description}` ("extended prompts").
     """
 
-    images: str
-    templates: list[str]
+    images: str | ImageSource
+    templates: list[str] | str
     classes: list[str] | str | None = None
     table: str | None = None
     name_column: str = "name"
     where: dict[str, str] | None = None
+    descriptions: str | None = None
+
+
+@dataclass
+class _Prepared:
+    labelled: LabelledImages
+    templates: list[str]
+    descriptions: dict[str, str]
 
 
 class ZeroShot(EvaluationCallback):
@@ -50,39 +60,49 @@ class ZeroShot(EvaluationCallback):
     ) -> None:
         super().__init__(**settings)
         self.sets = sets
-        self._prepared: dict[str, LabelledImages] = {}
+        self._prepared: dict[str, _Prepared] = {}
 
     def prepare(self) -> None:
         """List the images and choose the classes.
 
         Raises:
             FileNotFoundError: A file is missing.
-            ValueError: Unknown class names, a template without `{}`, or images without labels.
+            ValueError: Unknown class names, a template without `{}`, images without labels, or missing descriptions.
         """
-        for name, settings in self.sets.items():
-            check_templates(settings.templates, f"zero-shot set {name}")
-            self._prepared[name] = read_labelled(
-                f"zero-shot set {name}",
-                settings.images,
-                classes=settings.classes,
-                table=settings.table,
-                name_column=settings.name_column,
-                where=settings.where,
-            )
+        self._prepared = {name: _prepare(f"zero-shot set {name}", settings) for name, settings in self.sets.items()}
 
     def results(self, trainer: Trainer, pl_module: LightningModule, resamples: int) -> list[Result]:
         """All metrics of all sets."""
         results = []
         for name, prepared in self._prepared.items():
-            embeddings, kept = self.embed(trainer, pl_module, prepared.images, name)
+            labelled = prepared.labelled
+            embeddings, kept = self.embed(trainer, pl_module, labelled.images, name)
             results += zero_shot(
-                model_of(pl_module),
+                self.encoder(pl_module),
                 embeddings,
-                prepared.labels[kept],
-                prepared.classes,
-                self.sets[name].templates,
+                labelled.labels[kept],
+                labelled.classes,
+                prepared.templates,
+                descriptions=prepared.descriptions,
                 subset=name,
                 resamples=resamples,
                 seed=self.seed,
             )
         return results
+
+
+def _prepare(where: str, settings: ZeroShotSet) -> _Prepared:
+    templates = read_templates(settings.templates, where)
+    extended = any(DESCRIPTION in template for template in templates)
+    if extended != (settings.descriptions is not None):
+        raise ValueError(f"{where}: `descriptions` and a template with {DESCRIPTION} go together; give both or neither")
+    labelled = read_labelled(
+        where,
+        settings.images,
+        classes=settings.classes,
+        table=settings.table,
+        name_column=settings.name_column,
+        where=settings.where,
+    )
+    descriptions = read_descriptions(settings.descriptions, settings.name_column, labelled, where)
+    return _Prepared(labelled, templates, descriptions)

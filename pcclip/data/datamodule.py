@@ -40,8 +40,9 @@ class PairDataModule(LightningDataModule):
     has a caption loss.
 
     Args:
-        train: Shard folders to train on.
-        val: Shard folders of held-out groups, for the losses on them; none to leave that out.
+        train: Shard folders to train on; `fit` needs them.
+        val: Shard folders of held-out groups, for the losses on them; none to leave that out. Without any, `test` runs the
+            evaluation callbacks alone.
         groups_per_batch: Groups in a batch on each process; a group has up to G images, 16 by default.
         pairs_per_group: Ordered pairs drawn from each group each time it is met.
         captions_per_group: Captioned images drawn from each group; all G by default.
@@ -58,7 +59,7 @@ class PairDataModule(LightningDataModule):
 
     def __init__(
         self,
-        train: list[str],
+        train: list[str] | None = None,
         val: list[str] | None = None,
         groups_per_batch: int = 8,
         pairs_per_group: int = 32,
@@ -70,7 +71,7 @@ class PairDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not train:
+        if train is not None and not train:
             raise ValueError("data.train is empty; name at least one shard folder")
         if role_swap != "twins" and not 0 <= role_swap <= 1:
             raise ValueError(f"data.role_swap={role_swap}: a probability, from 0 to 1, or twins")
@@ -89,7 +90,7 @@ class PairDataModule(LightningDataModule):
         ):
             if value is not None and value < least:
                 raise ValueError(f"data.{name}={value}: must be at least {least}")
-        self._train = train
+        self._train = train or []
         self._val = val or []
         self._groups_per_batch = groups_per_batch
         self._pairs_per_group = pairs_per_group
@@ -108,7 +109,9 @@ class PairDataModule(LightningDataModule):
                 f"model.role_weight={module.role_weight} needs a text and its exchanged form in the same batch; set "
                 "data.role_swap=twins"
             )
-        if stage != "fit" and not self._val:
+        if stage == "fit" and not self._train:
+            raise ValueError("data.train is missing; name at least one shard folder to train on")
+        if stage in ("validate", "predict") and not self._val:
             wanted = getattr(stage, "value", stage)  # Lightning passes an enum
             raise ValueError(f"data.val is empty, so there is nothing to {wanted} on; name a folder of held-out groups")
         for folder in [*(self._train if stage == "fit" else []), *self._val]:
@@ -132,9 +135,9 @@ class PairDataModule(LightningDataModule):
         """Batches of held-out pairs, the same in every epoch."""
         return self._loader(self._val, shuffle=False) if self._val else []
 
-    def test_dataloader(self) -> EpochLoader | list[Any]:
-        """As `val_dataloader`."""
-        return self.val_dataloader()
+    def test_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """As `val_dataloader`; one empty batch if there are none, since Lightning runs no test without any."""
+        return self.val_dataloader() if self._val else DataLoader([None], batch_size=None)  # type: ignore[arg-type]  # a list will do
 
     def predict_dataloader(self) -> EpochLoader | list[Any]:
         """As `val_dataloader`."""

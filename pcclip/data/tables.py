@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,10 @@ class Table:
         if cell is None or cell == "":
             return float("nan")
         try:
-            return float(cell)
+            number = float(cell)
+            if math.isinf(number):
+                raise ValueError("infinite")
+            return number  # NaN is how tables of other programs write what is unknown
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f'{self.file}: row "{key}", column "{column}" holds {cell!r}, expected a number, or nothing if unknown'
@@ -98,7 +102,9 @@ def read_table(file: str | Path, key: str, where: Mapping[str, str] | None = Non
 def read_texts(file: str | Path) -> dict[str, list[Wording]]:
     """Read attribute texts: YAML `{attribute: [{text: ..., reverse: ...}, ...]}`, several wordings each.
 
-    In place of the list there may be `{wordings: [...], prompts: [{more: ..., less: ...}, ...]}`; see `read_prompts`.
+    In place of the list there may be `{wordings: [...], prompts: [{more: ..., less: ...}, ...]}`; see `read_prompts`. For many
+    attributes of one kind the file may have `templates: {wordings: [...], prompts: [...]}` with `{}` in each text, and
+    `phrases: {attribute: phrase}`; each phrase is put into all templates.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -138,12 +144,39 @@ def _read_attributes(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: not valid YAML ({error})") from error
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{file}: expected attributes with wordings, e.g. `size: [{{text: ..., reverse: ...}}]`")
+    content = _filled_in(file, content)
     for attribute, rows in content.items():
         if isinstance(rows, dict) and not {"wordings"} <= set(rows) <= {"wordings", "prompts"}:
             raise ValueError(
                 f"{file}: {attribute}: expected a list of wordings, or `wordings` and `prompts`, found {sorted(map(str, rows))}"
             )
     return {str(attribute): rows for attribute, rows in content.items()}
+
+
+def _filled_in(file: Path, content: dict[Any, Any]) -> dict[Any, Any]:
+    """The attributes of a file, those of `phrases` put into its `templates`."""
+    if not {"templates", "phrases"} & set(content):
+        return content
+    templates, phrases = content.get("templates"), content.get("phrases")
+    if not isinstance(templates, dict) or not isinstance(phrases, dict) or not phrases:
+        raise ValueError(
+            f"{file}: `templates` (with wordings) and `phrases` (attribute: phrase) go together; give both"
+        )
+    rows = [row for part in templates.values() if isinstance(part, list) for row in part if isinstance(row, dict)]
+    if bare := [text for row in rows for text in row.values() if "{}" not in str(text)]:
+        raise ValueError(f'{file}: template "{bare[0]}" has no {{}} for the phrase')
+    own = {key: rows for key, rows in content.items() if key not in ("templates", "phrases")}
+    if both := sorted(set(own) & set(phrases)):
+        raise ValueError(f"{file}: {both} have texts of their own and a phrase; remove one")
+    return own | {attribute: _with_phrase(templates, str(phrase)) for attribute, phrase in phrases.items()}
+
+
+def _with_phrase(templates: Any, phrase: str) -> Any:
+    if isinstance(templates, dict):
+        return {key: _with_phrase(value, phrase) for key, value in templates.items()}
+    if isinstance(templates, list):
+        return [_with_phrase(value, phrase) for value in templates]
+    return templates.replace("{}", phrase) if isinstance(templates, str) else templates
 
 
 def _wordings(rows: Any, where: str, kind: str, parts: tuple[str, str] = ("text", "reverse")) -> list[Wording]:

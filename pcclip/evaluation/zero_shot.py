@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -15,11 +15,23 @@ from pcclip.evaluation.embed import embed_texts
 from pcclip.evaluation.protocol import Encoder, Result
 
 TASK = "zero_shot"
+DESCRIPTION = "{description}"
 
 
-def class_embeddings(encoder: Encoder, classes: Sequence[str], templates: Sequence[str]) -> Tensor:
+def class_embeddings(
+    encoder: Encoder,
+    classes: Sequence[str],
+    templates: Sequence[str],
+    descriptions: Mapping[str, str] | None = None,
+) -> Tensor:
     """Class embeddings (C, D): the normalised mean over templates of text embeddings, as open_clip's
     `build_zero_shot_classifier` makes them.
+
+    Args:
+        encoder: The model.
+        classes: Names of the classes.
+        templates: Sentences with `{}` for the class name, and perhaps `{description}`.
+        descriptions: A sentence on each class, for templates that have a place for it.
 
     Raises:
         ValueError: There is no class or no template, a class is named twice, or a template lacks the place `{}` for the
@@ -35,7 +47,14 @@ def class_embeddings(encoder: Encoder, classes: Sequence[str], templates: Sequen
     for template in templates:
         if "{}" not in template:
             raise ValueError(f'template "{template}": has no {{}} for the class name; write e.g. "a photo of a {{}}"')
-    texts = [template.replace("{}", name) for name in classes for template in templates]
+    said = descriptions or {}
+    texts = [
+        template.replace("{}", name).replace(DESCRIPTION, said.get(name, DESCRIPTION))
+        for name in classes
+        for template in templates
+    ]
+    if bare := [text for text in texts if DESCRIPTION in text]:
+        raise ValueError(f'"{bare[0]}": no description for it; give one of every class, or another template')
     embedded = embed_texts(encoder, texts).view(len(classes), len(templates), -1)
     return normalize(embedded.mean(1), dim=-1)
 
@@ -47,6 +66,7 @@ def zero_shot(
     classes: Sequence[str],
     templates: Sequence[str],
     *,
+    descriptions: Mapping[str, str] | None = None,
     subset: str = "",
     resamples: int = RESAMPLES,
     seed: int = SEED,
@@ -59,6 +79,7 @@ def zero_shot(
         labels: Index into `classes` of each image, (N,).
         classes: Names of the classes to choose among.
         templates: Sentences with `{}` for the class name.
+        descriptions: See `class_embeddings`.
         subset: Name of the image set.
         resamples: Bootstrap resamples of images; 0 leaves the intervals NaN.
         seed: Seed of the resamples.
@@ -79,7 +100,7 @@ def zero_shot(
         raise ValueError(
             f"zero-shot set {subset}: labels {int(labels.min())} to {int(labels.max())} for {len(classes)} classes"
         )
-    logits = images @ class_embeddings(encoder, classes, templates).T
+    logits = images @ class_embeddings(encoder, classes, templates, descriptions).T
     weights = resample_weights(len(images), resamples, seed).to(images.device)
 
     def result(metric: str, value: Tensor, n: int, statistics: Tensor) -> Result:

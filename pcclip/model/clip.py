@@ -88,11 +88,14 @@ class DifferenceModel(nn.Module):
     @property
     def image_fingerprint(self) -> str:
         """Hash of the image tower's weights and preprocessing: equal fingerprints make equal embeddings."""
-        digest = hashlib.sha256(json.dumps(self._preprocess, sort_keys=True, default=str).encode())
-        for key, value in sorted(self.towers.visual.state_dict().items()):
-            digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return _fingerprint(self._preprocess, self.towers.visual.state_dict())
+
+    @property
+    def text_fingerprint(self) -> str:
+        """Hash of the text tower's weights and configuration: equal fingerprints make equal embeddings."""
+        other = ("visual.", "logit_scale", "logit_bias")
+        state = {key: value for key, value in self.towers.state_dict().items() if not key.startswith(other)}
+        return _fingerprint(self.config["text_cfg"], state)
 
     def compile_towers(self, backend: str | Callable[..., Any] = "inductor") -> None:
         """Let `torch.compile` compile each block of the towers, in place, so that weights keep their names.
@@ -154,6 +157,14 @@ class DifferenceModel(nn.Module):
     def difference(self, first: Tensor, second: Tensor) -> Tensor:
         """Unit embeddings (P, D) of two images to their unit difference (P, D): `normalize(head(first - second))`."""
         return F.normalize(self.project(first - second), dim=-1)
+
+
+def _fingerprint(settings: dict[str, Any], state: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for key, value in sorted(state.items()):
+        digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _unit(embeddings: Tensor) -> Tensor:

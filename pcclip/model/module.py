@@ -220,9 +220,10 @@ class DifferenceCLIP(LightningModule):
         """Losses on held-out pairs."""
         self._log_held_out("val", batch)
 
-    def test_step(self, batch: PairBatch, batch_index: int) -> None:
-        """Losses on held-out pairs; the evaluation callbacks do the rest of `pcclip test`."""
-        self._log_held_out("test", batch)
+    def test_step(self, batch: PairBatch | None, batch_index: int) -> None:
+        """Losses on held-out pairs, if there are any; the evaluation callbacks do the rest of `pcclip test`."""
+        if batch is not None:
+            self._log_held_out("test", batch)
 
     def _log_held_out(self, stage: str, batch: PairBatch) -> None:
         losses = {f"{stage}/{name}": value for name, value in self.losses(batch).items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,19 @@ class TinyModel(nn.Module):
         self.visual.requires_grad_(not frozen)
         self.encoded = 0
         self.image_fingerprint = "tiny"
+        self.encoded_texts = 0
 
     @property
     def image_tower_frozen(self) -> bool:
         return not self.visual.weight.requires_grad
+
+    @property
+    def device(self) -> torch.device:
+        return self.words.weight.device
+
+    @property
+    def text_fingerprint(self) -> str:
+        return hashlib.sha256(str([self.words.weight.tolist(), self.places.weight.tolist()]).encode()).hexdigest()
 
     @staticmethod
     def image_transform(picture: Image.Image) -> Tensor:
@@ -52,6 +62,7 @@ class TinyModel(nn.Module):
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         rows = []
+        self.encoded_texts += len(texts)
         for text in texts:
             words = text.lower().rstrip(".").split()
             ids = torch.tensor([VOCABULARY.index(word) if word in VOCABULARY else len(VOCABULARY) for word in words])

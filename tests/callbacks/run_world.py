@@ -31,7 +31,11 @@ def main(world: Path, output: Path, devices: int, frozen: bool) -> None:
     """Fit for two epochs; both processes see the same batches, so that their average is one process's gradient."""
     torch.set_num_threads(1)
     attributes = AttributeSet(
-        str(world / "images"), str(world / "table.csv"), str(world / "texts.yaml"), ceiling=True, images_per_draw=10
+        images=str(world / "images"),
+        table=str(world / "table.csv"),
+        texts=str(world / "texts.yaml"),
+        ceiling=True,
+        images_per_draw=10,
     )
     classes, templates = str(world / "classes"), ["a photo of a {} square"]
     pairs = ConfusedSet(classes, templates, str(output / "pairs.jsonl"), count=1, by="disagreement")

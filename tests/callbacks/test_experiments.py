@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
@@ -147,7 +148,12 @@ def test_ceiling_is_not_for_each_epoch(
         "  prompts: [{more: a brighter square, less: a darker square}]\n"
     )
     settings = AttributeSet(
-        str(world / "images"), str(world / "table.csv"), str(texts), ceiling=True, images_per_draw=10, draws=3
+        images=str(world / "images"),
+        table=str(world / "table.csv"),
+        texts=str(texts),
+        ceiling=True,
+        images_per_draw=10,
+        draws=3,
     )
     ranking = AttributeRanking({"world": settings}, resamples=20)
     trainer = make_trainer([ranking, ResultsTable(str(tmp_path / "results.json"))])
@@ -165,7 +171,11 @@ def test_ceiling_needs_enough_values(
     world: Path, tmp_path: Path, make_module: Make, make_trainer: Callable[..., Trainer]
 ) -> None:
     settings = AttributeSet(
-        str(world / "images"), str(world / "table.csv"), str(world / "texts.yaml"), max_images=8, ceiling=True
+        images=str(world / "images"),
+        table=str(world / "table.csv"),
+        texts=str(world / "texts.yaml"),
+        max_images=8,
+        ceiling=True,
     )
     module = make_module()
     with pytest.raises(ValueError, match=r"known values; the ceiling is cross-validated in 10 folds"):
@@ -328,3 +338,54 @@ def test_configured_by_yaml() -> None:
     assert probe.sets["zoo"] == LinearProbeSet("a", "b", shots=[1, 4], full=False)
     assert captions.sets == {"sugarcrepe": CompositionalitySet("val2017", "data")}
     assert ranking.sets["zoo"].ceiling
+
+
+def test_texts_of_a_second_test_are_not_encoded_again(
+    sets: dict[str, Any], tmp_path: Path, make_module: Make, make_trainer: Callable[..., Trainer]
+) -> None:
+    def callbacks() -> list[EvaluationCallback]:
+        kept = {"resamples": 5, "cache_dir": str(tmp_path / "cache")}
+        return [
+            ComparativePrompting({"world": ComparativeSet(**sets["comparative"])}, **kept),
+            Arithmetic({"world": EditSet(**sets["edits"])}, **kept),
+        ]
+
+    rows, encoded = [], []
+    for _ in range(2):
+        module, own = make_module(), callbacks()
+        make_trainer(list(own)).test(module, verbose=False)
+        rows.append([row for callback in own for row in callback.rows])
+        encoded.append((module.model.encoded, module.model.encoded_texts))
+    assert rows[0] == rows[1]
+    assert encoded[0][0] > 0
+    assert encoded[0][1] > 0
+    assert encoded[1] == (0, 0)
+
+    other, own = make_module(), callbacks()
+    with torch.no_grad():
+        other.model.words.weight += 0.5
+    make_trainer(list(own)).test(other, verbose=False)
+    assert other.model.encoded == 0  # a second model costs its texts only
+    assert other.model.encoded_texts == encoded[0][1]
+    assert [row for callback in own for row in callback.rows] != rows[0]
+
+
+def test_test_measures_ensembles_of_checkpoint_and_configuration(
+    sets: dict[str, Any], tmp_path: Path, make_module: Make, make_trainer: Callable[..., Trainer]
+) -> None:
+    def evaluations(name: str) -> list[Callback]:
+        settings = {"world": ComparativeSet(**sets["comparative"])}
+        return [
+            ResultsTable(str(tmp_path / f"{name}.json"), alphas=[0.5]),
+            ComparativePrompting(settings, resamples=5, cache_dir=str(tmp_path / "cache")),
+        ]
+
+    trainer = make_trainer(evaluations("fit"))
+    trainer.fit(make_module())
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    for checkpoint in (None, str(tmp_path / "last.ckpt")):
+        make_trainer(evaluations("test")).test(make_module(), ckpt_path=checkpoint, verbose=False)
+    fitted, tested = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("fit", "test"))
+    assert [row["model"] for row in tested] == [row["model"] for row in fitted]
+    for one, two in zip(fitted, tested, strict=True):
+        assert one["value"] == pytest.approx(two["value"], abs=1e-6), one

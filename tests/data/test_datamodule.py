@@ -230,8 +230,20 @@ def test_predict_gives_the_cosine_of_each_pair(shards: Path, tmp_path: Path) -> 
 
 def test_runs_without_held_out_shards(shards: Path, tmp_path: Path) -> None:
     make_trainer(tmp_path, 1).fit(make_module(), make_data(shards))
-    with pytest.raises(ValueError, match=r"data.val is empty, so there is nothing to test on"):
-        make_trainer(tmp_path, 1).test(make_module(), make_data(shards), verbose=False)
+    with pytest.raises(ValueError, match=r"data.val is empty, so there is nothing to validate on"):
+        make_trainer(tmp_path, 1).validate(make_module(), make_data(shards), verbose=False)
+    with pytest.raises(ValueError, match=r"data.train is missing"):
+        make_trainer(tmp_path, 1).fit(make_module(), PairDataModule())
+
+
+def test_test_without_data_runs_the_callbacks(tmp_path: Path) -> None:
+    class Ended(Callback):
+        def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            ended.append(trainer.current_epoch)
+
+    ended: list[int] = []
+    make_trainer(tmp_path, 1, Ended()).test(make_module(), PairDataModule(), verbose=False)
+    assert ended == [0]
 
 
 def embedded_folder(folder: Path, fingerprint: str, width: int = 32, name: str = "tiny") -> Path:

@@ -1,0 +1,62 @@
+"""ImageNet's class folders, with open_clip's names of its classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import open_clip
+
+from pcclip.data.labelled import ImageFile, ImageSet, read_images
+from pcclip.data.sources import ImageSource
+
+# open_clip calls two pairs of classes alike; texts cannot tell these apart, so one of each has WordNet's other name.
+RENAMED = {657: "missile", 744: "projectile", 836: "sunglass", 837: "sunglasses"}
+REMEDY = (
+    "give the folder of ILSVRC2012's validation pictures sorted into one folder a class (n01440764/, ...), from "
+    "ILSVRC2012_img_val.tar (image-net.org, registration needed)"
+)
+
+
+class ImageNet(ImageSource):
+    """A folder of class folders that are called by WordNet ids.
+
+    Args:
+        root: The folder, with all 1,000 classes unless `synsets` says which there are.
+        synsets: The 1,000 ids in the order of the classes, at the beginning of a line each, such as Kaggle's
+            LOC_synset_mapping.txt; needed only when some classes are not there.
+    """
+
+    def __init__(self, root: str, synsets: str | None = None) -> None:
+        self.root = Path(root)
+        self.synsets = synsets
+
+    def read(self) -> ImageSet:
+        """List the pictures; classes are called as in open_clip."""
+        if not self.root.is_dir():
+            raise FileNotFoundError(f"{self.root}: ImageNet not found; {REMEDY}")
+        found = read_images(self.root)
+        ids = self._ids(found.classes)
+        if unknown := [name for name in found.classes if name not in ids]:
+            raise ValueError(f"{self.root}: {unknown[:5]} are not ids of ImageNet's classes; {REMEDY}")
+        names = [RENAMED.get(place, name) for place, name in enumerate(open_clip.IMAGENET_CLASSNAMES)]
+        chosen = [names[ids.index(name)] for name in found.classes]
+        return ImageSet(self.root, [ImageFile(i.path, i.key, i.label) for i in found.images], chosen)
+
+    def _ids(self, folders: list[str]) -> list[str]:
+        total = len(open_clip.IMAGENET_CLASSNAMES)
+        if self.synsets is None:
+            if len(folders) != total:
+                raise ValueError(
+                    f"{self.root}: {len(folders)} class folders with pictures, expected {total}; {REMEDY}, or say with "
+                    "`synsets` (LOC_synset_mapping.txt) which classes these are"
+                )
+            return folders  # sorted, as the classes are
+        file = Path(self.synsets)
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{file}: list of WordNet ids not found; take LOC_synset_mapping.txt of Kaggle's ImageNet"
+            )
+        ids = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if len(ids) != total or ids != sorted(set(ids)):
+            raise ValueError(f"{file}: {len(ids)} lines, expected the {total} WordNet ids, sorted, each once")
+        return ids

@@ -1,0 +1,98 @@
+"""torchvision's labelled datasets as evaluation images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+from torchvision import datasets
+
+from pcclip.data.labelled import DECODE_ERRORS, ImageFile, ImageSet
+from pcclip.data.sources import ImageSource
+
+TorchvisionName = Literal["CIFAR10", "CIFAR100", "DTD", "EuroSAT", "Flowers102", "Food101", "OxfordIIITPet", "SUN397"]
+WITHOUT_SPLITS = ("EuroSAT", "SUN397")
+
+
+@dataclass(frozen=True)
+class DatasetImage(ImageFile):
+    """The image at place `offset` of a torchvision dataset."""
+
+    dataset: Any = field(default=None, compare=False, repr=False)
+
+    def decode(self) -> Image.Image | None:
+        """The image in RGB, or None if it is damaged."""
+        try:
+            image: Image.Image = self.dataset[self.offset][0]
+            return image.convert("RGB")
+        except DECODE_ERRORS:
+            return None
+
+
+class Torchvision(ImageSource):
+    """One of torchvision's datasets.
+
+    Args:
+        name: torchvision's name of it.
+        root: Where torchvision keeps, or puts, its files.
+        split: torchvision's name of the split (`train` or `test` for CIFAR); none for EuroSAT and SUN397, which have none.
+        download: Let torchvision download it if it is not there.
+        names: Names to use in place of torchvision's, e.g. `{AnnualCrop: annual crop land}`. In all others, underscores
+            become spaces.
+    """
+
+    def __init__(
+        self,
+        name: TorchvisionName,
+        root: str,
+        split: str | None = None,
+        download: bool = False,
+        names: dict[str, str] | None = None,
+    ) -> None:
+        if (split is None) != (name in WITHOUT_SPLITS):
+            raise ValueError(f"Torchvision: {name} has {'no' if name in WITHOUT_SPLITS else 'a'} split; mend `split`")
+        self.name = name
+        self.root = root
+        self.split = split
+        self.download = download
+        self.names = names or {}
+
+    def read(self) -> ImageSet:
+        """List the images, in torchvision's order."""
+        dataset = self._dataset()
+        own = list(dataset.classes)
+        if unknown := sorted(set(self.names) - set(own)):
+            raise ValueError(
+                f"Torchvision {self.name}: `names` has {unknown[:5]}, which it does not; it has {own[:5]} ..."
+            )
+        classes = [self.names.get(name, name.replace("_", " ")) for name in own]
+        if len(set(classes)) < len(classes):
+            raise ValueError(f"Torchvision {self.name}: `names` gives two classes the same name")
+        labels = dataset.targets if hasattr(dataset, "targets") else dataset._labels
+        prefix = f"{self.name}/{self.split or 'all'}"
+        return ImageSet(
+            Path(self.root),
+            [
+                DatasetImage(self.root, f"{prefix}/{place:06d}", int(label), place, dataset=dataset)
+                for place, label in enumerate(labels)
+            ],
+            classes,
+        )
+
+    def _dataset(self) -> Any:
+        settings: dict[str, Any] = {"root": self.root, "download": self.download}
+        if self.name.startswith("CIFAR"):
+            if self.split not in ("train", "test"):
+                raise ValueError(f"Torchvision {self.name}: split {self.split!r}; it has train and test")
+            settings["train"] = self.split == "train"
+        elif self.split is not None:
+            settings["split"] = self.split
+        try:
+            return getattr(datasets, self.name)(**settings)
+        except (RuntimeError, OSError) as error:
+            raise FileNotFoundError(
+                f"{self.root}: torchvision does not find {self.name} there ({error}); set `download: true` where there is a "
+                "network, or put its files there as torchvision's documentation says"
+            ) from error

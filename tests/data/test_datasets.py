@@ -1,0 +1,356 @@
+"""Readers of datasets, on tiny trees in their official layouts: everything by name, and clear words about what is missing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import open_clip
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torchvision import datasets
+
+from pcclip.data.awa2 import AwA2
+from pcclip.data.cub import CUB
+from pcclip.data.imagenet import ImageNet
+from pcclip.data.karpathy import read_karpathy
+from pcclip.data.sources import ImageSource
+from pcclip.data.tables import read_prompts, read_texts
+from pcclip.data.torchvision_sets import Torchvision
+
+CONF = Path(__file__).parents[2] / "conf" / "eval"
+PREDICATES = ["black", "white", "big", "small", "tail"]  # as in AwA2, "big" stands right before "small"
+MATRIX = {  # of classes in the order of classes.txt, which is neither the folders' nor that of testclasses.txt
+    "mouse": [10, 20, 1, 95, 50],
+    "blue+whale": [30, 5, 99, 2, 60],
+    "grizzly+bear": [5, -1, 80, 10, 0],
+}
+
+
+def picture(file: Path, level: int = 0) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4), (level, 0, 0)).save(file)
+
+
+@pytest.fixture
+def awa2(tmp_path: Path) -> Path:
+    root = tmp_path / "Animals_with_Attributes2"
+    for name in MATRIX:
+        for number in (10001, 10002):
+            picture(root / "JPEGImages" / name / f"{name}_{number}.jpg")
+    numbered = lambda names: "".join(f"{i:>6}\t{name}\n" for i, name in enumerate(names, start=1))  # noqa: E731
+    (root / "classes.txt").write_text(numbered(MATRIX))
+    (root / "predicates.txt").write_text(numbered(PREDICATES))
+    (root / "predicate-matrix-continuous.txt").write_text(
+        "".join("  ".join(f"{value:6.2f}" for value in row) + "\n" for row in MATRIX.values())
+    )
+    (root / "testclasses.txt").write_text("grizzly+bear\nmouse\n")
+    (root / "trainclasses.txt").write_text("blue+whale\n")
+    return root
+
+
+def test_awa2_reads_its_matrix_by_the_names_of_classes_and_predicates(awa2: Path) -> None:
+    source = AwA2(str(awa2), classes="test", differences={"size": ("big", "small")})
+    images, table = source.read(), source.class_table()
+    assert images.classes == ["grizzly bear", "mouse"]  # whose numbers here are not their rows in the matrix
+    assert [(image.key, image.label) for image in images.images[::2]] == [
+        ("grizzly+bear/grizzly+bear_10001.jpg", 0),
+        ("mouse/mouse_10001.jpg", 1),
+    ]
+    assert table.numbers("big", ["mouse", "grizzly bear"]).tolist() == [1, 80]
+    assert table.numbers("small", ["mouse", "grizzly bear"]).tolist() == [95, 10]
+    assert table.numbers("size", ["mouse", "grizzly bear"]).tolist() == [-94, 70]
+    assert table.numbers("white", ["grizzly bear"]).isnan().all()  # -1 stands for unknown
+    everything = AwA2(str(awa2))
+    assert len(everything.read().images) == 6
+    assert everything.class_table().numbers("black", ["mouse", "blue whale", "grizzly bear"]).tolist() == [10, 30, 5]
+    with pytest.raises(ValueError, match="set `level: class`"):
+        source.image_table()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (
+            lambda root: (root / "predicates.txt").unlink(),
+            FileNotFoundError,
+            r"predicates.txt not found; download AwA2",
+        ),
+        (lambda root: (root / "testclasses.txt").unlink(), FileNotFoundError, r"testclasses.txt not found"),
+        (
+            lambda root: [f.unlink() for f in (root / "JPEGImages/mouse").iterdir()],
+            ValueError,
+            r"1 of 3 classes .*'mouse'",
+        ),
+        (
+            lambda root: (root / "testclasses.txt").write_text("yeti\n"),
+            ValueError,
+            r"\['yeti'\] are not in classes.txt",
+        ),
+        (
+            lambda root: (root / "classes.txt").write_text("1\tmouse\n2\tmouse\n"),
+            ValueError,
+            r"\['mouse'\] more than once",
+        ),
+        (lambda root: (root / "classes.txt").write_text("1\tmouse\n3\tyeti\n"), ValueError, r"expected `2 name`"),
+        (
+            lambda root: (root / "predicate-matrix-continuous.txt").write_text("1 2 3\n"),
+            ValueError,
+            r"1 rows of \[3\] numbers, expected 3 of 5",
+        ),
+        (lambda root: (root / "predicate-matrix-continuous.txt").write_text("1 x\n"), ValueError, "not a matrix"),
+    ],
+)
+def test_awa2_that_is_not_whole(awa2: Path, spoil: Callable[[Path], Any], error: type[Exception], message: str) -> None:
+    spoil(awa2)
+    source = AwA2(str(awa2), classes="test")
+    with pytest.raises(error, match=message):
+        _ = source.read(), source.class_table()
+
+
+def test_awa2_differences_of_unknown_predicates(awa2: Path) -> None:
+    with pytest.raises(ValueError, match=r"size is the difference of \['huge'\]"):
+        AwA2(str(awa2), differences={"size": ("huge", "small")}).class_table()
+
+
+@pytest.fixture
+def cub(tmp_path: Path) -> Path:
+    root = tmp_path / "CUB_200_2011"
+    names = ["001.Black_footed_Albatross", "002.Laysan_Albatross"]
+    files = [f"{name}/{name[4:]}_{i:04d}_{i}.jpg" for name in names for i in (1, 2)]
+    for file in files:
+        picture(root / "images" / file)
+
+    def write(name: str, lines: list[str]) -> None:
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("".join(line + "\n" for line in lines))
+
+    write("images.txt", [f"{i} {file}" for i, file in enumerate(files, start=1)])
+    write("classes.txt", [f"{i} {name}" for i, name in enumerate(names, start=1)])
+    write("image_class_labels.txt", ["1 1", "2 1", "3 2", "4 2"])
+    write("train_test_split.txt", ["1 1", "2 0", "3 0", "4 1"])
+    write("../attributes.txt", ["1 has_bill_shape::dagger", "2 has_size::small_(5_-_9_in)"])
+    write("attributes/class_attribute_labels_continuous.txt", ["10.0 90.0", "20.5 0.0"])
+    labels = [
+        "1 1 1 3 2.5",
+        "1 2 0 4 1",
+        "2 1 0 3 1",
+        "2 2 1 1 1",
+        "3 1 1 4 1",
+        "3 2 0 2 0 7",
+        "4 1 0 4 1",
+        "4 2 1 3 1",
+    ]
+    write("attributes/image_attribute_labels.txt", labels)
+    return root
+
+
+def test_cub_reads_pictures_classes_and_both_levels_of_attributes(cub: Path) -> None:
+    source = CUB(str(cub))
+    images = source.read()
+    assert images.classes == ["Black footed Albatross", "Laysan Albatross"]
+    assert [image.label for image in images.images] == [0, 1]  # the second and the third picture: those to test on
+    keys = [image.key for image in images.images]
+    table = source.image_table()
+    assert set(table.rows) == set(keys)
+    assert table.numbers("has_bill_shape::dagger", keys).tolist() == [0, 1]
+    small = table.numbers("has_size::small_(5_-_9_in)", keys)
+    assert small.isnan().tolist() == [True, False]  # not visible in the first
+    assert source.class_table().numbers("has_bill_shape::dagger", images.classes[::-1]).tolist() == [20.5, 10]
+    assert len(CUB(str(cub), "all").read().images) == 4
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (
+            lambda root: (root / "images.txt").unlink(),
+            FileNotFoundError,
+            r"images.txt not found; download CUB_200_2011",
+        ),
+        (lambda root: (root.parent / "attributes.txt").unlink(), FileNotFoundError, r"attributes.txt not found"),
+        (
+            lambda root: next((root / "images/002.Laysan_Albatross").iterdir()).unlink(),
+            ValueError,
+            "1 of 4 pictures are missing",
+        ),
+        (
+            lambda root: (root / "train_test_split.txt").write_text("1 1\n"),
+            ValueError,
+            r"1 lines, but images.txt has 4",
+        ),
+        (lambda root: (root / "image_class_labels.txt").write_text("1 1\n2 7\n3 1\n4 1\n"), ValueError, "has class 7"),
+        (
+            lambda root: (root / "attributes/image_attribute_labels.txt").write_text("1 9 1 3 1\n"),
+            ValueError,
+            "attribute_labels.txt, line 1: index 8",
+        ),
+    ],
+)
+def test_cub_that_is_not_whole(cub: Path, spoil: Callable[[Path], Any], error: type[Exception], message: str) -> None:
+    spoil(cub)
+    source = CUB(str(cub), "all")
+    with pytest.raises(error, match=message):
+        _ = source.read(), source.image_table(), source.class_table()
+
+
+def test_imagenet_folders_have_open_clip_s_names(tmp_path: Path) -> None:
+    ids = [f"n{number:08d}" for number in range(1000)]
+    for place in (0, 836, 837):
+        picture(tmp_path / "val" / ids[place] / "a.JPEG")
+    synsets = tmp_path / "LOC_synset_mapping.txt"
+    synsets.write_text("".join(f"{name} one, another\n" for name in ids))
+    images = ImageNet(str(tmp_path / "val"), str(synsets)).read()
+    assert images.classes == [open_clip.IMAGENET_CLASSNAMES[0], "sunglass", "sunglasses"]
+    with pytest.raises(ValueError, match=r"3 class folders with pictures, expected 1000; .*`synsets`"):
+        ImageNet(str(tmp_path / "val")).read()
+    picture(tmp_path / "val" / "cat" / "a.JPEG")
+    with pytest.raises(ValueError, match=r"\['cat'\] are not ids"):
+        ImageNet(str(tmp_path / "val"), str(synsets)).read()
+    with pytest.raises(FileNotFoundError, match="ImageNet not found; give the folder"):
+        ImageNet(str(tmp_path / "nowhere")).read()
+
+
+def test_torchvision_datasets(tmp_path: Path) -> None:
+    for name in ("AnnualCrop", "Forest"):
+        picture(tmp_path / "eurosat" / "2750" / name / f"{name}_1.jpg", 200)
+    images = Torchvision("EuroSAT", str(tmp_path), names={"AnnualCrop": "annual crop land"}).read()
+    assert images.classes == ["annual crop land", "Forest"]
+    assert [image.label for image in images.images] == [0, 1]
+    assert len(set(images.images)) == 2
+    decoded = images.images[0].decode()
+    assert decoded is not None
+    assert decoded.getpixel((0, 0))[0] > 150  # type: ignore[index]
+    (tmp_path / "eurosat/2750/Forest/Forest_1.jpg").write_bytes(b"torn")
+    assert images.images[1].decode() is None
+
+    for settings in ({"split": "test"}, {"name": "DTD", "split": None}):
+        with pytest.raises(ValueError, match="split"):
+            Torchvision(**{"name": "EuroSAT", "root": str(tmp_path), **settings})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"`names` has \['Sea'\]"):
+        Torchvision("EuroSAT", str(tmp_path), names={"Sea": "sea"}).read()
+    with pytest.raises(FileNotFoundError, match=r"does not find DTD there .*set `download: true`"):
+        Torchvision("DTD", str(tmp_path), "test").read()
+    with pytest.raises(ValueError, match="split 'val'; it has train and test"):
+        Torchvision("CIFAR10", str(tmp_path), "val").read()
+
+
+def test_cifar100_has_readable_names(tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    pixels = torch.zeros(2, 3072, dtype=torch.uint8).numpy()
+    (folder / "test").write_bytes(pickle.dumps({"data": pixels, "fine_labels": [1, 0]}))
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": ["apple", "aquarium_fish"]}))
+    with (
+        patch.object(datasets.CIFAR100, "_check_integrity", return_value=True),
+        patch("torchvision.datasets.cifar.check_integrity", return_value=True),
+    ):
+        images = Torchvision("CIFAR100", str(tmp_path), "test").read()
+    assert images.classes == ["apple", "aquarium fish"]
+    assert [image.label for image in images.images] == [1, 0]
+    assert images.images[0].decode() is not None
+
+
+def test_flower_colours_name_flowers_of_that_colour() -> None:
+    with (CONF / "attributes" / "flowers102_colours.csv").open() as stream:
+        rows = {row["name"]: row for row in csv.DictReader(stream)}
+    assert set(rows) <= set(datasets.Flowers102.classes)
+    of_colour = {
+        c: {name for name, row in rows.items() if row[c] == "1"} for c in next(iter(rows.values())) if c != "name"
+    }
+    assert not {"canterbury bells", "bird of paradise"} & of_colour["blue"]
+    assert not {"marigold", "moon orchid", "snapdragon", "giant white arum lily"} & of_colour["yellow"]
+    assert {"sunflower", "daffodil"} <= of_colour["yellow"]
+    assert sum(len(names) for names in of_colour.values()) == len(rows)  # each has one
+    assert set(read_texts(CONF / "texts" / "flowers102_colours.yaml")) == set(of_colour)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("cub", 312), ("awa2", 35), ("cifar100_size", 1), ("flowers102_colours", 7)]
+)
+def test_shipped_texts_are_read(name: str, count: int) -> None:
+    file = CONF / "texts" / f"{name}.yaml"
+    texts = read_texts(file)
+    assert len(texts) == count == len(read_prompts(file))
+    assert not [w for wordings in texts.values() for w in wordings if "{" in w.text + w.reverse]
+    if name == "awa2":
+        used = {part for pair in [("big", "small")] for part in pair} | set(texts) - {"size"}
+        assert used <= set(AWA2_PREDICATES.split())
+
+
+# predicates.txt of AwA2, in its order
+AWA2_PREDICATES = (
+    "black white blue brown gray orange red yellow patches spots stripes furry hairless toughskin big small bulbous lean "
+    "flippers hands hooves pads paws longleg longneck tail chewteeth meatteeth buckteeth strainteeth horns claws tusks "
+    "smelly flys hops swims tunnels walks fast slow strong weak muscle bipedal quadrapedal active inactive nocturnal "
+    "hibernate agility fish meat plankton vegetation insects forager grazer hunter scavenger skimmer stalker newworld "
+    "oldworld arctic coastal desert bush plains forest fields jungle mountains ocean ground water tree cave fierce timid "
+    "smart group solitary nestspot domestic"
+)
+
+
+def test_templates_and_phrases_need_each_other(tmp_path: Path) -> None:
+    file = tmp_path / "texts.yaml"
+    wordings = {"wordings": [{"text": "the first has {}", "reverse": "the second has {}"}]}
+    for content, message in (
+        ({"templates": wordings}, "go together"),
+        ({"templates": wordings, "phrases": {}}, "go together"),
+        (
+            {"templates": {"wordings": [{"text": "a", "reverse": "b"}]}, "phrases": {"x": "y"}},
+            "has no {} for the phrase",
+        ),
+        ({"templates": wordings, "phrases": {"x": "y"}, "x": wordings["wordings"]}, r"\['x'\] have texts of their own"),
+    ):
+        file.write_text(yaml.safe_dump(content))
+        with pytest.raises(ValueError, match=message):
+            read_texts(file)
+    file.write_text(yaml.safe_dump({"templates": wordings, "phrases": {"tail": "a tail"}}))
+    assert read_texts(file)["tail"][0].text == "the first has a tail"
+
+
+def karpathy(file: Path, **changes: Any) -> Path:
+    rows = [
+        {
+            "filename": f"{i}.jpg",
+            "filepath": "val2014",
+            "split": split,
+            "sentences": [{"raw": f"caption {i} "}, {"raw": "b"}],
+        }
+        for i, split in enumerate(["train", "test", "test"])
+    ]
+    file.write_text(json.dumps({"images": rows, "dataset": "coco"} | changes))
+    return file
+
+
+def test_karpathy_captions(tmp_path: Path) -> None:
+    for number in (1, 2):
+        picture(tmp_path / "images" / "val2014" / f"{number}.jpg")
+    file = karpathy(tmp_path / "dataset_coco.json")
+    images, captions = read_karpathy(file, tmp_path / "images")
+    assert [image.key for image in images] == ["val2014/1.jpg", "val2014/2.jpg"]
+    assert captions == [["caption 1", "b"], ["caption 2", "b"]]
+    for split, error, message in (
+        ("val", ValueError, 'no image of split "val"; it has test, train'),
+        ("train", FileNotFoundError, "1 of 1 images of dataset_coco.json are missing"),
+    ):
+        with pytest.raises(error, match=message):
+            read_karpathy(file, tmp_path / "images", split)
+    with pytest.raises(ValueError, match=r"not in Karpathy's layout .*download caption_datasets.zip"):
+        read_karpathy(karpathy(tmp_path / "other.json", images=[{"name": 1}]), tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"captions not found; download caption_datasets.zip"):
+        read_karpathy(tmp_path / "nowhere.json", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "source", [AwA2("nowhere"), CUB("nowhere"), ImageNet("nowhere"), Torchvision("DTD", "nowhere", "test")]
+)
+def test_missing_datasets_say_what_to_do(source: ImageSource) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere: .*(download|give the folder)"):
+        source.read()
