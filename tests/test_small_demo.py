@@ -1,0 +1,67 @@
+"""`make train` in small: its commands one after the other, and then the README's commands on what they leave behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import open_clip
+import pytest
+
+from data_prep.cli import main as pcclip_data
+from pcclip.cli import main as pcclip
+from tests.test_readme import BLOCKS, COMMANDS, ROOT, commands
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+SMALL_WORLD = ["shapes.train=128", "shapes.val=64", "shapes.test=24", "shapes.per_class=2", "shapes.workers=1"]
+SHORT = ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--data.groups_per_batch=2"]
+
+
+def run(program: str, arguments: list[str]) -> None:
+    """Run one of the two programs; it may end by leaving with success."""
+    try:
+        (pcclip_data if program == "pcclip-data" else pcclip)(arguments)
+    except SystemExit as ended:
+        assert not ended.code, (program, arguments)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the demo was made, with less data and one epoch a stage."""
+    folder = tmp_path_factory.mktemp("demo")
+    for name in ("conf", "README.md"):
+        (folder / name).symlink_to(ROOT / name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run("pcclip-data", ["all", "--config", "conf/data/demo.yaml", *SMALL_WORLD])
+        run("pcclip", ["fit", "--config", "conf/demo/pretrain.yaml", *SHORT])
+        run("pcclip-data", ["embed", "--config", "conf/data/demo.yaml"])
+        run("pcclip", ["fit", "--config", "conf/demo/finetune.yaml", *SHORT])
+    return folder
+
+
+def test_train_ends_with_a_table_of_three_models_and_a_model_that_open_clip_loads(demo: Path) -> None:
+    rows = json.loads((demo / "runs/demo/results.json").read_text())
+    assert {row["model"] for row in rows} == {"base", "finetuned", "ensembled 0.7"}
+    assert {row["task"] for row in rows} == {"attribute_ranking", "difference_texts", "zero_shot", "retrieval"}
+    assert all(row["low"] <= row["value"] <= row["high"] and row["n"] > 0 for row in rows if row["metric"] == "top1")
+    assert (demo / "runs/demo/results.md").read_text().count("finetuned") == 1
+    open_clip.create_model_and_transforms(f"local-dir:{demo / 'runs/demo/finetuned'}")
+
+
+README = [
+    COMMAND
+    for block in BLOCKS
+    if block.document.name == "README.md" and block.language in ("sh", "bash")
+    for words in commands(block)
+    if (COMMAND := " ".join(words)) and Path(words[0]).name in ("pcclip", "pcclip-data") and "coco" not in COMMAND
+]
+
+
+def test_commands_of_the_readme_run(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One test, since a command may use what an earlier one has made.
+    monkeypatch.chdir(demo)
+    assert len(README) >= 3
+    for command in README:
+        program, *arguments = next(words for words in COMMANDS.values() if " ".join(words) == command)
+        run(Path(program).name, arguments)
