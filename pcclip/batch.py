@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
+
+from pcclip.data.damage import Damage
 
 
 class PairBatch(NamedTuple):
@@ -20,7 +23,7 @@ class PairBatch(NamedTuple):
         tokens: (P, L) token ids of the texts that describe first against second.
         captioned: (C,) indices into B.
         caption_tokens: (C, L') token ids of one caption for each of `captioned`.
-        damaged: () number of damaged images and groups passed over since the worker's last batch.
+        damaged: What had to be left out where this batch was drawn.
     """
 
     images: Tensor | None
@@ -30,4 +33,4 @@ class PairBatch(NamedTuple):
     tokens: Tensor
     captioned: Tensor
     caption_tokens: Tensor
-    damaged: Tensor
+    damaged: Sequence[Damage] = ()

@@ -109,7 +109,8 @@ def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
 def _indices(available: int, wanted: int, rng: np.random.Generator) -> list[int]:
     """`wanted` of `available` indices; all of them and repeats where there are too few, for batches of one size."""
     if wanted <= available:
-        return rng.permutation(available)[:wanted].tolist()
+        chosen: list[int] = rng.permutation(available)[:wanted].tolist()
+        return chosen
     return [*range(available), *rng.integers(available, size=wanted - available).tolist()]
 
 

@@ -19,6 +19,7 @@ REASONS = {
     "foreign_member": "a link, folder or device in place of a file",
     "missing_record": "a group without its .json",
     "broken_record": "a .json that is not JSON",
+    "wrong_record": "a .json without the right content",
     "broken_embeddings": "embeddings that are missing or no float array (G, D)",
     "damaged_row": "an embedding that is not finite, since its image was damaged",
     "missing_image": "an image that is not there",

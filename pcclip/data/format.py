@@ -109,7 +109,7 @@ class DatasetInfo:
         """Number of groups over all shards."""
         return sum(shard.groups for shard in self.shards)
 
-    def check_tower(self, folder: Path, model: HasImageTower) -> None:
+    def check_tower(self, folder: str | Path, model: HasImageTower) -> None:
         """Refuse embeddings of an image tower that trains, or that another tower made. Shards of images fit any model.
 
         Raises:
@@ -239,8 +239,10 @@ def parse_group(payload: bytes, where: str) -> GroupRecord:
     """
     try:
         record = json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedGroupError("broken_record", where, error) from error
+    if _is_sound(record):
+        return {"images": record["images"], "pairs": record["pairs"]}
     try:
         images: list[ImageRecord] = [
             {"id": str(image["id"]), "captions": _strings(image["captions"])} for image in record["images"]
@@ -264,6 +266,28 @@ def parse_group(payload: bytes, where: str) -> GroupRecord:
         if not pair["text"].strip():
             raise ValueError(f"{where}: pair {row} has an empty text; run `pcclip-data screen` before `shard`")
     return {"images": images, "pairs": pairs}
+
+
+def _is_sound(record: Any) -> bool:
+    """Whether all is as `parse_group` wants it, told in a fraction of the time that it takes to say what is not."""
+    try:
+        images, pairs = record["images"], record["pairs"]
+        ids = [image["id"] for image in images]
+        captions = [text for image in images for text in image["captions"]]
+        first, second = [pair["first"] for pair in pairs], [pair["second"] for pair in pairs]
+        texts = [pair["text"] for pair in pairs]
+    except (KeyError, TypeError):
+        return False
+    return (
+        bool(ids)
+        and {type(value) for value in ids + captions + texts} <= {str}
+        and {type(image["captions"]) for image in images} == {list}
+        and {type(value) for value in first + second} <= {int}
+        and min(first + second, default=0) >= 0
+        and max(first + second, default=0) < len(ids)
+        and not any(map(int.__eq__, first, second))
+        and all(map(str.strip, texts))
+    )
 
 
 def _strings(value: object) -> list[str]:

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pcclip.data.damage import Damage, DamagedGroupError
+from pcclip.data.damage import REASONS, Damage, DamagedGroupError
 from pcclip.data.format import (
     EMBEDDINGS_EXTENSION,
     IMAGE_EXTENSIONS,
@@ -31,7 +31,14 @@ from pcclip.data.tar_index import TarIndex
 logger = logging.getLogger(__name__)
 
 ImageTransform = Callable[[Image.Image], Tensor]
-DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error)  # all that Pillow is known to raise
+DECODE_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)  # all that Pillow is known to raise
 MAX_PIXELS = 50_000_000  # 150 MB decoded; photographs have up to a third of that
 
 
@@ -117,11 +124,13 @@ def read_groups(folder: str | Path, transform: ImageTransform | None = None) -> 
 def read_samples(shard: Path, groups: int) -> Iterator[Sample]:
     """Undecoded groups of a shard that should have so many, in order; what cannot be read is left out with a warning."""
     with TarIndex(shard) as index:
-        for place in range(groups):
+        for place in range(min(groups, len(index.entries))):
             try:
                 yield read_sample(index, place)
             except DamagedGroupError as error:
                 logger.warning("damaged shard: %s; group skipped", error)
+        if (missing := groups - len(index.entries)) > 0:
+            logger.warning("damaged shard: %s: %s; %d groups skipped", shard, REASONS[index.damage], missing)
 
 
 def read_sample(index: TarIndex, place: int) -> Sample:
@@ -201,8 +210,10 @@ def _decode_embeddings(sample: Sample, count: int) -> Tensor:
         dtype, shape = _npy_header(payload[10:start])
         if len(shape) != 2 or shape[0] != count:
             raise ValueError(f"{dtype} {shape}, expected floats ({count}, D)")
-        array = np.frombuffer(payload, dtype, count * shape[1], start).reshape(shape)
-    except (ValueError, TypeError, KeyError, SyntaxError) as error:
+        if len(payload) - start != count * shape[1] * dtype.itemsize:
+            raise ValueError(f"{len(payload)} bytes do not hold {dtype} {shape}")
+        array = np.frombuffer(payload, dtype, offset=start).reshape(shape)
+    except (ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError) as error:
         raise DamagedGroupError("broken_embeddings", sample.where, f"{EMBEDDINGS_EXTENSION}: {error}") from error
     return torch.from_numpy(array.astype(np.float32))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-
 from pathlib import Path
 
 from pcclip.data.damage import DamagedGroupError

@@ -18,8 +18,8 @@ from pcclip.batch import PairBatch
 from pcclip.data.collate import Draw, both_ways, collate
 from pcclip.data.damage import Damage, DamagedGroupError
 from pcclip.data.folders import ShardFolder
-from pcclip.data.format import PairRecord
-from pcclip.data.groups import MAX_PIXELS, Group, ImageTransform, decode_group, read_sample
+from pcclip.data.format import GroupRecord, PairRecord
+from pcclip.data.groups import MAX_PIXELS, Group, ImageTransform, Sample, decode_group, read_sample
 from pcclip.data.open_shards import OpenShards
 from pcclip.model.text import Tokenizer
 
@@ -53,6 +53,7 @@ class PairBatches(Dataset[PairBatch]):
         world_size: int = 1,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
+        self._folders = folders
         names = [folder.name for folder in folders]
         if len({folder.info.kind for folder in folders}) > 1:
             raise ValueError(f"shard folders of images and of embeddings cannot be mixed: {names}")
@@ -82,7 +83,7 @@ class PairBatches(Dataset[PairBatch]):
         """The batch of an epoch with a number.
 
         Raises:
-            ValueError: No group is usable, or one was made wrongly; see `parse_group`.
+            ValueError: No group is usable.
             ConnectionError: A remote shard cannot be fetched.
         """
         epoch, number = place
@@ -95,6 +96,15 @@ class PairBatches(Dataset[PairBatch]):
             groups += self._substitutes(epoch, number, places, groups)
         batch = collate(groups, self._draw, self._tokenizer, self._random(PAIRS, epoch, self._rank, number))
         return batch._replace(damaged=damaged)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether any shard must be fetched before it can be read."""
+        return any(folder.cache is not None for folder in self._folders)
+
+    def fetch(self, shard: int) -> None:
+        """Fetch a shard if it is remote and not in the cache; see `ShardFolder.path`."""
+        self._shards.fetch(shard)
 
     def shards_of(self, epoch: int, number: int) -> Iterator[int]:
         """The shards that an epoch needs from a batch on, in the order in which it needs them."""
@@ -178,7 +188,7 @@ class PairBatches(Dataset[PairBatch]):
         """The decoded group, or None if it cannot be used; adds what is lost of it to `damaged`."""
         try:
             sample = read_sample(self._shards[place[0]], place[1])
-            record = sample.record()
+            record = _sound_record(sample)
             if not self._usable(record["pairs"], [image["captions"] for image in record["images"]]):
                 return None
             group = decode_group(sample, record, self._transform, self._max_pixels)
@@ -195,3 +205,12 @@ class PairBatches(Dataset[PairBatch]):
         """Whether there is something to draw; such groups are no damage, data sets may be mixed."""
         drawn = both_ways(pairs) if self._draw.both_directions else pairs
         return bool(drawn or not self._draw.pairs_per_group) and (any(captions) or not self._draw.captions_per_group)
+
+
+def _sound_record(sample: Sample) -> GroupRecord:
+    try:
+        return sample.record()
+    except DamagedGroupError:
+        raise
+    except ValueError as error:  # made wrongly, or damaged in a way that leaves it JSON; too many of them end the run
+        raise DamagedGroupError("wrong_record", sample.where, error) from error

@@ -69,22 +69,26 @@ class TarIndex:
     def __enter__(self) -> TarIndex:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def read(self, place: int) -> dict[str, bytes]:
         """The members of a group, by extension, undecoded.
 
         Raises:
-            DamagedGroupError: The shard ends or breaks before this place, or the group must not be used.
-            OSError: The disk fails.
+            DamagedGroupError: The shard ends or breaks before this place, the group must not be used, or the disk fails.
         """
         if place >= len(self.entries):
             raise DamagedGroupError(self.damage, f"{self.path}: its group at place {place} is out of reach")
         entry = self.entries[place]
         if entry.damage:
             raise DamagedGroupError(entry.damage, f"{self.path}: group {entry.key}")
-        return {name: os.pread(self._file, size, offset) for name, (offset, size) in entry.members.items()}
+        try:
+            return {name: os.pread(self._file, size, offset) for name, (offset, size) in entry.members.items()}
+        except OSError as error:
+            raise DamagedGroupError("unreadable_file", f"{self.path}: group {entry.key}", error) from error
 
     def _scan(self) -> None:
         size = os.fstat(self._file).st_size

@@ -15,6 +15,8 @@ from open_clip.model import CLIP, CustomTextCLIP
 from open_clip.transformer import TextTransformer, text_global_pool
 from torch import Tensor, nn
 
+from pcclip.model.word_tokens import by_words
+
 # A batch is cut into chunks of at least so many tokens, padding included: smaller ones would not fill the device.
 LEAST_CHUNK = {"cpu": 512, "cuda": 16384}
 MAX_CHUNKS = 4  # what more would save is little
@@ -51,7 +53,8 @@ def is_trimmable(clip: Any) -> bool:
 class Tokenizer:
     """Texts to token ids, trimmed to the longest text when the tower allows it.
 
-    It holds no weights, so data workers can carry it. Texts come again every epoch, so their ids are kept.
+    It holds no weights, so data workers can carry it. CLIP's own tokenizer is run word by word (see `by_words`); for others
+    the ids of texts are kept, since texts come again every epoch.
     """
 
     def __init__(
@@ -67,11 +70,14 @@ class Tokenizer:
         self._pool_type = pool_type
         self._eos_id = eos_id
         self._known: dict[str, Tensor] = {}
+        self._by_words = by_words(tokenize)
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Token ids (N, L), L the context length or, trimmed, the length of the longest text; (0, 1) without texts."""
         if not texts:
             return torch.zeros(0, 1, dtype=torch.long)
+        if self._trim and self._by_words is not None:
+            return self._by_words(texts)
         tokens = self._rows(texts)
         if not self._trim:
             return tokens
@@ -79,12 +85,11 @@ class Tokenizer:
         return tokens[:, : int(ends.max()) + 1]
 
     def _rows(self, texts: Sequence[str]) -> Tensor:
-        if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
-            if len(self._known) + len(new) > KEPT_TEXTS:
-                self._known.clear()
-                new = list(dict.fromkeys(texts))
-            self._known.update(zip(new, self._tokenize(new), strict=True))
-        return torch.stack([self._known[text] for text in texts])
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        fresh = dict(zip(new, self._tokenize(new), strict=True)) if new else {}
+        if len(self._known) + len(fresh) <= KEPT_TEXTS:
+            self._known |= fresh
+        return torch.stack([fresh[text] if text in fresh else self._known[text] for text in texts])
 
 
 def end_of_text(tokens: Tensor, pool_type: str, eos_id: int | None) -> Tensor:

@@ -55,7 +55,6 @@ def joined(batches: list[PairBatch]) -> PairBatch:
         tokens=padded("tokens"),
         captioned=moved("captioned"),
         caption_tokens=padded("caption_tokens"),
-        damaged=torch.tensor(0),
     )
 
 
