@@ -29,7 +29,8 @@ from tqdm import tqdm
 from data_prep.embed_files import FinishedShard, GroupInfo, ShardFile, Work
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
-from pcclip.data.format import DamagedGroupError, DatasetInfo, EmbeddingInfo, ShardInfo
+from pcclip.data.damage import DamagedGroupError
+from pcclip.data.format import DatasetInfo, EmbeddingInfo, ShardInfo
 from pcclip.data.groups import ImageTransform, Sample, decode_group, read_samples
 from pcclip.model.clip import DifferenceModel
 from pcclip.model.loading import load_clip
@@ -175,7 +176,8 @@ class Batch(NamedTuple):
 class ShardBatches(IterableDataset[Batch]):
     """Batches of shards, one shard after the other; workers take turns, so that the order does not depend on them."""
 
-    def __init__(self, shards: list[Path], transform: ImageTransform, groups_per_batch: int) -> None:
+    def __init__(self, source: Path, shards: list[ShardInfo], transform: ImageTransform, groups_per_batch: int) -> None:
+        self.source = source
         self.shards = shards
         self.transform = transform
         self.groups_per_batch = groups_per_batch
@@ -185,7 +187,7 @@ class ShardBatches(IterableDataset[Batch]):
         turn, turns = (0, 1) if worker is None else (worker.id, worker.num_workers)
         number = 0
         for shard in self.shards:
-            for samples, last in _chunks(read_samples([shard]), self.groups_per_batch):
+            for samples, last in _chunks(read_samples(self.source / shard.name, shard.groups), self.groups_per_batch):
                 if number % turns == turn:
                     yield self._batch(shard.name, samples, last)
                 number += 1
@@ -197,12 +199,12 @@ class ShardBatches(IterableDataset[Batch]):
         intact: list[Tensor] = [torch.zeros(0, dtype=torch.bool)]
         for sample in samples:
             try:
-                group = decode_group(sample, self.transform)
+                group = decode_group(sample, sample.record(), self.transform)
             except DamagedGroupError as error:
                 logger.warning("%s; group left out", error)
                 continue
             assert group.images is not None
-            payloads.append(bytes(sample["json"]))
+            payloads.append(bytes(sample.members["json"]))
             groups.append(GroupInfo(group.key, len(payloads[-1]), len(group.ids), int((~group.intact).sum())))
             images.append(group.images)
             intact.append(group.intact)
@@ -245,11 +247,10 @@ class ImageShards(LightningDataModule):
             warnings.filterwarnings("ignore", f".*{message}")
         # Lightning has just arranged only to take note of this signal. There is nothing to save: let it end the process.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-        paths = [self._work.source / shard.name for shard in self.own]
         # A process that was spawned would spawn its workers too, and each would take as long to start as it has itself.
         usual = torch.multiprocessing.get_all_start_methods()[0]
         return DataLoader(
-            ShardBatches(paths, self._transform, self._options.groups_per_batch),
+            ShardBatches(self._work.source, self.own, self._transform, self._options.groups_per_batch),
             batch_size=None,
             num_workers=self._options.workers,
             multiprocessing_context=usual if self._options.workers else None,

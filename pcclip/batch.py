@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
+
+from pcclip.data.damage import Damage
 
 
 class PairBatch(NamedTuple):
@@ -22,7 +25,7 @@ class PairBatch(NamedTuple):
         twin: (P,) the pair whose text is this one's with "first" and "second" exchanged; itself where there is none.
         captioned: (C,) indices into B.
         caption_tokens: (C, L') token ids of one caption for each of `captioned`.
-        damaged: () number of damaged images and groups passed over since the worker's last batch.
+        damaged: What had to be left out where this batch was drawn.
     """
 
     images: Tensor | None
@@ -34,4 +37,4 @@ class PairBatch(NamedTuple):
     twin: Tensor
     captioned: Tensor
     caption_tokens: Tensor
-    damaged: Tensor
+    damaged: Sequence[Damage] = ()

@@ -132,7 +132,7 @@ def test_printed_config_is_whole_and_runs_again(config: Path, tmp_path: Path) ->
     content = yaml.safe_load(text)
     assert content["model"]["caption_weight"] == 2
     assert content["model"]["logit_scale"] == 10
-    assert content["data"]["shuffle_buffer"] == 128
+    assert content["data"]["shuffle_block"] == 1024
     (tmp_path / "printed.yaml").write_text(text)
     assert yaml.safe_load(printed("fit", "--config", str(tmp_path / "printed.yaml"), "--print_config")) == content
 

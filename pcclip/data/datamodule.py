@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
-from pcclip.batch import PairBatch
-from pcclip.data.format import DatasetInfo
-from pcclip.data.stream import Draw, PairStream
-
-
-class EpochLoader(DataLoader[PairBatch]):
-    """A DataLoader that tells its stream the epoch each time it is iterated.
-
-    Lightning passes the epoch to samplers only, and an iterable dataset has none. It also asks for an iterator before
-    `on_train_epoch_start`, so a callback would come too late, and in a resumed run before its own count of epochs is
-    restored. So the epoch is looked up when the first batch is asked for.
-    """
-
-    def __init__(self, stream: PairStream, epoch: Callable[[], int], **settings: Any) -> None:
-        super().__init__(stream, batch_size=None, **settings)
-        self._stream = stream
-        self._epoch = epoch
-
-    def __iter__(self) -> Iterator[PairBatch]:  # type: ignore[override]
-        self._stream.epoch = self._epoch()
-        yield from super().__iter__()
+from pcclip.data.collate import Draw
+from pcclip.data.damage import DamageTally
+from pcclip.data.folders import ShardFolder, expand
+from pcclip.data.groups import MAX_PIXELS
+from pcclip.data.loader import EpochLoader
+from pcclip.data.monitor import DataMonitor
+from pcclip.data.stream import PairBatches
 
 
 class PairDataModule(LightningDataModule):
@@ -40,7 +27,8 @@ class PairDataModule(LightningDataModule):
     has a caption loss.
 
     Args:
-        train: Shard folders to train on; `fit` needs them.
+        train: Shard folders to train on, which `fit` needs: paths, also with braces (`data/train-{000..012}`), addresses
+            (`s3://`, `gs://`, `https://`), or `pipe:` and a command that writes the folder's file `{name}` to its output.
         val: Shard folders of held-out groups, for the losses on them; none to leave that out. Without any, `test` runs the
             evaluation callbacks alone.
         groups_per_batch: Groups in a batch on each process; a group has up to G images, 16 by default.
@@ -52,8 +40,11 @@ class PairDataModule(LightningDataModule):
             gives each drawn pair both ways in the same batch, so that the two texts, alike but for these words, are each
             other's negatives; half as many pairs are then drawn. Groups whose texts have neither
             word are drawn from as usual.
-        shuffle_buffer: Groups in each worker's shuffle buffer, undecoded.
+        shuffle_block: Groups that are shuffled among each other; each block is a few neighbouring shards.
         num_workers: Worker processes that read, decode and tokenise; 0 does it in the training process.
+        max_damaged: Share of an epoch's images that may be lost to damaged shards, groups and images; training stops above.
+        max_pixels: Images of more pixels are left out undecoded.
+        cache_dir: Folder in which remote shards are kept.
         seed: Seed of everything drawn. The CLI takes it from `seed_everything`.
     """
 
@@ -66,8 +57,11 @@ class PairDataModule(LightningDataModule):
         captions_per_group: int | None = None,
         both_directions: bool = False,
         role_swap: float | Literal["twins"] = 0.0,
-        shuffle_buffer: int = 128,
+        shuffle_block: int = 1024,
         num_workers: int = 2,
+        max_damaged: float = 0.05,
+        max_pixels: int = MAX_PIXELS,
+        cache_dir: str = "data/cache",
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -81,28 +75,38 @@ class PairDataModule(LightningDataModule):
                 f"data.pairs_per_group={pairs_per_group}: must be a multiple of {together}, since data.both_directions and "
                 "data.role_swap=twins draw pairs together with their reverses and exchanged forms"
             )
+        if not 0 <= max_damaged <= 1:
+            raise ValueError(f"data.max_damaged={max_damaged}: a share, from 0 to 1")
         for name, value, least in (
             ("groups_per_batch", groups_per_batch, 1),
             ("pairs_per_group", pairs_per_group, 1),
             ("captions_per_group", captions_per_group, 1),
-            ("shuffle_buffer", shuffle_buffer, 1),
+            ("shuffle_block", shuffle_block, 1),
+            ("max_pixels", max_pixels, 1),
             ("num_workers", num_workers, 0),
         ):
             if value is not None and value < least:
                 raise ValueError(f"data.{name}={value}: must be at least {least}")
-        self._train = train or []
-        self._val = val or []
+        self._train = expand(train or [])
+        self._val = expand(val or [])
         self._groups_per_batch = groups_per_batch
         self._pairs_per_group = pairs_per_group
         self._captions_per_group = captions_per_group
         self._both_directions = both_directions
         self._role_swap: float | Literal["twins"] = role_swap
-        self._buffer = shuffle_buffer
+        self._block = shuffle_block
         self._num_workers = num_workers
+        self._max_damaged = max_damaged
+        self._max_pixels = max_pixels
+        self._cache = Path(cache_dir)
         self._seed = seed
+        self._folders: dict[str, ShardFolder] = {}
+        self.train_loader: EpochLoader
+        self.begins_epoch_anew = False
 
     def setup(self, stage: str) -> None:
-        """Check the shard folders against the model, before anything is computed."""
+        """Check the shard folders against the model, before anything is computed, and watch over the data."""
+        assert self.trainer is not None
         module = self._module()
         if stage == "fit" and module.role_weight and self._role_swap != "twins":
             raise ValueError(
@@ -114,28 +118,40 @@ class PairDataModule(LightningDataModule):
         if stage in ("validate", "predict") and not self._val:
             wanted = getattr(stage, "value", stage)  # Lightning passes an enum
             raise ValueError(f"data.val is empty, so there is nothing to {wanted} on; name a folder of held-out groups")
-        for folder in [*(self._train if stage == "fit" else []), *self._val]:
-            info = DatasetInfo.read(folder)
-            if module.difference_weight and not info.pairs:
+        for name in [*(self._train if stage == "fit" else []), *self._val]:
+            folder = self._folder(name)
+            if module.difference_weight and not folder.info.pairs:
                 raise ValueError(
-                    f"{folder}: holds no pairs, but model.difference_weight is {module.difference_weight}; "
+                    f"{name}: holds no pairs, but model.difference_weight is {module.difference_weight}; "
                     "leave the folder out, or train on captions alone with model.difference_weight=0"
                 )
-            info.check_tower(Path(folder), module.model)
+            folder.info.check_tower(name, module.model)
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]  # declared nowhere in Trainer
+        if not any(isinstance(callback, DataMonitor) for callback in callbacks):
+            callbacks.insert(0, DataMonitor())
 
     def _module(self) -> Any:
         assert self.trainer is not None
         return self.trainer.lightning_module
 
+    def _folder(self, name: str) -> ShardFolder:
+        if name not in self._folders:
+            folder = self._folders[name] = ShardFolder.open(name, self._cache)
+            if folder.cache is None:
+                for problem in folder.info.wrong_sizes(Path(name)):
+                    rank_zero_warn(f"damaged shard: {problem}; what can be read of it is used")
+        return self._folders[name]
+
     def train_dataloader(self) -> EpochLoader:
         """Shuffled batches, other ones each epoch."""
-        return self._loader(self._train, shuffle=True)
+        self.train_loader = self._loader(self._train, shuffle=True)
+        return self.train_loader
 
     def val_dataloader(self) -> EpochLoader | list[Any]:
         """Batches of held-out pairs, the same in every epoch."""
         return self._loader(self._val, shuffle=False) if self._val else []
 
-    def test_dataloader(self) -> DataLoader[Any] | list[Any]:
+    def test_dataloader(self) -> EpochLoader | DataLoader[Any] | list[Any]:
         """As `val_dataloader`; one empty batch if there are none, since Lightning runs no test without any."""
         return self.val_dataloader() if self._val else DataLoader([None], batch_size=None)  # type: ignore[arg-type]  # a list will do
 
@@ -143,10 +159,37 @@ class PairDataModule(LightningDataModule):
         """As `val_dataloader`."""
         return self.val_dataloader()
 
-    def _loader(self, folders: list[str], shuffle: bool) -> EpochLoader:
+    def state_dict(self) -> dict[str, Any]:
+        """What the batches of an epoch depend on; Lightning itself keeps which of them are consumed."""
         assert self.trainer is not None
-        module, trainer = self._module(), self.trainer
-        infos = [DatasetInfo.read(folder) for folder in folders]
+        shards = [shard.sha256 for name in self._train for shard in self._folder(name).info.shards]
+        return {
+            "trainer.world_size": self.trainer.world_size,
+            "data.seed": self._seed,
+            "data.groups_per_batch": self._groups_per_batch,
+            "data.shuffle_block": self._block,
+            "data.train": hashlib.sha256(" ".join(shards).encode()).hexdigest(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Compare with the run that is resumed: with other batches, an epoch that was begun cannot be continued."""
+        assert self.trainer is not None
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        present = self.state_dict().items()
+        changed = [f"{key} ({state.get(key)} -> {value})" for key, value in present if state.get(key) != value]
+        if changed:
+            self.begins_epoch_anew = True
+            rank_zero_warn(
+                f"resumed with another {', '.join(changed)}: the batches are others than before the interruption, so an "
+                "epoch that was begun starts anew; weights, optimiser and step count are kept"
+            )
+
+    def _loader(self, names: list[str], shuffle: bool) -> EpochLoader:
+        assert self.trainer is not None
+        trainer, module = self.trainer, self._module()
+        folders = [self._folder(name) for name in names]
+        infos = [folder.info for folder in folders]
         groups_per_batch = self._groups_per_batch
         if not shuffle:  # held-out sets may be smaller than one training batch
             groups_per_batch = max(1, min(groups_per_batch, sum(i.groups for i in infos) // trainer.world_size))
@@ -159,20 +202,29 @@ class PairDataModule(LightningDataModule):
             role_swap=self._role_swap if shuffle and self._role_swap != "twins" else 0.0,
             role_twins=shuffle and self._role_swap == "twins",
             shuffle=shuffle,
-            buffer=self._buffer,
+            block=self._block,
             seed=self._seed,
         )
-        stream = PairStream(
+        batches = PairBatches(
             folders,
             module.model.image_transform,
             module.model.tokenizer,
             draw,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
+            max_pixels=self._max_pixels,
         )
+        images = sum(info.images for info in infos) // trainer.world_size
+
+        def place() -> tuple[int, int]:
+            if not shuffle:
+                return 0, 0
+            return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
         return EpochLoader(
-            stream,
-            epoch=lambda: trainer.current_epoch,
+            batches,
+            place,
+            DamageTally(self._max_damaged, images),
             num_workers=self._num_workers if shuffle else min(1, self._num_workers),
-            pin_memory=torch.cuda.is_available(),
+            persistent=shuffle,
         )

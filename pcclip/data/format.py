@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypedDict
+
+from pcclip.data.damage import DamagedGroupError
 
 FORMAT_VERSION = 1
 DATASET_FILE = "dataset.json"
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 EMBEDDINGS_EXTENSION = "embeddings.npy"
-
-
-class DamagedGroupError(ValueError):
-    """A group that cannot be read at all: a missing or unreadable member. Readers skip and count it."""
 
 
 class ImageRecord(TypedDict):
@@ -110,7 +109,7 @@ class DatasetInfo:
         """Number of groups over all shards."""
         return sum(shard.groups for shard in self.shards)
 
-    def check_tower(self, folder: Path, model: HasImageTower) -> None:
+    def check_tower(self, folder: str | Path, model: HasImageTower) -> None:
         """Refuse embeddings of an image tower that trains, or that another tower made. Shards of images fit any model.
 
         Raises:
@@ -144,8 +143,16 @@ class DatasetInfo:
 
         Raises:
             FileNotFoundError: The folder, its `dataset.json` or a shard is missing.
-            ValueError: The file is not valid JSON, is of another version, lists no shard, or a shard has another size.
+            ValueError: As `parse`, or a shard has another size.
         """
+        info = cls.find(folder)
+        for problem in info.wrong_sizes(Path(folder)):
+            raise ValueError(f"{problem}; the copy is incomplete or damaged, copy it again or make the shards again")
+        return info
+
+    @classmethod
+    def find(cls, folder: str | Path) -> DatasetInfo:
+        """As `read`, for readers that can do with what is left of a damaged shard: sizes are not checked."""
         folder = Path(folder)
         file = folder / DATASET_FILE
         if not folder.is_dir():
@@ -154,14 +161,40 @@ class DatasetInfo:
             raise FileNotFoundError(
                 f"{file}: not found, so {folder} is not a finished shard folder; run `pcclip-data shard`"
             )
+        info = cls.parse(file.read_bytes(), str(file))
+        for shard in info.shards:
+            if not (folder / shard.name).is_file():
+                raise FileNotFoundError(
+                    f"{folder / shard.name}: shard named in {file} is missing; copy it here or make the shards again"
+                )
+        return info
+
+    def wrong_sizes(self, folder: Path) -> Iterator[str]:
+        """Which shards have another size than they should, in words."""
+        for shard in self.shards:
+            size = (folder / shard.name).stat().st_size
+            if size != shard.bytes:
+                yield f"{folder / shard.name}: {size} bytes, but {folder / DATASET_FILE} says {shard.bytes}"
+
+    @classmethod
+    def parse(cls, payload: bytes, where: str) -> DatasetInfo:
+        """Parse and check the content of `dataset.json`.
+
+        Args:
+            payload: The file's bytes.
+            where: Its path or address, for messages.
+
+        Raises:
+            ValueError: It is not valid JSON, is of another version, lists no group, or a shard that is no file name.
+        """
         try:
-            raw = json.loads(file.read_text(encoding="utf-8"))
+            raw = json.loads(payload.decode("utf-8"))
             version = raw.pop("version")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{file}: not a dataset description ({error}); make the shards again") from error
+            raise ValueError(f"{where}: not a dataset description ({error}); make the shards again") from error
         if version != FORMAT_VERSION:
             raise ValueError(
-                f"{file}: shard format version {version}, but this pcclip reads version {FORMAT_VERSION}; "
+                f"{where}: shard format version {version}, but this pcclip reads version {FORMAT_VERSION}; "
                 "make the shards again with `pcclip-data shard`, or install the pcclip that wrote them"
             )
         try:
@@ -171,29 +204,19 @@ class DatasetInfo:
                 embedding=None if embedding is None else EmbeddingInfo(**embedding),
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"{file}: missing or unknown key ({error}); make the shards again") from error
+            raise ValueError(f"{where}: missing or unknown key ({error}); make the shards again") from error
         if info.kind not in ("images", "embeddings") or (info.kind == "embeddings") != (info.embedding is not None):
             raise ValueError(
-                f"{file}: kind {info.kind!r} with embedding {info.embedding}; expected `images` without or `embeddings` "
+                f"{where}: kind {info.kind!r} with embedding {info.embedding}; expected `images` without or `embeddings` "
                 "with the tower that made them; make the shards again"
             )
         if info.groups == 0:
             raise ValueError(
-                f"{file}: lists no group; the shard folder is empty, make it again with `pcclip-data shard`"
+                f"{where}: lists no group; the shard folder is empty, make it again with `pcclip-data shard`"
             )
         for shard in info.shards:
-            path = folder / shard.name
-            if path.parent != folder:
-                raise ValueError(f"{file}: shard {shard.name!r} is not a file name in {folder}; make the shards again")
-            if not path.is_file():
-                raise FileNotFoundError(
-                    f"{path}: shard named in {file} is missing; copy it here or make the shards again"
-                )
-            if path.stat().st_size != shard.bytes:
-                raise ValueError(
-                    f"{path}: {path.stat().st_size} bytes, but {file} says {shard.bytes}; the copy is incomplete or "
-                    "damaged, copy it again or make the shards again"
-                )
+            if not shard.name or Path(shard.name).name != shard.name:
+                raise ValueError(f"{where}: shard {shard.name!r} is not a file name; make the shards again")
         return info
 
 
@@ -216,8 +239,10 @@ def parse_group(payload: bytes, where: str) -> GroupRecord:
     """
     try:
         record = json.loads(payload)
-    except ValueError as error:
-        raise DamagedGroupError(f"{where}: not JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedGroupError("broken_record", where, error) from error
+    if _is_sound(record):
+        return {"images": record["images"], "pairs": record["pairs"]}
     try:
         images: list[ImageRecord] = [
             {"id": str(image["id"]), "captions": _strings(image["captions"])} for image in record["images"]
@@ -241,6 +266,28 @@ def parse_group(payload: bytes, where: str) -> GroupRecord:
         if not pair["text"].strip():
             raise ValueError(f"{where}: pair {row} has an empty text; run `pcclip-data screen` before `shard`")
     return {"images": images, "pairs": pairs}
+
+
+def _is_sound(record: Any) -> bool:
+    """Whether all is as `parse_group` wants it, told in a fraction of the time that it takes to say what is not."""
+    try:
+        images, pairs = record["images"], record["pairs"]
+        ids = [image["id"] for image in images]
+        captions = [text for image in images for text in image["captions"]]
+        first, second = [pair["first"] for pair in pairs], [pair["second"] for pair in pairs]
+        texts = [pair["text"] for pair in pairs]
+    except (KeyError, TypeError):
+        return False
+    return (
+        bool(ids)
+        and {type(value) for value in ids + captions + texts} <= {str}
+        and {type(image["captions"]) for image in images} == {list}
+        and {type(value) for value in first + second} <= {int}
+        and min(first + second, default=0) >= 0
+        and max(first + second, default=0) < len(ids)
+        and not any(map(int.__eq__, first, second))
+        and all(map(str.strip, texts))
+    )
 
 
 def _strings(value: object) -> list[str]:

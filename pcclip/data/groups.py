@@ -2,32 +2,72 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import webdataset as wds
 from PIL import Image
 from torch import Tensor
 
+from pcclip.data.damage import REASONS, Damage, DamagedGroupError
 from pcclip.data.format import (
     EMBEDDINGS_EXTENSION,
     IMAGE_EXTENSIONS,
-    DamagedGroupError,
     DatasetInfo,
+    GroupRecord,
     PairRecord,
     parse_group,
 )
+from pcclip.data.tar_index import TarIndex
 
 logger = logging.getLogger(__name__)
 
 ImageTransform = Callable[[Image.Image], Tensor]
-Sample = dict[str, Any]  # a webdataset sample: extension -> bytes, with `__key__` and `__url__`
+DECODE_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)  # all that Pillow is known to raise
+MAX_PIXELS = 50_000_000  # 150 MB decoded; photographs have up to a third of that
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One group as it lies in the shard.
+
+    Attributes:
+        where: Shard and key, for messages.
+        key: Its key.
+        members: Extension, such as `json` or `00.jpg`, to bytes.
+        lost: Extensions of members that cannot be read, with the reason.
+    """
+
+    where: str
+    key: str
+    members: dict[str, bytes]
+    lost: dict[str, str] = field(default_factory=dict)
+
+    def record(self) -> GroupRecord:
+        """Its record.
+
+        Raises:
+            DamagedGroupError: It is missing or not JSON.
+            ValueError: Its content is wrong; see `parse_group`.
+        """
+        if "json" not in self.members:
+            raise DamagedGroupError(self.lost.get("json", "missing_record"), self.where, "the .json")
+        return parse_group(self.members["json"], self.where)
 
 
 @dataclass
@@ -42,6 +82,7 @@ class Group:
         embeddings: (G, D) float32, unit; None in image shards.
         intact: (G,) bool: which images could be decoded.
         pairs: The ordered pairs whose two images are intact.
+        damaged: What is lost of it.
     """
 
     key: str
@@ -51,6 +92,7 @@ class Group:
     embeddings: Tensor | None
     intact: Tensor
     pairs: list[PairRecord]
+    damaged: list[Damage]
 
 
 def read_groups(folder: str | Path, transform: ImageTransform | None = None) -> Iterator[Group]:
@@ -61,109 +103,152 @@ def read_groups(folder: str | Path, transform: ImageTransform | None = None) -> 
         transform: PIL image to (3, H, W) uint8; not needed for embedded shards.
 
     Raises:
-        FileNotFoundError, ValueError: As `DatasetInfo.read` and `parse_group`.
+        FileNotFoundError, ValueError: As `DatasetInfo.read` and `parse_group`; also images without a `transform`.
     """
     folder = Path(folder)
-    for shard in DatasetInfo.read(folder).shards:
-        missing = shard.groups
-        for sample in read_samples([folder / shard.name]):
-            missing -= 1
+    info = DatasetInfo.read(folder)
+    if info.kind == "images" and transform is None:
+        raise ValueError(f"{folder}: holds images, but no image transform was given; were embedded shards meant?")
+    for shard in info.shards:
+        for sample in read_samples(folder / shard.name, shard.groups):
             try:
-                yield decode_group(sample, transform)
+                group = decode_group(sample, sample.record(), transform)
             except DamagedGroupError as error:
                 logger.warning("%s; group skipped", error)
-        warn_of_missing(folder / shard.name, missing)
+                continue
+            for damage in group.damaged:
+                logger.warning("%s: %s; its pairs are left out", damage.where, damage.reason)
+            yield group
 
 
-def read_samples(shards: Iterable[Path]) -> Iterator[Sample]:
-    """Undecoded group samples of shards, in order. What webdataset cannot read ends the shard with a warning."""
-
-    def warn(error: Exception) -> bool:
-        logger.warning("damaged shard: %s", error)
-        return True
-
-    for shard in shards:
-        # Opened here, since webdataset's own opener takes some names for commands to run.
-        with shard.open("rb") as stream:
-            source = [{"url": str(shard), "stream": stream}]
-            files = wds.tariterators.tar_file_expander(source, handler=warn)
-            yield from wds.tariterators.group_by_keys(files, handler=warn)
+def read_samples(shard: Path, groups: int) -> Iterator[Sample]:
+    """Undecoded groups of a shard that should have so many, in order; what cannot be read is left out with a warning."""
+    with TarIndex(shard) as index:
+        for place in range(min(groups, len(index.entries))):
+            try:
+                yield read_sample(index, place)
+            except DamagedGroupError as error:
+                logger.warning("damaged shard: %s; group skipped", error)
+        if (missing := groups - len(index.entries)) > 0:
+            logger.warning("damaged shard: %s: %s; %d groups skipped", shard, REASONS[index.damage], missing)
 
 
-def warn_of_missing(shard: Path, groups: int) -> None:
-    """Say that a shard ended before its groups did: a tar reader takes a damaged header for the end."""
-    if groups > 0:
-        logger.warning("damaged shard: %s: %d of its groups cannot be reached; make the shard again", shard, groups)
-
-
-def decode_group(sample: Sample, transform: ImageTransform | None) -> Group:
-    """Decode one group sample. Only JSON, the known image formats and plain `.npy` arrays are ever decoded.
+def read_sample(index: TarIndex, place: int) -> Sample:
+    """The undecoded group at a place of a shard.
 
     Raises:
-        DamagedGroupError: The JSON or the embeddings cannot be read, or no image can.
-        ValueError: The group's content is wrong (see `parse_group`), or images are met without a `transform`.
+        DamagedGroupError: As `TarIndex.read`.
     """
-    where = f"{sample['__url__']}: group {sample['__key__']}"
-    if "json" not in sample:
-        raise DamagedGroupError(f"{where}: has no .json member")
-    record = parse_group(sample["json"], where)
+    members = index.read(place)
+    entry = index.entries[place]
+    return Sample(f"{index.path}: group {entry.key}", entry.key, members, entry.lost)
+
+
+def decode_group(
+    sample: Sample, record: GroupRecord, transform: ImageTransform | None, max_pixels: int = MAX_PIXELS
+) -> Group:
+    """Decode one group. Only JSON, the known image formats and plain `.npy` arrays are ever decoded.
+
+    Args:
+        sample: The group's bytes.
+        record: Its parsed record.
+        transform: PIL image to (3, H, W) uint8; None in embedded shards.
+        max_pixels: Images of more pixels are not decoded.
+
+    Raises:
+        DamagedGroupError: The embeddings cannot be read, or no image can.
+    """
     count = len(record["images"])
     images = embeddings = None
-    if EMBEDDINGS_EXTENSION in sample:
-        embeddings = _decode_embeddings(sample[EMBEDDINGS_EXTENSION], count, where)
+    damaged: list[Damage] = []
+    if EMBEDDINGS_EXTENSION in sample.members:
+        embeddings = _decode_embeddings(sample, count)
         intact = embeddings.isfinite().all(-1)
+        damaged = [Damage("damaged_row", f"{sample.where}: row {i}") for i in (~intact).nonzero().view(-1).tolist()]
         embeddings = torch.nn.functional.normalize(embeddings.nan_to_num(), dim=-1)
     elif transform is None:
-        raise ValueError(f"{where}: holds images, but no image transform was given; were embedded shards meant?")
+        raise DamagedGroupError("broken_embeddings", sample.where, f"has no .{EMBEDDINGS_EXTENSION}")
     else:
-        images, intact = _decode_images(sample, count, transform, where)
+        images, intact = _decode_images(sample, count, transform, max_pixels, damaged)
     if not intact.any():
-        raise DamagedGroupError(f"{where}: none of its {count} images can be read")
+        raise DamagedGroupError(damaged[0].reason, sample.where, f"none of its {count} images can be used")
+    pairs = record["pairs"]
+    if damaged:
+        whole = intact.tolist()
+        pairs = [pair for pair in pairs if whole[pair["first"]] and whole[pair["second"]]]
     return Group(
-        key=sample["__key__"],
+        key=sample.key,
         ids=[image["id"] for image in record["images"]],
         captions=[image["captions"] for image in record["images"]],
         images=images,
         embeddings=embeddings,
         intact=intact,
-        pairs=[pair for pair in record["pairs"] if intact[pair["first"]] and intact[pair["second"]]],
+        pairs=pairs,
+        damaged=damaged,
     )
 
 
-def _decode_embeddings(payload: bytes, count: int, where: str) -> Tensor:
+@lru_cache(maxsize=64)
+def _npy_header(header: bytes) -> tuple[np.dtype[np.float32], tuple[int, ...]]:
+    """Type and shape that the header of a `.npy` states; headers are nearly all alike, and slow to parse."""
+    stated = ast.literal_eval(header.decode("latin1"))
+    if stated["fortran_order"]:
+        raise ValueError("columns before rows")
+    dtype = np.dtype(str(stated["descr"]))
+    if dtype.kind != "f":
+        raise ValueError(f"{dtype} are no floats")
+    return dtype, tuple(stated["shape"])
+
+
+def _decode_embeddings(sample: Sample, count: int) -> Tensor:
+    payload = sample.members[EMBEDDINGS_EXTENSION]
     try:
-        # Not `np.load`, which would open zip archives as well.
-        array = np.lib.format.read_array(io.BytesIO(payload), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise DamagedGroupError(f"{where}: {EMBEDDINGS_EXTENSION} cannot be read ({error})") from error
-    if array.dtype.kind != "f" or array.ndim != 2 or len(array) != count:
-        raise DamagedGroupError(
-            f"{where}: {EMBEDDINGS_EXTENSION} is {array.dtype} {array.shape}, expected floats ({count}, D)"
-        )
+        # Not `np.load`, which would open zip archives as well, and takes as much memory as the header says.
+        if not payload.startswith(b"\x93NUMPY\x01\x00"):
+            raise ValueError("not a .npy of version 1")
+        start = 10 + int.from_bytes(payload[8:10], "little")
+        dtype, shape = _npy_header(payload[10:start])
+        if len(shape) != 2 or shape[0] != count:
+            raise ValueError(f"{dtype} {shape}, expected floats ({count}, D)")
+        if len(payload) - start != count * shape[1] * dtype.itemsize:
+            raise ValueError(f"{len(payload)} bytes do not hold {dtype} {shape}")
+        array = np.frombuffer(payload, dtype, offset=start).reshape(shape)
+    except (ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError) as error:
+        raise DamagedGroupError("broken_embeddings", sample.where, f"{EMBEDDINGS_EXTENSION}: {error}") from error
     return torch.from_numpy(array.astype(np.float32))
 
 
-def _decode_images(sample: Sample, count: int, transform: ImageTransform, where: str) -> tuple[Tensor, Tensor]:
+def _decode_images(
+    sample: Sample, count: int, transform: ImageTransform, max_pixels: int, damaged: list[Damage]
+) -> tuple[Tensor, Tensor]:
+    """Images (G, 3, H, W), zeros where damaged, and which are intact (G,); adds the others to `damaged`."""
     decoded: list[Tensor | None] = []
     for index in range(count):
-        payload = next(
-            (
-                sample[f"{index:02d}.{extension}"]
-                for extension in IMAGE_EXTENSIONS
-                if f"{index:02d}.{extension}" in sample
-            ),
-            None,
-        )
-        try:
-            if payload is None:
-                raise OSError("no such member")
-            with Image.open(io.BytesIO(payload), formats=("JPEG", "PNG", "WEBP")) as image:
-                decoded.append(transform(image))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            logger.warning("%s: image %d cannot be read (%s); its pairs are left out", where, index, error)
-            decoded.append(None)
+        names = [f"{index:02d}.{extension}" for extension in IMAGE_EXTENSIONS]
+        payload = next((sample.members[name] for name in names if name in sample.members), None)
+        reason, detail = next((sample.lost[name] for name in names if name in sample.lost), "missing_image"), ""
+        image = None
+        if payload is not None:
+            image, reason, detail = _decode_image(payload, transform, max_pixels)
+        if image is None:
+            damaged.append(Damage(reason, f"{sample.where}: image {index}{detail}"))
+        decoded.append(image)
     intact = torch.tensor([image is not None for image in decoded])
     blank = next((torch.zeros_like(image) for image in decoded if image is not None), None)
     if blank is None:
         return torch.zeros(count, 3, 1, 1, dtype=torch.uint8), intact
     return torch.stack([blank if image is None else image for image in decoded]), intact
+
+
+def _decode_image(payload: bytes, transform: ImageTransform, max_pixels: int) -> tuple[Tensor | None, str, str]:
+    """The image, or None with the reason and what the decoder says."""
+    try:
+        # Opening reads the header alone.
+        with Image.open(io.BytesIO(payload), formats=("JPEG", "PNG", "WEBP")) as image:
+            if image.width * image.height > max_pixels:
+                return None, "oversized_image", f" ({image.width} x {image.height} pixels)"
+            return transform(image), "", ""
+    except Image.DecompressionBombError as error:
+        return None, "oversized_image", f" ({error})"
+    except DECODE_ERRORS as error:
+        return None, "broken_image", f" ({error})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tarfile
+import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,9 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pcclip.data.format import IMAGE_EXTENSIONS, DatasetInfo, GroupRecord, PairRecord, parse_group
-from pcclip.data.groups import read_groups
+from pcclip.data.damage import REASONS, DamagedGroupError
+from pcclip.data.format import IMAGE_EXTENSIONS, DatasetInfo, PairRecord
+from pcclip.data.groups import read_groups, read_sample
 from pcclip.data.labelled import ImageFile
+from pcclip.data.tar_index import TarIndex
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -66,12 +70,11 @@ def read_shard_index(folder: str | Path) -> ShardIndex:
         return index
     for shard in index.info.shards:
         tar = index.folder / shard.name
-        for key, record, members in _tar_groups(tar):
-            captions = [image["captions"] for image in record["images"]]
-            for place in _add_group(index, [image["id"] for image in record["images"]], captions, record["pairs"]):
-                # an image that is not there has no bytes: it is met as damaged, reported, and its pairs left out
-                offset, size = members.get(place, (0, 0))
-                index.images.append(ImageFile(str(tar), f"{key}.{place:02d}", None, offset, size))
+        with TarIndex(tar) as groups:
+            if not groups.entries:
+                raise ValueError(f"{tar}: {REASONS[groups.damage]}; copy it again or make the shards again")
+            for place in range(min(shard.groups, len(groups.entries))):
+                _add_undecoded(index, groups, place)
     return index
 
 
@@ -97,20 +100,17 @@ def _add_group(index: ShardIndex, ids: list[str], captions: list[list[str]], pai
     return fresh
 
 
-def _tar_groups(tar: Path) -> Iterable[tuple[str, GroupRecord, dict[int, tuple[int, int]]]]:
-    """Key, record, and each image's offset and size, of the groups of a shard."""
-    members: defaultdict[str, dict[int, tuple[int, int]]] = defaultdict(dict)
-    records: dict[str, GroupRecord] = {}
+def _add_undecoded(index: ShardIndex, groups: TarIndex, place: int) -> None:
+    """Add a group of images; one that cannot be read is left out with a warning."""
     try:
-        with tarfile.open(tar, "r:") as archive:
-            for member in archive:
-                key, _, rest = member.name.partition(".")
-                place, _, extension = rest.partition(".")
-                if rest == "json":
-                    content = archive.extractfile(member)
-                    records[key] = parse_group(content.read() if content else b"", f"{tar}: group {key}")
-                elif extension in IMAGE_EXTENSIONS and place.isdecimal():
-                    members[key][int(place)] = (member.offset_data, member.size)
-    except tarfile.TarError as error:
-        raise ValueError(f"{tar}: not a readable tar ({error}); copy it again or make the shards again") from error
-    return [(key, record, members[key]) for key, record in records.items()]
+        record = read_sample(groups, place).record()
+    except DamagedGroupError as error:
+        logger.warning("%s; group skipped", error)
+        return
+    entry = groups.entries[place]
+    captions = [image["captions"] for image in record["images"]]
+    for image in _add_group(index, [image["id"] for image in record["images"]], captions, record["pairs"]):
+        names = (f"{image:02d}.{extension}" for extension in IMAGE_EXTENSIONS)
+        # an image that is not there has no bytes: it is met as damaged, reported, and its pairs left out
+        offset, size = next((entry.members[name] for name in names if name in entry.members), (0, 0))
+        index.images.append(ImageFile(str(groups.path), f"{entry.key}.{image:02d}", None, offset, size))

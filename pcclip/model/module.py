@@ -204,8 +204,6 @@ class DifferenceCLIP(LightningModule):
         """One optimiser step's loss."""
         losses = self.losses(batch)
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, prog_bar=True)
-        # How many in the epoch, over all processes.
-        self.log("data/damaged", batch.damaged.float(), on_step=False, on_epoch=True, reduce_fx="sum", sync_dist=True)
         return losses["loss"]
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from pcclip.model.chunks import cut, forgetful, in_chunks
+from pcclip.model.word_tokens import by_words
 
 # What one more chunk costs, in tokens: small chunks do not fill the device.
 CHUNK_COST = {"cpu": 64, "cuda": 4096}
@@ -67,7 +68,8 @@ def is_trimmable(clip: Any) -> bool:
 class Tokenizer:
     """Texts to token ids, trimmed to the longest text when the tower allows it.
 
-    It holds no weights, so data workers can carry it. Texts come again every epoch, so their ids are kept.
+    It holds no weights, so data workers can carry it. CLIP's own tokenizer is run word by word (see `by_words`); for others
+    the ids of texts are kept, since texts come again every epoch.
 
     Attributes:
         tokenize: open_clip's tokenizer, which pads to the context length.
@@ -86,11 +88,14 @@ class Tokenizer:
         self._pool_type = pool_type
         self._eos_id = eos_id
         self._known: dict[str, Tensor] = {}
+        self._by_words = by_words(tokenize)
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Token ids (N, L), L the context length or, trimmed, the length of the longest text; (0, 1) without texts."""
         if not texts:
             return torch.zeros(0, 1, dtype=torch.long)
+        if self._trim and self._by_words is not None:
+            return self._by_words(texts)
         tokens = self._rows(texts)
         if not self._trim:
             return tokens
@@ -115,12 +120,11 @@ class Tokenizer:
         return " ".join(words[kept:])
 
     def _rows(self, texts: Sequence[str]) -> Tensor:
-        if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
-            if len(self._known) + len(new) > KEPT_TEXTS:
-                self._known.clear()
-                new = list(dict.fromkeys(texts))
-            self._known.update(zip(new, self.tokenize(new), strict=True))
-        return torch.stack([self._known[text] for text in texts])
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        fresh = dict(zip(new, self.tokenize(new), strict=True)) if new else {}
+        if len(self._known) + len(fresh) <= KEPT_TEXTS:
+            self._known |= fresh
+        return torch.stack([fresh[text] if text in fresh else self._known[text] for text in texts])
 
 
 def end_of_text(tokens: Tensor, pool_type: str, eos_id: int | None) -> Tensor:

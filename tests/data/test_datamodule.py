@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from pcclip.batch import PairBatch
 from pcclip.data import PairDataModule
 from pcclip.model import ClipSource, DifferenceCLIP, Exponential, WarmupCosine
+from tests.helpers.batches import same
 from tests.helpers.models import TINY, write_config
 from tests.helpers.shards import group_record, image_sample, write_dataset, write_embedded_shards
 
@@ -67,18 +68,10 @@ def make_data(*train: Path, val: Path | None = None, **settings: Any) -> PairDat
         "groups_per_batch": 2,
         "pairs_per_group": 4,
         "role_swap": 0.3,
-        "shuffle_buffer": 3,
+        "shuffle_block": 3,
         "num_workers": 0,
     }
     return PairDataModule([str(f) for f in train], [str(val)] if val else None, **{**defaults, **settings})
-
-
-def same(left: list[PairBatch], right: list[PairBatch]) -> bool:
-    return len(left) == len(right) and all(
-        a is b is None or torch.equal(a, b)
-        for one, two in zip(left, right, strict=True)
-        for a, b in zip(one, two, strict=True)
-    )
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
@@ -319,7 +312,7 @@ def test_missing_folders_are_told_before_training(shards: Path, tmp_path: Path) 
         ({"pairs_per_group": 0}, "data.pairs_per_group=0: must be at least 1"),
         ({"captions_per_group": 0}, "data.captions_per_group=0: must be at least 1"),
         ({"num_workers": -1}, "data.num_workers=-1: must be at least 0"),
-        ({"shuffle_buffer": 0}, "data.shuffle_buffer=0: must be at least 1"),
+        ({"shuffle_block": 0}, "data.shuffle_block=0: must be at least 1"),
     ],
 )
 def test_settings_without_sense_are_refused(settings: dict[str, Any], message: str) -> None:

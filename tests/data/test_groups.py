@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
-from pcclip.data.format import DamagedGroupError
-from pcclip.data.groups import decode_group, read_groups
+from pcclip.data.damage import DamagedGroupError
+from pcclip.data.groups import Group, ImageTransform, Sample, decode_group, read_groups
 from tests.helpers.shards import (
     group_record,
     image_sample,
@@ -40,11 +40,12 @@ def transform(image: Image.Image) -> torch.Tensor:
     return pil_to_tensor(image.convert("RGB").resize((8, 8)))
 
 
-def sample(members: dict[str, bytes], size: int = 3) -> dict[str, Any]:
-    """A sample as webdataset gives it, with good pictures where `members` says nothing else."""
-    made: dict[str, Any] = {**image_sample(0, group_record(0, size)), "__key__": "00000000", "__url__": "a.tar"}
-    made.update(members)
-    return {key: value for key, value in made.items() if value != b"absent"}
+def decode(members: dict[str, bytes], transform: ImageTransform | None = transform, **settings: Any) -> Group:
+    """A group of three, decoded, with good pictures where `members` says nothing else."""
+    made = {**image_sample(0, group_record(0, 3)), **members}
+    kept = {name: value for name, value in made.items() if value != b"absent" and name != "__key__"}
+    sample = Sample("a.tar: group 00000000", "00000000", kept)
+    return decode_group(sample, sample.record(), transform, **settings)
 
 
 def test_groups_come_back_whole_and_in_order(shards: Path) -> None:
@@ -64,7 +65,7 @@ def test_groups_come_back_whole_and_in_order(shards: Path) -> None:
 
 @pytest.mark.parametrize(("extension", "form"), [("jpg", "JPEG"), ("jpeg", "JPEG"), ("png", "PNG"), ("webp", "WEBP")])
 def test_known_formats_are_decoded(extension: str, form: str) -> None:
-    group = decode_group(sample({"00.png": b"absent", f"00.{extension}": encoded(form)}), transform)
+    group = decode({"00.png": b"absent", f"00.{extension}": encoded(form)})
     assert group.images is not None
     assert group.intact.tolist() == [True] * 3
     assert (group.images[0].int() - 77).abs().max() <= 2
@@ -82,18 +83,32 @@ def test_groups_may_be_larger_than_a_hundred(tmp_path: Path) -> None:
     [b"absent", b"", b"not a picture", picture(1)[:60], picture(1)[:30] + b"\0" * 40, encoded("GIF"), encoded("BMP")],
     ids=["absent", "empty", "text", "truncated", "overwritten", "gif", "bmp"],
 )
-def test_damaged_image_costs_its_own_pairs(damage: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    group = decode_group(sample({"01.png": damage}), transform)
+def test_damaged_image_costs_its_own_pairs(damage: bytes) -> None:
+    group = decode({"01.png": damage})
     assert group.intact.tolist() == [True, False, True]
     assert [(pair["first"], pair["second"]) for pair in group.pairs] == [(0, 2), (2, 0)]
     assert group.images is not None
     assert group.images[1].count_nonzero() == 0
-    assert "a.tar: group 00000000: image 1 cannot be read" in caplog.text
+    ((reason, where, images),) = group.damaged
+    assert reason == ("missing_image" if damage == b"absent" else "broken_image")
+    assert where.startswith("a.tar: group 00000000: image 1")
+    assert images == 1
 
 
-def test_decompression_bomb_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert decode_group(sample({"00.png": encoded("PNG")}), transform).intact.tolist() == [True, False, False]
+def test_oversized_image_is_not_decoded() -> None:
+    bomb = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(bomb, "PNG")  # 400 million pixels in 50 kB, above Pillow's own limit
+    asked = []
+
+    def watched(image: Image.Image) -> torch.Tensor:
+        asked.append(image.size)
+        return transform(image)
+
+    group = decode({"00.png": bomb.getvalue(), "01.png": encoded("PNG")}, watched, max_pixels=200)
+    assert group.intact.tolist() == [False, True, False]
+    assert [damage.reason for damage in group.damaged] == ["oversized_image"] * 2
+    assert "image 2 (32 x 32 pixels)" in group.damaged[1].where
+    assert asked == [(8, 8)]
 
 
 def test_group_without_any_readable_image_or_record_is_damaged() -> None:
@@ -103,12 +118,12 @@ def test_group_without_any_readable_image_or_record_is_damaged() -> None:
         {"json": b"{"},
     ):
         with pytest.raises(DamagedGroupError, match=r"a.tar: group 00000000"):
-            decode_group(sample(members), transform)
+            decode(members)
 
 
-def test_images_without_transform_are_refused() -> None:
-    with pytest.raises(ValueError, match="no image transform was given"):
-        decode_group(sample({}), None)
+def test_images_without_transform_are_refused(shards: Path) -> None:
+    with pytest.raises(ValueError, match="shards: holds images, but no image transform was given"):
+        next(read_groups(shards))
 
 
 class Explosive:
@@ -121,7 +136,7 @@ class Explosive:
 def test_foreign_members_are_never_decoded() -> None:
     bomb = pickle.dumps(Explosive())
     names = ("pyd", "pickle", "pth", "pt", "cls", "npz", "01.pyd", "00.pickle")
-    group = decode_group(sample(dict.fromkeys(names, bomb)), transform)
+    group = decode(dict.fromkeys(names, bomb))
     assert group.intact.all()
 
 
@@ -136,9 +151,10 @@ def test_embedding_members_are_never_unpickled() -> None:
     np.savez(archive, np.ones((3, 4)))
     objects = np.empty((3, 4), dtype=object)
     objects.fill(Explosive())
-    for payload in (pickle.dumps(Explosive()), npy(objects), archive.getvalue(), b"", npy(np.full((3, 4), "a"))):
-        with pytest.raises(DamagedGroupError, match=r"a.tar: group 00000000: embeddings.npy"):
-            decode_group(sample({"embeddings.npy": payload}), None)
+    huge = npy(np.ones((3, 4))).replace(b"(3, 4)", b"(3, 4" + b"0" * 20 + b")")
+    for payload in (pickle.dumps(Explosive()), npy(objects), archive.getvalue(), b"", npy(np.full((3, 4), "a")), huge):
+        with pytest.raises(DamagedGroupError, match=r"a.tar: group 00000000: embeddings .*\(embeddings.npy"):
+            decode({"embeddings.npy": payload}, None)
 
 
 def test_embeddings_are_unit_and_damaged_rows_left_out(tmp_path: Path) -> None:
@@ -156,7 +172,7 @@ def test_embeddings_are_unit_and_damaged_rows_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(2, 4), (3,), (3, 4, 1)])
 def test_embeddings_of_another_shape_are_damage(shape: tuple[int, ...]) -> None:
     with pytest.raises(DamagedGroupError, match=r"expected floats \(3, D\)"):
-        decode_group(sample({"embeddings.npy": npy(np.ones(shape))}), None)
+        decode({"embeddings.npy": npy(np.ones(shape))}, None)
 
 
 def damage_in_place(shard: Path, position: float, block: bytes) -> None:
@@ -185,8 +201,7 @@ def test_overwritten_shard_ends_there_and_the_next_goes_on(
         assert group.captions == [image["captions"] for image in record["images"]]
         assert all(pair in record["pairs"] for pair in group.pairs)
     assert "00000.tar" in caplog.text
-    unreachable = [r for r in caplog.records if "cannot be reached" in r.message or "damaged shard" in r.message]
-    assert 1 <= len(unreachable) <= 2
+    assert 1 <= sum("damaged shard" in record.message for record in caplog.records) <= 2
 
 
 @pytest.mark.parametrize("cut", range(512, 14 * 512, 700))

@@ -1,14 +1,12 @@
-"""The stream: true pairs, reproducible draws, and a fair and complete deal to ranks and workers, whatever is damaged."""
+"""The batches: true pairs, reproducible draws, and a fair and complete deal to ranks, whatever is damaged."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,13 +14,16 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torchvision.transforms.functional import pil_to_tensor
 
 from pcclip.batch import PairBatch
-from pcclip.data import stream as stream_module
-from pcclip.data.stream import Draw, PairStream
+from pcclip.data.collate import Draw
+from pcclip.data.damage import DamageTally
+from pcclip.data.folders import ShardFolder
+from pcclip.data.loader import EpochLoader
+from pcclip.data.stream import PairBatches
 from pcclip.model import DifferenceModel
+from tests.helpers.batches import same
 from tests.helpers.shards import group_record, image_sample, write_dataset, write_embedded_shards, write_image_shards
 
 SIZE = 3  # images in a group
@@ -59,34 +60,16 @@ def write(folder: Path, sizes: Sequence[int]) -> Path:
     return write_embedded_shards(folder, one_hot(sum(sizes)), "f", sizes=sizes)
 
 
-def make(folder: Path | list[Path], rank: int = 0, world_size: int = 1, **draw: Any) -> PairStream:
+def make(folder: Path | list[Path], rank: int = 0, world_size: int = 1, **draw: Any) -> PairBatches:
     """A stream that draws two pairs and one caption from each of two groups, unless told otherwise."""
     settings = {"groups_per_batch": 2, "pairs_per_group": 2, "captions_per_group": 1, **draw}
-    folders = folder if isinstance(folder, list) else [folder]
-    return PairStream(folders, read_colour, read_texts, Draw(**settings), rank, world_size)  # type: ignore[arg-type]
+    folders = [ShardFolder.open(str(one), Path()) for one in (folder if isinstance(folder, list) else [folder])]
+    return PairBatches(folders, read_colour, read_texts, Draw(**settings), rank, world_size)  # type: ignore[arg-type]
 
 
-def batches(stream: PairStream, epoch: int = 0, workers: int = 0) -> list[PairBatch]:
-    """An epoch as the workers of a loader yield it, in the order a loader takes it from them."""
-    stream.epoch = epoch
-    if workers == 0:
-        return list(stream)
-    parts: list[Iterator[PairBatch]] = []
-    with pytest.MonkeyPatch.context() as patch:
-        for worker in range(workers):
-            info = SimpleNamespace(id=worker, num_workers=workers)
-            patch.setattr(stream_module, "get_worker_info", lambda info=info: info)
-            parts.append(iter(list(stream)))
-    return [b for turn in itertools.zip_longest(*parts) for b in turn if b is not None]
-
-
-def same(left: Sequence[PairBatch], right: Sequence[PairBatch]) -> bool:
-    """Whether two runs of batches are equal in everything."""
-    return len(left) == len(right) and all(
-        (a is None and b is None) or torch.equal(a, b)
-        for one, two in zip(left, right, strict=True)
-        for a, b in zip(one, two, strict=True)
-    )
+def batches(stream: PairBatches, epoch: int = 0) -> list[PairBatch]:
+    """All batches of an epoch."""
+    return [stream[epoch, number] for number in range(len(stream))]
 
 
 def groups_of(batch: PairBatch) -> list[int]:
@@ -108,10 +91,10 @@ LAYOUTS = [[1], [12], [7], [3, 1, 4], [1, 1, 1, 1, 1], [13, 2]]
 
 @pytest.mark.parametrize("sizes", LAYOUTS, ids=str)
 @pytest.mark.parametrize("shuffle", [True, False], ids=["shuffled", "in_order"])
-def test_ranks_and_workers_share_the_groups_fairly(tmp_path: Path, sizes: list[int], shuffle: bool) -> None:
+def test_ranks_share_the_groups_fairly(tmp_path: Path, sizes: list[int], shuffle: bool) -> None:
     folder = write(tmp_path / "shards", sizes)
     total = sum(sizes)
-    for world_size, workers, per_batch in itertools.product((1, 2, 3), (0, 1, 3, 4), (1, 2)):
+    for world_size, block, per_batch in itertools.product((1, 2, 3), (1, 3, 4, 100), (1, 2)):
         if total < world_size * per_batch:
             with pytest.raises(ValueError, match=r"shards: \d+ groups are fewer than .* lower data.groups_per_batch"):
                 make(folder, 0, world_size, groups_per_batch=per_batch)
@@ -119,8 +102,8 @@ def test_ranks_and_workers_share_the_groups_fairly(tmp_path: Path, sizes: list[i
         expected = total // (world_size * per_batch)
         met: Counter[int] = Counter()
         for rank in range(world_size):
-            stream = make(folder, rank, world_size, groups_per_batch=per_batch, shuffle=shuffle, buffer=3)
-            own = batches(stream, epoch=1, workers=workers)
+            stream = make(folder, rank, world_size, groups_per_batch=per_batch, shuffle=shuffle, block=block)
+            own = batches(stream, epoch=1)
             assert len(stream) == len(own) == expected
             for batch in own:
                 check_truth(batch)
@@ -138,22 +121,22 @@ def test_what_an_epoch_leaves_over_comes_in_another(tmp_path: Path) -> None:
     assert len({frozenset(range(7)) - epoch for epoch in epochs}) > 3
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_draws_depend_on_seed_epoch_rank_and_worker_alone(tmp_path: Path, workers: int) -> None:
+def test_draws_depend_on_seed_epoch_rank_and_number_alone(tmp_path: Path) -> None:
     folder = write(tmp_path / "shards", [5, 7])
 
     def draw(epoch: int = 0, **settings: Any) -> list[PairBatch]:
-        return batches(make(folder, world_size=2, **settings), epoch, workers)
+        return batches(make(folder, world_size=2, **settings), epoch)
 
     assert same(draw(), draw())
     assert same(draw(epoch=3, rank=1, role_swap=0.5), draw(epoch=3, rank=1, role_swap=0.5))
     for other in ({"epoch": 1}, {"seed": 1}, {"rank": 1}):
         assert not same(draw(), draw(**other))
-    # An epoch does not depend on those before it.
+    # A batch does not depend on those before it.
+    whole = draw(epoch=2)
     stream = make(folder, world_size=2)
-    for epoch in range(3):
-        later = batches(stream, epoch, workers)
-    assert same(later, draw(epoch=2))
+    batches(stream, 1)
+    for number in (2, 0, 1):
+        assert same([stream[2, number]], [whole[number]])
 
 
 def test_held_out_batches_are_alike_in_every_epoch(tmp_path: Path) -> None:
@@ -286,8 +269,9 @@ def test_several_folders_make_one_stream(tmp_path: Path) -> None:
 
 
 def test_texts_are_trimmed_to_the_longest_of_the_batch(tiny_clip: DifferenceModel, shards: Path) -> None:
-    stream = PairStream([shards], tiny_clip.image_transform, tiny_clip.tokenizer, Draw(2, 3, 4))
-    for batch in stream:
+    folder = ShardFolder.open(str(shards), Path())
+    stream = PairBatches([folder], tiny_clip.image_transform, tiny_clip.tokenizer, Draw(2, 3, 4))
+    for batch in batches(stream):
         assert batch.images is not None
         assert batch.images.shape == (8, 3, 32, 32)
         assert batch.images.dtype == torch.uint8
@@ -305,13 +289,24 @@ def test_a_loss_that_is_not_used_draws_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_a_real_loader_yields_what_the_workers_make(tmp_path: Path, workers: int) -> None:
+def test_loader_begins_anywhere_with_any_number_of_workers(tmp_path: Path, workers: int) -> None:
     stream = make(write(tmp_path / "shards", [9, 4]), role_swap=0.5, groups_per_batch=1)
-    loader = DataLoader(stream, batch_size=None, num_workers=workers)
+    place = (0, 0)
+    loader = EpochLoader(stream, lambda: place, DamageTally(0, 39), workers, persistent=True)
     assert len(loader) == 13
-    for epoch in range(2):
-        stream.epoch = epoch
-        assert same(list(loader), batches(stream, epoch, workers))
+    for place in ((0, 0), (1, 0), (1, 5), (2, 12)):  # which the loader looks up
+        assert same(list(loader), batches(stream, place[0])[place[1] :])
+
+
+def test_shards_are_named_in_the_order_of_need(tmp_path: Path) -> None:
+    for world_size, rank in ((1, 0), (2, 0), (2, 1)):
+        stream = make(
+            write(tmp_path / f"{world_size}{rank}", [3, 1, 4, 2]), rank, world_size, block=1, groups_per_batch=1
+        )
+        for number in range(len(stream)):
+            met = [stream._places(1, later)[0][0] for later in range(number, len(stream))]
+            met = [shard for at, shard in enumerate(met) if at == 0 or shard != met[at - 1]]
+            assert list(stream.shards_of(1, number)) == met
 
 
 def damaged_folder(folder: Path) -> Path:
@@ -328,48 +323,78 @@ def damaged_folder(folder: Path) -> Path:
     )
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_damage_is_passed_over_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture, workers: int) -> None:
-    stream = make(damaged_folder(tmp_path / "shards"), groups_per_batch=1, pairs_per_group=3, shuffle=False)
-    own = batches(stream, workers=workers)
-    assert len(own) == len(stream) == 8
-    assert {len(batch.first) for batch in own} == {3}
-    met = Counter(g for batch in own for g in batch.tokens[:, 0].tolist())
-    assert set(met) == {0, 3, 4, 5, 7}
-    for batch in own:
-        named = {tuple(row) for row in batch.tokens.tolist()}
-        assert not any(group == 4 and 0 in (first, second) for group, first, second, _ in named)
-        assert not any(group == 5 and 2 in (first, second) for group, first, second, _ in named)
-        assert not {(4, 0), (5, 2)} & {(g, i) for g, i in batch.caption_tokens[:, :2].tolist()}
-    # groups 1, 2 and 6 and one image each of 4 and 5 on the first way through; the rest where groups are met again
-    assert sum(int(batch.damaged) for batch in own) >= 5
-    for number in (1, 2, 6):
-        assert f"group {number:08d}" in caplog.text
+def reasons(own: Sequence[PairBatch]) -> Counter[str]:
+    """How much was damaged in batches, by reason."""
+    return Counter(damage.reason for batch in own for damage in batch.damaged)
 
 
-def test_groups_behind_damage_in_a_shard_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("shuffle", [True, False], ids=["shuffled", "in_order"])
+def test_damage_is_passed_over_and_counted_once(tmp_path: Path, shuffle: bool) -> None:
+    stream = make(damaged_folder(tmp_path / "shards"), groups_per_batch=1, pairs_per_group=3, shuffle=shuffle)
+    for epoch in range(3):
+        own = batches(stream, epoch)
+        assert len(own) == len(stream) == 8
+        assert {len(batch.first) for batch in own} == {3}
+        met = Counter(g for batch in own for g in batch.tokens[:, 0].tolist())
+        assert set(met) == {0, 3, 4, 5, 7}
+        for batch in own:
+            named = {tuple(row) for row in batch.tokens.tolist()}
+            assert not any(group == 4 and 0 in (first, second) for group, first, second, _ in named)
+            assert not any(group == 5 and 2 in (first, second) for group, first, second, _ in named)
+            assert not {(4, 0), (5, 2)} & {(g, i) for g, i in batch.caption_tokens[:, :2].tolist()}
+        # groups 1, 2 and 6, and one image each of 4 and 5
+        assert reasons(own) == {"missing_record": 1, "broken_record": 1, "missing_image": 2, "broken_image": 1}
+        assert sum(damage.images for batch in own for damage in batch.damaged) == 3 * SIZE + 2
+        assert same(own[3:], [stream[epoch, number] for number in range(3, 8)])
+
+
+def test_substitutes_are_other_groups_while_there_are_any(tmp_path: Path) -> None:
+    samples = [image_sample(number, group_record(number, SIZE)) for number in range(12)]
+    for number in (2, 3, 4):
+        samples[number]["json"] = b"{"
+    info = {"kind": "images", "group_size": SIZE, "images": 36, "pairs": 72}
+    stream = make(write_dataset(tmp_path / "shards", [samples[:6], samples[6:]], info), groups_per_batch=6)
+    for epoch in range(5):
+        for batch in batches(stream, epoch):
+            assert len(groups_of(batch)) == 6
+
+
+def test_epoch_with_too_much_damage_stops_with_the_list(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stream = make(damaged_folder(tmp_path / "shards"), groups_per_batch=1, shuffle=False)  # 11 of 24 images are lost
+    loader = EpochLoader(stream, lambda: (0, 0), DamageTally(0.4, 24), 0, persistent=False)
+    with pytest.raises(ValueError, match=r"11 images are lost of the 24 .*data.max_damaged=0.4") as caught:
+        list(loader)
+    for line in ("missing_record (a group without its .json): 1", "00000.tar: group 00000002", "broken_image"):
+        assert line in str(caught.value)
+    assert "left out, broken_record: " in caplog.text
+    again = EpochLoader(stream, lambda: (0, 0), DamageTally(0.5, 24), 0, persistent=False)
+    for epoch in (1, 2):
+        assert len(list(again)) == 8
+        assert sum(again.tally.epoch.values()) == 5
+        assert sum(again.tally.total.values()) == 5 * epoch
+
+
+def test_groups_behind_damage_in_a_shard_are_read(tmp_path: Path) -> None:
     folder = write_image_shards(tmp_path / "shards", groups=6, group_size=SIZE, groups_per_shard=3)
     shard = folder / "00000.tar"
     content = shard.read_bytes()
-    record = content.index(json.dumps(group_record(1, SIZE)).encode()[:60])
-    # The third group's first header: a tar reader takes this for the end.
-    header = content.index(b"00000002.00.png")
-    assert header > record
-    shard.write_bytes(content[:header] + b"\0" * (len(content) - header))
+    header = content.index(b"00000001.00.png")
+    shard.write_bytes(content[:header] + b"\xff" * 512 + content[header + 512 :])
     own = batches(make(folder, groups_per_batch=1, shuffle=False))
-    assert [groups_of(batch) for batch in own] == [[0], [1], [3], [4], [5], [0]]
-    assert sum(int(batch.damaged) for batch in own) == 1
-    assert "00000.tar: 1 of its groups cannot be reached" in caplog.text
+    assert [groups_of(batch) for batch in own] == [[0], [1], [2], [3], [4], [5]]
+    assert reasons(own) == {"missing_image": 1}
 
 
-def test_worker_with_nothing_but_damage_takes_part_in_the_rest(tmp_path: Path) -> None:
+def test_lost_shard_is_replaced_by_the_rest(tmp_path: Path) -> None:
     folder = write_image_shards(tmp_path / "shards", groups=4, group_size=SIZE, groups_per_shard=2)
     size = (folder / "00001.tar").stat().st_size
     (folder / "00001.tar").write_bytes(b"\xff" * size)
     for rank in range(2):
-        own = batches(make(folder, rank, 2, groups_per_batch=1, shuffle=False), workers=2)
-        assert [groups_of(batch) for batch in own] == ([[0], [1]] if rank == 0 else [[0], [0]])
-        assert sum(int(batch.damaged) for batch in own) == (0 if rank == 0 else 2)
+        own = batches(make(folder, rank, 2, groups_per_batch=1, shuffle=False))
+        assert sorted(g for batch in own for g in groups_of(batch)) in (
+            [[0, 1]] if rank == 0 else [[0, 1], [0, 0], [1, 1]]
+        )
+        assert reasons(own) == ({} if rank == 0 else {"not_a_tar": 2})
 
 
 def test_only_damage_ends_with_a_message(tmp_path: Path) -> None:
@@ -377,14 +402,18 @@ def test_only_damage_ends_with_a_message(tmp_path: Path) -> None:
     folder = write_dataset(
         tmp_path / "shards", [samples], {"kind": "images", "group_size": SIZE, "images": 3, "pairs": 6}
     )
-    with pytest.raises(ValueError, match=r"no usable group in .*00000.tar: training needs groups with pairs"):
+    with pytest.raises(
+        ValueError, match=r"no usable group in any shard: training needs groups with pairs and captions"
+    ):
         batches(make(folder, groups_per_batch=1))
 
 
-def test_group_made_wrongly_ends_with_a_message(tmp_path: Path) -> None:
-    record = group_record(0, SIZE)
-    record["pairs"][1]["second"] = SIZE
-    info = {"kind": "images", "group_size": SIZE, "images": 3, "pairs": 6}
-    folder = write_dataset(tmp_path / "shards", [[image_sample(0, record)]], info)
-    with pytest.raises(ValueError, match=r"00000.tar: group 00000000: pair 1 points to images 0 and 3"):
-        batches(make(folder, groups_per_batch=1))
+def test_group_made_wrongly_is_left_out_with_what_is_wrong(tmp_path: Path) -> None:
+    records = [group_record(number, SIZE) for number in range(2)]
+    records[0]["pairs"][1]["second"] = SIZE
+    info = {"kind": "images", "group_size": SIZE, "images": 6, "pairs": 12}
+    folder = write_dataset(tmp_path / "shards", [[image_sample(n, record) for n, record in enumerate(records)]], info)
+    own = batches(make(folder, groups_per_batch=1))
+    ((reason, where, images),) = [damage for batch in own for damage in batch.damaged]
+    assert (reason, images) == ("wrong_record", SIZE)
+    assert "00000.tar: group 00000000: pair 1 points to images 0 and 3" in where

@@ -61,7 +61,6 @@ def joined(batches: list[PairBatch]) -> PairBatch:
         twin=twins,
         captioned=moved("captioned"),
         caption_tokens=padded("caption_tokens"),
-        damaged=torch.tensor(0),
     )
 
 

@@ -72,7 +72,6 @@ def make_batch(module: DifferenceCLIP, images: int = 6, pairs: int = 8, captions
         twin=torch.arange(pairs),
         captioned=torch.randperm(images, generator=generator)[:captions],
         caption_tokens=module.model.tokenizer([f"picture number {i}" for i in range(captions)]),
-        damaged=torch.tensor(0),
     )
 
 

@@ -38,7 +38,7 @@ def test_known_texts_are_not_tokenised_again(monkeypatch: pytest.MonkeyPatch) ->
     tokenizer = Tokenizer(counting, trim=False)
     for texts in (["a", "b", "a"], ["b", "c"], ["d", "e"], ["e", "a"]):
         assert torch.equal(tokenizer(texts), tokenize(texts))
-    assert asked == [["a", "b"], ["c"], ["d", "e"], ["a"]]  # the fifth text made room by forgetting the first three
+    assert asked == [["a", "b"], ["c"], ["d", "e"], ["e"]]  # there was no room for the fifth text
 
 
 def test_no_texts_make_no_rows(tiny_clip: DifferenceModel) -> None:

@@ -1,0 +1,63 @@
+"""CLIP's tokenizer word by word: the same ids in a fraction of the time.
+
+CLIP's byte pairs never cross white space, so the ids of a text are those of its words, and words come again in every text.
+Cleaning, which is most of open_clip's time, changes nothing in printable ASCII without HTML entities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from open_clip.tokenizer import SimpleTokenizer, get_clean_fn
+from torch import Tensor
+
+KEPT_WORDS = 200_000  # tens of megabytes
+
+
+def by_words(tokenizer: Any) -> Callable[[Sequence[str]], Tensor] | None:
+    """Texts to token ids (N, L), L the length of the longest; None if the tokenizer does not work on words alone."""
+    if type(tokenizer) is not SimpleTokenizer or tokenizer.clean_fn is not get_clean_fn("lower"):
+        return None
+    if tokenizer.reduction_fn is not None:
+        return None
+    return WordTokens(tokenizer)
+
+
+class WordTokens:
+    """Keeps the ids of each word that it has met.
+
+    Args:
+        tokenizer: open_clip's tokenizer, which is asked for new words and for texts that are not plain.
+    """
+
+    def __init__(self, tokenizer: SimpleTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._words: dict[str, list[int]] = {}
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Token ids (N, L): start, text, end, zeros; cut to the context length as open_clip does."""
+        start, end = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id
+        longest = self._tokenizer.context_length - 2
+        rows = [[start, *self._ids(text)[:longest], end] for text in texts]
+        tokens = np.zeros((len(rows), max(map(len, rows))), np.int64)
+        for place, row in enumerate(rows):
+            tokens[place, : len(row)] = row
+        return torch.from_numpy(tokens)
+
+    def _ids(self, text: str) -> list[int]:
+        if not (text.isascii() and text.isprintable()) or "&" in text:
+            whole: list[int] = self._tokenizer.encode(text)
+            return whole
+        ids: list[int] = []
+        words = self._words
+        for word in text.split():
+            known = words.get(word)
+            if known is None:
+                known = self._tokenizer.encode(word)
+                if len(words) < KEPT_WORDS:
+                    words[word] = known
+            ids += known
+        return ids
