@@ -9,14 +9,26 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from pcclip.callbacks.run_config import RunConfig
 from pcclip.data import PairDataModule
 from pcclip.model import DifferenceCLIP
+from pcclip.resume import resume
 
 
 class PairCLI(LightningCLI):
     """LightningCLI for the one module and data module of this project."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Let one seed govern weights and data."""
+        """Let one seed govern weights and data, and runs be resumed."""
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.add_argument(
+            "--resume",
+            type=bool,
+            default=False,
+            help="fit: go on from the last checkpoint beside the logs; from the beginning where there is none",
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """Find the checkpoint to go on from."""
+        if self.subcommand == "fit" and self.config.fit.resume:
+            resume(self.config.fit)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -276,13 +275,15 @@ def test_loader_begins_anywhere_with_any_number_of_workers(tmp_path: Path, worke
     place = (0, 0)
     loader = EpochLoader(stream, lambda: place, DamageTally(0, 39), workers, persistent=True)
     assert len(loader) == 13
-    for place in ((0, 0), (1, 0), (1, 5), (2, 12)):  # noqa: B007  # which the loader looks up
+    for place in ((0, 0), (1, 0), (1, 5), (2, 12)):  # which the loader looks up
         assert same(list(loader), batches(stream, place[0])[place[1] :])
 
 
 def test_shards_are_named_in_the_order_of_need(tmp_path: Path) -> None:
     for world_size, rank in ((1, 0), (2, 0), (2, 1)):
-        stream = make(write(tmp_path / f"{world_size}{rank}", [3, 1, 4, 2]), rank, world_size, block=1, groups_per_batch=1)
+        stream = make(
+            write(tmp_path / f"{world_size}{rank}", [3, 1, 4, 2]), rank, world_size, block=1, groups_per_batch=1
+        )
         for number in range(len(stream)):
             met = [stream._places(1, later)[0][0] for later in range(number, len(stream))]
             met = [shard for at, shard in enumerate(met) if at == 0 or shard != met[at - 1]]
@@ -371,7 +372,9 @@ def test_lost_shard_is_replaced_by_the_rest(tmp_path: Path) -> None:
     (folder / "00001.tar").write_bytes(b"\xff" * size)
     for rank in range(2):
         own = batches(make(folder, rank, 2, groups_per_batch=1, shuffle=False))
-        assert sorted(g for batch in own for g in groups_of(batch)) in ([[0, 1]] if rank == 0 else [[0, 1], [0, 0], [1, 1]])
+        assert sorted(g for batch in own for g in groups_of(batch)) in (
+            [[0, 1]] if rank == 0 else [[0, 1], [0, 0], [1, 1]]
+        )
         assert reasons(own) == ({} if rank == 0 else {"not_a_tar": 2})
 
 
@@ -380,7 +383,9 @@ def test_only_damage_ends_with_a_message(tmp_path: Path) -> None:
     folder = write_dataset(
         tmp_path / "shards", [samples], {"kind": "images", "group_size": SIZE, "images": 3, "pairs": 6}
     )
-    with pytest.raises(ValueError, match=r"no usable group in any shard: training needs groups with pairs and captions"):
+    with pytest.raises(
+        ValueError, match=r"no usable group in any shard: training needs groups with pairs and captions"
+    ):
         batches(make(folder, groups_per_batch=1))
 
 
