@@ -14,47 +14,10 @@ from PIL import Image
 
 from pcclip.data.format import DatasetInfo, EmbeddingInfo, ShardInfo
 
-WORDS = [
-    "a",
-    "large",
-    "small",
-    "brown",
-    "white",
-    "black",
-    "red",
-    "dog",
-    "cat",
-    "man",
-    "woman",
-    "child",
-    "street",
-    "beach",
-    "room",
-    "table",
-    "window",
-    "field",
-    "running",
-    "sitting",
-    "standing",
-    "holding",
-    "riding",
-    "near",
-    "behind",
-    "under",
-    "bright",
-    "dark",
-    "old",
-    "young",
-    "several",
-    "two",
-    "three",
-    "people",
-    "grass",
-    "water",
-    "snow",
-    "car",
-    "train",
-]
+WORDS = """
+a large small brown white black red dog cat man woman child street beach room table window field running sitting standing
+holding riding near behind under bright dark old young several two three people grass water snow car train
+""".split()  # noqa: SIM905
 
 
 def text(random: np.random.Generator) -> str:
