@@ -3,6 +3,7 @@
 from pcclip.callbacks.analogies import Analogies, AnalogySet
 from pcclip.callbacks.arithmetic import Arithmetic, EditSet, SimatSet
 from pcclip.callbacks.attribute_ranking import AttributeRanking, AttributeSet
+from pcclip.callbacks.checkpoint import Checkpoint
 from pcclip.callbacks.comparative_prompting import ComparativePrompting, ComparativeSet
 from pcclip.callbacks.compositionality import Compositionality, CompositionalitySet
 from pcclip.callbacks.confused_pairs import ConfusedPairs, ConfusedSet
@@ -20,6 +21,7 @@ __all__ = [
     "Arithmetic",
     "AttributeRanking",
     "AttributeSet",
+    "Checkpoint",
     "ComparativePrompting",
     "ComparativeSet",
     "Compositionality",

@@ -26,6 +26,7 @@ class Recorder(Callback):
         self.train: list[PairBatch] = []
         self.val: list[PairBatch] = []
         self.losses: list[float] = []
+        self.code: object = None
         self.rates: list[float] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: PairBatch, *_: Any) -> None:

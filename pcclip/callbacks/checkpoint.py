@@ -1,0 +1,125 @@
+"""Checkpoints from which a run goes on after any end: every so many steps, and before a scheduler takes the machine away."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_info
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class Checkpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint that keeps the last state, and can be killed at any moment.
+
+    A checkpoint is written in one step, so there is always a whole one; never between the batches whose gradients are being
+    accumulated; and on SIGTERM or SIGUSR1, with which schedulers announce that they will end a process, after the batch
+    that is being computed. The process then exits with 128 plus the signal's number. Lightning's own handling of these
+    signals, which may write amid a step, is put out of action. `--resume true` goes on from `last.ckpt`.
+
+    The random numbers of each step, for dropout, are those of (seed, epoch, batch, process), resumed or not.
+
+    Args:
+        every_n_train_steps: Optimiser steps between checkpoints; there is one at the end of each epoch in any case.
+        dirpath: Folder; beside the logs, where `--resume` looks, when left out.
+    """
+
+    def __init__(self, every_n_train_steps: int, dirpath: str | None = None) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            every_n_train_steps=every_n_train_steps,
+            save_last=True,
+            save_top_k=0,
+            enable_version_counter=False,
+        )
+        self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        self._received = 0
+        self._handlers: dict[int, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Have checkpoints written in one step."""
+        super().setup(trainer, pl_module, stage)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeFileIO()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals over from Lightning."""
+        super().on_train_start(trainer, pl_module)
+        self._last_global_step_saved = trainer.global_step  # which a resumed run need not write again
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seed the step's random numbers."""
+        place = f"{self._seed} {trainer.current_epoch} {batch_idx} {trainer.global_rank}"
+        torch.manual_seed(int.from_bytes(hashlib.sha256(place.encode()).digest()[:7], "little"))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if it is time to, or if any process was told to end."""
+        if trainer.fit_loop._should_accumulate():
+            return
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if not trainer.strategy.reduce_boolean_decision(bool(self._received), all=False):
+            return
+        self._save_now(trainer)
+        trainer.strategy.barrier("checkpoint before the end")
+        name = signal.Signals(self._received).name if self._received else "another process's signal"
+        rank_zero_info(
+            f"{name}: step {trainer.global_step} is saved in {self.last_model_path}; `--resume true` goes on from there"
+        )
+        raise SystemExit(128 + (self._received or signal.SIGTERM))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save at the end of an epoch."""
+        self._save_now(trainer)
+
+    def _save_now(self, trainer: Trainer) -> None:
+        if self._last_global_step_saved != trainer.global_step:
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the signals back."""
+        super().on_train_end(trainer, pl_module)
+        self._give_back()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the signals back."""
+        super().on_exception(trainer, pl_module, exception)
+        self._give_back()
+
+    def _give_back(self) -> None:
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self._received = number
+
+
+class WholeFileIO(TorchCheckpointIO):
+    """Writes checkpoints beside their place and moves them there: Lightning's own way copies if /tmp is another disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write one; to addresses such as `s3://` as Lightning does."""
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".part")
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)

@@ -1,0 +1,122 @@
+"""A run goes on where it ended, after a signal and from any step, and a checkpoint is whole or not there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+
+from pcclip.callbacks import Checkpoint
+from pcclip.callbacks.checkpoint import WholeFileIO
+from pcclip.resume import last_checkpoint
+from tests.data.test_datamodule import Recorder, make_data, make_module, make_trainer
+from tests.helpers.batches import same
+
+ROOT = Path(__file__).parents[2]
+
+
+class Signal(Callback):
+    """Sends this process a signal while a batch is computed."""
+
+    def __init__(self, batch: int, number: signal.Signals) -> None:
+        self.batch = batch
+        self.number = number
+
+    def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        if trainer.fit_loop.epoch_loop.total_batch_idx == self.batch:
+            os.kill(os.getpid(), self.number)
+
+
+def fit(folder: Path, shards: Path, *callbacks: Callback, resume: bool = False, **settings: Any) -> Recorder:
+    """Two epochs of ten batches with a step after every two; returns what was recorded, also when it ends early."""
+    seed_everything(3)
+    seen = Recorder()
+    data = make_data(shards, val=shards, groups_per_batch=1, **settings)
+    checkpoint = Checkpoint(3, dirpath=str(folder))
+    trainer = make_trainer(folder, 2, seen, *callbacks, checkpoint, accumulate_grad_batches=2)
+    try:
+        trainer.fit(make_module(head="mlp"), data, ckpt_path=folder / "last.ckpt" if resume else None)
+    except SystemExit as end:
+        seen.code = end.code
+    return seen
+
+
+@pytest.mark.parametrize(("batch", "number"), [(6, signal.SIGTERM), (8, signal.SIGUSR1), (12, signal.SIGUSR1)])
+def test_signal_saves_ends_and_resumes(tmp_path: Path, shards: Path, batch: int, number: signal.Signals) -> None:
+    whole = fit(tmp_path / "whole", shards)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    first = fit(tmp_path / "cut", shards, Signal(batch, number))
+    assert first.code == 128 + number
+    assert {number: signal.getsignal(number) for number in before} == before
+    assert len(first.train) == batch // 2 * 2 + 2  # the step is finished first
+    second = fit(tmp_path / "cut", shards, resume=True, num_workers=1 if batch == 6 else 0)
+    assert len(whole.train) == 20
+    assert same(first.train + second.train, whole.train)
+    assert first.losses + second.losses == whole.losses
+
+
+def test_step_checkpoints_hold_the_last_state(tmp_path: Path, shards: Path) -> None:
+    class Fail(Callback):
+        def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+            if trainer.global_step == 8:
+                raise RuntimeError("the end")
+
+    with pytest.raises(RuntimeError, match="the end"):
+        fit(tmp_path, shards, Fail())
+    assert [path.name for path in tmp_path.glob("*.ckpt*")] == ["last.ckpt"]
+    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["global_step"] == 6
+
+
+def test_half_written_checkpoint_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    WholeFileIO().save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
+    monkeypatch.setattr(os, "fsync", lambda file: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        WholeFileIO().save_checkpoint({"step": 2}, tmp_path / "last.ckpt")
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"step": 1}
+
+
+@pytest.mark.parametrize("changed", [{"trainer.world_size": 2}])
+def test_epoch_starts_anew_where_batches_are_others(tmp_path: Path, shards: Path, changed: dict[str, int]) -> None:
+    fit(tmp_path, shards, Signal(12, signal.SIGTERM))
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=False)
+    saved["PairDataModule"] |= changed
+    torch.save(saved, tmp_path / "last.ckpt")
+    (name,) = changed
+    with pytest.warns(UserWarning, match=rf"resumed with another {name} .*starts anew"):
+        again = fit(tmp_path, shards, resume=True)
+    whole = fit(tmp_path / "whole", shards)
+    assert same(again.train, whole.train[10:])  # the second epoch from its first batch
+    assert again.losses[0] != whole.losses[10]
+
+
+def test_newest_last_checkpoint_is_found(tmp_path: Path) -> None:
+    assert last_checkpoint(tmp_path) is None
+    for version, age in ((0, 30), (2, 10), (1, 20)):
+        file = tmp_path / f"version_{version}" / "checkpoints" / "last.ckpt"
+        file.parent.mkdir(parents=True)
+        file.touch()
+        os.utime(file, (1000 - age, 1000 - age))
+    assert last_checkpoint(tmp_path) == tmp_path / "version_2" / "checkpoints" / "last.ckpt"
+
+
+@pytest.mark.slow
+def test_killed_run_equals_the_undisturbed_one(tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/kill.py", "--kills", "4", "--epochs", "4", "--folder", str(tmp_path)]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": "."},
+        capture_output=True,
+        text=True,
+        timeout=290,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 batches, losses or weights differ; 0 are missing" in done.stdout
