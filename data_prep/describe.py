@@ -201,7 +201,7 @@ def describe_by_scene(seed: int, pair_id: str, first: Row, second: Row) -> tuple
     Raises:
         ValueError: An image without such attributes.
     """
-    a, b = _scene(first), _scene(second)
+    a, b = scene_of(first), scene_of(second)
     rng = random.Random(f"{seed}/{pair_id}")
     text, reverse = describe_scenes(rng, a, b), describe_scenes(rng, b, a)
     return None if text is None or reverse is None else (text, reverse)
@@ -219,13 +219,18 @@ def describe_by_templates(seed: int, pair_id: str, first: Row, second: Row) -> t
     return compose(seed, pair_id, first["captions"], second["captions"])
 
 
-def _scene(row: Row) -> Scene:
+def scene_of(row: Row) -> Scene:
+    """The scene of a picture of the embedded world.
+
+    Raises:
+        ValueError: An image without its attributes.
+    """
     try:
         return Scene.from_attributes(row["attributes"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"image {row['id']!r} has no scene attributes ({type(error).__name__}: {error}); "
-            "backend `scene` describes only pictures made by `pcclip-data shapes`"
+            "backend `scene` knows only pictures made by `pcclip-data shapes`"
         ) from error
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import MISSING
 
+from data_prep.describe import scene_of
 from data_prep.files import CAPTION_KEYS, Row, image_path, image_reference, read_captions, read_jsonl, write_jsonl
 from data_prep.line_index import LineIndex
 from data_prep.llm.journal import failures_path
@@ -16,10 +18,11 @@ from data_prep.llm.prompt import Prompt
 from data_prep.llm.step import ask, checked_prompt
 from data_prep.llm.task import Question, Requests
 from data_prep.manifest import Manifest
+from data_prep.world.captions import captions as write_captions
 from pcclip.data.format import sha256_of
 
 STEP_VERSION = 1
-BACKENDS = ("openai", "batch")
+BACKENDS = ("scene", "openai", "batch")
 
 
 @dataclass
@@ -29,13 +32,15 @@ class Options(ModelOptions):
     Attributes:
         captions: The `captions.jsonl` to rewrite.
         output: The `captions.jsonl` to write. The model's answers lie beside it in `<stem>.answers.jsonl`.
-        backend: `openai`, or `batch` for batch files.
+        backend: `openai`, `batch` for batch files, or `scene`: the embedded world's own caption writer.
+        seed: Seed of the wording, for `scene`.
         captions_per_image: How many captions of each image are rewritten, the first ones; None is all.
     """
 
     captions: str = MISSING
     output: str = MISSING
     backend: str = "openai"
+    seed: int = 0
     captions_per_image: int | None = None
     prompt: str = field(default="conf/prompts/rewrite.yaml", kw_only=True)
 
@@ -83,6 +88,9 @@ def run(options: Options) -> None:
     captions, output = Path(options.captions), Path(options.output)
     if captions.absolute() == output.absolute():
         raise ValueError(f"{output}: `output` must be another file than `captions`")
+    if options.backend == "scene":
+        _rewrite_scenes(options, captions, output)
+        return
     prompt = checked_prompt("rewrite", options, ("caption",), ("text",))
     requests = Requests(options, prompt)
     if not captions.is_file():
@@ -106,6 +114,28 @@ def run(options: Options) -> None:
     with LineIndex(answers, {"id": str, "caption_id": str, "text": str}, "id") as index:
         images = write_jsonl(output, _rewritten(captions, index, output))
     manifest.write(output, {"images": images, **totals.counts(options)})
+    print(f"{output}: {images} images")
+
+
+def _rewrite_scenes(options: Options, captions: Path, output: Path) -> None:
+    """As many other captions of each scene, each in words of its own."""
+    if not captions.is_file():
+        raise FileNotFoundError(f"{captions}: file not found; check the path, or run the step that writes it first")
+    settings = {"writer": "scene", "seed": options.seed, "captions_per_image": options.captions_per_image}
+    manifest = Manifest("rewrite", STEP_VERSION, {"captions": sha256_of(captions)}, settings)
+    if manifest.matches(output):
+        print(f"{output} is up to date")
+        return
+
+    def rows() -> Iterator[Row]:
+        for _, row in read_captions(captions):
+            rng = random.Random(f"{options.seed}/{row['id']}/rewritten")
+            wanted = len(row["captions"][: options.captions_per_image])
+            file = image_reference(image_path(captions, row), output)
+            yield {**row, "file": file, "captions": write_captions(rng, scene_of(row), wanted)}
+
+    images = write_jsonl(output, rows())
+    manifest.write(output, {"images": images})
     print(f"{output}: {images} images")
 
 

@@ -12,7 +12,7 @@ from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.data.edits import read_edits, read_simat, without
 from pcclip.data.labelled import ImageFile
 from pcclip.data.sources import ImageSource, open_images
-from pcclip.evaluation.arithmetic import LAMBDAS, Edits, arithmetic
+from pcclip.evaluation.arithmetic import LAMBDAS, Edits, arithmetic, difference_texts
 from pcclip.evaluation.protocol import Result
 
 
@@ -51,6 +51,8 @@ class Arithmetic(EvaluationCallback):
         sets: Name to set; results are named `arithmetic/<name>/<metric>`.
         simat: Name to SIMAT set.
         lambdas: Factors of the change.
+        difference_template: A difference text with `{target}`, said of the first image, and `{source}`, of the second; images
+            are then also moved by its embedding.
         **settings: When and how to evaluate; see `EvaluationCallback`.
     """
 
@@ -59,6 +61,7 @@ class Arithmetic(EvaluationCallback):
         sets: dict[str, EditSet] | None = None,
         simat: dict[str, SimatSet] | None = None,
         lambdas: list[float] | None = None,
+        difference_template: str | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
@@ -67,6 +70,9 @@ class Arithmetic(EvaluationCallback):
         if both := sorted(set(self.sets) & set(self.simat)):
             raise ValueError(f"Arithmetic: {both} are in `sets` and in `simat`; give each set a name of its own")
         self.lambdas = lambdas or list(LAMBDAS)
+        if difference_template is not None:
+            difference_texts(difference_template, [], [])  # refuses one without its places
+        self.difference_template = difference_template
         self._prepared: dict[str, tuple[list[ImageFile], Edits]] = {}
 
     def prepare(self) -> None:
@@ -98,6 +104,7 @@ class Arithmetic(EvaluationCallback):
                 embeddings,
                 judged,
                 lambdas=self.lambdas,
+                difference_template=self.difference_template,
                 subset=name,
                 resamples=resamples,
                 seed=self.seed,

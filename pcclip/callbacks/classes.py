@@ -7,6 +7,7 @@ from pathlib import Path
 
 import open_clip
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -120,6 +121,12 @@ def read_labelled(
     if not images:
         raise ValueError(f"{image_set.source}: no image of the classes that {name} chooses")
     labels = torch.tensor([new_label[image.label] for image in images if image.label is not None])
+    counts = torch.bincount(labels, minlength=len(chosen)).tolist()
+    if bare := [choice for choice, count in zip(chosen, counts, strict=True) if count == 0]:
+        rank_zero_warn(
+            f"{name}: {len(bare)} of {len(chosen)} classes have no image in {image_set.source}: {', '.join(bare[:5])}; they "
+            "are choices all the same"
+        )
     return LabelledImages(image_set.classes, chosen, images, labels)
 
 

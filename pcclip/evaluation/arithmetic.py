@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -48,6 +49,7 @@ def arithmetic(
     edits: Edits,
     *,
     lambdas: Sequence[float] = LAMBDAS,
+    difference_template: str | None = None,
     subset: str = "",
     resamples: int = RESAMPLES,
     seed: int = SEED,
@@ -57,31 +59,38 @@ def arithmetic(
     The image itself is no candidate. What ties with a right image stands before it.
 
     Args:
-        encoder: The model. Its head has no part: texts move images by differences of ordinary texts.
+        encoder: The model. Its head has no part.
         images: Unit image embeddings, (N, D); all are candidates.
         edits: What to change.
         lambdas: Factors of the change; 0 tells what the unchanged image retrieves.
+        difference_template: A difference text with `{target}`, said of the first image, and `{source}`, of the second: also
+            move images by its embedding in place of `target - source`.
         subset: Name of the set.
         resamples: Bootstrap resamples of edited images, each with its edits; 0 leaves the intervals NaN.
         seed: Seed of the resamples.
 
     Returns:
-        `recall1_<lambda>`, the weighted mean over edits; `n` is their number.
+        `recall1_<lambda>`, the weighted mean over edits, and with a template `difference_recall1_<lambda>`; `n` is the number
+        of edits.
 
     Raises:
-        ValueError: No edit, lists of unlike length, an index out of range, or an edit without a right image.
+        ValueError: A template without both places, no edit, lists of unlike length, an index out of range, or an edit
+            without a right image.
     """
     if not lambdas or len(set(lambdas)) < len(lambdas):
         raise ValueError(f"arithmetic {subset}: lambdas {list(lambdas)}: give one or more, each once")
     _check_edits(edits, len(images), f"arithmetic {subset}")
     own, answers = edits.images.to(images.device), edits.answers.to(images.device)
     right, edit_weights = edits.right.to(images.device), edits.weights.to(images.device).float()
-    shift = embed_texts(encoder, edits.targets) - embed_texts(encoder, edits.sources)
+    shifts = {"recall1": embed_texts(encoder, edits.targets) - embed_texts(encoder, edits.sources)}
+    if difference_template is not None:
+        texts = difference_texts(difference_template, edits.targets, edits.sources)
+        shifts["difference_recall1"] = embed_texts(encoder, texts)
     used, places = torch.unique(own, return_inverse=True)
     weights = resample_weights(len(used), resamples, seed).to(images.device)
     counts = torch.zeros(len(used), device=images.device).index_add_(0, places, edit_weights)
     results = []
-    for factor in lambdas:
+    for (metric, shift), factor in product(shifts.items(), lambdas):
         found = torch.cat(
             [
                 _found(images[own[rows]] + factor * shift[rows], images, own[rows], right[answers[rows]])
@@ -91,8 +100,22 @@ def arithmetic(
         sums = torch.zeros_like(counts).index_add_(0, places, found * edit_weights)
         low, high = interval(weighted_mean(weights, sums, counts))
         value = float((found * edit_weights).double().sum() / edit_weights.double().sum())
-        results.append(Result(ARITHMETIC, subset, f"recall1_{factor:g}", value, len(own), low, high))
+        results.append(Result(ARITHMETIC, subset, f"{metric}_{factor:g}", value, len(own), low, high))
     return results
+
+
+def difference_texts(template: str, targets: Sequence[str], sources: Sequence[str]) -> list[str]:
+    """The template with each target and source.
+
+    Raises:
+        ValueError: It lacks `{target}` or `{source}`.
+    """
+    if missing := [place for place in ("{target}", "{source}") if place not in template]:
+        raise ValueError(f'difference_template "{template}": has no {" and no ".join(missing)}')
+    return [
+        template.replace("{target}", target).replace("{source}", source)
+        for target, source in zip(targets, sources, strict=True)
+    ]
 
 
 def analogies(

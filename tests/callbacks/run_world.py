@@ -3,16 +3,21 @@
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from pcclip.callbacks import (
+    Arithmetic,
     AttributeRanking,
     AttributeSet,
+    ComparativePrompting,
+    ComparativeSet,
     ConfusedPairs,
     ConfusedSet,
+    EditSet,
     LinearProbe,
     LinearProbeSet,
     ResultsTable,
@@ -39,6 +44,9 @@ def main(world: Path, output: Path, devices: int, frozen: bool) -> None:
     )
     classes, templates = str(world / "classes"), ["a photo of a {} square"]
     pairs = ConfusedSet(classes, templates, str(output / "pairs.jsonl"), count=1, by="disagreement")
+    texts = ComparativeSet(classes, templates, str(world / "comparatives.jsonl"), alphas=[0.8])
+    edits = EditSet(classes, str(world / "edits.jsonl"))
+    kept: dict[str, Any] = {"resamples": 100, "cache_dir": str(output / "cache")}
     trainer = Trainer(
         accelerator="cpu",
         devices=devices,
@@ -50,9 +58,11 @@ def main(world: Path, output: Path, devices: int, frozen: bool) -> None:
         enable_checkpointing=False,
         logger=TensorBoardLogger(output, name="logs", version="run"),
         callbacks=[
-            AttributeRanking({"world": attributes}, resamples=100, batch_size=4),
-            ZeroShot({"colours": ZeroShotSet(classes, templates)}, resamples=100),
-            LinearProbe({"colours": LinearProbeSet(classes, classes, shots=[2])}, resamples=100),
+            AttributeRanking({"world": attributes}, batch_size=4, **kept),
+            ZeroShot({"colours": ZeroShotSet(classes, templates)}, **kept),
+            LinearProbe({"colours": LinearProbeSet(classes, classes, shots=[2])}, **kept),
+            ComparativePrompting({"colours": texts}, **kept),
+            Arithmetic({"colours": edits}, lambdas=[0, 1], **kept),
             ConfusedPairs({"colours": pairs}),
             ResultsTable(str(output / "results.json"), alphas=[0.5]),
         ],

@@ -22,11 +22,18 @@ def test_two_processes_equal_one(world: Path, tmp_path: Path, frozen: str) -> No
     (world / "images" / "damaged.png").write_bytes(b"not a picture")
     with (world / "table.csv").open("a") as stream:
         stream.write("damaged.png,0.5,a\n")
+    texts = [
+        {"first": a, "second": b, "text": f"the {a} square is brighter"}
+        for a, b in (("red", "blue"), ("blue", "green"))
+    ]
+    edits = [{"image": f"red/{i}.png", "source": "red", "target": "blue", "answer": "blue"} for i in range(5)]
+    for name, content in (("comparatives", texts), ("edits", edits)):
+        (world / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
     for devices in (1, 2):
         output = tmp_path / str(devices)
         command = [sys.executable, str(Path(__file__).with_name("run_world.py")), str(world), str(output)]
         done = subprocess.run(
-            [*command, str(devices), frozen], capture_output=True, text=True, timeout=120, check=False
+            [*command, str(devices), frozen], capture_output=True, text=True, timeout=280, check=False
         )
         assert done.returncode == 0, done.stderr
         tables.append(json.loads((output / "results.json").read_text()))

@@ -49,7 +49,7 @@ def test_target_is_a_section_a_step_or_all(config: Path) -> None:
         ("all", ["seed"], r"'seed' is not an override"),
         ("all", ["one.group_size=many"], r"config.yaml: `one.group_size`.*many"),
         ("shard", [], r"config.yaml: no section for 'shard'"),
-        ("pears", [], r"no section for 'pears'; steps are shapes, download, captions"),
+        ("pears", [], r"no section for 'pears'; steps are shapes, shapes_eval, download"),
         ("all", ["steps=[one,ten]"], r"`steps` lists 'ten'"),
     ],
 )

@@ -69,5 +69,25 @@ def test_bad_options(tmp_path: Path, write: Write) -> None:
     captions = str(write("c.jsonl", []))
     with pytest.raises(ValueError, match="`output` must be another file"):
         rewrite.run(rewrite.Options(captions, captions, model="m"))
-    with pytest.raises(ValueError, match="unknown backend 'compose'; choose one of openai, batch"):
+    with pytest.raises(ValueError, match="unknown backend 'compose'; choose one of scene, openai, batch"):
         rewrite.run(rewrite.Options(captions, "r.jsonl", backend="compose", model="m"))
+
+
+def test_the_world_s_own_writer_says_the_same_in_other_words(tmp_path: Path, write: Write, read: Read) -> None:
+    scene = {"shape": "star", "colour": "red", "size": 0.2, "count": 2, "brightness": 0.1, "position": 0.5}
+    captions = write(
+        "captions.jsonl", [{"id": "a", "file": "a.png", "captions": ["two stars", "stars"], "attributes": scene}]
+    )
+    output = tmp_path / "rewritten.jsonl"
+    options = rewrite.Options(str(captions), str(output), backend="scene")
+    rewrite.run(options)
+    (row,) = read(output)
+    assert row["attributes"] == scene
+    assert len(set(row["captions"])) == 2
+    assert not set(row["captions"]) & {"two stars", "stars"}
+    rewrite.run(options)
+    assert read(output) == [row]
+
+    bare = write("bare.jsonl", [{"id": "a", "file": "a.png", "captions": ["two stars"]}])
+    with pytest.raises(ValueError, match="image 'a' has no scene attributes"):
+        rewrite.run(rewrite.Options(str(bare), str(tmp_path / "x.jsonl"), backend="scene"))

@@ -52,6 +52,24 @@ def recall(results: list[Any]) -> dict[str, float]:
     return {result.metric: result.value for result in results}
 
 
+def test_difference_texts_move_images_too(make_encoder: Callable[..., Any]) -> None:
+    edits, template = colour_edits(), "the first is {target}, the second {source}"
+    texts = {
+        template.replace("{target}", to).replace("{source}", of): AXES[to] - AXES[of]
+        for to in COLOURS
+        for of in COLOURS
+        if to != of
+    }
+    encoder = make_encoder(texts=AXES | texts)
+    found = recall(arithmetic(encoder, grid_images(), edits, lambdas=[0, 1], difference_template=template, resamples=0))
+    assert found == {"recall1_0": 0, "recall1_1": 1, "difference_recall1_0": 0, "difference_recall1_1": 1}
+    turned = make_encoder(texts=AXES | {text: -axis for text, axis in texts.items()})
+    found = recall(arithmetic(turned, grid_images(), edits, lambdas=[1], difference_template=template, resamples=0))
+    assert found == {"recall1_1": 1, "difference_recall1_1": 0}
+    with pytest.raises(ValueError, match=r"has no \{source\}"):
+        arithmetic(encoder, grid_images(), edits, difference_template="now {target}", resamples=0)
+
+
 def test_perfect_model_and_direction(make_encoder: Callable[..., Any]) -> None:
     encoder, images, edits = make_encoder(texts=AXES), grid_images(), colour_edits()
     results = arithmetic(encoder, images, edits, lambdas=[0, 1], resamples=50)

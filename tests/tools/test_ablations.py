@@ -1,0 +1,140 @@
+"""The grid of finetuning runs: each run once, its table, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import yaml
+
+from pcclip.cli import PairCLI
+from pcclip.cli import main as pcclip
+from pcclip.tools import ablations
+from pcclip.tools.ablations import command, main, read_experiment
+
+ROOT = Path(__file__).parents[2]
+
+SECTION: dict[str, Any] = {
+    "fit": "conf/fit.yaml",
+    "results": "runs/x/results.json",
+    "links": ["runs/x/base"],
+    "seeds": [0, 1],
+    "prepare": [],
+    "models": ["finetuned"],
+    "columns": {"top": "zero_shot/shape/top1", "choice": "difference_texts/demo/forced_choice"},
+    "plot": ["top", "choice"],
+    "cells": {"as shipped": None, "Scale 1": {"model.logit_scale": 1, "data.role_swap": "twins"}},
+}
+
+
+@pytest.fixture
+def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("conf", "data", "runs/x/base"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "conf" / "fit.yaml").write_text("trainer: {}\n")
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "grid.yaml"
+    file.write_text(yaml.safe_dump({"demo": SECTION}, sort_keys=False))
+    return file
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """In place of `pcclip fit`: notes its arguments and writes results that depend on them; scale 13 fails."""
+    calls: list[list[str]] = []
+
+    def fit(arguments: list[str], cwd: Path, **_: Any) -> subprocess.CompletedProcess[bytes]:
+        calls.append(arguments[3:])
+        assert (cwd / "conf" / "fit.yaml").is_file()
+        assert (cwd / "runs/x/base").is_dir()
+        if "--model.logit_scale=13" in arguments:
+            return subprocess.CompletedProcess(arguments, 1)
+        seed = int(next(a for a in arguments if a.startswith("--seed")).split("=")[1])
+        models = {"base": 0.2, "ensembled 0.5": 0.4, "finetuned": 0.6 if "--model.logit_scale=1" in arguments else 0.8}
+        rows = [
+            {"model": model, "task": task, "subset": subset, "metric": metric, "value": value + seed / 10, "n": 9}
+            | {"low": 0.0, "high": 1.0}
+            for model, value in models.items()
+            for task, subset, metric in [path.split("/") for path in SECTION["columns"].values()]
+        ]
+        (cwd / "runs/x/results.json").write_text(json.dumps(rows))
+        if "--model.logit_scale=1" not in arguments:
+            (cwd / "sweep.json").write_text(json.dumps(rows))
+        return subprocess.CompletedProcess(arguments, 0)
+
+    monkeypatch.setattr(ablations.subprocess, "run", fit)
+    return calls
+
+
+def test_each_run_once_and_a_table_of_all(grid: Path, ran: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(grid), "demo", "--set=--trainer.max_steps=2"]) == 0
+    assert len(ran) == 4
+    assert ran[1] == [
+        *("fit", "--config", "conf/fit.yaml", "--seed_everything=0", "--model.logit_scale=1"),
+        *("--data.role_swap=twins", "--trainer.max_steps=2"),
+    ]
+    document = Path("docs/ablations.md").read_text()
+    assert "| *base* | 0.250 [0.200, 0.300] | 0.250 [0.200, 0.300] | 2 |" in document
+    assert "| as shipped | 0.850 [0.800, 0.900] | 0.850 [0.800, 0.900] | 2 |" in document
+    assert "| Scale 1 | 0.650 [0.600, 0.700] |" in document
+    assert "images/ablations_demo.png" in document
+    assert Path("docs/images/ablations_demo.png").stat().st_size > 1000
+
+    assert main([str(grid), "demo", "--set=--trainer.max_steps=2"]) == 0
+    assert len(ran) == 4  # all were done
+    section = SECTION | {"cells": {**SECTION["cells"], "Scale 1": {"model.logit_scale": 13}}}
+    grid.write_text(yaml.safe_dump({"demo": section}, sort_keys=False))
+    assert main([str(grid), "demo", "--set=--trainer.max_steps=2"]) == 1  # other settings: run anew, and these fail
+    assert len(ran) == 6
+    assert "scale_1-0: failed (1), see" in capsys.readouterr().out
+    assert "| Scale 1 |" not in Path("docs/ablations.md").read_text()
+    assert main([str(grid), "demo", "--seeds"]) == 0  # writes only
+    assert len(ran) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "section", "message"),
+    [
+        (["nowhere.yaml", "demo"], {}, "nowhere.yaml: grid not found"),
+        (["grid.yaml", "photos"], {}, 'no experiment "photos"; it has demo'),
+        (["grid.yaml", "demo"], {"colums": {}}, "must have exactly .* look at colums"),
+        (["grid.yaml", "demo"], {"plot": ["top", "size"]}, r"plot names \['size'\]"),
+        (["grid.yaml", "demo"], {"cells": {"a b": {}, "a-b": {}}}, "two cells whose folders"),
+        (["grid.yaml", "demo"], {"cells": {"a": 1}}, "expected a name and settings for each"),
+        (["grid.yaml", "demo", "--cells", "b"], {}, r"no cells \['b'\]"),
+        (["grid.yaml", "demo"], {"links": ["runs/y"]}, "runs/y: not found; the grid's runs read it"),
+        (["grid.yaml", "demo", "--seeds"], {}, "no run is done"),
+        (["grid.yaml", "demo"], {"models": ["tuned"]}, 'no row "zero_shot/shape/top1" of model "tuned"'),
+    ],
+)
+def test_what_cannot_run_is_said(
+    grid: Path,
+    ran: list[list[str]],
+    arguments: list[str],
+    section: dict[str, Any],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    grid.write_text(yaml.safe_dump({"demo": SECTION | section}, sort_keys=False))
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("ablations: error: ")
+    assert re.search(message, error), error
+
+
+@pytest.mark.parametrize("name", ["demo", "photos"])
+def test_shipped_grids_are_understood(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    experiment = read_experiment("conf/ablations.yaml", name)
+    everything: dict[str, Any] = {}
+    for settings in experiment.cells.values():  # parsed at once, since parsing takes a second
+        everything |= settings
+    grid = ablations.Experiment(**{**vars(experiment), "cells": {"all": everything}})
+    with patch.object(PairCLI, "instantiate_classes"), patch.object(PairCLI, "_run_subcommand") as run:
+        pcclip(command(grid, "all", 0))
+    run.assert_called_once()
