@@ -88,7 +88,7 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError("--pairs compares two pictures; leave PICTURES and --classify out")
     if not options.pairs and not options.pictures:
         raise ValueError("no PICTURES given; name a folder, pattern, list or shards")
-    if options.attribute and len(options.attribute) > 1 and not options.classify:
+    if options.attribute and len(options.attribute) > 1 and not (options.classify or options.pairs):
         raise ValueError("several --attribute are for --classify; rank by one")
     if not options.classify and (options.threshold or options.examples or options.split):
         raise ValueError("--threshold, --examples and --split belong to --classify")

@@ -1,0 +1,154 @@
+"""Text-to-image with arithmetic: a prompt's embedding plus lambda times a difference text's (extra `generation`).
+
+Stable Diffusion is conditioned on the hidden state of each of the prompt's tokens. What a difference text says is in its
+hidden state at the end-of-text token, the one that was trained; it is added to every state of the prompt but the first,
+which is the same for all texts.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from torch import Tensor, nn
+from torchmetrics.multimodal import CLIPScore
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from pcclip.evaluation.protocol import Wording
+from pcclip.tools.huggingface import save_huggingface
+from pcclip.tools.model import Model
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures are drawn.
+
+    Attributes:
+        steps: Denoising steps.
+        guidance: Guidance scale.
+        seeds: One picture for each, from the same noise for every lambda.
+        side: Width and height in pixels; the pipeline's own if None.
+    """
+
+    steps: int = 30
+    guidance: float = 7.5
+    seeds: tuple[int, ...] = (0, 1, 2, 3)
+    side: int | None = None
+
+
+def load_pipeline(folder: str | Path, model: Model) -> Any:
+    """A Stable Diffusion pipeline whose text encoder is the model's.
+
+    Raises:
+        FileNotFoundError: No such folder.
+        ValueError: Not a pipeline, a text tower that Hugging Face cannot hold, or one of another width.
+    """
+    if not (Path(folder) / "model_index.json").is_file():
+        raise FileNotFoundError(f"{folder}: not the folder of a diffusers pipeline; it has no model_index.json")
+    with tempfile.TemporaryDirectory() as exported:
+        save_huggingface(model.clip, Path(exported), text_only=True)
+        encoder = CLIPTextModel.from_pretrained(exported)
+        tokenizer = CLIPTokenizer.from_pretrained(exported)
+    try:
+        pipeline = StableDiffusionPipeline.from_pretrained(folder, text_encoder=encoder, tokenizer=tokenizer)
+    except (OSError, TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{folder}: not a Stable Diffusion pipeline ({error})") from error
+    width, wanted = encoder.config.hidden_size, pipeline.unet.config.cross_attention_dim
+    if width != wanted:
+        raise ValueError(f"{folder}: made for text towers of width {wanted}, but {model.source} has {width}")
+    pipeline.set_progress_bar_config(disable=None)
+    return pipeline.to(model.clip.device)
+
+
+def generate(
+    pipeline: Any, prompt: str, difference: Wording, lambdas: Sequence[float], sampling: Sampling
+) -> dict[float, list[Image.Image]]:
+    """Pictures of a prompt, moved by a difference text.
+
+    Args:
+        pipeline: From `load_pipeline`.
+        prompt: What is to be seen.
+        difference: How what is wanted differs; its reverse is subtracted, unless it is empty.
+        lambdas: Factors of the difference; 0 leaves the prompt as it is.
+        sampling: How pictures are drawn.
+
+    Returns:
+        For each lambda a picture for each seed.
+    """
+    with torch.no_grad():
+        states, _ = _encode(pipeline, prompt)
+        nothing, _ = _encode(pipeline, "")
+        _, shift = _encode(pipeline, difference.text)
+        if difference.reverse:
+            shift = shift - _encode(pipeline, difference.reverse)[1]
+    size = {} if sampling.side is None else {"height": sampling.side, "width": sampling.side}
+    pictures: dict[float, list[Image.Image]] = {}
+    for factor in lambdas:
+        moved = states.clone()
+        moved[:, 1:] += factor * shift
+        pictures[factor] = [
+            pipeline(
+                prompt_embeds=moved,
+                negative_prompt_embeds=nothing,
+                num_inference_steps=sampling.steps,
+                guidance_scale=sampling.guidance,
+                generator=torch.Generator().manual_seed(seed),
+                **size,
+            ).images[0]
+            for seed in sampling.seeds
+        ]
+    return pictures
+
+
+def clip_score(judge: Model, pictures: Sequence[Image.Image], text: str) -> float:
+    """Mean CLIPScore of pictures with a text, by torchmetrics, with any model as the judge."""
+    metric = CLIPScore(model_name_or_path=lambda: (_Features(judge), _Processor(judge)))
+    score = metric([pil_to_tensor(picture.convert("RGB")) for picture in pictures], [text] * len(pictures))
+    return float(score)
+
+
+def _encode(pipeline: Any, text: str) -> tuple[Tensor, Tensor]:
+    """Hidden states (1, L, W) of a text, padded to the context, and the one at its end (W,)."""
+    length = pipeline.tokenizer.model_max_length
+    ids = pipeline.tokenizer(
+        text, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    ).input_ids
+    out = pipeline.text_encoder(ids.to(pipeline.device))
+    return out.last_hidden_state, out.pooler_output[0]
+
+
+class _Features(nn.Module):
+    """What CLIPScore asks of a model."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.config = None
+        self.model = model
+
+    def get_image_features(self, pixels: Tensor) -> Tensor:
+        return self.model.encode_image(pixels)
+
+    def get_text_features(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return self.model.encode_text(ids)
+
+
+class _Processor:
+    """What CLIPScore asks of a processor."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def __call__(
+        self, text: list[str] | None = None, images: list[Tensor] | None = None, **_: Any
+    ) -> dict[str, Tensor]:
+        if text is not None:
+            ids = self._model.tokenizer(text)
+            return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return {"pixel_values": torch.stack([self._model.preprocess(to_pil_image(image)) for image in images or []])}
