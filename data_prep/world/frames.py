@@ -35,6 +35,10 @@ SIZE = (
     "it is {thing} that <X> shows, and {opposite} that <Y> shows",
     "{thing} can be found in <X>; <Y> has {opposite}",
     "{opposite} can be found in <Y>, and {thing} in <X>",
+    "one sees {thing} in <X>, and {opposite} in <Y>",
+    "we find {thing} in <X>; we find {opposite} in <Y>",
+    "it is {thing} in <X>, but {opposite} in <Y>",
+    "with {thing} in <X> and {opposite} in <Y>, the two differ",
 )
 COUNT = (
     "<X> has {thing} than <Y>",
@@ -62,6 +66,10 @@ COUNT = (
     "it is {thing} that <X> shows, and {opposite} that <Y> shows",
     "{thing} can be found in <X>; <Y> has {opposite}",
     "{opposite} can be found in <Y>, and {thing} in <X>",
+    "one sees {thing} in <X>, and {opposite} in <Y>",
+    "we find {thing} in <X>; we find {opposite} in <Y>",
+    "it is {thing} in <X>, but {opposite} in <Y>",
+    "with {thing} in <X> and {opposite} in <Y>, the two differ",
 )
 BRIGHTNESS = (
     "<X> has {thing} than <Y>",
