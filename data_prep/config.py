@@ -26,6 +26,7 @@ STEPS = {
     "pairs": "data_prep.pairs",
     "describe": "data_prep.describe",
     "rewrite": "data_prep.rewrite",
+    "class_texts": "data_prep.class_texts",
     "comparatives": "data_prep.comparatives",
     "screen": "data_prep.screen",
     "transfer": "data_prep.transfer",

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from PIL import Image
 from torchvision import datasets
 
-from pcclip.data.labelled import DECODE_ERRORS, ImageFile, ImageSet
+from pcclip.data.labelled import ImageFile, ImageSet
 from pcclip.data.sources import ImageSource
 
 TorchvisionName = Literal["CIFAR10", "CIFAR100", "DTD", "EuroSAT", "Flowers102", "Food101", "OxfordIIITPet", "SUN397"]
@@ -17,18 +17,15 @@ WITHOUT_SPLITS = ("EuroSAT", "SUN397")
 
 
 @dataclass(frozen=True)
-class DatasetImage(ImageFile):
-    """The image at place `offset` of a torchvision dataset."""
+class CifarImage(ImageFile):
+    """The image at place `offset` of CIFAR, which has all in a few files, of which `path` is the first."""
 
     dataset: Any = field(default=None, compare=False, repr=False)
 
     def decode(self) -> Image.Image | None:
-        """The image in RGB, or None if it is damaged."""
-        try:
-            image: Image.Image = self.dataset[self.offset][0]
-            return image.convert("RGB")
-        except DECODE_ERRORS:
-            return None
+        """The image in RGB."""
+        image: Image.Image = self.dataset[self.offset][0]
+        return image.convert("RGB")
 
 
 class Torchvision(ImageSource):
@@ -71,15 +68,22 @@ class Torchvision(ImageSource):
         if len(set(classes)) < len(classes):
             raise ValueError(f"Torchvision {self.name}: `names` gives two classes the same name")
         labels = dataset.targets if hasattr(dataset, "targets") else dataset._labels
-        prefix = f"{self.name}/{self.split or 'all'}"
-        return ImageSet(
-            Path(self.root),
-            [
-                DatasetImage(self.root, f"{prefix}/{place:06d}", int(label), place, dataset=dataset)
-                for place, label in enumerate(labels)
-            ],
-            classes,
-        )
+        return ImageSet(Path(self.root), self._images(dataset, [int(label) for label in labels]), classes)
+
+    def _images(self, dataset: Any, labels: list[int]) -> list[ImageFile]:
+        keys = [f"{self.name}/{self.split or 'all'}/{place:06d}" for place in range(len(labels))]
+        if self.name.startswith("CIFAR"):
+            parts = dataset.train_list if self.split == "train" else dataset.test_list
+            file = str(Path(self.root) / dataset.base_folder / parts[0][0])
+            return [
+                CifarImage(file, key, label, place, dataset=dataset)
+                for place, (key, label) in enumerate(zip(keys, labels, strict=True))
+            ]
+        if self.name == "EuroSAT":
+            files = [file for file, _ in dataset.samples]
+        else:
+            files = dataset._images if self.name == "OxfordIIITPet" else dataset._image_files
+        return [ImageFile(str(file), key, label) for file, key, label in zip(files, keys, labels, strict=True)]
 
     def _dataset(self) -> Any:
         settings: dict[str, Any] = {"root": self.root, "download": self.download}

@@ -256,6 +256,10 @@ def test_cifar100_has_readable_names(tmp_path: Path) -> None:
     assert images.classes == ["apple", "aquarium fish"]
     assert [image.label for image in images.images] == [1, 0]
     assert images.images[0].decode() is not None
+    # what embeddings are kept by: the file, and the place in it
+    assert {(image.path, image.offset) for image in images.images} == {
+        (str(folder / "test"), place) for place in (0, 1)
+    }
 
 
 def test_flower_colours_name_flowers_of_that_colour() -> None:
@@ -354,3 +358,30 @@ def test_karpathy_captions(tmp_path: Path) -> None:
 def test_missing_datasets_say_what_to_do(source: ImageSource) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere: .*(download|give the folder)"):
         source.read()
+
+
+def test_torchvision_image_files_are_found_in_each_layout(tmp_path: Path) -> None:
+    """With the annotation files that torchvision reads, as far as it does not check their hashes."""
+    picture(tmp_path / "dtd/dtd/images/banded/banded_0002.jpg")
+    picture(tmp_path / "food-101/images/apple_pie/1.jpg")
+    picture(tmp_path / "SUN397/a/airplane_cabin/sun_1.jpg")
+    picture(tmp_path / "oxford-iiit-pet/images/great_pyrenees_1.jpg")
+    for name, content in {
+        "dtd/dtd/labels/test1.txt": "banded/banded_0002.jpg\n",
+        "food-101/meta/test.json": json.dumps({"apple_pie": ["apple_pie/1"]}),
+        "SUN397/ClassName.txt": "/a/airplane_cabin\n",
+        "oxford-iiit-pet/annotations/test.txt": "great_pyrenees_1 1 2 1\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    found = {}
+    for name, split in (("DTD", "test"), ("Food101", "test"), ("SUN397", None), ("OxfordIIITPet", "test")):
+        images = Torchvision(name, str(tmp_path), split).read()  # type: ignore[arg-type]
+        assert images.images[0].decode() is not None
+        found[name] = images.classes
+    assert found == {
+        "DTD": ["banded"],
+        "Food101": ["apple pie"],
+        "SUN397": ["airplane cabin"],
+        "OxfordIIITPet": ["Great Pyrenees"],
+    }

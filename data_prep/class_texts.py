@@ -1,0 +1,131 @@
+"""Step `class_texts`: what a language model writes of classes, from their names alone.
+
+With `classes` a sentence on each, for extended prompts; with `pairs` how the two classes of each pair differ, both ways, for
+comparative prompting. Answers are kept, so that nothing is asked twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import MISSING
+
+from data_prep.files import Row, read_jsonl
+from data_prep.llm.journal import failures_path
+from data_prep.llm.options import ModelOptions
+from data_prep.llm.prompt import Prompt
+from data_prep.llm.step import ask, checked_prompt
+from data_prep.llm.task import Question, Requests
+from data_prep.manifest import Manifest
+from pcclip.data.format import sha256_of
+
+STEP_VERSION = 1
+BACKENDS = ("openai", "batch")
+DESCRIPTION = ("description",)
+COMPARISON = ("text", "reverse_text")
+
+
+@dataclass
+class Options(ModelOptions):
+    """Options of the step, besides those of `ModelOptions`.
+
+    Attributes:
+        output: The JSON Lines to write: rows `{"name", "description"}`, or `{"first", "second", "text", "reverse_text"}`.
+        classes: File with one class name a line, to describe.
+        pairs: JSON Lines `{"first", "second"}`, to compare, such as the callback `ConfusedPairs` writes; in place of `classes`.
+        kind: What the classes are, e.g. `flowers`; goes into the prompt.
+        backend: `openai`, or `batch` for batch files.
+        prompt: The prompt's file; the shipped one of either kind if left out.
+    """
+
+    output: str = MISSING
+    classes: str | None = None
+    pairs: str | None = None
+    kind: str = "things"
+    backend: str = "openai"
+
+
+class ClassTask:
+    """Each class, asked of a language model by its name."""
+
+    id_key = "name"
+
+    def __init__(self, file: Path, prompt: Prompt, kind: str) -> None:
+        self._file, self.prompt, self._kind = file, prompt, kind
+
+    def ids(self) -> Iterator[str]:
+        """The names, each once.
+
+        Raises:
+            ValueError: There is none, or one comes twice.
+        """
+        names = [line.strip() for line in self._file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if not names or len(set(names)) < len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"{self._file}: class names, each once and one a line; found {twice or 'none'}")
+        return iter(names)
+
+    def questions(self, wanted: Callable[[str], bool]) -> Iterator[Question]:
+        """The classes whose names are wanted."""
+        for name in self.ids():
+            if wanted(name):
+                yield Question(name, {"name": name}, {"name": name, "kind": self._kind})
+
+
+class ClassPairTask:
+    """Each pair of classes, both directions in one request."""
+
+    id_key = "pair_id"
+
+    def __init__(self, file: Path, prompt: Prompt, kind: str) -> None:
+        self._file, self.prompt, self._kind = file, prompt, kind
+
+    def ids(self) -> Iterator[str]:
+        """`first / second`."""
+        return (name for name, _, _ in self._rows())
+
+    def questions(self, wanted: Callable[[str], bool]) -> Iterator[Question]:
+        """The pairs whose ids are wanted."""
+        for name, first, second in self._rows():
+            if wanted(name):
+                row: Row = {self.id_key: name, "first": first, "second": second}
+                yield Question(name, row, {"first": first, "second": second, "kind": self._kind})
+
+    def _rows(self) -> Iterator[tuple[str, str, str]]:
+        for _, row in read_jsonl(self._file, {"first": str, "second": str}):
+            yield f"{row['first']} / {row['second']}", row["first"], row["second"]
+
+
+def run(options: Options) -> None:
+    """Read `classes` or `pairs`, write `output`; what failed is left out, and recorded beside it.
+
+    Raises:
+        FileNotFoundError: An input is missing.
+        ValueError: A bad option, prompt or row, answers of other settings, or an endpoint with which it is useless to go on.
+    """
+    if options.backend not in BACKENDS:
+        raise ValueError(
+            f"class_texts.backend: unknown backend {options.backend!r}; choose one of {', '.join(BACKENDS)}"
+        )
+    given = options.classes or options.pairs
+    if given is None or (options.classes and options.pairs):
+        raise ValueError("class_texts: give `classes` to describe, or `pairs` to compare, and not both")
+    source, output = Path(given), Path(options.output)
+    if not source.is_file():
+        raise FileNotFoundError(f"{source}: file not found; check the path")
+    options.prompt = options.prompt or f"conf/prompts/class_{'description' if options.classes else 'comparison'}.yaml"
+    known, answer = (("name", "kind"), DESCRIPTION) if options.classes else (("first", "second", "kind"), COMPARISON)
+    prompt = checked_prompt("class_texts", options, known, answer)
+    requests = Requests(options, prompt)
+    settings = {"writer": f"openai:{options.model}", "kind": options.kind, **requests.settings}
+    manifest = Manifest("class_texts", STEP_VERSION, {"source": sha256_of(source)}, settings)
+    again = options.retry_failed and failures_path(output).exists()
+    if manifest.matches(output) and not again and not options.dry_run:
+        print(f"{output} is up to date")
+        return
+    task = (ClassTask if options.classes else ClassPairTask)(source, prompt, options.kind)
+    totals = ask("class_texts", task, requests, options, output, batch=options.backend == "batch")
+    if totals is not None:
+        manifest.write(output, totals.counts(options))

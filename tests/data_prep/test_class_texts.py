@@ -1,0 +1,63 @@
+"""A language model's texts on classes, in the form that the evaluations read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from data_prep.class_texts import Options, run
+from pcclip.data.comparatives import read_comparatives
+from pcclip.data.tables import read_table
+from tests.data_prep.conftest import Rows
+from tests.helpers.fault_server import running_server
+
+Read = Callable[[Path], Rows]
+
+
+def test_descriptions_are_asked_once_and_read_by_zero_shot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "names.txt").write_text("daffodil\ncorn poppy\n")
+    output = tmp_path / "descriptions.jsonl"
+    with running_server() as server:
+        options = Options(
+            output=str(output), classes=str(tmp_path / "names.txt"), kind="flowers", base_url=server.url, model="m"
+        )
+        run(options)
+        assert set(read_table(output, "name").rows) == {"daffodil", "corn poppy"}
+        assert all(row["description"] for row in read_table(output, "name").rows.values())
+        assert "The classes are flowers. Describe: " in server.bodies[0]["messages"][1]["content"]
+        run(options)
+        assert "up to date" in capsys.readouterr().out
+        assert sum(server.asked.values()) == 2
+
+
+def test_comparisons_are_read_by_comparative_prompting(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(json.dumps({"first": "cat", "second": "lynx"}) + "\n")
+    output = tmp_path / "comparatives.jsonl"
+    with running_server() as server:
+        run(Options(output=str(output), pairs=str(pairs), base_url=server.url, model="m"))
+    found = {(row.first, row.second): row.text for row in read_comparatives(output)}
+    assert set(found) == {("cat", "lynx"), ("lynx", "cat")}
+    assert found["cat", "lynx"] != found["lynx", "cat"]
+
+
+def test_bad_options(tmp_path: Path) -> None:
+    (tmp_path / "twice.txt").write_text("a\na\n")
+    twice = str(tmp_path / "twice.txt")
+    for options, message in (
+        (Options(output="x"), "give `classes` to describe, or `pairs`"),
+        (Options(output="x", classes=twice, pairs=twice), "and not both"),
+        (Options(output="x", classes=twice, backend="scene"), "unknown backend 'scene'"),
+        (Options(output="x", classes=twice), "class_texts.model is not set"),
+        (
+            Options(output=str(tmp_path / "x"), classes=twice, model="m", base_url="http://127.0.0.1:9"),
+            r"found \['a'\]",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(options)
+    with pytest.raises(FileNotFoundError, match="nowhere: file not found"):
+        run(Options(output="x", classes="nowhere", model="m"))
