@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 import yaml
 
-from pcclip.cli import PairCLI
+from pcclip.training_cli import PairCLI
 from pcclip.cli import main as pcclip
 from pcclip.tools import ablations
 from pcclip.tools.ablations import command, main, read_experiment
