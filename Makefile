@@ -18,7 +18,7 @@ DEMO_DATA := data/demo/shards/train/dataset.json
 DEMO_BASE := runs/demo/base/open_clip_model.safetensors
 SOURCES := $(shell find pcclip data_prep -name '*.py' 2>/dev/null)
 
-.PHONY: help setup train data test test-slow lint format photos demo-seeds photos-seeds eval photos-eval tensorboard clean
+.PHONY: help setup train data test test-slow lint format photos demo-seeds photos-seeds eval photos-eval ablations tensorboard clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -91,6 +91,9 @@ eval: $(VENV)/ready ## The whole protocol on the embedded world's models that `m
 photos-eval: $(VENV)/ready ## The same on the photographs, after `make photos`: runs/photos/eval/results.md
 	$(BIN)/pcclip test --config conf/photos/eval/photos.yaml
 	$(BIN)/pcclip test --config conf/photos/eval/photos.yaml --ckpt_path "$(call LAST,photos)" $(ARGS)
+
+ablations: $(VENV)/ready ## The grid of conf/ablations.yaml on the embedded world, after `make train` (hours; can be stopped): docs/ablations.md
+	$(BIN)/python -m pcclip.tools.ablations conf/ablations.yaml demo $(ARGS)
 
 tensorboard: $(VENV)/ready ## Show all runs at http://localhost:6006 (PORT=...)
 	$(BIN)/tensorboard --logdir runs --port $(PORT)
