@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
+import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from pcclip.callbacks.run_config import RunConfig
@@ -15,8 +17,18 @@ class PairCLI(LightningCLI):
     """LightningCLI for the one module and data module of this project."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Let one seed govern weights and data."""
+        """Let one seed govern weights and data, and add what is set for the whole process."""
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.add_argument(
+            "--float32_matmul_precision",
+            type=Literal["highest", "high", "medium"],
+            default="highest",
+            help="torch.set_float32_matmul_precision; `high` lets GPUs multiply in TF32 where float32 is left.",
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """Set what is set for the whole process."""
+        torch.set_float32_matmul_precision(self._get(self.config, "float32_matmul_precision"))
 
 
 def pair_cli(args: Sequence[str] | None = None, *, run: bool = True) -> PairCLI:

@@ -119,6 +119,34 @@ def test_overrides_reach_the_objects(config: Path, tmp_path: Path) -> None:
     assert (data._groups_per_batch, data._role_swap, data._pairs_per_group, data._seed) == (5, 0.125, 3, 3)
 
 
+def test_speed_settings_reach_the_objects(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    precisions: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", precisions.append)
+    made = cli(
+        *("--config", str(config), "--float32_matmul_precision=high", "--trainer.precision=bf16-mixed"),
+        *("--model.chunk_size=4", "--model.grad_checkpointing=true", "--model.mask_duplicates=false"),
+        "--model.optimizer.init_args.fused=true",
+    )
+    assert precisions == ["high"]
+    assert made.trainer.precision == "bf16-mixed"
+    assert made.model.model.chunk_size == 4
+    assert made.model.model.towers.transformer.grad_checkpointing
+    assert made.model.model.towers.visual.transformer.grad_checkpointing
+    assert not made.model._mask_duplicates
+    assert made.model._optimizer([torch.nn.Parameter(torch.zeros(1))]).defaults["fused"]
+    cli("--config", str(config))
+    assert precisions[1:] == ["highest"]
+
+
+@pytest.mark.parametrize("settings", [[], ["--model.chunk_size=2", "--trainer.accumulate_grad_batches=2"]])
+def test_a_run_in_mixed_precision_keeps_float32_weights(config: Path, settings: list[str]) -> None:
+    main(["fit", "--config", str(config), "--trainer.precision=bf16-mixed", *settings])
+    (saved,) = config.parent.glob("**/last.ckpt")
+    state = torch.load(saved, weights_only=True)["state_dict"]
+    assert all(value.dtype == torch.float32 for value in state.values() if value.is_floating_point())
+    assert all(value.isfinite().all() for value in state.values())
+
+
 def test_one_seed_governs_weights_and_data(config: Path) -> None:
     first, again, other = (cli("--config", str(config), *seed) for seed in ((), (), ("--seed_everything=4",)))
     weights = [made.model.model.towers.text_projection for made in (first, again, other)]

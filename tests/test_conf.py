@@ -34,6 +34,7 @@ def test_there_is_something_to_test() -> None:
 @pytest.mark.parametrize("path", RUNS, ids=str)
 def test_run_is_understood(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)  # where people call it from
+    monkeypatch.setattr("torch.set_float32_matmul_precision", lambda precision: None)  # not for the tests that follow
     with patch.object(PairCLI, "instantiate_classes"), patch.object(PairCLI, "_run_subcommand") as run:
         main(["test" if "eval" in path.parts else "fit", "--config", str(Path("conf") / path)])
     run.assert_called_once()

@@ -23,6 +23,8 @@ SETTINGS: list[dict[str, Any]] = [
         (("contrastive", "linear"), ("sigmoid", "linear"), ("mse", "mlp")), (0.0, 0.5)
     )
 ]
+SETTINGS[1] |= {"chunk_size": 2, "grad_checkpointing": True}
+SETTINGS[3] |= {"chunk_size": 3}
 SETTINGS.append(SETTINGS[1] | {"role_weight": 1.0})
 
 
