@@ -1,0 +1,53 @@
+"""The benchmarks run, with tiny shapes, and write what the documentation takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import docs, gpu, text, towers
+from tests.helpers.models import TINY
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.set_float32_matmul_precision", lambda precision: None)  # not for the tests that follow
+
+
+def rows(name: str) -> list[dict[str, object]]:
+    """What a benchmark wrote."""
+    content = json.loads(Path(f"runs/benchmarks/{name}.json").read_text())
+    assert content["machine"]["torch"]
+    return list(content["rows"])
+
+
+def test_steps_are_compared_and_reach_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    text.main(["--models", str(TINY), "--pairs", "8", "--repeats", "2"])
+    towers.main(["--model", str(TINY), "--count", str(TINY), "--images", "4", "--pairs", "6", "--repeats", "2"])
+    printed = capsys.readouterr().out
+    differences = [float(line.split()[-2].rstrip(",")) for line in printed.splitlines() if "largest difference" in line]
+    assert len(differences) == 2
+    assert max(differences) < 1e-4
+    for name in ("text", "towers"):
+        plain, own = rows(name)
+        assert plain["ratio"] == 1
+        assert own["step"] == "pcclip"
+    Path("docs").mkdir()
+    Path("docs/benchmarks.md").write_text("before\n\n<!-- spread:text -->\nold\n<!-- /spread:text -->\nafter\n")
+    assert docs.main() == 0
+    page = Path("docs/benchmarks.md").read_text()
+    assert page.startswith("before")
+    assert "old" not in page
+    assert page.count("| pcclip |") == 2
+
+
+def test_gpu_benchmark_runs_on_a_cpu() -> None:
+    shape = ["--model", str(TINY), "--pairs", "64", "--steps", "1", "--warm-up", "1", "--repeats", "1"]
+    gpu.main([*shape, "--workers", "0", "--kinds", "eager"])
+    (row,) = rows("gpu")
+    assert row["pairs/s"] > 0  # type: ignore[operator]
+    assert row["MFU"] is None
+    assert row["GFLOP a pair"] > 0  # type: ignore[operator]
