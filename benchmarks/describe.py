@@ -1,4 +1,4 @@
-"""Requests per second of `describe` beside the client library's own ceiling: `python benchmarks/describe.py`.
+"""Requests per second of `describe` beside the client library's own ceiling: `python -m benchmarks.describe`.
 
 Both ask the same questions of a local endpoint with 100 ms latency, 64 at once, in turn and in processes of their own. The
 ceiling is `AsyncOpenAI().chat.completions.create` in 64 loops and nothing else. Processor time is printed too: on a busy
@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks.measure import report
 
 ROOT = Path(__file__).resolve().parent.parent
 LATENCY = 0.1
@@ -136,6 +138,18 @@ def main() -> None:
     print(
         f"medians: describe {rates['describe']:.0f}, library {rates['library']:.0f}, possible {possible:.0f} requests/s; "
         f"describe reaches {rates['describe'] / goal:.0%} of the smaller of the latter two"
+    )
+    report(
+        "describe",
+        [
+            {
+                "step": name,
+                "requests/s": rates[name],
+                "processor ms": statistics.median(result["milliseconds"] for result in results),
+                "of the ceiling": rates[name] / goal,
+            }
+            for name, results in found.items()
+        ],
     )
 
 

@@ -1,7 +1,7 @@
 """Pictures per second of the `shard` step, beside what Pillow alone can decode, shrink and encode in as many processes.
 
-    python benchmarks/shard.py                            # 2,000 drawn JPEGs of 640x480, shrunk to 256
-    python benchmarks/shard.py --images FOLDER --resize 336
+    python -m benchmarks.shard                             # 2,000 drawn JPEGs of 640x480, shrunk to 256
+    python -m benchmarks.shard --images FOLDER --resize 336
 
 Both are run in turn, so that other load on the machine falls on both; the table gives medians. Processor time does not
 depend on what else the machine is doing, elapsed time does.
@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.measure import report
 from data_prep import shard
 from data_prep.images import REDUCING_GAP
 
@@ -85,12 +86,19 @@ def seconds(work: Callable[[], None]) -> tuple[float, float]:
 
 
 def show(pictures: int, times: dict[str, list[tuple[float, float]]]) -> None:
-    """Print the table and the ratios."""
-    print(f"{'':14}{'pictures/s':>12}{'slowest':>10}{'fastest':>10}{'processor ms/picture':>23}")
+    """Print the ratios and the table."""
+    rows = []
     for label, taken in times.items():
         rates = [pictures / elapsed for elapsed, _ in taken]
-        milliseconds = statistics.median(processor for _, processor in taken) / pictures * 1000
-        print(f"{label:14}{statistics.median(rates):12.0f}{min(rates):10.0f}{max(rates):10.0f}{milliseconds:23.2f}")
+        rows.append(
+            {
+                "step": label,
+                "pictures/s": statistics.median(rates),
+                "slowest": min(rates),
+                "fastest": max(rates),
+                "processor ms a picture": statistics.median(processor for _, processor in taken) / pictures * 1000,
+            }
+        )
     for place, kind in enumerate(("elapsed", "processor")):
         pairs = zip(times["Pillow alone"], times["shard step"], strict=True)
         ratios = [alone[place] / step[place] for alone, step in pairs]
@@ -98,6 +106,8 @@ def show(pictures: int, times: dict[str, list[tuple[float, float]]]) -> None:
         print(
             f"speed of the shard step, by {kind} time: {median:.0%} of Pillow's ({min(ratios):.0%} to {max(ratios):.0%})"
         )
+    print()
+    report("shard", rows)
 
 
 def main() -> None:
