@@ -18,7 +18,7 @@ DEMO_DATA := data/demo/shards/train/dataset.json
 DEMO_BASE := runs/demo/base/open_clip_model.safetensors
 SOURCES := $(shell find pcclip data_prep -name '*.py' 2>/dev/null)
 
-.PHONY: help setup train data test test-slow lint format photos demo-seeds photos-seeds eval photos-eval ablations tensorboard clean
+.PHONY: help setup train data test test-slow lint format photos demo-seeds photos-seeds eval photos-eval ablations tensorboard bench bench-gpu clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -112,6 +112,14 @@ test: $(VENV)/ready ## The fast tests, offline
 
 test-slow: $(VENV)/ready ## What is marked slow or distributed
 	$(BIN)/pytest -m 'slow or distributed'
+
+BENCHMARKS := $(patsubst benchmarks/%.py,%,$(wildcard $(addprefix benchmarks/,text.py towers.py loader.py shard.py describe.py)))
+
+bench: $(VENV)/ready ## Speed on a CPU beside baselines, one after the other (docs/benchmarks.md)
+	for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+
+bench-gpu: $(VENV)/ready ## Speed on a GPU: pairs per second, FLOP utilisation, memory, waiting for data
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 clean: ## Remove what was made from the repository's files: runs, demo data, caches (keeps .venv and data/photos)
 	rm -rf runs data/demo .pytest_cache .mypy_cache .ruff_cache build dist

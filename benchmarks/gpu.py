@@ -4,7 +4,7 @@ A whole training as users run it: embedded shards, loader, Trainer in bf16-mixed
 take turns. For each turn, after some steps that are not counted:
 
 - pairs per second;
-- MFU, model FLOP utilisation: the arithmetic of forward and backward pass on the tokens there are, counted once by
+- MFU, model FLOP utilisation: the arithmetic that forward and backward pass do, counted once by
   `torch.utils.flop_counter` without what is computed again, by the GPU's dense bfloat16 peak as its vendor states it;
 - the most memory allocated;
 - the share of the time in which the GPU waited for a batch.

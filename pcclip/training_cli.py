@@ -26,7 +26,6 @@ class PairCLI(LightningCLI):
             default="highest",
             help="torch.set_float32_matmul_precision; `high` lets GPUs multiply in TF32 where float32 is left.",
         )
-
         parser.add_argument(
             "--resume",
             type=bool,

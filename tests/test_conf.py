@@ -11,6 +11,7 @@ import pytest
 import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from pcclip.cli import main
 from pcclip.data import PairDataModule
@@ -23,7 +24,10 @@ ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 SHIPPED = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
 CALLBACKS = [path for path in SHIPPED if path.parts[0] == "callbacks"]
-RUNS = [path for path in SHIPPED if "trainer" in (yaml.safe_load((CONF / path).read_text()) or {})]
+OVERLAYS = [Path("fsdp.yaml")]  # read after a whole run's
+RUNS = [
+    path for path in SHIPPED if path not in OVERLAYS and "trainer" in (yaml.safe_load((CONF / path).read_text()) or {})
+]
 
 
 def test_there_is_something_to_test() -> None:
@@ -47,6 +51,18 @@ def test_run_is_understood(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tag = content["model"]["clip"].get("pretrained")
         assert tag is None or tag in open_clip.list_pretrained_tags_by_model(name)
     PairDataModule(**content.get("data", {}))  # whose values are checked, but whose folders are not yet read
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=str)
+def test_overlay_is_understood(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("torch.set_float32_matmul_precision", lambda precision: None)
+    with patch.object(PairCLI, "instantiate_classes"), patch.object(PairCLI, "_run_subcommand") as run:
+        main(["fit", "--config", "conf/paper.yaml", "--config", str(CONF / path)])
+    run.assert_called_once()
+    strategy = yaml.safe_load((CONF / path).read_text())["trainer"]["strategy"]
+    assert strategy["class_path"].endswith(".ModelParallelStrategy")
+    ModelParallelStrategy(**strategy["init_args"])
 
 
 @pytest.mark.parametrize("path", CALLBACKS, ids=str)

@@ -12,8 +12,15 @@ import pytest
 import torch
 from torch import multiprocessing
 
-from tests.helpers.distributed import SETTINGS, average_gradients, joined, module_and_batches
-from tests.helpers.models import gradients
+from tests.helpers.distributed import (
+    SETTINGS,
+    SHARDED,
+    average_gradients,
+    joined,
+    module_and_batches,
+    sharded_gradients,
+)
+from tests.helpers.models import gradients, make_module
 from tests.helpers.shards import write_image_shards
 
 pytestmark = pytest.mark.distributed
@@ -33,6 +40,27 @@ def test_averaged_gradients_equal_those_of_the_joint_batch(tmp_path: Path) -> No
         for name, value in expected.items():
             assert (averaged[name] - value).abs().max() < 1e-10, (settings, name)
             assert settings["caption_weight"] or value.abs().max() > 0 or "hidden" in name, (settings, name)
+
+
+def test_sharded_weights_make_the_gradients_of_the_joint_batch(tmp_path: Path) -> None:
+    multiprocessing.spawn(sharded_gradients, (2, str(tmp_path)), nprocs=2)
+    found, text = torch.load(tmp_path / "sharded.pt", weights_only=True)
+    module, batches = module_and_batches(SHARDED, 2)
+    expected = gradients(module, joined(batches))[1]
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert (found[name] - value).abs().max() < 1e-10, name
+    torch.testing.assert_close(text, module.model.encode_texts(["a dog"]), rtol=0, atol=1e-12)
+
+
+def test_single_numbers_that_train_are_not_shared_out() -> None:
+    for settings in ({"learn_logit_scale": True}, {"difference_loss": "sigmoid"}):
+        module = make_module(["text"], **settings)  # type: ignore[arg-type]
+        module._device_mesh = object()  # type: ignore[assignment]
+        with pytest.raises(ValueError, match=r"cannot be shared out.*learn_logit_scale=false"):
+            module.configure_model()
+    with pytest.raises(ValueError, match=r"set model\.caption_logit_scale"):
+        make_module(["all"], caption_weight=1).model.shard(None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("groups_per_shard", "workers"), [(7, 3), (2, 0)])

@@ -12,6 +12,8 @@ import torch
 import torch._dynamo
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn import functional as F
 from torchvision import transforms
 
@@ -60,6 +62,7 @@ class DifferenceModel(nn.Module):
         self.head = build_head(head, self.embed_dim)
         self.chunk_size: int | None = None
         self._known_texts = KnownTexts()
+        self._keeps_texts = True
         self._text_multiple = 1
 
     def _find_embed_dim(self) -> int:
@@ -112,6 +115,28 @@ class DifferenceModel(nn.Module):
             block.compile(backend=backend, dynamic=True)  # chunks of texts have all sizes
         self._text_multiple = 16  # few lengths, and such as tensor cores like
 
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Share the weights out among the processes of a mesh (FSDP2), each block gathered when it is run.
+
+        Numbers and names stay the same; what is called by name here (`encode_images`, ...) gathers what it needs.
+
+        Raises:
+            ValueError: A scale or bias trains; a single number cannot be shared out.
+        """
+        scalars = {value for value in self.parameters() if value.ndim == 0}
+        if any(value.requires_grad for value in scalars):
+            raise ValueError(
+                "CLIP's logit scale trains, which sharded weights do not allow; set model.caption_logit_scale, "
+                "or leave `logit_scale` and `all` out of model.trainable"
+            )
+        self.towers.visual.to(memory_format=torch.contiguous_format)  # the only one that can be sharded
+        for block in (*_blocks(self.towers.visual), *_blocks(text_tower(self.towers).transformer)):
+            fully_shard(block, mesh=mesh)
+        fully_shard(self, mesh=mesh, ignored_params=scalars)
+        for method in ("encode_images", "encode_tokens", "project"):
+            register_fsdp_forward_method(self, method)
+        self._keeps_texts = False  # weights come and go, so that it could not tell others from these
+
     def train(self, mode: bool = True) -> DifferenceModel:
         """Switch to training, but keep frozen parts in evaluation mode: their batch statistics must not drift."""
         super().train(mode)
@@ -131,7 +156,7 @@ class DifferenceModel(nn.Module):
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Token ids (N, L) to unit embeddings (N, D); a frozen text tower encodes each text once and without gradients."""
-        if not self.text_tower_frozen:
+        if not (self.text_tower_frozen and self._keeps_texts):
             return self._encode_tokens(tokens)
         kind = self.device.type
         precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from pcclip.batch import PairBatch
 from pcclip.model.head import HeadName
@@ -147,6 +148,17 @@ class DifferenceCLIP(LightningModule):
         self.model.chunk_size = chunk_size
         if grad_checkpointing:
             self.model.towers.set_grad_checkpointing()
+
+    def configure_model(self) -> None:
+        """Share the weights out among the processes where the strategy says so (`conf/fsdp.yaml`); called more than once."""
+        if self.device_mesh is None or isinstance(self.model, FSDPModule):
+            return
+        if self.log_logit_scale.requires_grad or self.logit_bias.requires_grad:
+            raise ValueError(
+                "a learned scale or bias cannot be shared out among processes; with sharded weights use the contrastive "
+                "or mse loss and model.learn_logit_scale=false"
+            )
+        self.model.shard(self.device_mesh["data_parallel"])
 
     def setup(self, stage: str) -> None:
         """Build the losses, which must know the rank and the number of processes."""

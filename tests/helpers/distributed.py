@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
@@ -90,5 +91,27 @@ def average_gradients(rank: int, world_size: int, folder: str) -> None:
         if rank == 0:
             found = {name: value.grad for name, value in module.named_parameters() if value.grad is not None}
             torch.save(found, Path(folder) / f"{number}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+SHARDED: dict[str, Any] = {"head": "linear", "caption_weight": 0.5, "caption_logit_scale": 10.0, "chunk_size": 2}
+
+
+def sharded_gradients(rank: int, world_size: int, folder: str) -> None:
+    """Rank 0 saves the gradients of sharded weights (`SHARDED`), put together, and an embedding made with them."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=world_size)
+    module, batches = module_and_batches(SHARDED, world_size)
+    module._difference_loss = build_loss("contrastive", rank, world_size)
+    module._caption_loss = build_loss("contrastive", rank, world_size)
+    names = list(module.state_dict())
+    module.model.shard(init_device_mesh("cpu", (world_size,)))
+    assert list(module.state_dict()) == names
+    module.losses(batches[rank])["loss"].backward()
+    found = {name: value.grad.full_tensor() for name, value in module.named_parameters() if value.grad is not None}  # type: ignore[attr-defined]
+    text = module.model.encode_texts(["a dog"]).detach()
+    if rank == 0:
+        torch.save((found, text), Path(folder) / "sharded.pt")
     dist.barrier()
     dist.destroy_process_group()
