@@ -148,4 +148,7 @@ def _lock(path: Path) -> Iterator[None]:
     """Let one process of the machine fetch; the others wait for it."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:  # not left to closing: a worker forked meanwhile has the file open, too
+            fcntl.flock(file, fcntl.LOCK_UN)

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -54,6 +55,8 @@ class EpochLoader:
             worker_init_fn=_obey_parent_alone,
             generator=torch.Generator(),  # the model's own random numbers stay as they are
         )
+        # At the latest when Python exits, before it waits for processes that nobody has told to end.
+        self.close = weakref.finalize(self, _end_workers, self._loader)
 
     def __len__(self) -> int:
         """Batches in a whole epoch."""
@@ -63,10 +66,10 @@ class EpochLoader:
         epoch, number = self._place()
         self._order.places = [(epoch, n) for n in range(number, len(self._batches))]
         self.tally.begin_epoch()
+        iterator = iter(self._loader)  # which starts the workers, before there is a thread that they would copy half
         stop = threading.Event()
         if self._batches.is_remote:
             threading.Thread(target=self._fetch_ahead, args=(epoch, number, stop), daemon=True).start()
-        iterator = iter(self._loader)
         try:
             while True:
                 began = time.perf_counter()
@@ -108,6 +111,13 @@ class _Order(Sampler[tuple[int, int]]):
 
     def __len__(self) -> int:
         return len(self.places)
+
+
+def _end_workers(loader: DataLoader[PairBatch]) -> None:
+    iterator = loader._iterator
+    loader._iterator = None
+    if iterator is not None and hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()
 
 
 def _obey_parent_alone(worker: int) -> None:

@@ -48,7 +48,14 @@ def fit(folder: Path, shards: Path, *callbacks: Callback, resume: bool = False, 
     return seen
 
 
-@pytest.mark.parametrize(("batch", "number"), [(6, signal.SIGTERM), (8, signal.SIGUSR1), (12, signal.SIGUSR1)])
+@pytest.mark.parametrize(
+    ("batch", "number"),
+    [
+        (6, signal.SIGTERM),
+        pytest.param(8, signal.SIGUSR1, marks=pytest.mark.slow),  # the last of an epoch
+        pytest.param(12, signal.SIGUSR1, marks=pytest.mark.slow),
+    ],
+)
 def test_signal_saves_ends_and_resumes(tmp_path: Path, shards: Path, batch: int, number: signal.Signals) -> None:
     whole = fit(tmp_path / "whole", shards)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}

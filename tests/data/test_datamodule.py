@@ -64,7 +64,7 @@ def make_trainer(folder: Path, epochs: int, *callbacks: Callback, **settings: An
     return Trainer(**{**defaults, **settings})
 
 
-def make_data(*train: Path, val: Path | None = None, **settings: Any) -> PairDataModule:
+def make_data(*train: Path | str, val: Path | None = None, **settings: Any) -> PairDataModule:
     defaults: dict[str, Any] = {
         "groups_per_batch": 2,
         "pairs_per_group": 4,

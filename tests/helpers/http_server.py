@@ -1,4 +1,4 @@
-"""A local HTTP server that serves one file with Range and If-Range, and misbehaves as it is told to."""
+"""A local HTTP server that serves files with Range and If-Range, and misbehaves as it is told to."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ class Fault:
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves `content` at every path.
+    """Serves `content` at every path that `files` does not name.
 
     Attributes:
         content: The file.
+        files: Other files, by the last part of their path.
         faults: What goes wrong with the next requests, one each; then all goes well.
         always: What goes wrong with the requests after those.
         with_etag: Whether to send an ETag.
@@ -51,6 +52,7 @@ class FileServer(ThreadingHTTPServer):
     def __init__(self, content: bytes) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.content = content
+        self.files: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.always = Fault()
         self.with_etag = True
@@ -77,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         fault = server.faults.pop(0) if server.faults else server.always
         if fault.content is not None:
             server.content = fault.content
-        content = server.content
+        content = server.files.get(self.path.rpartition("/")[2], server.content)
         etag = f'"{hashlib.md5(content).hexdigest()}"'
         headers: dict[str, str | None] = {"ETag": etag} if server.with_etag else {}
         status, body = 200, content
