@@ -12,10 +12,10 @@ from unittest.mock import patch
 import pytest
 import yaml
 
-from pcclip.training_cli import PairCLI
 from pcclip.cli import main as pcclip
 from pcclip.tools import ablations
 from pcclip.tools.ablations import command, main, read_experiment
+from pcclip.training_cli import PairCLI
 
 ROOT = Path(__file__).parents[2]
 
