@@ -18,7 +18,7 @@ DEMO_DATA := data/demo/shards/train/dataset.json
 DEMO_BASE := runs/demo/base/open_clip_model.safetensors
 SOURCES := $(shell find pcclip data_prep -name '*.py' 2>/dev/null)
 
-.PHONY: help setup train data test test-slow lint format photos demo-seeds photos-seeds eval photos-eval ablations tensorboard bench bench-gpu clean
+.PHONY: help setup train data test test-slow lint format photos demo-seeds photos-seeds eval photos-eval ablations tensorboard bench bench-gpu docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -120,6 +120,10 @@ bench: $(VENV)/ready ## Speed on a CPU beside baselines, one after the other (do
 
 bench-gpu: $(VENV)/ready ## Speed on a GPU: pairs per second, FLOP utilisation, memory, waiting for data
 	$(BIN)/python -m benchmarks.gpu $(ARGS)
+
+docs: $(VENV)/ready ## The documentation as a site, in build/site
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --strict --quiet
 
 clean: ## Remove what was made from the repository's files: runs, demo data, caches (keeps .venv and data/photos)
 	rm -rf runs data/demo .pytest_cache .mypy_cache .ruff_cache build dist

@@ -20,7 +20,7 @@ import yaml
 
 from data_prep.cli import build_parser, split_flags
 from data_prep.config import load_sections
-from pcclip.cli import main
+from pcclip.cli import TOOLS, main, tool_parser
 from pcclip.training_cli import PairCLI
 
 pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
@@ -94,6 +94,9 @@ def _at_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def parse_pcclip(arguments: list[str]) -> None:
     """Parse a command line of `pcclip` as it would be, and stop before anything is made."""
+    if arguments[0] in TOOLS:
+        tool_parser(arguments[0]).parse_args(arguments[1:])
+        return
     with patch.object(PairCLI, "instantiate_classes"), patch.object(PairCLI, "_run_subcommand") as run:
         if {"-h", "--help", "--print_config"} & set(arguments):
             with pytest.raises(SystemExit) as ended:

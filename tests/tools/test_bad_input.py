@@ -27,7 +27,10 @@ CASES = {
     "rank corrupt folder": (f"rank {{photos}} {AXIS} --model {{corrupt}}", r"corrupt: corrupt, or not a saved model"),
     "rank corrupt checkpoint": (f"rank {{photos}} {AXIS} --model {{corrupt_ckpt}}", r"bad.ckpt: corrupt, or not a"),
     "rank pickled checkpoint": (f"rank {{photos}} {AXIS} --model {{pickled}}", r"pickled.ckpt: corrupt, or not a"),
-    "rank other architecture": (f"rank {{photos}} {AXIS} --model {{other_ckpt}}", r"other.ckpt: of another architecture"),
+    "rank other architecture": (
+        f"rank {{photos}} {AXIS} --model {{other_ckpt}}",
+        r"other.ckpt: of another architecture",
+    ),
     "rank lost checkpoint": (f"rank {{photos}} {AXIS} --model {{lost_ckpt}}", r"lost.ckpt: no config.yaml beside it"),
     "rank unknown name": (f"rank {{photos}} {AXIS} --model ViT-B-33", r"unknown CLIP model 'ViT-B-33'"),
     "rank name without tag": (f"rank {{photos}} {AXIS} --model ViT-B-32", r"ViT-B-32: knows nothing without weights"),
@@ -47,7 +50,10 @@ CASES = {
     "rank unknown option": ("rank {photos} --colour red", "unrecognized arguments: --colour red"),
     "rank both caches": (f"rank {{photos}} {AXIS} --cache c --no-cache", "not allowed with argument"),
     "rank no permission": (f"rank {{photos}} {AXIS} --model {{model}} --output {{file}}/r.csv", "cannot be written"),
-    "rank cache in a file": (f"rank {{photos}} {AXIS} --model {{model}} --cache {{file}}/c", r"Not a directory|File exists"),
+    "rank cache in a file": (
+        f"rank {{photos}} {AXIS} --model {{model}} --cache {{file}}/c",
+        r"Not a directory|File exists",
+    ),
     "search empty folder": ("search {empty} --image {picture} --text a --model {model}", "no pictures in it"),
     "search broken picture": (
         "search {photos} --image {broken}/0.png --text a --model {model}",
