@@ -31,14 +31,14 @@ $(VENV)/ready: pyproject.toml constraints.txt
 
 setup: $(VENV)/ready ## Make .venv with the pinned dependencies
 
-train: $(VENV)/ready ## The demo from nothing to its table of results; with CONFIG=conf/....yaml train that instead (ARGS="--trainer.devices=8 ...")
+train: $(VENV)/ready ## The demo from nothing to its table of results; with CONFIG=conf/....yaml train that instead (ARGS="--trainer.devices=8 ...", RESUME=1 goes on from the last checkpoint)
 ifeq ($(CONFIG),)
 	$(BIN)/pcclip-data all --config conf/data/demo.yaml
 	$(MAKE) --no-print-directory $(DEMO_BASE)
 	$(BIN)/pcclip-data embed --config conf/data/demo.yaml
 	$(BIN)/pcclip fit --config conf/demo/finetune.yaml $(ARGS)
 else
-	$(BIN)/pcclip fit --config $(CONFIG) $(ARGS)
+	$(BIN)/pcclip fit --config $(CONFIG) $(if $(RESUME),--resume true) $(ARGS)
 endif
 
 $(DEMO_BASE): $(SOURCES) conf/demo/pretrain.yaml conf/model/tiny.json $(wildcard $(DEMO_DATA))

@@ -159,6 +159,15 @@ class PairDataModule(LightningDataModule):
         """As `val_dataloader`."""
         return self.val_dataloader()
 
+    def teardown(self, stage: str) -> None:
+        """End the workers."""
+        if hasattr(self, "train_loader"):
+            self.train_loader.close()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """End the workers."""
+        self.teardown("fit")
+
     def state_dict(self) -> dict[str, Any]:
         """What the batches of an epoch depend on; Lightning itself keeps which of them are consumed."""
         assert self.trainer is not None

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -55,8 +54,6 @@ class EpochLoader:
             worker_init_fn=_obey_parent_alone,
             generator=torch.Generator(),  # the model's own random numbers stay as they are
         )
-        # At the latest when Python exits, before it waits for processes that nobody has told to end.
-        self.close = weakref.finalize(self, _end_workers, self._loader)
 
     def __len__(self) -> int:
         """Batches in a whole epoch."""
@@ -81,6 +78,12 @@ class EpochLoader:
                 yield batch
         finally:
             stop.set()
+
+    def close(self) -> None:
+        """End the workers. Must be called: when Python exits it waits for them, and torch no longer tells them to end."""
+        iterator, self._loader._iterator = self._loader._iterator, None
+        if iterator is not None and hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: Lightning keeps the place itself. That there is a state tells it that the place can be taken up."""
@@ -111,13 +114,6 @@ class _Order(Sampler[tuple[int, int]]):
 
     def __len__(self) -> int:
         return len(self.places)
-
-
-def _end_workers(loader: DataLoader[PairBatch]) -> None:
-    iterator = loader._iterator
-    loader._iterator = None
-    if iterator is not None and hasattr(iterator, "_shutdown_workers"):
-        iterator._shutdown_workers()
 
 
 def _obey_parent_alone(worker: int) -> None:

@@ -296,6 +296,7 @@ def test_loader_begins_anywhere_with_any_number_of_workers(tmp_path: Path, worke
     assert len(loader) == 13
     for place in ((0, 0), (1, 0), (1, 5), (2, 12)):  # which the loader looks up
         assert same(list(loader), batches(stream, place[0])[place[1] :])
+    loader.close()
 
 
 def test_shards_are_named_in_the_order_of_need(tmp_path: Path) -> None:
