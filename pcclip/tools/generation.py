@@ -109,7 +109,8 @@ def generate(
 
 def clip_score(judge: Model, pictures: Sequence[Image.Image], text: str) -> float:
     """Mean CLIPScore of pictures with a text, by torchmetrics, with any model as the judge."""
-    metric = CLIPScore(model_name_or_path=lambda: (_Features(judge), _Processor(judge)))
+    parts: Any = (_Features(judge), _Processor(judge))  # what torchmetrics asks of transformers' classes, and no more
+    metric = CLIPScore(model_name_or_path=lambda: parts)
     score = metric([pil_to_tensor(picture.convert("RGB")) for picture in pictures], [text] * len(pictures))
     return float(score)
 
