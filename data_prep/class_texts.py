@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from omegaconf import MISSING
@@ -34,7 +35,8 @@ class Options(ModelOptions):
     Attributes:
         output: The JSON Lines to write: rows `{"name", "description"}`, or `{"first", "second", "text", "reverse_text"}`.
         classes: File with one class name a line, to describe.
-        pairs: JSON Lines `{"first", "second"}`, to compare, such as the callback `ConfusedPairs` writes; in place of `classes`.
+        pairs: JSON Lines `{"first", "second"}`, to compare, such as the callback `ConfusedPairs` writes, or a `.txt` with one
+            class name a line, for all pairs; in place of `classes`.
         kind: What the classes are, e.g. `flowers`; goes into the prompt.
         backend: `openai`, or `batch` for batch files.
         prompt: The prompt's file; the shipped one of either kind if left out.
@@ -61,11 +63,7 @@ class ClassTask:
         Raises:
             ValueError: There is none, or one comes twice.
         """
-        names = [line.strip() for line in self._file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        if not names or len(set(names)) < len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise ValueError(f"{self._file}: class names, each once and one a line; found {twice or 'none'}")
-        return iter(names)
+        return iter(_names(self._file))
 
     def questions(self, wanted: Callable[[str], bool]) -> Iterator[Question]:
         """The classes whose names are wanted."""
@@ -94,8 +92,20 @@ class ClassPairTask:
                 yield Question(name, row, {"first": first, "second": second, "kind": self._kind})
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
+        if self._file.suffix == ".txt":
+            for first, second in combinations(_names(self._file), 2):
+                yield f"{first} / {second}", first, second
+            return
         for _, row in read_jsonl(self._file, {"first": str, "second": str}):
             yield f"{row['first']} / {row['second']}", row["first"], row["second"]
+
+
+def _names(file: Path) -> list[str]:
+    names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not names or len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"{file}: class names, each once and one a line; found {twice or 'none'}")
+    return names
 
 
 def run(options: Options) -> None:

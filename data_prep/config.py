@@ -27,7 +27,6 @@ STEPS = {
     "describe": "data_prep.describe",
     "rewrite": "data_prep.rewrite",
     "class_texts": "data_prep.class_texts",
-    "comparatives": "data_prep.comparatives",
     "screen": "data_prep.screen",
     "transfer": "data_prep.transfer",
     "shard": "data_prep.shard",

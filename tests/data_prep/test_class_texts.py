@@ -61,3 +61,13 @@ def test_bad_options(tmp_path: Path) -> None:
             run(options)
     with pytest.raises(FileNotFoundError, match="nowhere: file not found"):
         run(Options(output="x", classes="nowhere", model="m"))
+
+
+def test_all_pairs_of_named_classes_are_read_as_comparatives(tmp_path: Path) -> None:
+    classes, output = tmp_path / "classes.txt", tmp_path / "comparatives.jsonl"
+    classes.write_text("cat\ndog\n\nfox\n")
+    with running_server() as server:
+        run(Options(str(output), pairs=str(classes), base_url=server.url, model="m"))
+        assert sum(server.asked.values()) == 3
+    found = {(row.first, row.second) for row in read_comparatives(output)}
+    assert found == {(a, b) for a in ("cat", "dog", "fox") for b in ("cat", "dog", "fox") if a != b}

@@ -3,7 +3,7 @@
   pcclip prompt PICTURES --classes "a cat,a dog"                                       plain zero-shot
   pcclip prompt PICTURES --classes classes.txt --comparatives comparatives.jsonl       with texts
 
-`pcclip-data comparatives` has a language model write the texts, from the names of the classes.
+`pcclip-data class_texts --pairs classes.txt` has a language model write the texts, from the names of the classes.
 """
 
 from __future__ import annotations
