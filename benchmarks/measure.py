@@ -22,14 +22,16 @@ def alternate(works: Mapping[str, Callable[[], object]], repeats: int) -> dict[s
     return seconds
 
 
-def speed_rows(count: int, seconds: Mapping[str, Sequence[float]], **labels: object) -> list[dict[str, Any]]:
+def speed_rows(
+    count: int, seconds: Mapping[str, Sequence[float]], rate: str = "pairs/s", **labels: object
+) -> list[dict[str, Any]]:
     """One row for each work; the first is the baseline, and ratios are medians of the turns'."""
     baseline = next(iter(seconds.values()))
     return [
         {
             **labels,
             "step": name,
-            "pairs/s": count / median(taken),
+            rate: count / median(taken),
             "slowest": count / max(taken),
             "fastest": count / min(taken),
             "ratio": median(plain / own for plain, own in zip(baseline, taken, strict=True)),

@@ -21,7 +21,8 @@ def by_words(tokenizer: Any) -> Callable[[Sequence[str]], Tensor] | None:
     """Texts to token ids (N, L), L the length of the longest; None if the tokenizer does not work on words alone."""
     if type(tokenizer) is not SimpleTokenizer or tokenizer.clean_fn is not get_clean_fn("lower"):
         return None
-    if tokenizer.reduction_fn is not None:
+    # Further special tokens are patterns, which may match white space.
+    if tokenizer.reduction_fn is not None or len(tokenizer.all_special_ids) > 2:
         return None
     return WordTokens(tokenizer)
 

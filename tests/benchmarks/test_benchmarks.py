@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import docs, gpu, text, towers
+from benchmarks import docs, gpu, loader, text, towers
 from tests.helpers.models import TINY
 
 
@@ -51,3 +51,11 @@ def test_gpu_benchmark_runs_on_a_cpu() -> None:
     assert row["pairs/s"] > 0  # type: ignore[operator]
     assert row["MFU"] is None
     assert row["GFLOP a pair"] > 0  # type: ignore[operator]
+
+
+def test_loader_reads_what_its_baselines_read() -> None:
+    shape = ["--groups", "16", "--image-groups", "16", "--size", "64", "48", "--workers", "1", "--repeats", "1"]
+    loader.main(shape)
+    found = rows("loader")
+    assert [row["step"] == "pcclip" for row in found] == [False, True, False, True, False]
+    assert all(row["a second"] > 0 for row in found)  # type: ignore[operator]
