@@ -44,7 +44,9 @@ def main(shards: str, output: Path, devices: int, workers: int) -> None:
     seed_everything(0)
     source = ClipSource(str(Path(__file__).with_name("tiny.json")))
     module = DifferenceCLIP(source, ["all"], head="linear", caption_weight=1, learn_logit_scale=True)
-    data = PairDataModule([shards], [shards], groups_per_batch=1, pairs_per_group=4, role_swap=0.5, num_workers=workers)
+    data = PairDataModule(
+        [shards], [shards], groups_per_batch=1, pairs_per_group=4, role_swap=0.5, num_workers=workers, max_damaged=0.5
+    )
     trainer = Trainer(
         accelerator="cpu",
         devices=devices,
