@@ -81,15 +81,6 @@ def image_header(payload: bytes, where: str) -> tuple[str, tuple[int, int]]:
         return FORMATS[image.format], image.size
 
 
-def store_image(path: Path, resize: int | None, quality: int) -> StoredImage:
-    """Bytes to store for an image file; see `encode_image`.
-
-    Raises:
-        UnreadableImageError: The file is missing, or as `encode_image`.
-    """
-    return encode_image(read_bytes(path), str(path), resize, quality)
-
-
 def encode_image(payload: bytes, where: str, resize: int | None, quality: int) -> StoredImage:
     """Bytes to store for an image: its own where they will do, else a new JPEG.
 

@@ -61,10 +61,6 @@ class ImageSet:
     images: list[ImageFile]
     classes: list[str]
 
-    def select(self, indices: Sequence[int]) -> ImageSet:
-        """The images at these positions, in this order."""
-        return ImageSet(self.source, [self.images[index] for index in indices], self.classes)
-
 
 class DecodedImages(Dataset[tuple[Tensor | None, int]]):
     """Images of a set as uint8 tensors (3, H, W) with their index; None in place of a damaged one."""
