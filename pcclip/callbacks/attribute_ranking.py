@@ -21,7 +21,7 @@ from pcclip.data.labelled import ImageFile, ImageSet
 from pcclip.data.sources import AttributeSource, ImageSource, open_images
 from pcclip.data.tables import Table, read_prompts, read_table, read_texts
 from pcclip.evaluation.attribute_ranking import attribute_ranking, attribute_scores
-from pcclip.evaluation.ceiling import FOLDS
+from pcclip.evaluation.ceiling import FOLDS, enough_of_either
 from pcclip.evaluation.protocol import Result, Wording
 from pcclip.tools.contact_sheet import contact_sheet, spread_over_order
 
@@ -206,6 +206,10 @@ def _prepare(name: str, settings: AttributeSet, seed: int) -> _Prepared:
             raise ValueError(
                 f'{table.file}: attribute "{attribute}" of set {name} has {int((~numbers.isnan()).sum())} known values; '
                 f"the ceiling is cross-validated in {FOLDS} folds, turn it off"
+            )
+        if settings.ceiling and not enough_of_either(numbers):
+            rank_zero_warn(
+                f'{table.file}: attribute "{attribute}" of set {name} has too few images of one value for a ceiling'
             )
     chosen = {attribute: texts[attribute] for attribute in attributes}
     return _Prepared(settings, chosen, prompts, images, item_of, values)

@@ -1,13 +1,15 @@
-"""ImageNet's class folders, with open_clip's names of its classes."""
+"""ImageNet's pictures: in class folders, or in one folder and called by their class."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import open_clip
 
 from pcclip.data.labelled import ImageFile, ImageSet, read_images
 from pcclip.data.sources import ImageSource
+from pcclip.data.tables import read_table
 
 # open_clip calls two pairs of classes alike; texts cannot tell these apart, so one of each has WordNet's other name.
 RENAMED = {657: "missile", 744: "projectile", 836: "sunglass", 837: "sunglasses"}
@@ -60,3 +62,37 @@ class ImageNet(ImageSource):
         if len(ids) != total or ids != sorted(set(ids)):
             raise ValueError(f"{file}: {len(ids)} lines, expected the {total} WordNet ids, sorted, each once")
         return ids
+
+
+class NamedBySynset(ImageSource):
+    """Pictures called `n01440764_18.jpg` and so on, as ImageNet's training pictures are, in one folder or in tars.
+
+    Args:
+        images: The folder of pictures, or of tars.
+        table: CSV or JSON Lines with a row for each class.
+        id_column: Its column of WordNet ids.
+        name_column: Its column of names, which the classes are called by, in the order of the rows.
+    """
+
+    def __init__(self, images: str, table: str, id_column: str = "wnid", name_column: str = "name") -> None:
+        self.images = images
+        self.table = table
+        self.id_column = id_column
+        self.name_column = name_column
+
+    def read(self) -> ImageSet:
+        """List the pictures."""
+        found = read_images(self.images)
+        rows = read_table(self.table, self.id_column).rows
+        if bare := [name for name, row in rows.items() if not row.get(self.name_column)]:
+            raise ValueError(f'{self.table}: no "{self.name_column}" of {bare[:5]}; name all classes')
+        names = [str(row[self.name_column]) for row in rows.values()]
+        place = {name: index for index, name in enumerate(rows)}
+        synsets = [Path(image.key).name.partition("_")[0] for image in found.images]
+        if unknown := sorted({synset for synset in synsets if synset not in place}):
+            raise ValueError(
+                f"{self.images}: pictures are called after {unknown[:5]}, which are no ids in {self.table} (column "
+                f'"{self.id_column}")'
+            )
+        images = [replace(image, label=place[synset]) for image, synset in zip(found.images, synsets, strict=True)]
+        return ImageSet(found.source, images, names)

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from pcclip.evaluation.protocol import Wording
 
+IS = "::"  # between a column and a value, as in CUB's names of attributes
+
 
 @dataclass(frozen=True)
 class Table:
@@ -34,15 +36,24 @@ class Table:
     def numbers(self, column: str, keys: Sequence[str]) -> Tensor:
         """The column's numbers in the order of `keys`: (N,) float64, NaN where the cell is empty or the key unknown.
 
+        `kind::bird` of a column `kind` is 1 where the cell holds `bird` and 0 where it holds anything else.
+
         Raises:
-            ValueError: The column does not exist, or a cell is not a number.
+            ValueError: The column does not exist, a cell is not a number, or none holds what stands behind `::`.
         """
-        if column not in self.columns:
+        kinds, _, kind = column.partition(IS)
+        if column not in self.columns and kind and kinds in self.columns:
+            cells = {key: _as_text(row.get(kinds)) for key, row in self.rows.items()}
+            if kind not in cells.values():
+                raise ValueError(
+                    f'{self.file}: no row has "{kind}" in column "{kinds}"; there are {sorted(set(cells.values()))}'
+                )
+            values = [float(cells[key] == kind) if cells.get(key) else float("nan") for key in keys]
+        elif column in self.columns:
+            values = [self._number(column, key) if key in self.rows else float("nan") for key in keys]
+        else:
             raise ValueError(f'{self.file}: no attribute "{column}"; its columns are {", ".join(self.columns)}')
-        return torch.tensor(
-            [self._number(column, key) if key in self.rows else float("nan") for key in keys],
-            dtype=torch.float64,
-        )
+        return torch.tensor(values, dtype=torch.float64)
 
     def _number(self, column: str, key: str) -> float:
         cell = self.rows[key].get(column)

@@ -26,7 +26,7 @@ from torch import Tensor
 from torchmetrics.functional import spearman_corrcoef
 
 from pcclip.evaluation.bootstrap import RESAMPLES, SEED, quadratic_form, weighted_kendall, weighted_spearman
-from pcclip.evaluation.ceiling import ceiling_results
+from pcclip.evaluation.ceiling import ceiling_results, enough_of_either
 from pcclip.evaluation.embed import embed_texts
 from pcclip.evaluation.judged import TASK, JudgedAttribute
 from pcclip.evaluation.pairs import embed_pair_texts, judge
@@ -65,7 +65,7 @@ def attribute_ranking(
         min_gap: Only pairs whose values differ by more than this are judged; one number, or one per attribute.
         images_per_draw: Also measure `sign_accuracy_paper` on draws of so many images.
         draws: The number of these draws.
-        ceiling: Also fit the supervised ceiling.
+        ceiling: Also fit the supervised ceiling, but of attributes with two values only where five images have either.
         resamples: Bootstrap resamples of images; 0 leaves the intervals NaN.
         seed: Seed of the resamples, the draws and the ceiling's folds.
 
@@ -91,7 +91,7 @@ def attribute_ranking(
         results += rows
         if prompts and prompts.get(attribute):
             results += _prompt_results(encoder, judged, prompts[attribute], spearman, resampled)
-        if ceiling:
+        if ceiling and enough_of_either(judged.values):
             results += ceiling_results(judged, spearman, resampled, seed)
     return results
 

@@ -13,8 +13,15 @@ from pcclip.evaluation.judged import JudgedAttribute
 from pcclip.evaluation.protocol import Result
 
 FOLDS = 10
+MIN_OF_EITHER = 5  # of the images of an attribute with two values; with two of them most folds have none to predict
 # of unit embeddings, whose coordinates vary by much less than one
 _PENALTIES = np.logspace(-5, 3, 17)
+
+
+def enough_of_either(values: Tensor) -> bool:
+    """Whether an attribute is fit for a ceiling: two values with enough images each, or more than two values."""
+    known, counts = torch.unique(values[~values.isnan()], return_counts=True)
+    return len(known) > 2 or int(counts.min()) >= MIN_OF_EITHER
 
 
 def ridge_scores(images: Tensor, values: Tensor, seed: int) -> Tensor:

@@ -19,10 +19,10 @@ from torchvision import datasets
 
 from pcclip.data.awa2 import AwA2
 from pcclip.data.cub import CUB
-from pcclip.data.imagenet import ImageNet
+from pcclip.data.imagenet import ImageNet, NamedBySynset
 from pcclip.data.karpathy import read_karpathy
 from pcclip.data.sources import ImageSource
-from pcclip.data.tables import read_prompts, read_texts
+from pcclip.data.tables import read_prompts, read_table, read_texts
 from pcclip.data.torchvision_sets import Torchvision
 
 CONF = Path(__file__).parents[2] / "conf" / "eval"
@@ -216,6 +216,37 @@ def test_imagenet_folders_have_open_clip_s_names(tmp_path: Path) -> None:
         ImageNet(str(tmp_path / "val"), str(synsets)).read()
     with pytest.raises(FileNotFoundError, match="ImageNet not found; give the folder"):
         ImageNet(str(tmp_path / "nowhere")).read()
+
+
+def test_pictures_named_by_synset(tmp_path: Path) -> None:
+    for name in ("n02_1", "n01_7", "n02_12"):
+        picture(tmp_path / "train" / f"{name}.jpg")
+    table = tmp_path / "classes.jsonl"
+    rows = [{"wnid": "n02", "name": "shark"}, {"wnid": "n01", "name": "tench"}, {"wnid": "n03", "name": "ray"}]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = NamedBySynset(str(tmp_path / "train"), str(table)).read()
+    assert found.classes == ["shark", "tench", "ray"]
+    assert [(image.key, image.label) for image in found.images] == [
+        ("n01_7.jpg", 1),
+        ("n02_1.jpg", 0),
+        ("n02_12.jpg", 0),
+    ]
+    picture(tmp_path / "train" / "dog.jpg")
+    with pytest.raises(ValueError, match=r"called after \['dog\.jpg'\], which are no ids in .*classes\.jsonl"):
+        NamedBySynset(str(tmp_path / "train"), str(table)).read()
+    table.write_text(json.dumps({"wnid": "n02"}) + "\n")
+    with pytest.raises(ValueError, match=r'no "name" of \[\'n02\'\]'):
+        NamedBySynset(str(tmp_path / "train"), str(table)).read()
+
+
+def test_a_column_of_words_makes_attributes(tmp_path: Path) -> None:
+    table = tmp_path / "classes.csv"
+    table.write_text("name,kind\nrobin,bird\npike,fish\nowl,bird\nthing,\n")
+    numbers = read_table(table, "name").numbers("kind::bird", ["owl", "pike", "robin", "thing", "nobody"])
+    assert numbers[:3].tolist() == [1, 0, 1]
+    assert numbers[3:].isnan().all()
+    with pytest.raises(ValueError, match=r'no row has "beast" in column "kind"; there are .*\'bird\', \'fish\''):
+        read_table(table, "name").numbers("kind::beast", ["owl"])
 
 
 def test_torchvision_datasets(tmp_path: Path) -> None:

@@ -116,6 +116,13 @@ def test_ceiling_is_out_of_fold_and_of_ranks() -> None:
         ridge_scores(images[:9], values[:9], seed=0)
 
 
+def test_no_ceiling_for_two_positives(make_encoder: Callable[..., Any]) -> None:
+    images = normalize(torch.randn(30, 16, generator=torch.Generator().manual_seed(1)), dim=-1)
+    for positives in (2, 5):
+        values = (torch.arange(30) < positives).double()
+        assert ("ceiling_spearman" in measured(make_encoder(), images, values, ceiling=True)) == (positives == 5)
+
+
 def test_ceiling_names_the_attribute(make_encoder: Callable[..., Any]) -> None:
     images, values = graded(count=8)
     with pytest.raises(ValueError, match="zoo/size: the ceiling is cross-validated"):
