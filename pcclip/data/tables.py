@@ -114,7 +114,7 @@ def read_texts(file: str | Path) -> dict[str, list[Wording]]:
     """Read attribute texts: YAML `{attribute: [{text: ..., reverse: ...}, ...]}`, several wordings each.
 
     In place of the list there may be `{wordings: [...], prompts: [{more: ..., less: ...}, ...]}`; see `read_prompts`. For many
-    attributes of one kind the file may have `templates: {wordings: [...], prompts: [...]}` with `{}` in each text, and
+    attributes of one kind the file may have `templates: {wordings: [...], prompts: [...]}` with `{}` in a row's text or both, and
     `phrases: {attribute: phrase}`; each phrase is put into all templates.
 
     Raises:
@@ -174,8 +174,8 @@ def _filled_in(file: Path, content: dict[Any, Any]) -> dict[Any, Any]:
             f"{file}: `templates` (with wordings) and `phrases` (attribute: phrase) go together; give both"
         )
     rows = [row for part in templates.values() if isinstance(part, list) for row in part if isinstance(row, dict)]
-    if bare := [text for row in rows for text in row.values() if "{}" not in str(text)]:
-        raise ValueError(f'{file}: template "{bare[0]}" has no {{}} for the phrase')
+    if bare := [row for row in rows if not any("{}" in str(text) for text in row.values())]:
+        raise ValueError(f"{file}: the template {' / '.join(map(str, bare[0].values()))} has no {{}} for the phrase")
     own = {key: rows for key, rows in content.items() if key not in ("templates", "phrases")}
     if both := sorted(set(own) & set(phrases)):
         raise ValueError(f"{file}: {both} have texts of their own and a phrase; remove one")
