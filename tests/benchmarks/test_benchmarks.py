@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import docs, gpu, loader, text, towers
+from benchmarks import docs, gpu, loader, memory, text, towers
 from tests.helpers.models import TINY
 
 
@@ -59,3 +59,14 @@ def test_loader_reads_what_its_baselines_read() -> None:
     found = rows("loader")
     assert [row["step"] == "pcclip" for row in found] == [False, True, False, True, False]
     assert all(row["a second"] > 0 for row in found)  # type: ignore[operator]
+
+
+@pytest.mark.slow
+def test_memory_is_measured_over_epochs_and_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # the trainings are processes of their own
+    memory.main(["--shards", "10", "20", "--epochs", "10", "--workers", "1"])
+    found = rows("memory")
+    assert [(row["shards"], row["process"]) for row in found] == [
+        (shards, process) for shards in (10, 20) for process in ("trainer", "1 workers")
+    ]
+    assert all(row["last, MiB"] > 10 for row in found)  # type: ignore[operator]
