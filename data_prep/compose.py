@@ -11,6 +11,9 @@ TEMPLATES = (
     "The first image depicts {first}; the second depicts {second}.",
     "The first picture is of {first}, but the second is of {second}.",
     "While the first image has {first}, the second image has {second}.",
+    "{first} in the first image, {second} in the second.",  # "first" and "second" behind what they speak of
+    "{first} can be seen in the first image, whereas the second shows {second}.",
+    "There is {first} in the first image; in contrast, there is {second} in the second.",
 )
 
 
@@ -28,7 +31,8 @@ def compose(seed: int, pair_id: str, first: Sequence[str], second: Sequence[str]
     rng = random.Random(f"{seed}/{pair_id}")
     a, b = phrase(rng.choice(first)), phrase(rng.choice(second))
     text = rng.choice(TEMPLATES).format(first=a, second=b)
-    return text, rng.choice(TEMPLATES).format(first=b, second=a)
+    reverse = rng.choice(TEMPLATES).format(first=b, second=a)
+    return text[:1].upper() + text[1:], reverse[:1].upper() + reverse[1:]
 
 
 def phrase(caption: str) -> str:

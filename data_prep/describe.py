@@ -23,7 +23,7 @@ from data_prep.world.describer import describe as describe_scenes
 from data_prep.world.scene import Scene
 from pcclip.data.format import sha256_of
 
-STEP_VERSION = 6
+STEP_VERSION = 7
 MODEL_BACKENDS = ("openai", "batch")
 ANSWER = ("text", "reverse_text")
 
