@@ -51,7 +51,6 @@ def make_batch(module: DifferenceCLIP, pairs: int, images: int, seed: int) -> Pa
         first=first,
         second=(first + 1 + distance) % images,
         tokens=module.model.tokenizer([text(random) for _ in range(pairs)]),
-        twin=torch.arange(pairs),
         captioned=torch.empty(0, dtype=torch.long),
         caption_tokens=torch.empty(0, 1, dtype=torch.long),
         damaged=torch.tensor(0),

@@ -22,7 +22,6 @@ class PairBatch(NamedTuple):
         first: (P,) indices into B.
         second: (P,) indices into B.
         tokens: (P, L) token ids of the texts that describe first against second.
-        twin: (P,) the pair whose text is this one's with "first" and "second" exchanged; itself where there is none.
         captioned: (C,) indices into B.
         caption_tokens: (C, L') token ids of one caption for each of `captioned`.
         damaged: What had to be left out where this batch was drawn.
@@ -34,7 +33,6 @@ class PairBatch(NamedTuple):
     first: Tensor
     second: Tensor
     tokens: Tensor
-    twin: Tensor
     captioned: Tensor
     caption_tokens: Tensor
     damaged: Sequence[Damage] = ()

@@ -57,12 +57,10 @@ def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.r
     first: list[int] = []
     second: list[int] = []
     texts: list[str] = []
-    twin: list[int] = []
     captioned, captions = [], []
     offset = 0
     for group in groups:
-        pairs, twins = _draw_pairs(group.pairs, draw, rng)
-        twin += [len(first) + place for place in twins]
+        pairs = _draw_pairs(group.pairs, draw, rng)
         first += [offset + pair["first"] for pair in pairs]
         second += [offset + pair["second"] for pair in pairs]
         texts += [pair["text"] for pair in pairs]
@@ -81,7 +79,6 @@ def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.r
         first=torch.tensor(first, dtype=torch.long),
         second=torch.tensor(second, dtype=torch.long),
         tokens=tokenizer(texts),
-        twin=torch.tensor(twin, dtype=torch.long),
         captioned=torch.tensor(captioned, dtype=torch.long),
         caption_tokens=tokenizer(captions),
     )
@@ -99,15 +96,13 @@ def both_ways(pairs: Sequence[PairRecord]) -> list[tuple[PairRecord, PairRecord]
     return couples
 
 
-def _draw_pairs(
-    pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generator
-) -> tuple[list[PairRecord], list[int]]:
-    """`pairs_per_group` of a group's pairs, and the place of each one's twin among them.
+def _draw_pairs(pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generator) -> list[PairRecord]:
+    """`pairs_per_group` of a group's pairs.
 
     Pairs are drawn in bundles: a pair alone or with its reverse, each alone or with its twin.
     """
     if not draw.pairs_per_group:
-        return [], []
+        return []
     bundles: Sequence[tuple[PairRecord, ...]] = (
         both_ways(pairs) if draw.both_directions else [(pair,) for pair in pairs]
     )
@@ -126,7 +121,7 @@ def _draw_pairs(
             # All or none, so that a pair and its reverse stay each other's.
             swapped = number < draw.role_swap and _have_roles(bundle)
             drawn += map(_exchanged, bundle) if swapped else bundle
-    return drawn, [place ^ 1 if twins else place for place in range(len(drawn))]
+    return drawn
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:

@@ -108,11 +108,6 @@ class PairDataModule(LightningDataModule):
         """Check the shard folders against the model, before anything is computed, and watch over the data."""
         assert self.trainer is not None
         module = self._module()
-        if stage == "fit" and module.role_weight and self._role_swap != "twins":
-            raise ValueError(
-                f"model.role_weight={module.role_weight} needs a text and its exchanged form in the same batch; set "
-                "data.role_swap=twins"
-            )
         if stage == "fit" and not self._train:
             raise ValueError("data.train is missing; name at least one shard folder to train on")
         if stage in ("validate", "predict") and not self._val:

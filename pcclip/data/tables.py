@@ -114,7 +114,7 @@ def read_texts(file: str | Path) -> dict[str, list[Wording]]:
     """Read attribute texts: YAML `{attribute: [{text: ..., reverse: ...}, ...]}`, several wordings each.
 
     In place of the list there may be `{wordings: [...], prompts: [{more: ..., less: ...}, ...]}`; see `read_prompts`. For many
-    attributes of one kind the file may have `templates: {wordings: [...], prompts: [...]}` with `{}` in a row's text or both, and
+    attributes of one kind the file may have `templates: {wordings: [...], prompts: [...]}` with `{}` in each row, and
     `phrases: {attribute: phrase}`; each phrase is put into all templates.
 
     Raises:

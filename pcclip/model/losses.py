@@ -75,20 +75,24 @@ class MSELoss(nn.Module):
         return (image - text).square().sum(-1).mean()
 
 
-def role_loss(differences: Tensor, texts: Tensor, twin: Tensor, logit_scale: Tensor) -> Tensor:
-    """Cross entropy of the choice between each text and its exchanged form, the role test as a loss; 0 without twins.
+def sign_loss(differences: Tensor, texts: Tensor, logit_scale: Tensor) -> Tensor:
+    """Cross entropy of which of two reversed differences a text is true of, the paper's difference classification as a loss.
 
-    Every rank's own pairs suffice, since only two texts are compared.
+    A reversed pair has the opposite difference (with a head that is odd; about, with another), so that the choice between
+    the two is one of the cosine's sign. No other pair has a part in it, on this rank or another.
 
     Args:
         differences: Unit, (P, D).
         texts: Unit, (P, D).
-        twin: The row of each text's exchanged form, its own where it has none, (P,).
         logit_scale: 1 / temperature.
+
+    Examples:
+        >>> import torch
+        >>> differences, scale = torch.eye(4), torch.tensor(10.0)
+        >>> round(sign_loss(differences, torch.zeros(4, 4), scale).item(), 3)  # silent: log 2
+        0.693
     """
-    margin = logit_scale * (differences * (texts - texts[twin])).sum(-1)
-    has_twin = twin != torch.arange(len(twin), device=twin.device)
-    return (F.softplus(-margin) * has_twin).sum() / has_twin.sum().clamp(min=1)
+    return F.softplus(-2 * logit_scale * (differences * texts).sum(-1)).mean()
 
 
 def build_loss(name: LossName, rank: int = 0, world_size: int = 1) -> nn.Module:

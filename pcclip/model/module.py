@@ -16,7 +16,7 @@ from torch.distributed.fsdp import FSDPModule
 from pcclip.batch import PairBatch
 from pcclip.model.head import HeadName
 from pcclip.model.loading import load_clip
-from pcclip.model.losses import LossName, build_loss, role_loss, row_keys
+from pcclip.model.losses import LossName, build_loss, row_keys, sign_loss
 from pcclip.model.optim import Schedule, parameter_groups
 from pcclip.model.trainable import set_trainable
 
@@ -50,8 +50,8 @@ class DifferenceCLIP(LightningModule):
         difference_loss: `contrastive` (the paper's), `sigmoid` or `mse`.
         difference_weight: Weight of the difference loss; 0 for training on captions alone.
         caption_weight: Weight of the ordinary CLIP loss on images and captions.
-        role_weight: Weight of the choice between each difference text and its form with "first" and "second" exchanged;
-            needs `data.role_swap: twins`.
+        sign_weight: Weight of the choice, for each difference text, between its pair and the reversed one. The contrastive
+            losses ask for it too, but among hundreds of negatives, and are long content with texts that are silent.
         logit_scale: Scale of the difference logits (1 / temperature). The paper's 1 barely trains; 10 to 14 does.
         learn_logit_scale: Whether that scale trains.
         logit_bias: Where the bias of the `sigmoid` loss starts; it always trains. SigLIP's -10 by default.
@@ -77,7 +77,7 @@ class DifferenceCLIP(LightningModule):
         difference_loss: LossName = "contrastive",
         difference_weight: float = 1.0,
         caption_weight: float = 0.0,
-        role_weight: float = 0.0,
+        sign_weight: float = 0.0,
         logit_scale: float = 10.0,
         learn_logit_scale: bool = False,
         logit_bias: float = -10.0,
@@ -95,9 +95,9 @@ class DifferenceCLIP(LightningModule):
                 f"model.difference_weight={difference_weight} and model.caption_weight={caption_weight}: "
                 "neither may be negative, and at least one must be positive"
             )
-        if role_weight < 0 or (role_weight and not difference_weight):
+        if sign_weight < 0 or (sign_weight and not difference_weight):
             raise ValueError(
-                f"model.role_weight={role_weight}: may not be negative, and needs model.difference_weight to be positive"
+                f"model.sign_weight={sign_weight}: may not be negative, and needs model.difference_weight to be positive"
             )
         if not 0 < logit_scale <= MAX_LOGIT_SCALE:
             raise ValueError(f"model.logit_scale={logit_scale}: must be positive and at most {MAX_LOGIT_SCALE:g}")
@@ -107,7 +107,7 @@ class DifferenceCLIP(LightningModule):
         set_trainable(self.model, trainable)
         self.difference_weight = difference_weight
         self.caption_weight = caption_weight
-        self.role_weight = role_weight
+        self.sign_weight = sign_weight
         self._loss_name: LossName = difference_loss
         self.log_logit_scale = nn.Parameter(torch.tensor(math.log(logit_scale)), requires_grad=learn_logit_scale)
         self.logit_bias = nn.Parameter(torch.tensor(logit_bias), requires_grad=difference_loss == "sigmoid")
@@ -196,9 +196,9 @@ class DifferenceCLIP(LightningModule):
             parts["difference_loss"] = self._difference_loss(differences, texts, scale, bias, keys)
             parts["sign_accuracy"] = ((differences * texts).sum(-1) > 0).float().mean()
             total = total + self.difference_weight * parts["difference_loss"]
-            if self.role_weight:
-                parts["role_loss"] = role_loss(differences, texts, batch.twin, scale)
-                total = total + self.role_weight * parts["role_loss"]
+            if self.sign_weight:
+                parts["sign_loss"] = sign_loss(differences, texts, scale)
+                total = total + self.sign_weight * parts["sign_loss"]
         if self.caption_weight:
             captions = self.model.encode_tokens(batch.caption_tokens)
             keys = self._keys(batch.caption_tokens, batch.image_ids[batch.captioned])

@@ -321,14 +321,6 @@ def test_settings_without_sense_are_refused(settings: dict[str, Any], message: s
         PairDataModule(**{"train": ["a"], **settings})
 
 
-def test_role_loss_needs_twins(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"model.role_weight=1.0 needs .* data.role_swap=twins"):
-        make_trainer(tmp_path, 1).fit(make_module(role_weight=1.0), make_data(shards))
-    seen = Recorder()
-    make_trainer(tmp_path, 1, seen).fit(make_module(role_weight=1.0), make_data(shards, role_swap="twins"))
-    assert all(torch.equal(batch.first[batch.twin], batch.second) for batch in seen.train)
-
-
 def test_nothing_to_train_and_endless_schedule_are_refused(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing else trains; name at least one part"):
         make_trainer(tmp_path, 1).fit(make_module(trainable=()), make_data(shards))

@@ -26,7 +26,7 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 SETTINGS[1] |= {"chunk_size": 2, "grad_checkpointing": True}
 SETTINGS[3] |= {"chunk_size": 3}
-SETTINGS.append(SETTINGS[1] | {"role_weight": 1.0})
+SETTINGS.append(SETTINGS[1] | {"sign_weight": 1.0})
 
 
 def module_and_batches(settings: dict[str, Any], world_size: int) -> tuple[DifferenceCLIP, list[PairBatch]]:
@@ -35,8 +35,7 @@ def module_and_batches(settings: dict[str, Any], world_size: int) -> tuple[Diffe
     if settings["head"] == "linear":
         with torch.no_grad():
             module.model.head.weight.add_(0.1 * torch.randn_like(module.model.head.weight))
-    batches = [make_batch(module, pairs=5, captions=3, seed=rank) for rank in range(world_size)]
-    return module, [batch._replace(twin=torch.tensor([1, 0, 3, 2, 4])) for batch in batches]
+    return module, [make_batch(module, pairs=5, captions=3, seed=rank) for rank in range(world_size)]
 
 
 def joined(batches: list[PairBatch]) -> PairBatch:
@@ -52,8 +51,6 @@ def joined(batches: list[PairBatch]) -> PairBatch:
         length = max(part.shape[1] for part in parts)
         return torch.cat([F.pad(part, (0, length - part.shape[1])) for part in parts])
 
-    starts = [sum(len(batch.first) for batch in batches[:rank]) for rank in range(len(batches))]
-    twins = torch.cat([batch.twin + start for batch, start in zip(batches, starts, strict=True)])
     return PairBatch(
         images=torch.cat(images),
         embeddings=None,
@@ -61,7 +58,6 @@ def joined(batches: list[PairBatch]) -> PairBatch:
         first=moved("first"),
         second=moved("second"),
         tokens=padded("tokens"),
-        twin=twins,
         captioned=moved("captioned"),
         caption_tokens=padded("caption_tokens"),
     )

@@ -69,7 +69,6 @@ def make_batch(module: DifferenceCLIP, images: int = 6, pairs: int = 8, captions
         tokens=module.model.tokenizer(
             [f"the first is {i} and the second {j}" for i, j in zip(first.tolist(), second.tolist(), strict=True)]
         ),
-        twin=torch.arange(pairs),
         captioned=torch.randperm(images, generator=generator)[:captions],
         caption_tokens=module.model.tokenizer([f"picture number {i}" for i in range(captions)]),
     )

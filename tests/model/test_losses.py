@@ -10,7 +10,7 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pcclip.model.losses import build_loss, role_loss, row_keys
+from pcclip.model.losses import build_loss, row_keys, sign_loss
 
 
 def unit(*shape: int) -> Tensor:
@@ -137,14 +137,8 @@ def test_unknown_loss_is_refused() -> None:
         build_loss("hinge")  # type: ignore[arg-type]
 
 
-def test_role_loss_is_the_choice_between_a_text_and_its_twin() -> None:
+def test_sign_loss_is_the_choice_between_a_pair_and_its_reverse() -> None:
     d, t = unit(5, 8), unit(5, 8).flip(0)
-    twin, scale = torch.tensor([1, 0, 3, 2, 4]), torch.tensor(7.0)  # the last text has no twin
-    chances = [math.exp(7 * float(d[i] @ t[i])) for i in range(4)]
-    others = [math.exp(7 * float(d[i] @ t[int(twin[i])])) for i in range(4)]
-    expected = -sum(math.log(a / (a + b)) for a, b in zip(chances, others, strict=True)) / 4
-    assert float(role_loss(d, t, twin, scale)) == pytest.approx(expected, abs=1e-9)
-    assert float(role_loss(d, t, torch.arange(5), scale)) == 0
-    right, wrong = torch.stack([d[0], -d[0]]), torch.stack([-d[0], d[0]])  # of a pair and its reverse
-    both = torch.tensor([1, 0])
-    assert role_loss(right, right, both, scale) < math.log(2) < role_loss(right, wrong, both, scale)
+    cosines = [float(d[i] @ t[i]) for i in range(5)]
+    expected = -sum(math.log(math.exp(7 * c) / (math.exp(7 * c) + math.exp(-7 * c))) for c in cosines) / 5
+    assert float(sign_loss(d, t, torch.tensor(7.0))) == pytest.approx(expected, abs=1e-9)
