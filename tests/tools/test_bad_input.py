@@ -100,6 +100,12 @@ CASES = {
         "not the folder of a diffusers pipeline",
     ),
     "demo empty folder": ("demo {empty} --model {model}", "no pictures in it"),
+    "demo no folder": ("demo --model {model}", "no pictures to choose from"),
+    "demo no model": ("demo {photos} --model {model} --model {nowhere}", "nowhere: not found"),
+    "demo corrupt base": ("demo {photos} --model {model} --base {corrupt}", "corrupt: corrupt, or not a saved model"),
+    "demo no root": ("demo {photos} --model {model} --root {nowhere}", "--root .*nowhere: folder not found"),
+    "demo empty root": ("demo {photos} --root {empty}", "no model to choose"),
+    "demo tag of two": ("demo {photos} --model a --model b --pretrained c", "belongs to one --model"),
 }
 NEEDS = {"generate": "diffusers", "demo": "gradio", "export impossible": "transformers"}
 
