@@ -64,6 +64,16 @@ CASES = {
     "prompt one class": ("prompt {photos} --classes cat --model {model}", "at least two names"),
     "prompt bad template": ("prompt {photos} --classes a,b --template x --model {model}", "has no {} for the class"),
     "prompt alpha alone": ("prompt {photos} --classes a,b --alpha 0.5", "give both or neither"),
+    "prompt ask alone": ("prompt {photos} --classes a,b --ask m --model {model}", "--ask needs --comparatives FILE"),
+    "prompt endpoint alone": ("prompt {photos} --classes a,b --base-url u", "belong to --ask MODEL"),
+    "prompt no endpoint": (
+        "prompt {photos} --classes a,b --comparatives {new} --ask m --base-url http://me:pw@x --model {model}",
+        "must hold no user, password",
+    ),
+    "prompt answers nowhere": (
+        "prompt {photos} --classes a,b --comparatives {file}/c --ask m --base-url http://x --model {model}",
+        "cannot be written",
+    ),
     "prompt unknown class": (
         "prompt {photos} --classes a,b --comparatives {texts} --model {model}",
         "which are not among the 2 classes",
