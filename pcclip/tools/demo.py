@@ -2,128 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import gradio
-import torch
 from PIL import Image
-from torch import Tensor
 
-from pcclip.tools.gallery import Gallery
-from pcclip.tools.model import Model, wordings
-from pcclip.tools.ranking import score
-from pcclip.tools.search import ExactIndex, search
+from pcclip.tools.library import Library, Shown, Tiles
 
-SHOWN = 24  # pictures in the order of a ranking, spread evenly over it
-FOUND = 8  # pictures that a search shows
-THUMBNAIL = 224  # pixels
-Tiles = list[tuple[Image.Image, str]]
+NOTHING = "nothing"  # beside the model
+COLUMNS = 8
+KEPT = 3600  # seconds that thumbnails and uploads stay in Gradio's folder of temporary files
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A model, and the pictures as it embeds them."""
-
-    model: Model
-    gallery: Gallery
-
-    def ranked(self, more: str, less: str) -> Tiles:
-        """Pictures from most to least; without an opposite, on the axis of the one text.
-
-        Raises:
-            ValueError: No text, or one that equals its opposite.
-        """
-        if less.strip():
-            axis = self.model.axis(wordings(more, less))
-        elif more.strip():
-            axis = self.model.embed_texts([more.strip()])[0]
-        else:
-            raise ValueError("type what the first picture has more of")
-        scores = score(self.model, self.gallery, axis)
-        order = scores.argsort(descending=True, stable=True)
-        places = torch.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().long()
-        return [
-            (self._thumbnail(index), f"{rank + 1}: {scores[index]:+.3f}")
-            for rank, index in zip(places.tolist(), order[places].tolist(), strict=True)
-        ]
-
-    def found(self, picture: Image.Image | None, text: str, factor: float) -> Tiles:
-        """Pictures nearest to `picture + factor * text`.
-
-        Raises:
-            ValueError: No picture or no text.
-        """
-        if picture is None or not text.strip():
-            raise ValueError("give a picture, and a text on how the wanted one, the first, differs from it")
-        image = self.model.embed([picture]).embeddings[0]
-        shift: Tensor = self.model.shift(self.model.embed_texts([text.strip()])[0]).cpu()
-        rows = search(self.gallery, ExactIndex(self.gallery), image, shift, factor=factor, count=FOUND)
-        return [(self._thumbnail(row.index), f"{row.cosine:.3f}") for row in rows]
-
-    def _thumbnail(self, index: int) -> Image.Image:
-        picture = self.gallery.pick(index) or Image.new("RGB", (THUMBNAIL, THUMBNAIL), "grey")
-        scale = THUMBNAIL / max(picture.size)
-        return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
-
-
-def build_page(models: Mapping[str, Shown]) -> Any:
+def build_page(library: Library, pictures: str, model: str, beside: str | None) -> Any:
     """The page, not yet served.
 
     Args:
-        models: Name to model; their pictures are shown side by side.
+        library: What can be chosen.
+        pictures: The pictures that it opens with.
+        model: The model that it opens with.
+        beside: A second model to compare with, if any.
     """
-
-    def everywhere(method: str, *arguments: Any) -> list[Tiles]:
-        try:
-            return [getattr(shown, method)(*arguments) for shown in models.values()]
-        except ValueError as error:
-            raise gradio.Error(str(error), print_exception=False) from error
-
-    first = next(iter(models.values())).gallery
-    with gradio.Blocks(title="pcclip", analytics_enabled=False) as page:
-        gradio.Markdown(f"# pcclip\n{len(first.pictures)} pictures, {', '.join(models)}")
+    with gradio.Blocks(title="pcclip", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
+        with gradio.Row():
+            chosen = [
+                gradio.Dropdown(library.pictures, value=pictures, label="Pictures", elem_id="pictures"),
+                gradio.Dropdown(library.models, value=model, label="Model", elem_id="model"),
+                gradio.Dropdown(
+                    [NOTHING, *library.models], value=beside or NOTHING, label="Compare with", elem_id="beside"
+                ),
+            ]
         with gradio.Tab("Rank"):
             with gradio.Row():
                 more = gradio.Textbox(label="The first picture has more of it", elem_id="more", max_length=500)
                 less = gradio.Textbox(label="The opposite (may be left out)", elem_id="less", max_length=500)
                 go = gradio.Button("Rank", variant="primary", elem_id="rank", scale=0)
-            galleries = _galleries(models, "ranked", "from most to least")
-            gradio.on(
-                [more.submit, less.submit, go.click],
-                lambda more, less: everywhere("ranked", more, less),
-                [more, less],
-                galleries,
-            )
+            rankings = _galleries("ranked", beside)
         with gradio.Tab("Search"):
             with gradio.Row():
-                picture = gradio.Image(label="A picture", type="pil", sources=["upload"], height=240)
+                picture = gradio.Image(label="A picture", type="pil", sources=["upload"], height=240, elem_id="picture")
                 with gradio.Column():
-                    text = gradio.Textbox(label="How the wanted picture, the first, differs from it", max_length=500)
-                    factor = gradio.Slider(0, 3, value=1, step=0.1, label="lambda")
-                    seek = gradio.Button("Search", variant="primary")
-            results = _galleries(models, "found", "nearest to picture + lambda x difference")
-            gradio.on(
-                [text.submit, seek.click, factor.release],
-                lambda picture, text, factor: everywhere("found", picture, text, factor),
-                [picture, text, factor],
-                results,
+                    text = gradio.Textbox(
+                        label="How the wanted picture, the first, differs from it", elem_id="text", max_length=500
+                    )
+                    factor = gradio.Slider(0, 3, value=1, step=0.1, label="lambda", elem_id="lambda")
+                    seek = gradio.Button("Search", variant="primary", elem_id="search")
+            results = _galleries("found", beside)
+
+        def rank(pictures: str, model: str, beside: str, more: str, less: str) -> list[Any]:
+            return _side_by_side(library, pictures, model, beside, [more, less], lambda shown: shown.ranked(more, less))
+
+        def seeking(
+            pictures: str, model: str, beside: str, picture: Image.Image | None, text: str, factor: float
+        ) -> list[Any]:
+            if picture is None or not text.strip():
+                raise gradio.Error("give a picture, and how the wanted one differs from it", print_exception=False)
+            return _side_by_side(
+                library, pictures, model, beside, [text], lambda shown: shown.found(picture, text, factor)
             )
+
+        def again(
+            pictures: str, model: str, beside: str, picture: Image.Image | None, text: str, factor: float
+        ) -> list[Any]:
+            if picture is None or not text.strip():
+                return [gradio.Gallery(value=[]), gradio.Gallery(value=[], visible=beside != NOTHING)]
+            return seeking(pictures, model, beside, picture, text, factor)
+
+        asked, sought = [*chosen, more, less], [*chosen, picture, text, factor]
+        changed = [each.input for each in chosen]
+        latest: Any = {"trigger_mode": "always_last"}  # what is asked while another answer is made is answered next
+        gradio.on([page.load, *changed, more.submit, less.submit, go.click], rank, asked, rankings, **latest)
+        gradio.on([text.submit, seek.click, factor.release], seeking, sought, results, **latest)
+        gradio.on(changed, again, sought, results, show_progress="hidden", **latest)
     return page
 
 
-def _galleries(models: Mapping[str, Shown], role: str, what: str) -> Sequence[Any]:
+def _side_by_side(
+    library: Library, pictures: str, model: str, beside: str, texts: list[str], ask: Callable[[Shown], Tiles]
+) -> list[Any]:
+    """Fill the two galleries, or the first alone."""
+    galleries: list[Any] = []
+    names = [model] if beside == NOTHING else [model, beside]
+    columns = COLUMNS // len(names)
+    try:
+        for name in names:
+            shown = library.shown(pictures, name)
+            for cut in shown.cut(*texts):
+                gradio.Warning(f"text too long for {name}, cut off: ...{cut!r}")
+            galleries.append(gradio.Gallery(value=ask(shown), label=name, columns=columns, visible=True))
+    except (ValueError, OSError) as error:
+        raise gradio.Error(str(error), print_exception=False) from error
+    return galleries if len(galleries) == 2 else [*galleries, gradio.Gallery(value=[], visible=False)]
+
+
+def _galleries(role: str, beside: str | None) -> list[Any]:
     with gradio.Row():
         return [
             gradio.Gallery(
-                label=f"{name}: {what}",
                 elem_id=f"{role}-{number}",
-                columns=8 if len(models) == 1 else 4,
-                height="auto",
+                columns=COLUMNS if beside is None else COLUMNS // 2,
+                height="max-content",  # "auto" would scroll
                 object_fit="contain",
                 allow_preview=False,
                 interactive=False,
+                visible=number == 0 or beside is not None,
             )
-            for number, name in enumerate(models)
+            for number in range(2)
         ]

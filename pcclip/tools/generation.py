@@ -56,8 +56,9 @@ def load_pipeline(folder: str | Path, model: Model) -> Any:
         save_huggingface(model.clip, Path(exported), text_only=True)
         encoder = CLIPTextModel.from_pretrained(exported)
         tokenizer = CLIPTokenizer.from_pretrained(exported)
+    kind: Any = StableDiffusionPipeline  # diffusers has types in part only
     try:
-        pipeline = StableDiffusionPipeline.from_pretrained(folder, text_encoder=encoder, tokenizer=tokenizer)
+        pipeline = kind.from_pretrained(folder, text_encoder=encoder, tokenizer=tokenizer)
     except (OSError, TypeError, KeyError, ValueError) as error:
         raise ValueError(f"{folder}: not a Stable Diffusion pipeline ({error})") from error
     width, wanted = encoder.config.hidden_size, pipeline.unet.config.cross_attention_dim

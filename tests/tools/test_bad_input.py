@@ -25,6 +25,7 @@ CASES = {
     "rank broken shard": (f"rank {{tar}} {AXIS} --model {{model}}", r"bad.tar: not a readable tar"),
     "rank no model": (f"rank {{photos}} {AXIS} --model {{nowhere}}", r"nowhere: not found; give a saved folder"),
     "rank corrupt folder": (f"rank {{photos}} {AXIS} --model {{corrupt}}", r"corrupt: corrupt, or not a saved model"),
+    "rank huggingface folder": (f"rank {{photos}} {AXIS} --model {{hf}}", r"hf: a model for Hugging Face, which"),
     "rank corrupt checkpoint": (f"rank {{photos}} {AXIS} --model {{corrupt_ckpt}}", r"bad.ckpt: corrupt, or not a"),
     "rank pickled checkpoint": (f"rank {{photos}} {AXIS} --model {{pickled}}", r"pickled.ckpt: corrupt, or not a"),
     "rank other architecture": (
@@ -59,11 +60,32 @@ CASES = {
         "search {photos} --image {broken}/0.png --text a --model {model}",
         "none of the 1 pictures can be read",
     ),
+    "search corrupt checkpoint": (
+        "search {photos} --image {picture} --text a --model {corrupt_ckpt}",
+        "bad.ckpt: corr",
+    ),
+    "search other architecture": ("search {photos} --image {picture} --text a --model {other_ckpt}", "of another arch"),
     "search same lambdas": ("search {photos} --image {picture} --text a --lambda 1 1", "the same number twice"),
     "search no permission": ("search {photos} --image {picture} --text a --output {file}/f.csv", "cannot be written"),
     "prompt one class": ("prompt {photos} --classes cat --model {model}", "at least two names"),
     "prompt bad template": ("prompt {photos} --classes a,b --template x --model {model}", "has no {} for the class"),
     "prompt alpha alone": ("prompt {photos} --classes a,b --alpha 0.5", "give both or neither"),
+    "prompt ask alone": ("prompt {photos} --classes a,b --ask m --model {model}", "--ask needs --comparatives FILE"),
+    "prompt endpoint alone": ("prompt {photos} --classes a,b --base-url u", "belong to --ask MODEL"),
+    "prompt no endpoint": (
+        "prompt {photos} --classes a,b --comparatives {new} --ask m --base-url http://me:pw@x --model {model}",
+        "must hold no user, password",
+    ),
+    "prompt answers nowhere": (
+        "prompt {photos} --classes a,b --comparatives {file}/c --ask m --base-url http://x --model {model}",
+        "cannot be written",
+    ),
+    "prompt corrupt checkpoint": ("prompt {photos} --classes a,b --model {corrupt_ckpt}", "bad.ckpt: corrupt"),
+    "prompt other architecture": ("prompt {photos} --classes a,b --model {other_ckpt}", "of another architecture"),
+    "prompt no permission": (
+        "prompt {photos} --classes a,b --output {file}/c.csv --model {model}",
+        "cannot be written",
+    ),
     "prompt unknown class": (
         "prompt {photos} --classes a,b --comparatives {texts} --model {model}",
         "which are not among the 2 classes",
@@ -79,6 +101,14 @@ CASES = {
         "ensemble --base {model} --finetuned {model} --alpha 0.5 --alphas 0 1 --output {new}",
         "--alphas belongs to --sweep",
     ),
+    "ensemble corrupt checkpoint": (
+        "ensemble --base {corrupt_ckpt} --finetuned {model} --alpha 0.5 --output {new}",
+        "bad.ckpt: corrupt",
+    ),
+    "ensemble no permission": (
+        "ensemble --base {model} --finetuned {model} --alpha 0.5 --output {file}/e",
+        "cannot be written",
+    ),
     "ensemble occupied": ("ensemble --base {model} --alpha 0.5 --output {photos}", "is there already"),
     "ensemble no configuration": (
         "ensemble --base {model} --finetuned {model} --sweep {nowhere} --output {new}",
@@ -86,6 +116,14 @@ CASES = {
     ),
     "export occupied": ("export --model {model} --format open_clip --output {photos}", "is there already"),
     "export no permission": ("export --model {model} --format open_clip --output {file}/x", "cannot be written"),
+    "export corrupt checkpoint": (
+        "export --model {corrupt_ckpt} --format open_clip --output {new}",
+        "bad.ckpt: corrupt",
+    ),
+    "export other architecture": (
+        "export --model {other_ckpt} --format open_clip --output {new}",
+        "of another architecture",
+    ),
     "export contradiction": (
         "export --model {model} --format open_clip --text-only --output {new}",
         "to Hugging Face only",
@@ -99,7 +137,31 @@ CASES = {
         "generate --pipeline {empty} --prompt a --difference b --model {model} --output {new}",
         "not the folder of a diffusers pipeline",
     ),
+    "generate corrupt checkpoint": (
+        "generate --pipeline {empty} --prompt a --difference b --model {corrupt_ckpt} --output {new}",
+        "bad.ckpt: corrupt",
+    ),
+    "generate other architecture": (
+        "generate --pipeline {empty} --prompt a --difference b --model {other_ckpt} --output {new}",
+        "of another architecture",
+    ),
+    "generate no permission": (
+        "generate --pipeline {empty} --prompt a --difference b --model {model} --output {file}/g.png",
+        "cannot be written",
+    ),
+    "generate same lambdas": (
+        "generate --pipeline {empty} --prompt a --difference b --lambda 1 1 --model {model} --output {new}",
+        "the same number twice",
+    ),
+    "demo other architecture": ("demo {photos} --model {other_ckpt}", "of another architecture"),
+    "demo corrupt checkpoint": ("demo {photos} --model {corrupt_ckpt}", "bad.ckpt: corrupt"),
     "demo empty folder": ("demo {empty} --model {model}", "no pictures in it"),
+    "demo no folder": ("demo --model {model}", "no pictures to choose from"),
+    "demo no model": ("demo {photos} --model {model} --model {nowhere}", "nowhere: not found"),
+    "demo corrupt base": ("demo {photos} --model {model} --base {corrupt}", "corrupt: corrupt, or not a saved model"),
+    "demo no root": ("demo {photos} --model {model} --root {nowhere}", "--root .*nowhere: folder not found"),
+    "demo empty root": ("demo {photos} --root {empty}", "no model to choose"),
+    "demo tag of two": ("demo {photos} --model a --model b --pretrained c", "belongs to one --model"),
 }
 NEEDS = {"generate": "diffusers", "demo": "gradio", "export impossible": "transformers"}
 
@@ -108,12 +170,13 @@ NEEDS = {"generate": "diffusers", "demo": "gradio", "export impossible": "transf
 def places(tmp_path_factory: pytest.TempPathFactory, saved: Path) -> dict[str, Path]:
     """Everything that can be wrong with a path."""
     root = tmp_path_factory.mktemp("places")
-    for folder in ("empty", "broken", "corrupt", "run/checkpoints", "lost/a/b"):
+    for folder in ("empty", "broken", "corrupt", "hf", "run/checkpoints", "lost/a/b"):
         (root / folder).mkdir(parents=True)
     for number in range(2):
         (root / "broken" / f"{number}.png").write_bytes(b"no picture")
     (root / "bad.tar").write_bytes(b"no tar" * 500)
     (root / "file").write_text("a file")
+    (root / "hf" / "config.json").write_text('{"model_type": "clip"}')
     (root / "texts.jsonl").write_text(json.dumps({"first": "a", "second": "owl", "text": "x"}) + "\n")
     (root / "corrupt" / "open_clip_config.json").write_text((saved / "open_clip_config.json").read_text())
     (root / "corrupt" / "open_clip_model.safetensors").write_bytes(b"no weights")
@@ -124,7 +187,7 @@ def places(tmp_path_factory: pytest.TempPathFactory, saved: Path) -> dict[str, P
     torch.save({"state_dict": state}, root / "lost/a/b/lost.ckpt")
     torch.save({"state_dict": state, "callbacks": Path("an object")}, root / "run/checkpoints/pickled.ckpt")
     (root / "run/checkpoints/bad.ckpt").write_bytes(b"no checkpoint")
-    found = {name: root / name for name in ("empty", "broken", "corrupt", "file", "other", "nowhere", "new")}
+    found = {name: root / name for name in ("empty", "broken", "corrupt", "file", "hf", "other", "nowhere", "new")}
     return found | {
         "tar": root / "bad.tar",
         "texts": root / "texts.jsonl",

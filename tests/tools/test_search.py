@@ -12,6 +12,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from pcclip.cli import main
+from pcclip.data.comparatives import read_comparatives
 from pcclip.evaluation.protocol import Comparative
 from pcclip.evaluation.zero_shot import class_embeddings
 from pcclip.tools.gallery import Gallery
@@ -19,6 +20,7 @@ from pcclip.tools.model import Model
 from pcclip.tools.pictures import GivenPicture
 from pcclip.tools.prompting import classify
 from pcclip.tools.search import ExactIndex, FaissIndex, Index, search
+from tests.helpers.fault_server import running_server
 from tests.helpers.models import make_clip
 
 NOTHING = Image.new("RGB", (4, 4))
@@ -101,3 +103,23 @@ def test_prompt_command(saved: Path, photos: Path, tmp_path: Path, capsys: pytes
     assert {row["class"] for row in rows(output)} <= {"red", "green"}
     assert len(rows(output)) == 12
     assert "changed their class by the 1 texts" in capsys.readouterr().out
+
+
+def test_prompt_has_the_texts_written_once(
+    saved: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts, output = tmp_path / "kept" / "comparatives.jsonl", tmp_path / "classes.csv"
+    with running_server() as server:
+        arguments = ["prompt", str(photos), "--classes", "red,green,blue", "--model", str(saved)]
+        arguments += ["--output", str(output), "--comparatives", str(texts), "--kind", "colours"]
+        for _ in range(2):
+            assert main([*arguments, "--ask", "writer", "--base-url", server.url]) == 0
+            assert "changed their class by the 6 texts" in capsys.readouterr().out
+        assert sum(server.asked.values()) == 3  # a request for each pair, both ways, and none the second time
+        assert {body["model"] for body in server.bodies} == {"writer"}
+        assert 'The classes are colours. How does "red" differ from "green"?' in server.asked
+    found = {(row.first, row.second) for row in read_comparatives(texts)}
+    assert found == {(a, b) for a in ("red", "green", "blue") for b in ("red", "green", "blue") if a != b}
+    # Texts by another model are not mixed with these, and there is no endpoint any more.
+    assert main([*arguments, "--ask", "another", "--base-url", server.url]) == 2
+    assert len(read_comparatives(texts)) == 6

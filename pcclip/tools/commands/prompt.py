@@ -3,13 +3,16 @@
   pcclip prompt PICTURES --classes "a cat,a dog"                                       plain zero-shot
   pcclip prompt PICTURES --classes classes.txt --comparatives comparatives.jsonl       with texts
 
-`pcclip-data class_texts --pairs classes.txt` has a language model write the texts, from the names of the classes.
+With --ask MODEL a language model writes the texts from the names of the classes, as `pcclip-data class_texts` does, which has
+more options; its answers are kept in the file of --comparatives, so that nothing is asked twice.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from pcclip.tools.commands.common import (
@@ -37,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='sentence with {} for the class (default: "a photo of a {}")',
     )
     parser.add_argument("--comparatives", metavar="FILE", help="JSON Lines: first, second, text (first against second)")
+    parser.add_argument("--ask", metavar="MODEL", help="have this language model write --comparatives")
+    parser.add_argument("--base-url", metavar="URL", help="its OpenAI-compatible endpoint (default: OpenAI's own)")
+    parser.add_argument("--kind", metavar="WHAT", help="what the classes are, e.g. flowers; told to the model")
     parser.add_argument("--alpha", type=float, help="weight of plain prompts against the texts (default: 0.8)")
     parser.add_argument("--output", default="classes.csv", metavar="FILE", help="CSV; the sheet is beside it as .png")
     parser.add_argument("--sheet", type=positive, default=60, metavar="N", help="pictures on the sheet")
@@ -46,6 +52,10 @@ def run(options: argparse.Namespace) -> None:
     """Embed, classify, and write."""
     if options.alpha is not None and not options.comparatives:
         raise ValueError("--alpha weighs --comparatives; give both or neither")
+    if options.ask and not options.comparatives:
+        raise ValueError("--ask needs --comparatives FILE, in which the answers are kept")
+    if (options.base_url or options.kind) and not options.ask:
+        raise ValueError("--base-url and --kind belong to --ask MODEL")
     from pcclip.tools.output import check_writable
     from pcclip.tools.pictures import find_pictures
 
@@ -56,9 +66,11 @@ def run(options: argparse.Namespace) -> None:
     from pcclip.data.comparatives import read_comparatives
     from pcclip.tools.prompting import classify, write_predictions
 
-    comparatives = read_comparatives(options.comparatives) if options.comparatives else []
     pictures = find_pictures(options.pictures)
     model = load_model(options)
+    if options.ask:
+        _ask(classes, options)
+    comparatives = read_comparatives(options.comparatives) if options.comparatives else []
     gallery = embed(model, pictures, options)
     alpha = 0.8 if options.alpha is None else options.alpha
     templates = options.template or ["a photo of a {}"]
@@ -76,6 +88,24 @@ def run(options: argparse.Namespace) -> None:
     sheet = draw_sheet(gallery, torch.tensor(order), names, f"{len(set(names))} classes", output, options.sheet)
     print(f"{len(names)} pictures: {output} and {sheet}")
     write_unreadable(gallery, output)
+
+
+def _ask(classes: Sequence[str], options: argparse.Namespace) -> None:
+    from data_prep.class_texts import Options, run  # here alone: without --ask nothing of data_prep is needed
+    from pcclip.tools.output import check_writable
+
+    with tempfile.TemporaryDirectory() as scratch:
+        names = Path(scratch) / "classes.txt"
+        names.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+        run(
+            Options(
+                output=str(check_writable(options.comparatives)),
+                pairs=str(names),
+                kind=options.kind or Options.kind,
+                model=options.ask,
+                base_url=options.base_url,
+            )
+        )
 
 
 def _classes(given: str) -> list[str]:
