@@ -10,16 +10,15 @@ from typing import Any
 import open_clip
 import torch
 import torch._dynamo
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn import functional as F
-from torchvision import transforms
 
 from pcclip.model.chunks import in_chunks
 from pcclip.model.head import HeadName, build_head
 from pcclip.model.known_texts import KnownTexts
+from pcclip.model.pixels import uint8_transform
 from pcclip.model.text import Tokenizer, encode_tokens, is_trimmable, pooling, text_parameters, text_tower
 
 
@@ -210,13 +209,3 @@ def _blocks(tower: nn.Module) -> list[nn.Module]:
     """The blocks of a transformer, open_clip's or timm's; none of other towers."""
     stacks = [child for name, child in tower.named_modules() if name.rpartition(".")[2] in ("resblocks", "blocks")]
     return [block for stack in stacks for block in stack.children()]
-
-
-def uint8_transform(preprocess: dict[str, Any]) -> transforms.Compose:
-    """open_clip's evaluation preprocessing up to uint8 pixels (3, H, W); dividing and normalising are left to the model."""
-    steps = image_transform_v2(PreprocessCfg(**preprocess), is_train=False).transforms
-    if not isinstance(steps[-2], transforms.ToTensor) or not isinstance(steps[-1], transforms.Normalize):
-        raise RuntimeError(
-            "open_clip's preprocessing no longer ends with ToTensor and Normalize; pin open_clip_torch<4"
-        )
-    return transforms.Compose([*steps[:-2], transforms.PILToTensor()])
