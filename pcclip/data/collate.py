@@ -136,7 +136,7 @@ def _joined_images(parts: Sequence[Tensor | None]) -> Tensor | None:
         return None
     storage = None
     if get_worker_info() is not None:  # straight into memory that the trainer sees, to where they would be copied
-        storage = torch.UntypedStorage._new_shared(sum(part.numel() for part in present))
+        storage = torch.UntypedStorage._new_shared(sum(part.numel() for part in present))  # type: ignore[no-untyped-call]
         count, (channels, height, width) = sum(map(len, present)), present[0].shape[1:]
         storage = torch.empty(0, dtype=torch.uint8).set_(storage, 0, (count, height, width, channels))  # type: ignore[call-overload]
     return joined(present, torch.cat, storage)

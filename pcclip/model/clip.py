@@ -19,6 +19,7 @@ from pcclip.model.chunks import in_chunks
 from pcclip.model.head import HeadName, build_head
 from pcclip.model.known_texts import KnownTexts
 from pcclip.model.pixels import uint8_transform
+from pcclip.model.sharding import whole_state
 from pcclip.model.text import Tokenizer, encode_tokens, is_trimmable, pooling, text_parameters, text_tower
 
 
@@ -90,13 +91,13 @@ class DifferenceModel(nn.Module):
     @property
     def image_fingerprint(self) -> str:
         """Hash of the image tower's weights and preprocessing: equal fingerprints make equal embeddings."""
-        return _fingerprint(self._preprocess, self.towers.visual.state_dict())
+        return _fingerprint(self._preprocess, whole_state(self, "towers.visual"))
 
     @property
     def text_fingerprint(self) -> str:
         """Hash of the text tower's weights and configuration: equal fingerprints make equal embeddings."""
         other = ("visual.", "logit_scale", "logit_bias")
-        state = {key: value for key, value in self.towers.state_dict().items() if not key.startswith(other)}
+        state = {key: value for key, value in whole_state(self, "towers").items() if not key.startswith(other)}
         return _fingerprint(self.config["text_cfg"], state)
 
     def compile_towers(self, backend: str | Callable[..., Any] = "inductor") -> None:
@@ -120,8 +121,12 @@ class DifferenceModel(nn.Module):
         Numbers and names stay the same; what is called by name here (`encode_images`, ...) gathers what it needs.
 
         Raises:
-            ValueError: A scale or bias trains; a single number cannot be shared out.
+            ValueError: A scale or bias trains, for a single number cannot be shared out; or torch is older than 2.7.
         """
+        if torch.__version__ < "2.7":  # whose `fully_shard` can leave nothing out
+            raise ValueError(
+                f"sharded weights need torch 2.7 or newer, found {torch.__version__}; update it, or use DDP"
+            )
         scalars = {value for value in self.parameters() if value.ndim == 0}
         if any(value.requires_grad for value in scalars):
             raise ValueError(
@@ -131,7 +136,7 @@ class DifferenceModel(nn.Module):
         self.towers.visual.to(memory_format=torch.contiguous_format)  # the only one that can be sharded
         for block in (*_blocks(self.towers.visual), *_blocks(text_tower(self.towers).transformer)):
             fully_shard(block, mesh=mesh)
-        fully_shard(self, mesh=mesh, ignored_params=scalars)
+        fully_shard(self, mesh=mesh, reshard_after_forward=False, ignored_params=scalars)
         for method in ("encode_images", "encode_tokens", "project"):
             register_fsdp_forward_method(self, method)
         self._keeps_texts = False  # weights come and go, so that it could not tell others from these
