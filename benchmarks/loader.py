@@ -40,7 +40,7 @@ from pcclip.data.format import EmbeddingInfo
 from pcclip.data.groups import read_samples
 from pcclip.data.loader import EpochLoader
 from pcclip.data.stream import PairBatches
-from pcclip.model.clip import uint8_transform
+from pcclip.model.pixels import uint8_transform
 from pcclip.model.text import Tokenizer
 
 GROUP_SIZE = 16

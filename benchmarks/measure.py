@@ -5,39 +5,68 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
+
+import psutil
 
 from benchmarks.common import write
 
 
-def alternate(works: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds that each work takes, in turns so that other load falls on all; a first round is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in works}
+class Taken(NamedTuple):
+    """What one turn of a work took, in seconds.
+
+    Attributes:
+        clock: By the clock.
+        processor: Of processor time, of this process and its children; other load on the machine hardly changes it.
+    """
+
+    clock: float
+    processor: float
+
+
+def alternate(works: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[Taken]]:
+    """What each work takes, in turns so that other load falls on all; a first round is not counted."""
+    taken: dict[str, list[Taken]] = {name: [] for name in works}
     for turn in range(repeats + 1):
         for name, work in works.items():
-            started = time.perf_counter()
+            clock, processor = time.perf_counter(), _processor_time()
             work()
             if turn:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
+                taken[name].append(Taken(time.perf_counter() - clock, _processor_time() - processor))
+    return taken
+
+
+def _processor_time() -> float:
+    """Seconds of processor time that this process and its children have used so far."""
+    own = psutil.Process()
+    times = [own.cpu_times(), *(child.cpu_times() for child in own.children(recursive=True))]
+    ended = times[0].children_user + times[0].children_system
+    return float(ended + sum(one.user + one.system for one in times))
 
 
 def speed_rows(
-    count: int, seconds: Mapping[str, Sequence[float]], rate: str = "pairs/s", **labels: object
+    count: int, taken: Mapping[str, Sequence[Taken]], rate: str = "pairs/s", **labels: object
 ) -> list[dict[str, Any]]:
     """One row for each work; the first is the baseline, and ratios are medians of the turns'."""
-    baseline = next(iter(seconds.values()))
+    baseline = next(iter(taken.values()))
     return [
         {
             **labels,
             "step": name,
-            rate: count / median(taken),
-            "slowest": count / max(taken),
-            "fastest": count / min(taken),
-            "ratio": median(plain / own for plain, own in zip(baseline, taken, strict=True)),
+            rate: count / median(turn.clock for turn in turns),
+            "slowest": count / max(turn.clock for turn in turns),
+            "fastest": count / min(turn.clock for turn in turns),
+            "ratio": median(plain.clock / own.clock for plain, own in zip(baseline, turns, strict=True)),
+            "processor ms": 1000 * median(turn.processor for turn in turns) / count,
+            "ratio by processor": _ratio_of_sums(baseline, turns),
         }
-        for name, taken in seconds.items()
+        for name, turns in taken.items()
     ]
+
+
+def _ratio_of_sums(baseline: Sequence[Taken], turns: Sequence[Taken]) -> float:
+    # of sums, for the system counts processor time in hundredths of a second
+    return sum(turn.processor for turn in baseline) / max(sum(turn.processor for turn in turns), 0.01)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

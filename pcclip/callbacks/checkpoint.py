@@ -8,11 +8,11 @@ import signal
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -24,8 +24,9 @@ class Checkpoint(ModelCheckpoint):
 
     A checkpoint is written in one step, so there is always a whole one; never between the batches whose gradients are being
     accumulated; and on SIGTERM or SIGUSR1, with which schedulers announce that they will end a process, after the batch
-    that is being computed. The process then exits with 128 plus the signal's number. Lightning's own handling of these
-    signals, which may write amid a step, is put out of action. `--resume true` goes on from `last.ckpt`.
+    that is being computed. The process then exits with 128 plus the signal's number, before the first step without a
+    checkpoint, when the base model is evaluated. Lightning's own handling of these signals, which may write amid a step, is
+    put out of action. `--resume true` goes on from `last.ckpt`.
 
     The random numbers of each step, for dropout, are those of (seed, epoch, batch, process), resumed or not.
 
@@ -47,15 +48,23 @@ class Checkpoint(ModelCheckpoint):
         self._handlers: dict[int, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Have checkpoints written in one step."""
+        """Have checkpoints written in one step, and the signals taken over before all other callbacks begin."""
         super().setup(trainer, pl_module, stage)
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # declared nowhere in Trainer
+        if stage == "fit" and not any(isinstance(callback, _TakeSignals) for callback in callbacks):
+            trainer.callbacks = [_TakeSignals(self), *callbacks]  # type: ignore[attr-defined]
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeFileIO()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals over from Lightning."""
+        """End if any process was told to while the base model was evaluated, which callbacks do at the start of training."""
         super().on_train_start(trainer, pl_module)
         self._last_global_step_saved = trainer.global_step  # which a resumed run need not write again
+        if self._is_told_to_end(trainer):
+            self._end("no step was taken since the start, so there is nothing to save; start it again in the same way")
+
+    def take_signals(self) -> None:
+        """Take the signals over from Lightning, until training ends."""
         if threading.current_thread() is threading.main_thread():
             self._handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
@@ -71,14 +80,19 @@ class Checkpoint(ModelCheckpoint):
         if trainer.fit_loop._should_accumulate():
             return
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        if not trainer.strategy.reduce_boolean_decision(bool(self._received), all=False):
-            return
-        self._save_now(trainer)
-        trainer.strategy.barrier("checkpoint before the end")
+        if self._is_told_to_end(trainer):
+            self._save_now(trainer)
+            trainer.strategy.barrier("checkpoint before the end")
+            self._end(
+                f"step {trainer.global_step} is saved in {self.last_model_path}; `--resume true` goes on from there"
+            )
+
+    def _is_told_to_end(self, trainer: Trainer) -> bool:
+        return trainer.strategy.reduce_boolean_decision(bool(self._received), all=False)
+
+    def _end(self, message: str) -> NoReturn:
         name = signal.Signals(self._received).name if self._received else "another process's signal"
-        rank_zero_info(
-            f"{name}: step {trainer.global_step} is saved in {self.last_model_path}; `--resume true` goes on from there"
-        )
+        rank_zero_info(f"{name}: {message}")
         raise SystemExit(128 + (self._received or signal.SIGTERM))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -105,6 +119,16 @@ class Checkpoint(ModelCheckpoint):
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._received = number
+
+
+class _TakeSignals(Callback):
+    """Lets a Checkpoint take the signals over: Lightning calls Checkpoints last, after minutes of evaluation perhaps."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._checkpoint.take_signals()
 
 
 class WholeFileIO(TorchCheckpointIO):

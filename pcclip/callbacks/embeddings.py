@@ -18,6 +18,7 @@ from tqdm import tqdm
 from pcclip.data.embedding_store import EmbeddingStore
 from pcclip.data.labelled import DecodedImages, ImageFile, collate_intact
 from pcclip.evaluation.protocol import Encoder
+from pcclip.model.sharding import gathered
 
 
 class EvaluatedModel(Encoder, Protocol):
@@ -54,11 +55,14 @@ def model_of(pl_module: LightningModule) -> EvaluatedModel:
 
 @contextmanager
 def evaluating(pl_module: LightningModule) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards each submodule is back in the mode it had."""
+    """Evaluation mode without gradients, with whole weights; afterwards each submodule is back in the mode it had.
+
+    All processes must enter and leave together.
+    """
     modes = {module: module.training for module in pl_module.modules()}
     pl_module.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), gathered(pl_module):
             yield
     finally:
         for module, mode in modes.items():

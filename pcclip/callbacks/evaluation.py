@@ -76,8 +76,8 @@ class EvaluationCallback(Callback, ABC):
         """Measure the module as it is, with or without the bootstrap's intervals, and keep it as `rows`."""
         # in training no text tower is met twice
         keep = self.cache_dir is not None and trainer.testing
-        self._texts = StoredTexts(model_of(pl_module), str(self.cache_dir)) if keep else None
         with evaluating(pl_module):
+            self._texts = StoredTexts(model_of(pl_module), str(self.cache_dir)) if keep else None
             self.rows = self.results(trainer, pl_module, self.resamples if intervals else 0)
         if self._texts is not None and trainer.is_global_zero:
             self._texts.save()
@@ -99,7 +99,8 @@ class EvaluationCallback(Callback, ABC):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate before training, unless training resumes."""
-        self.check(pl_module)
+        with evaluating(pl_module):
+            self.check(pl_module)
         if trainer.global_step > 0:
             return
         values = _named(self.evaluate(trainer, pl_module))
@@ -117,7 +118,8 @@ class EvaluationCallback(Callback, ABC):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the files against the model."""
-        self.check(pl_module)
+        with evaluating(pl_module):
+            self.check(pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate in `test`."""

@@ -15,6 +15,7 @@ from pcclip.callbacks.embeddings import EmbeddingCache
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.tables import markdown_table, read_results, write_results
+from pcclip.model.sharding import gathered, load_whole_state, whole_state
 from pcclip.tools.ensemble import blend
 
 
@@ -140,9 +141,10 @@ def _evaluate(trainer: Trainer, pl_module: LightningModule) -> list[Result]:
 
 
 def _cpu_copy(pl_module: LightningModule) -> dict[str, Tensor]:
-    return {key: value.detach().cpu().clone() for key, value in pl_module.state_dict().items()}
+    with gathered(pl_module):
+        return {key: value.detach().cpu().clone() for key, value in whole_state(pl_module).items()}
 
 
 def _load(pl_module: LightningModule, state: Mapping[str, Tensor]) -> None:
-    pl_module.load_state_dict(state)
+    load_whole_state(pl_module, state)
     EmbeddingCache.of(pl_module).weights_changed(pl_module)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from pcclip.model import save_clip
+from pcclip.model import DifferenceModel, save_clip
+from pcclip.model.sharding import gathered
 
 
 class SaveModel(Callback):
@@ -19,5 +22,7 @@ class SaveModel(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save on the first process."""
-        if trainer.is_global_zero:
-            save_clip(pl_module.model, self._folder)  # type: ignore[arg-type]
+        model = cast(DifferenceModel, pl_module.model)
+        with gathered(model):
+            if trainer.is_global_zero:
+                save_clip(model, self._folder)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from pcclip.batch import PairBatch
 from pcclip.data.format import PairRecord
-from pcclip.data.groups import Group
+from pcclip.data.groups import Group, joined
 from pcclip.data.roles import has_roles, swap_roles
 from pcclip.model.text import Tokenizer
 
@@ -73,7 +74,7 @@ def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.r
             captions.append(own[int(which * len(own))])
         offset += len(group.ids)
     return PairBatch(
-        images=_joined([group.images for group in groups]),
+        images=_joined_images([group.images for group in groups]),
         embeddings=_joined([group.embeddings for group in groups]),
         image_ids=torch.tensor([_hashed(name) for group in groups for name in group.ids], dtype=torch.long),
         first=torch.tensor(first, dtype=torch.long),
@@ -122,6 +123,18 @@ def _draw_pairs(pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generato
             swapped = number < draw.role_swap and _have_roles(bundle)
             drawn += map(_exchanged, bundle) if swapped else bundle
     return drawn
+
+
+def _joined_images(parts: Sequence[Tensor | None]) -> Tensor | None:
+    present = [part for part in parts if part is not None]
+    if not present:
+        return None
+    storage = None
+    if get_worker_info() is not None:  # straight into memory that the trainer sees, to where they would be copied
+        storage = torch.UntypedStorage._new_shared(sum(part.numel() for part in present))  # type: ignore[no-untyped-call]
+        count, (channels, height, width) = sum(map(len, present)), present[0].shape[1:]
+        storage = torch.empty(0, dtype=torch.uint8).set_(storage, 0, (count, height, width, channels))  # type: ignore[call-overload]
+    return joined(present, torch.cat, storage)
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:

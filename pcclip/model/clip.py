@@ -10,16 +10,16 @@ from typing import Any
 import open_clip
 import torch
 import torch._dynamo
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn import functional as F
-from torchvision import transforms
 
 from pcclip.model.chunks import in_chunks
 from pcclip.model.head import HeadName, build_head
 from pcclip.model.known_texts import KnownTexts
+from pcclip.model.pixels import uint8_transform
+from pcclip.model.sharding import whole_state
 from pcclip.model.text import Tokenizer, encode_tokens, is_trimmable, pooling, text_parameters, text_tower
 
 
@@ -91,13 +91,13 @@ class DifferenceModel(nn.Module):
     @property
     def image_fingerprint(self) -> str:
         """Hash of the image tower's weights and preprocessing: equal fingerprints make equal embeddings."""
-        return _fingerprint(self._preprocess, self.towers.visual.state_dict())
+        return _fingerprint(self._preprocess, whole_state(self, "towers.visual"))
 
     @property
     def text_fingerprint(self) -> str:
         """Hash of the text tower's weights and configuration: equal fingerprints make equal embeddings."""
         other = ("visual.", "logit_scale", "logit_bias")
-        state = {key: value for key, value in self.towers.state_dict().items() if not key.startswith(other)}
+        state = {key: value for key, value in whole_state(self, "towers").items() if not key.startswith(other)}
         return _fingerprint(self.config["text_cfg"], state)
 
     def compile_towers(self, backend: str | Callable[..., Any] = "inductor") -> None:
@@ -121,8 +121,12 @@ class DifferenceModel(nn.Module):
         Numbers and names stay the same; what is called by name here (`encode_images`, ...) gathers what it needs.
 
         Raises:
-            ValueError: A scale or bias trains; a single number cannot be shared out.
+            ValueError: A scale or bias trains, for a single number cannot be shared out; or torch is older than 2.7.
         """
+        if torch.__version__ < "2.7":  # whose `fully_shard` can leave nothing out
+            raise ValueError(
+                f"sharded weights need torch 2.7 or newer, found {torch.__version__}; update it, or use DDP"
+            )
         scalars = {value for value in self.parameters() if value.ndim == 0}
         if any(value.requires_grad for value in scalars):
             raise ValueError(
@@ -132,7 +136,7 @@ class DifferenceModel(nn.Module):
         self.towers.visual.to(memory_format=torch.contiguous_format)  # the only one that can be sharded
         for block in (*_blocks(self.towers.visual), *_blocks(text_tower(self.towers).transformer)):
             fully_shard(block, mesh=mesh)
-        fully_shard(self, mesh=mesh, ignored_params=scalars)
+        fully_shard(self, mesh=mesh, reshard_after_forward=False, ignored_params=scalars)
         for method in ("encode_images", "encode_tokens", "project"):
             register_fsdp_forward_method(self, method)
         self._keeps_texts = False  # weights come and go, so that it could not tell others from these
@@ -210,13 +214,3 @@ def _blocks(tower: nn.Module) -> list[nn.Module]:
     """The blocks of a transformer, open_clip's or timm's; none of other towers."""
     stacks = [child for name, child in tower.named_modules() if name.rpartition(".")[2] in ("resblocks", "blocks")]
     return [block for stack in stacks for block in stack.children()]
-
-
-def uint8_transform(preprocess: dict[str, Any]) -> transforms.Compose:
-    """open_clip's evaluation preprocessing up to uint8 pixels (3, H, W); dividing and normalising are left to the model."""
-    steps = image_transform_v2(PreprocessCfg(**preprocess), is_train=False).transforms
-    if not isinstance(steps[-2], transforms.ToTensor) or not isinstance(steps[-1], transforms.Normalize):
-        raise RuntimeError(
-            "open_clip's preprocessing no longer ends with ToTensor and Normalize; pin open_clip_torch<4"
-        )
-    return transforms.Compose([*steps[:-2], transforms.PILToTensor()])

@@ -16,6 +16,7 @@ from torch import nn
 
 from pcclip.model.clip import DifferenceModel
 from pcclip.model.head import HeadName, build_head
+from pcclip.model.sharding import whole_state
 
 CONFIG_FILE = "open_clip_config.json"  # open_clip's own names
 WEIGHTS_FILE = "open_clip_model.safetensors"
@@ -78,17 +79,18 @@ def load_clip(
 def save_clip(model: DifferenceModel, folder: str | Path) -> None:
     """Save as an open_clip folder that `local-dir:FOLDER` loads, here and in open_clip itself; safetensors only.
 
-    A head other than the identity is stored beside the towers, in `difference_head.safetensors`.
+    A head other than the identity is stored beside the towers, in `difference_head.safetensors`. Sharded weights must be
+    `gathered`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     described = {"model_cfg": model.config, "preprocess_cfg": open_clip.get_model_preprocess_cfg(model.towers)}
-    state = {key: value.detach().cpu().contiguous() for key, value in model.towers.state_dict().items()}
+    state = {key: value.detach().cpu().contiguous() for key, value in whole_state(model, "towers").items()}
     save_file(state, folder / WEIGHTS_FILE)
     (folder / CONFIG_FILE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     (folder / HEAD_FILE).unlink(missing_ok=True)
     if not isinstance(model.head, nn.Identity):
-        save_file({key: value.detach().cpu() for key, value in model.head.state_dict().items()}, folder / HEAD_FILE)
+        save_file({key: value.detach().cpu() for key, value in whole_state(model, "head").items()}, folder / HEAD_FILE)
 
 
 def _check_folder(folder: Path) -> None:

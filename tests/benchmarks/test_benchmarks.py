@@ -67,6 +67,6 @@ def test_memory_is_measured_over_epochs_and_shards(monkeypatch: pytest.MonkeyPat
     memory.main(["--shards", "10", "20", "--epochs", "10", "--workers", "1"])
     found = rows("memory")
     assert [(row["shards"], row["process"]) for row in found] == [
-        (shards, process) for shards in (10, 20) for process in ("trainer", "1 workers")
+        (shards, process) for shards in (10, 20) for process in ("trainer", "all workers")
     ]
     assert all(row["last, MiB"] > 10 for row in found)  # type: ignore[operator]

@@ -69,6 +69,28 @@ def test_signal_saves_ends_and_resumes(tmp_path: Path, shards: Path, batch: int,
     assert first.losses + second.losses == whole.losses
 
 
+class SignalBeforeTraining(Callback):
+    """Sends this process SIGTERM while models are evaluated before the first step."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_signal_before_the_first_step_ends_the_run(
+    tmp_path: Path, shards: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        seen = fit(tmp_path, shards, SignalBeforeTraining())
+    assert seen.code == 128 + signal.SIGTERM
+    assert not seen.train
+    assert "SIGTERM: no step was taken since the start, so there is nothing to save" in caplog.text
+    fit(tmp_path, shards, Signal(6, signal.SIGTERM))
+    saved = (tmp_path / "last.ckpt").read_bytes()
+    seen = fit(tmp_path, shards, SignalBeforeTraining(), resume=True)
+    assert seen.code == 128 + signal.SIGTERM
+    assert (tmp_path / "last.ckpt").read_bytes() == saved
+
+
 def test_step_checkpoints_hold_the_last_state(tmp_path: Path, shards: Path) -> None:
     class Fail(Callback):
         def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:

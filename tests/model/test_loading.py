@@ -14,8 +14,11 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torchvision.transforms import Compose
+from torchvision.transforms.functional import pil_to_tensor
 
 from pcclip.model import DifferenceModel, load_clip, save_clip
+from pcclip.model.pixels import uint8_transform
 from tests.helpers.models import KINDS, make_clip, write_config
 
 TEXTS = ["a dog", "the first is a large dog, the second a small one"]
@@ -101,6 +104,16 @@ def test_uint8_path_equals_open_clips_preprocessing(tmp_path: Path) -> None:
             pixels = model.image_transform(picture)
             assert pixels.dtype == torch.uint8
             assert torch.equal((pixels.float() / 255 - model.mean) / model.std, preprocess(picture))
+
+
+def test_wide_pictures_are_cut_while_they_are_resized() -> None:
+    transform = uint8_transform({"size": 24})
+    plain = image_transform_v2(PreprocessCfg(size=24), is_train=False).transforms[:-2]
+    rng = np.random.default_rng(0)
+    for width, height in ((70, 45), (45, 70), (33, 32), (24, 24), (25, 24), (48, 24), (301, 17), (17, 12)):
+        for mode in ("RGB", "L", "RGBA", "P"):
+            picture = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).convert(mode)
+            assert torch.equal(transform(picture), pil_to_tensor(Compose(plain)(picture))), (width, height, mode)
 
 
 def test_data_workers_can_carry_tokenizer_and_transform(tiny_clip: DifferenceModel) -> None:
