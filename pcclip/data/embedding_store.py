@@ -118,4 +118,5 @@ def _file_state(path: str) -> str | None:
         stat = os.stat(path)  # noqa: PTH116 (a Path for each of a million files takes longer than the call)
     except OSError:
         return None
-    return f"{os.path.abspath(path)} {stat.st_size} {stat.st_mtime_ns}"  # noqa: PTH100
+    # the real path: runs in folders of their own reach the same pictures through links
+    return f"{os.path.realpath(path)} {stat.st_size} {stat.st_mtime_ns}"

@@ -27,8 +27,6 @@ import yaml
 from pcclip.tools.spread import Run, read_run, write_part
 from pcclip.tools.sweep_plot import Curve, plot_sweeps
 
-SWEEP = "sweep.json"  # written by a run's own ResultsTable, beside the cell's record
-
 
 @dataclass(frozen=True)
 class Experiment:
@@ -40,7 +38,8 @@ class Experiment:
         links: What a run reads and does not make, files or folders; linked into its folder.
         seeds: `seed_everything` of the runs of each cell.
         columns: Heading to `task/subset/metric`, the columns of the table.
-        plot: Headings of the two columns to plot against each other, across and up, of the cells that write `sweep.json`.
+        plot: Headings of the two columns to plot against each other, across and up, of the cells that measure more ensembles
+            than are tabulated (`trainer.callbacks.init_args.alphas`, if the table of results is the last callback of `fit`).
         cells: Name to settings, each `--key=value` of `pcclip fit`.
         models: The models to tabulate, as they are called in `results.json`.
         prepare: Arguments of `pcclip-data` to run before; steps that are up to date do nothing.
@@ -150,10 +149,10 @@ def curves(experiment: Experiment, folder: Path) -> list[Curve]:
     """For each cell with a sweep over ensembles, the two plotted columns as means over its seeds."""
     found = []
     for cell in experiment.cells:
-        runs = [read_run(path) for path in _files(experiment, folder, cell, SWEEP)]
-        if not runs:
-            continue
+        runs = [read_run(path) for path in _files(experiment, folder, cell)]
         models = sorted({name[0] for run in runs for name in run}, key=_alpha)
+        if {"base", *experiment.models}.issuperset(models):  # or there are none
+            continue
         across, up = (
             [fmean(_value(run, model, experiment.columns[heading]) for run in runs) for model in models]
             for heading in experiment.plot
@@ -195,10 +194,7 @@ def write(experiment: Experiment, name: str, folder: Path, output: Path) -> None
     Raises:
         ValueError: No run is done, or a column that a run lacks.
     """
-    runs = {
-        cell: [read_run(path) for path in _files(experiment, folder, cell, experiment.results)]
-        for cell in experiment.cells
-    }
+    runs = {cell: [read_run(path) for path in _files(experiment, folder, cell)] for cell in experiment.cells}
     runs = {cell: own for cell, own in runs.items() if own}
     if not runs:
         raise ValueError(f"{folder}: no run is done, so there is nothing to write")
@@ -220,11 +216,11 @@ def _cells(content: Any) -> dict[str, dict[str, Any]]:
     return {str(name): settings or {} for name, settings in content.items()}
 
 
-def _files(experiment: Experiment, folder: Path, cell: str, name: str) -> list[Path]:
-    """A file of each finished run of a cell."""
+def _files(experiment: Experiment, folder: Path, cell: str) -> list[Path]:
+    """The results of each finished run of a cell."""
     done = [path for path in sorted(folder.glob(f"{_slug(cell)}-*")) if (path / "cell.json").is_file()]
     own = [path for path in done if re.fullmatch(r"\d+", path.name.removeprefix(f"{_slug(cell)}-"))]
-    return [path / name for path in own if (path / name).is_file()]
+    return [path / experiment.results for path in own]
 
 
 def _slug(cell: str) -> str:

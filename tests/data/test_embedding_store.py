@@ -51,6 +51,18 @@ def test_members_of_one_shard_are_told_apart(tmp_path: Path) -> None:
     assert known.tolist() == [True, False]
 
 
+def test_pictures_reached_through_a_link_are_known(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "pictures")
+    images = files(tmp_path / "pictures", 2)
+    store = EmbeddingStore(tmp_path, "abc", 2)
+    store.add(images, torch.ones(2, 2), torch.ones(2, dtype=torch.bool))
+    known, _ = store.load(
+        [ImageFile(str(tmp_path / "link" / image.key), image.key) for image in images], torch.zeros(2, 2)
+    )
+    assert known.all()
+
+
 def test_a_damaged_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "abc.sqlite").write_bytes(b"not a database, but long enough to be looked at as one " * 20)
     with pytest.raises(OSError, match=r"abc.sqlite: embeddings cannot be kept there"):
