@@ -79,13 +79,14 @@ class Checkpoint(ModelCheckpoint):
         """Save if it is time to, or if any process was told to end."""
         if trainer.fit_loop._should_accumulate():
             return
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if not trainer.is_last_batch:  # after an epoch's last one it is saved when the epoch ends
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if self._is_told_to_end(trainer):
+            if trainer.is_last_batch:
+                _count_epoch(trainer)
             self._save_now(trainer)
             trainer.strategy.barrier("checkpoint before the end")
-            self._end(
-                f"step {trainer.global_step} is saved in {self.last_model_path}; `--resume true` goes on from there"
-            )
+            self._end(f"step {trainer.global_step} is saved in {self.last_model_path}; `--resume true` goes on from there")
 
     def _is_told_to_end(self, trainer: Trainer) -> bool:
         return trainer.strategy.reduce_boolean_decision(bool(self._received), all=False)
@@ -119,6 +120,13 @@ class Checkpoint(ModelCheckpoint):
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._received = number
+
+
+def _count_epoch(trainer: Trainer) -> None:
+    """Let the epoch be over, as it is after its last batch: Lightning loses count where it goes on from just before that."""
+    trainer.fit_loop.epoch_loop.batch_progress.increment_completed()
+    trainer.fit_loop.epoch_loop._batches_that_stepped += 1
+    trainer.fit_loop.epoch_progress.increment_processed()
 
 
 class _TakeSignals(Callback):

@@ -69,6 +69,18 @@ def test_signal_saves_ends_and_resumes(tmp_path: Path, shards: Path, batch: int,
     assert first.losses + second.losses == whole.losses
 
 
+def test_run_that_ends_with_an_epoch_and_again_amid_the_next_goes_on(tmp_path: Path, shards: Path) -> None:
+    whole = fit(tmp_path / "whole", shards)
+    parts = [
+        fit(tmp_path / "cut", shards, Signal(8, signal.SIGTERM)),  # after whose batch the epoch is over
+        fit(tmp_path / "cut", shards, Signal(14, signal.SIGTERM), resume=True),
+        fit(tmp_path / "cut", shards, resume=True),
+    ]
+    assert [len(part.train) for part in parts] == [10, 6, 4]
+    assert same([batch for part in parts for batch in part.train], whole.train)
+    assert [loss for part in parts for loss in part.losses] == whole.losses
+
+
 class SignalBeforeTraining(Callback):
     """Sends this process SIGTERM while models are evaluated before the first step."""
 
