@@ -86,7 +86,9 @@ class Checkpoint(ModelCheckpoint):
                 _count_epoch(trainer)
             self._save_now(trainer)
             trainer.strategy.barrier("checkpoint before the end")
-            self._end(f"step {trainer.global_step} is saved in {self.last_model_path}; `--resume true` goes on from there")
+            self._end(
+                f"step {trainer.global_step} is saved in {self.last_model_path}; `--resume true` goes on from there"
+            )
 
     def _is_told_to_end(self, trainer: Trainer) -> bool:
         return trainer.strategy.reduce_boolean_decision(bool(self._received), all=False)
