@@ -113,7 +113,7 @@ test: $(VENV)/ready ## The fast tests, offline
 test-slow: $(VENV)/ready ## What is marked slow or distributed
 	$(BIN)/pytest -m 'slow or distributed'
 
-BENCHMARKS := $(patsubst benchmarks/%.py,%,$(wildcard $(addprefix benchmarks/,text.py towers.py loader.py memory.py shard.py describe.py)))
+BENCHMARKS := $(patsubst benchmarks/%.py,%,$(wildcard $(addprefix benchmarks/,text.py towers.py loader.py memory.py rank.py shard.py describe.py)))
 
 bench: $(VENV)/ready ## Speed on a CPU beside baselines, one after the other (docs/benchmarks.md)
 	for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done

@@ -1,72 +1,108 @@
-"""How fast `pcclip rank` is: with kept embeddings, and without against a bare loop over the image tower.
+"""How fast `pcclip rank` is: `python -m benchmarks.rank`.
 
-`python benchmarks/rank.py --model runs/demo/finetuned --pictures 10000 --side 64`
+- *kept*: pictures whose embeddings are in the cache are found, scored and written in their order. The model is loaded, its
+  loading not counted.
+- *from files*: pictures are read, decoded and embedded without a cache, beside a bare loop over the image tower on as many
+  batches of one picture, in turns. Weights are random unless `--pretrained` says otherwise; they change no time.
+- *help*: `pcclip --help`, a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
+import subprocess
+import sys
 import tempfile
-import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 
 import torch
 from PIL import Image
 
-from pcclip import load
+from benchmarks.measure import Taken, alternate, report
+from pcclip.data.embedding_store import EmbeddingStore
+from pcclip.data.labelled import ImageFile
+from pcclip.model import DifferenceModel, load_clip
 from pcclip.tools.gallery import embed_pictures
-from pcclip.tools.model import wordings
+from pcclip.tools.model import Model, wordings
 from pcclip.tools.pictures import find_pictures
 from pcclip.tools.ranking import score, write_ranking
 
 
-def main() -> None:
-    """Make pictures, and time it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="runs/demo/finetuned")
+def draw(folder: Path, count: int, side: int) -> Path:
+    """Noise of several contrasts, as JPEG files."""
+    folder.mkdir()
+    for number in range(count):
+        noise = Image.effect_noise((side, side), 50 + number % 100).convert("RGB")
+        noise.save(folder / f"{number:06d}.jpg")
+    return folder
+
+
+def rank(model: Model, folder: Path, store: EmbeddingStore) -> None:
+    """What `pcclip rank` does once the model is loaded."""
+    gallery = embed_pictures(model.clip, find_pictures([folder]), store=store)
+    axis = model.axis(wordings("the first is larger", "the first is smaller"))
+    write_ranking(folder.parent / "ranked.csv", gallery, score(model, gallery, axis))
+
+
+@torch.no_grad()
+def bare_loop(clip: DifferenceModel, picture: Path, batches: int, batch_size: int) -> None:
+    """The image tower alone."""
+    batch = torch.stack([clip.image_transform(Image.open(picture).convert("RGB"))] * batch_size)
+    for _ in range(batches):
+        clip.encode_images(batch)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="ViT-B-32")
     parser.add_argument("--pretrained")
-    parser.add_argument("--pictures", type=int, default=10_000)
-    parser.add_argument("--side", type=int, default=64, help="of the pictures, in pixels")
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--workers", type=int)
-    options = parser.parse_args()
-    model = load(options.model, options.pretrained)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "pictures"
-        folder.mkdir()
-        for number in range(options.pictures):
-            Image.effect_noise((options.side, options.side), 50 + number % 100).convert("RGB").save(
-                folder / f"{number}.jpg"
-            )
-
-        batch = torch.stack(
-            [model.clip.image_transform(Image.open(folder / "0.jpg").convert("RGB"))] * options.batch_size
+    parser.add_argument("--kept", type=int, default=10_000, help="pictures whose embeddings are kept")
+    parser.add_argument("--side", type=int, default=64, help="of these, in pixels")
+    parser.add_argument("--batches", type=int, default=4, help="of pictures from files, which are photograph-sized")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args(arguments)
+    clip = load_clip(options.model, options.pretrained).eval()
+    model = Model(clip, options.model)
+    with tempfile.TemporaryDirectory(prefix="pcclip-benchmark-") as name:
+        kept, files = draw(Path(name) / "kept", options.kept, options.side), options.batches * options.batch_size
+        fresh = draw(Path(name) / "fresh", files, 320)
+        store = EmbeddingStore(Path(name) / "cache", clip.image_fingerprint, clip.embed_dim)
+        pictures = [picture for picture in find_pictures([kept]) if isinstance(picture, ImageFile)]
+        store.add(pictures, torch.randn(len(pictures), clip.embed_dim), torch.ones(len(pictures), dtype=torch.bool))
+        first = next(fresh.iterdir())
+        works: dict[str, Callable[[], object]] = {
+            "tower alone": lambda: bare_loop(clip, first, options.batches, options.batch_size),
+            "from files": lambda: embed_pictures(clip, find_pictures([fresh]), batch_size=options.batch_size),
+        }
+        taken = alternate(works, options.repeats) | alternate(
+            {"kept": lambda: rank(model, kept, store)}, options.repeats
         )
-        batches = -(-options.pictures // options.batch_size)
-        with torch.no_grad():
-            model.clip.encode_images(batch.to(model.clip.device)).cpu()  # warm
-            started = time.perf_counter()
-            for _ in range(batches):
-                rows = model.clip.encode_images(batch.to(model.clip.device))
-            rows.cpu()
-        bare = (time.perf_counter() - started) * options.pictures / (batches * options.batch_size)
-        pictures = find_pictures([folder])
-        started = time.perf_counter()
-        embed_pictures(model.clip, pictures, batch_size=options.batch_size, workers=options.workers)
-        live = time.perf_counter() - started
-        print(f"tower alone {bare:.2f} s; from files, no cache {live:.2f} s ({100 * (live / bare - 1):+.0f} %)")
+    command = [sys.executable, "-m", "pcclip.cli", "--help"]
+    taken |= alternate(
+        {"help": lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)}, options.repeats
+    )
+    count = {"tower alone": files, "from files": files, "kept": options.kept, "help": None}
+    report(
+        "rank",
+        [
+            {
+                "step": step,
+                "pictures": count[step],
+                "seconds": median(turn.clock for turn in turns),
+                "slowest": max(turn.clock for turn in turns),
+                "beside the tower alone": _above(taken["tower alone"], turns) if step == "from files" else None,
+            }
+            for step, turns in taken.items()
+        ],
+    )
 
-        for state in ("cold", "kept"):
-            with contextlib.redirect_stdout(io.StringIO()):
-                started = time.perf_counter()
-                pictures = find_pictures([folder])
-                gallery = model.embed_pictures(pictures, cache=Path(scratch) / "cache", batch_size=options.batch_size)
-                axis = model.axis(wordings("the first is larger", "the first is smaller"))
-                write_ranking(Path(scratch) / "ranked.csv", gallery, score(model, gallery, axis))
-                taken = time.perf_counter() - started
-            print(f"ranking {len(pictures)} pictures, embeddings {state}: {taken:.2f} s")
+
+def _above(tower: Sequence[Taken], own: Sequence[Taken]) -> str:
+    return f"{median(turn.clock / bare.clock for turn, bare in zip(own, tower, strict=True)) - 1:+.1%}"
 
 
 if __name__ == "__main__":

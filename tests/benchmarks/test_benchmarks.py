@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import docs, gpu, loader, memory, text, towers
+from benchmarks import docs, gpu, loader, memory, rank, text, towers
 from tests.helpers.models import TINY
 
 
@@ -59,6 +59,19 @@ def test_loader_reads_what_its_baselines_read() -> None:
     found = rows("loader")
     assert [row["step"] == "pcclip" for row in found] == [False, True, False, True, False]
     assert all(row["a second"] > 0 for row in found)  # type: ignore[operator]
+
+
+def test_ranking_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # the help is a process of its own
+    rank.main(["--model", str(TINY), "--kept", "20", "--batches", "1", "--batch-size", "4", "--repeats", "1"])
+    found = rows("rank")
+    assert [(row["step"], row["pictures"]) for row in found] == [
+        ("tower alone", 4),
+        ("from files", 4),
+        ("kept", 20),
+        ("help", None),
+    ]
+    assert all(row["seconds"] > 0 for row in found)  # type: ignore[operator]
 
 
 @pytest.mark.slow
