@@ -135,9 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
             environment = {**os.environ, "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0"}
             done = subprocess.run([*command, *settings], check=True, stdout=subprocess.PIPE, text=True, env=environment)
             found = json.loads(done.stdout.splitlines()[-1])
-            for process, samples in zip(
-                ("trainer", f"{options.workers} workers"), zip(*found, strict=True), strict=True
-            ):
+            for process, samples in zip(("trainer", "all workers"), zip(*found, strict=True), strict=True):
                 first, last = mean(samples[:2]), mean(samples[-2:])
                 fewest_last = next((row["last, MiB"] for row in rows if row["process"] == process), last)
                 rows.append(
