@@ -127,7 +127,7 @@ class DifferenceCLIP(LightningModule):
             self.model.head.requires_grad_(False)
             self.log_logit_scale.requires_grad = False
             self.logit_bias.requires_grad = False
-        if self._loss_name == "mse":  # has no scale
+        if self._loss_name == "mse" and not self.sign_weight:  # has no scale
             self.log_logit_scale.requires_grad = False
         if self.caption_weight == 0 or self._caption_logit_scale is not None:
             self.model.towers.logit_scale.requires_grad = False

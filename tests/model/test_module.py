@@ -62,7 +62,8 @@ def test_stored_embeddings_equal_the_live_frozen_tower(tmp_path: Path, kind: str
 @pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_loss_equals_a_few_plain_lines(loss: str, masked: bool) -> None:
-    settings = {"difference_weight": 0.7, "caption_weight": 0.3, "logit_scale": 5.0, "mask_duplicates": masked}
+    weights = {"difference_weight": 0.7, "caption_weight": 0.3, "sign_weight": 0.4}
+    settings = weights | {"logit_scale": 5.0, "mask_duplicates": masked}
     module = make_module(["all"], head="linear", difference_loss=loss, **settings).double()
     torch.nn.init.normal_(module.model.head.weight)
     batch = make_batch(module)
@@ -101,7 +102,10 @@ def test_loss_equals_a_few_plain_lines(loss: str, masked: bool) -> None:
     # Float32 constants (preprocessing, logit scale) set the tolerance.
     torch.testing.assert_close(losses["difference_loss"], expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(losses["caption_loss"], caption_loss, rtol=0, atol=1e-5)
-    torch.testing.assert_close(losses["loss"], 0.7 * expected + 0.3 * caption_loss, rtol=0, atol=1e-5)
+    sign_loss = F.softplus(-10.0 * (differences * texts).sum(-1)).mean()
+    torch.testing.assert_close(losses["sign_loss"], sign_loss, rtol=0, atol=1e-5)
+    total = 0.7 * expected + 0.3 * caption_loss + 0.4 * sign_loss
+    torch.testing.assert_close(losses["loss"], total, rtol=0, atol=1e-5)
     accuracy = ((differences * texts).sum(-1) > 0).double().mean()
     assert float(losses["sign_accuracy"]) == pytest.approx(float(accuracy))
 
@@ -192,6 +196,12 @@ def test_learned_logit_scale_starts_where_it_is_set() -> None:
     assert found == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-4)
 
 
+def test_the_sign_loss_learns_the_scale_that_mse_has_no_use_for() -> None:
+    for weight in (0.0, 1.0):
+        module = make_module(["text"], difference_loss="mse", sign_weight=weight, learn_logit_scale=True)
+        assert ("log_logit_scale" in gradients(module, make_batch(module))[1]) is (weight > 0)
+
+
 def test_scale_at_its_limit_keeps_its_gradient() -> None:
     # OpenAI's checkpoints hold exactly the logarithm of 100, a hair above it in float32.
     module = make_module(["all"], caption_weight=1, logit_scale=100, learn_logit_scale=True)
@@ -216,6 +226,8 @@ def test_mixed_precision_normalises_in_full_precision() -> None:
     [
         ({"difference_weight": 0}, "at least one must be positive"),
         ({"caption_weight": -1}, "neither may be negative"),
+        ({"sign_weight": -1}, "model.sign_weight=-1: may not be negative"),
+        ({"sign_weight": 1, "difference_weight": 0, "caption_weight": 1}, "needs model.difference_weight"),
         ({"logit_scale": 0}, "logit_scale=0: must be positive and at most 100"),
         ({"logit_scale": 200}, "logit_scale=200: must be positive and at most 100"),
     ],
