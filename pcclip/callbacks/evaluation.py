@@ -26,7 +26,8 @@ class EvaluationCallback(Callback, ABC):
     Every rank must run it, and every rank computes the same numbers.
 
     Args:
-        every_n_epochs: Evaluate after every so many training epochs.
+        every_n_epochs: Evaluate after every so many training epochs; if not given, whenever the Trainer validates
+            (`check_val_every_n_epoch`).
         resamples: Bootstrap resamples for the 95 % intervals.
         seed: Seed of the resamples and of subsets of images.
         batch_size: Images encoded at a time.
@@ -37,14 +38,14 @@ class EvaluationCallback(Callback, ABC):
 
     def __init__(
         self,
-        every_n_epochs: int = 1,
+        every_n_epochs: int | None = None,
         resamples: int = RESAMPLES,
         seed: int = 0,
         batch_size: int = 256,
         num_workers: int = 0,
         cache_dir: str | None = None,
     ) -> None:
-        if every_n_epochs < 1 or batch_size < 1 or resamples < 1:
+        if (every_n_epochs is not None and every_n_epochs < 1) or batch_size < 1 or resamples < 1:
             raise ValueError(
                 f"{type(self).__name__}: every_n_epochs={every_n_epochs}, batch_size={batch_size} and "
                 f"resamples={resamples} must be at least 1"
@@ -112,7 +113,8 @@ class EvaluationCallback(Callback, ABC):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate after an epoch."""
-        if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+        every = self.every_n_epochs or trainer.check_val_every_n_epoch or 1
+        if (trainer.current_epoch + 1) % every == 0:
             self._log(pl_module, self.evaluate(trainer, pl_module, intervals=False))
             self._show(trainer, pl_module)
 

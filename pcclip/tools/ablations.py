@@ -34,18 +34,20 @@ class Experiment:
 
     Attributes:
         fit: Configuration of `pcclip fit` that all cells start from.
+        settings: Of every cell, each `--key=value` of `pcclip fit`; for what saves time and changes no result.
         results: The `results.json` that it writes.
         links: What a run reads and does not make, files or folders; linked into its folder.
         seeds: `seed_everything` of the runs of each cell.
         columns: Heading to `task/subset/metric`, the columns of the table.
         plot: Headings of the two columns to plot against each other, across and up, of the cells that measure more ensembles
             than are tabulated (`trainer.callbacks.init_args.alphas`, if the table of results is the last callback of `fit`).
-        cells: Name to settings, each `--key=value` of `pcclip fit`.
+        cells: Name to settings of its own.
         models: The models to tabulate, as they are called in `results.json`.
         prepare: Arguments of `pcclip-data` to run before; steps that are up to date do nothing.
     """
 
     fit: str
+    settings: dict[str, Any]
     results: str
     links: list[str]
     seeds: list[int]
@@ -87,7 +89,7 @@ def command(experiment: Experiment, cell: str, seed: int, extra: Sequence[str] =
     """Arguments of `pcclip fit` of one run."""
     settings = [
         f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in experiment.cells[cell].items()
+        for key, value in (experiment.settings | experiment.cells[cell]).items()
     ]
     return ["fit", "--config", experiment.fit, f"--seed_everything={seed}", *settings, *extra]
 
