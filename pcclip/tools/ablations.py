@@ -24,6 +24,7 @@ from typing import Any
 
 import yaml
 
+from pcclip.tools.grid_plot import plot_grid
 from pcclip.tools.spread import Run, read_run, write_part
 from pcclip.tools.sweep_plot import Curve, plot_sweeps
 
@@ -173,10 +174,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if unknown := [cell for cell in cells if cell not in experiment.cells]:
             raise ValueError(f"{options.grid}: no cells {unknown}; it has {', '.join(experiment.cells)}")
         folder = root / options.folder / options.experiment
-        for step in experiment.prepare:
+        seeds = options.seeds if options.seeds is not None else experiment.seeds
+        for step in experiment.prepare if seeds else []:
             subprocess.run([sys.executable, "-m", "data_prep", *step], check=True)
         failed = 0
-        for seed in options.seeds if options.seeds is not None else experiment.seeds:  # whole grids, seed by seed
+        for seed in seeds:  # whole grids, seed by seed
             for cell in cells:
                 arguments = command(experiment, cell, seed, options.settings)
                 failed += not run_cell(experiment, folder / f"{_slug(cell)}-{seed}", arguments, root)
@@ -191,23 +193,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write(experiment: Experiment, name: str, folder: Path, output: Path) -> None:
-    """Put the tables, and the plot if there is a sweep, between the experiment's marks in `output`.
+    """Put the tables and plots between the experiment's marks in `output`: the cells, and if there is a sweep that too.
 
     Raises:
         ValueError: No run is done, or a column that a run lacks.
     """
     runs = {cell: [read_run(path) for path in _files(experiment, folder, cell)] for cell in experiment.cells}
+    missing = [cell for cell, own in runs.items() if len(own) < len(experiment.seeds)]
     runs = {cell: own for cell, own in runs.items() if own}
     if not runs:
         raise ValueError(f"{folder}: no run is done, so there is nothing to write")
     text = "Mean [lowest, highest] over seeds.\n"
+    if missing:
+        text += f"Not run, or not with all {len(experiment.seeds)} seeds: {', '.join(missing)}.\n"
     for model in experiment.models:
         text += f"\n{table(experiment, runs, model)}"
+    pictures = output.parent / "images"
+    pictures.mkdir(parents=True, exist_ok=True)
+    panels = {
+        heading: {model: {cell: _values(own, model, metric) for cell, own in runs.items()} for model in experiment.models}
+        for heading, metric in experiment.columns.items()
+    }
+    any_runs = next(iter(runs.values()))
+    base = {heading: _values(any_runs, "base", metric) for heading, metric in experiment.columns.items()}
+    plot_grid(pictures / f"ablations_{name}_cells.png", panels, base)
+    text += f"\n![The cells of the tables](images/ablations_{name}_cells.png)\n"
     if found := curves(experiment, folder):
-        picture = output.parent / "images" / f"ablations_{name}.png"
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        plot_sweeps(picture, found, *experiment.plot)
-        text += f"\n![{experiment.plot[1]} against {experiment.plot[0]}](images/{picture.name})\n"
+        plot_sweeps(pictures / f"ablations_{name}.png", found, *experiment.plot)
+        text += f"\n![{experiment.plot[1]} against {experiment.plot[0]}](images/ablations_{name}.png)\n"
     write_part(output, f"ablations-{name}", text)
     print(f'written to {output}, part "ablations-{name}"')
 
@@ -241,8 +254,13 @@ def _value(run: Run, model: str, column: str) -> float:
 def _cell(runs: Sequence[Run], model: str, column: str) -> str:
     if not runs:
         return "-"
-    values = [_value(run, model, column) for run in runs]
-    return f"{fmean(values):.3f} [{min(values):.3f}, {max(values):.3f}]"
+    values = _values(runs, model, column)
+    mean = f"{fmean(values):.3f}"
+    return mean if min(values) == max(values) else f"{mean} [{min(values):.3f}, {max(values):.3f}]"
+
+
+def _values(runs: Sequence[Run], model: str, column: str) -> list[float]:
+    return [_value(run, model, column) for run in runs]
 
 
 def _alpha(model: str) -> float:

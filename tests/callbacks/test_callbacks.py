@@ -97,6 +97,16 @@ def test_frozen_images_are_encoded_once(
     assert trained.model.encoded == 4 * (23 + 15) + 3 * 4 * 2
 
 
+def test_evaluated_when_the_trainer_validates(
+    world: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer]
+) -> None:
+    ranking, shot = evaluations(world)
+    shot.every_n_epochs = 3  # its own, before the Trainer's
+    module = make_module(frozen=False)
+    make_trainer([ranking, shot], epochs=4, check_val_every_n_epoch=2).fit(module)
+    assert module.model.encoded == 3 * 23 + 2 * 15 + 4 * 4 * 2  # before, and after epochs 2 and 4; before, and after 3
+
+
 def test_evaluation_leaves_training_alone(
     world: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer]
 ) -> None:

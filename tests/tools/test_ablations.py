@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 SECTION: dict[str, Any] = {
     "fit": "conf/fit.yaml",
+    "settings": {},
     "results": "runs/x/results.json",
     "links": ["runs/x/base"],
     "seeds": [0, 1],
@@ -82,7 +83,10 @@ def test_each_run_once_and_a_table_of_all(grid: Path, ran: list[list[str]], caps
     assert "| as shipped | 0.850 [0.800, 0.900] | 0.850 [0.800, 0.900] | 2 |" in document
     assert "| Scale 1 | 0.650 [0.600, 0.700] |" in document
     assert "images/ablations_demo.png" in document
-    assert Path("docs/images/ablations_demo.png").stat().st_size > 1000
+    for picture in ("ablations_demo.png", "ablations_demo_cells.png"):
+        assert picture in document
+        assert Path("docs/images", picture).stat().st_size > 1000
+    assert "Not run" not in document
 
     assert main([str(grid), "demo", "--set=--trainer.max_steps=2"]) == 0
     assert len(ran) == 4  # all were done
@@ -91,9 +95,19 @@ def test_each_run_once_and_a_table_of_all(grid: Path, ran: list[list[str]], caps
     assert main([str(grid), "demo", "--set=--trainer.max_steps=2"]) == 1  # other settings: run anew, and these fail
     assert len(ran) == 6
     assert "scale_1-0: failed (1), see" in capsys.readouterr().out
-    assert "| Scale 1 |" not in Path("docs/ablations.md").read_text()
+    document = Path("docs/ablations.md").read_text()
+    assert "| Scale 1 |" not in document
+    assert "Not run, or not with all 2 seeds: Scale 1." in document
     assert main([str(grid), "demo", "--seeds"]) == 0  # writes only
     assert len(ran) == 6
+
+
+def test_settings_of_all_cells(grid: Path) -> None:
+    section = SECTION | {"settings": {"trainer.max_epochs": 3, "model.logit_scale": 5}}
+    grid.write_text(yaml.safe_dump({"demo": section}, sort_keys=False))
+    experiment = read_experiment(grid, "demo")
+    assert command(experiment, "as shipped", 0)[4:] == ["--trainer.max_epochs=3", "--model.logit_scale=5"]
+    assert "--model.logit_scale=1" in command(experiment, "Scale 1", 0)  # a cell's own counts
 
 
 @pytest.mark.parametrize(
@@ -131,7 +145,7 @@ def test_shipped_grids_are_understood(name: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(ROOT)
     experiment = read_experiment("conf/ablations.yaml", name)
     everything: dict[str, Any] = {}
-    for settings in experiment.cells.values():  # parsed at once, since parsing takes a second
+    for settings in (experiment.settings, *experiment.cells.values()):  # parsed at once, since parsing takes a second
         everything |= settings
     grid = ablations.Experiment(**{**vars(experiment), "cells": {"all": everything}})
     with patch.object(PairCLI, "instantiate_classes"), patch.object(PairCLI, "_run_subcommand") as run:
