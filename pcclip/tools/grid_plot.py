@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-PANELS_ACROSS = 5
+PANELS_ACROSS = 5  # at most
 
 
 def plot_grid(
@@ -29,8 +30,8 @@ def plot_grid(
     except ImportError as error:
         raise ValueError("plots need matplotlib: pip install 'pcclip[dev]'") from error
     cells = list(next(iter(next(iter(panels.values())).values())))
-    across = min(PANELS_ACROSS, len(panels))
-    down = -(-len(panels) // across)
+    down = math.ceil(len(panels) / PANELS_ACROSS)
+    across = math.ceil(len(panels) / down)
     size = (2.2 + 2.3 * across, down * (0.9 + 0.26 * len(cells)))
     figure = Figure(figsize=size, dpi=110, layout="constrained")
     grid = figure.subplots(down, across, sharey=True, squeeze=False).flatten()
