@@ -211,7 +211,9 @@ def write(experiment: Experiment, name: str, folder: Path, output: Path) -> None
     pictures = output.parent / "images"
     pictures.mkdir(parents=True, exist_ok=True)
     panels = {
-        heading: {model: {cell: _values(own, model, metric) for cell, own in runs.items()} for model in experiment.models}
+        heading: {
+            model: {cell: _values(own, model, metric) for cell, own in runs.items()} for model in experiment.models
+        }
         for heading, metric in experiment.columns.items()
     }
     any_runs = next(iter(runs.values()))
