@@ -38,7 +38,9 @@ def assert_same_step(fast: DifferenceCLIP, plain: DifferenceCLIP) -> None:
     torch.testing.assert_close(loss, expected_loss, rtol=0, atol=1e-10)
     assert found.keys() == expected.keys() == {name for name, p in plain.named_parameters() if p.requires_grad}
     for name, value in expected.items():
-        assert (found[name] - value).abs().max() < 1e-10 * max(1, float(value.abs().max())), name
+        # timm interpolates position embeddings in float32, whose rounding differs from chunk to chunk and from CPU to CPU
+        close = 1e-8 if name.endswith("trunk.pos_embed") else 1e-10
+        assert (found[name] - value).abs().max() < close * max(1, float(value.abs().max())), name
 
 
 @pytest.mark.parametrize("chunk_size", [1, 3, 100])
