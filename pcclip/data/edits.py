@@ -46,7 +46,13 @@ def read_edits(file: str | Path, image_set: ImageSet) -> Edits:
         targets.append(target)
         answers.append(label[answer])
     return Edits(
-        torch.tensor(images), sources, targets, torch.tensor(answers), _members(image_set), torch.ones(len(images))
+        images=torch.tensor(images),
+        sources=sources,
+        targets=targets,
+        answers=torch.tensor(answers),
+        right=_members(image_set),
+        weights=torch.ones(len(images)),
+        labels=_labels(image_set),
     )
 
 
@@ -93,6 +99,7 @@ def read_simat(
         answers=answers,
         right=right,
         weights=table.numbers("norm2", keys).rsqrt(),
+        labels=_labels(image_set),
     )
     return image_set, edits
 
@@ -114,13 +121,17 @@ def without(edits: Edits, kept: list[int], count: int) -> tuple[Edits, int]:
         edits.answers[rows],
         right,
         edits.weights[rows],
+        edits.labels[kept] if edits.labels is not None else None,
     )
     return few, len(edits.images) - len(chosen)
 
 
+def _labels(image_set: ImageSet) -> torch.Tensor:
+    return torch.tensor([image.label for image in image_set.images])
+
+
 def _members(image_set: ImageSet) -> torch.Tensor:
-    labels = torch.tensor([image.label for image in image_set.images])
-    return labels[None, :] == torch.arange(len(image_set.classes))[:, None]
+    return _labels(image_set)[None, :] == torch.arange(len(image_set.classes))[:, None]
 
 
 def _oscar(file: Path, images: int) -> torch.Tensor:

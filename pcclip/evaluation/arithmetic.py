@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ class Edits:
         answers: Which of A sets of right answers belongs to each edit, (Q,).
         right: Whether an image is in a set of answers, (A, N) bool.
         weights: Weight of each edit in the mean, (Q,).
+        labels: Class of each image, (N,), if known.
     """
 
     images: Tensor
@@ -41,6 +42,7 @@ class Edits:
     answers: Tensor
     right: Tensor
     weights: Tensor
+    labels: Tensor | None = None
 
 
 def arithmetic(
@@ -56,7 +58,9 @@ def arithmetic(
 ) -> list[Result]:
     """How often `image + lambda (target - source)` is nearest to a right image, for each lambda.
 
-    The image itself is no candidate. What ties with a right image stands before it.
+    The image itself is no candidate. What ties with a right image stands before it. Beside it stand two numbers that tell what
+    it is worth: what the target's text retrieves by itself, without any image, and, where classes are known, what moving by
+    the difference of the class means of these very images reaches, which no text had to find.
 
     Args:
         encoder: The model. Its head has no part.
@@ -70,8 +74,8 @@ def arithmetic(
         seed: Seed of the resamples.
 
     Returns:
-        `recall1_<lambda>`, the weighted mean over edits, and with a template `difference_recall1_<lambda>`; `n` is the number
-        of edits.
+        `recall1_<lambda>`, the weighted mean over edits; with a template `difference_recall1_<lambda>`, with labels
+        `class_means_recall1_<lambda>`; and `target_recall1`, of the target's text alone. `n` is the number of edits.
 
     Raises:
         ValueError: A template without both places, no edit, lists of unlike length, an index out of range, or an edit
@@ -82,25 +86,33 @@ def arithmetic(
     _check_edits(edits, len(images), f"arithmetic {subset}")
     own, answers = edits.images.to(images.device), edits.answers.to(images.device)
     right, edit_weights = edits.right.to(images.device), edits.weights.to(images.device).float()
-    shifts = {"recall1": embed_texts(encoder, edits.targets) - embed_texts(encoder, edits.sources)}
+    targets = embed_texts(encoder, edits.targets)
+    shifts = {"recall1": targets - embed_texts(encoder, edits.sources)}
     if difference_template is not None:
         texts = difference_texts(difference_template, edits.targets, edits.sources)
         shifts["difference_recall1"] = embed_texts(encoder, texts)
+    if edits.labels is not None:
+        labels = edits.labels.to(images.device)
+        classes = labels == torch.arange(int(labels.max()) + 1, device=images.device)[:, None]
+        shifts["class_means_recall1"] = _means(right, images)[answers] - _means(classes, images)[labels[own]]
+    queries = (
+        (f"{metric}_{factor:g}", images[own] + factor * shift) for metric, shift in shifts.items() for factor in lambdas
+    )
     used, places = torch.unique(own, return_inverse=True)
     weights = resample_weights(len(used), resamples, seed).to(images.device)
     counts = torch.zeros(len(used), device=images.device).index_add_(0, places, edit_weights)
     results = []
-    for (metric, shift), factor in product(shifts.items(), lambdas):
+    for metric, query in chain(queries, [("target_recall1", targets)]):
         found = torch.cat(
             [
-                _found(images[own[rows]] + factor * shift[rows], images, own[rows], right[answers[rows]])
+                _found(query[rows], images, own[rows], right[answers[rows]])
                 for rows in torch.split(torch.arange(len(own), device=images.device), 1024)
             ]
         )
         sums = torch.zeros_like(counts).index_add_(0, places, found * edit_weights)
         low, high = interval(weighted_mean(weights, sums, counts))
         value = float((found * edit_weights).double().sum() / edit_weights.double().sum())
-        results.append(Result(ARITHMETIC, subset, f"{metric}_{factor:g}", value, len(own), low, high))
+        results.append(Result(ARITHMETIC, subset, metric, value, len(own), low, high))
     return results
 
 
@@ -198,6 +210,11 @@ def attribute_quadruples(attributes: Sequence[tuple[str, str]]) -> list[tuple[in
         for (x2, y2), c in place.items()
         if x != x2 and y != y2 and (x2, y) in place and (x, y2) in place
     ]
+
+
+def _means(members: Tensor, images: Tensor) -> Tensor:
+    """Mean of each set of images (A, N), (A, D)."""
+    return members.float() @ images / members.sum(1, keepdim=True)
 
 
 def _found(edited: Tensor, images: Tensor, own: Tensor, right: Tensor) -> Tensor:

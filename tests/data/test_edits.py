@@ -107,6 +107,8 @@ def test_damaged_images_leave_their_edits_out(simat: Path) -> None:
     assert few.images.tolist() == [1, 1]
     assert few.sources == ["dog", "bench"]
     assert few.right[few.answers].tolist() == [[True, False, False, False], [False, False, False, True]]
+    assert few.labels is not None
+    assert few.labels.tolist() == [0, 1, 1, 2]
     few, left_out = without(edits, [2, 3, 4, 5], 6)  # no cat is left; the only right image of the last edit is number 2
     assert left_out == 1
     assert few.targets == ["rug", "zebra"]
