@@ -32,7 +32,7 @@ from data_prep.world.scene import COLOURS, SHAPES, TRAINING, UNSEEN, random_scen
 from data_prep.world.wordings import PROMPTS, WORDINGS, attribute_texts
 from data_prep.world.words import with_article
 
-STEP_VERSION = 1
+STEP_VERSION = 2
 # Part of each picture's seed; `shapes` has 0 to 5.
 GRID, PROBE = 6, 7
 SHAPE_CLASSES = [WorldClass(shape) for shape in SHAPES]
@@ -107,22 +107,21 @@ def _class_row(of: WorldClass) -> dict[str, Any]:
 
 
 def _edits(rng: random.Random, picture: Picture) -> list[dict[str, str]]:
-    """One edit of the colour and one of the shape, to another by lot."""
+    """One edit of the colour and one of the shape, to another by lot.
+
+    As in SIMAT, the texts name only what changes; what stays is to come from the picture.
+    """
     scene = picture.scene
-    source = WorldClass(scene.shape, scene.colour)
-    targets = [
-        WorldClass(scene.shape, rng.choice([colour for colour in COLOURS if colour != scene.colour])),
-        WorldClass(rng.choice([shape for shape in SHAPES if shape != scene.shape]), scene.colour),
+    colour = rng.choice([colour for colour in COLOURS if colour != scene.colour])
+    shape = rng.choice([shape for shape in SHAPES if shape != scene.shape])
+    changes = [
+        (f"{scene.colour} shape", f"{colour} shape", WorldClass(scene.shape, colour)),
+        (scene.shape, shape, WorldClass(shape, scene.colour)),
     ]
     image = picture.file.removeprefix("grid/")
     return [
-        {
-            "image": image,
-            "source": with_article(source.name),
-            "target": with_article(target.name),
-            "answer": target.name,
-        }
-        for target in targets
+        {"image": image, "source": with_article(source), "target": with_article(target), "answer": answer.name}
+        for source, target, answer in changes
     ]
 
 
