@@ -10,8 +10,9 @@ from lightning.pytorch import LightningModule, Trainer
 from pcclip.callbacks.classes import LabelledImages, read_labelled
 from pcclip.callbacks.embeddings import model_of
 from pcclip.callbacks.evaluation import EvaluationCallback
+from pcclip.callbacks.stored_results import stored_results
 from pcclip.data.sources import ImageSource
-from pcclip.evaluation.linear_probe import check_training_labels, linear_probe
+from pcclip.evaluation.linear_probe import TASK, check_training_labels, linear_probe
 from pcclip.evaluation.protocol import Result
 
 
@@ -52,7 +53,7 @@ class LinearProbe(EvaluationCallback):
     """Measures linear probes (`pcclip.evaluation.linear_probe`).
 
     Probes are slow to fit, so that none are after each epoch; and since they read image embeddings only, a frozen image
-    tower's are fitted once.
+    tower's are fitted once: with `cache_dir` for all models that share it.
 
     Args:
         sets: Name to set; results are named `linear_probe/<name>/<metric>`.
@@ -92,19 +93,24 @@ class LinearProbe(EvaluationCallback):
         settings, prepared = self.sets[name], self._prepared[name]
         train, kept_train = self.embed(trainer, pl_module, prepared.train.images, f"{name} train")
         test, kept_test = self.embed(trainer, pl_module, prepared.test.images, f"{name} test")
-        rows = linear_probe(
-            train,
-            prepared.train.labels[kept_train],
-            test,
-            prepared.test.labels[kept_test],
-            prepared.train.classes,
-            shots=settings.shots,
-            draws=settings.draws,
-            full=settings.full,
-            subset=name,
-            resamples=resamples,
-            seed=self.seed,
-        )
+        images = (train, prepared.train.labels[kept_train], test, prepared.test.labels[kept_test])
+        how: dict[str, Any] = {
+            "shots": settings.shots,
+            "draws": settings.draws,
+            "full": settings.full,
+            "subset": name,
+            "resamples": resamples,
+            "seed": self.seed,
+        }
+        classes = prepared.train.classes
+
+        def fit() -> list[Result]:
+            return linear_probe(*images, classes, **how)
+
+        if frozen and self.cache_dir is not None:
+            rows = stored_results(self.cache_dir, TASK, images, [classes, how], fit)
+        else:
+            rows = fit()
         if frozen:
             self._kept[name] = rows
         return rows

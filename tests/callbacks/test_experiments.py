@@ -33,6 +33,7 @@ from pcclip.callbacks import (
     SimatSet,
 )
 from pcclip.callbacks.evaluation import EvaluationCallback
+from pcclip.evaluation.protocol import Result
 
 TEMPLATES = ["a photo of a {} square"]
 Make = Callable[..., Any]
@@ -116,19 +117,25 @@ def test_all_of_them_in_a_fit(
     assert not any(name.startswith("linear_probe") for name in trainer.callback_metrics)  # not after each epoch
 
 
-def test_probe_is_fitted_once_while_the_image_tower_is_frozen(
-    sets: dict[str, Any], monkeypatch: pytest.MonkeyPatch, make_module: Make, make_trainer: Callable[..., Trainer]
-) -> None:
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the probes that were fitted."""
     import pcclip.callbacks.linear_probe as module
 
-    fits: list[str] = []
+    done: list[str] = []
     original = module.linear_probe
 
     def counted(*arguments: Any, **settings: Any) -> Any:
-        fits.append(settings["subset"])
+        done.append(settings["subset"])
         return original(*arguments, **settings)
 
     monkeypatch.setattr(module, "linear_probe", counted)
+    return done
+
+
+def test_probe_is_fitted_once_while_the_image_tower_is_frozen(
+    sets: dict[str, Any], fits: list[str], make_module: Make, make_trainer: Callable[..., Trainer]
+) -> None:
     probe_sets = {"world": LinearProbeSet(**sets["probe"])}
     for frozen, times in ((True, 1), (False, 2)):
         fits.clear()
@@ -136,6 +143,35 @@ def test_probe_is_fitted_once_while_the_image_tower_is_frozen(
         table = ResultsTable(str(Path(sets["confused"]["file"]).with_name("table.json")))
         make_trainer([probe, table]).fit(make_module(frozen=frozen))
         assert fits == ["world"] * times
+
+
+def test_probe_of_a_second_model_with_the_same_images_is_not_fitted_again(
+    sets: dict[str, Any], fits: list[str], tmp_path: Path, make_module: Make, make_trainer: Callable[..., Trainer]
+) -> None:
+    cache = tmp_path / "cache"
+
+    def rows(draws: int = 2, shift: float = 0, **settings: Any) -> list[Result]:
+        probe = LinearProbe(
+            {"world": LinearProbeSet(**sets["probe"], shots=[1], draws=draws)}, cache_dir=str(cache), **settings
+        )
+        module = make_module()
+        with torch.no_grad():
+            module.model.words.weight += 0.5  # another text tower
+            module.model.visual.weight += shift
+        module.model.image_fingerprint = f"shifted by {shift}"
+        make_trainer([probe]).test(module, verbose=False)
+        return probe.rows
+
+    first = rows(resamples=5)
+    assert rows(resamples=5) == first
+    assert fits == ["world"]
+    for changed in ({"resamples": 6}, {"resamples": 5, "draws": 3}, {"resamples": 5, "shift": 0.5}):
+        rows(**changed)
+    assert fits == ["world"] * 4
+    for file in cache.glob("linear_probe-*.json"):
+        file.write_text("[")  # a broken file is made again
+    assert rows(resamples=5) == first
+    assert fits == ["world"] * 5
 
 
 def test_ceiling_is_not_for_each_epoch(
