@@ -81,16 +81,24 @@ photos-seeds: $(VENV)/ready ## The photographs with SEEDS="0 1 2" after `make ph
 
 # The last checkpoint of the newest run of an experiment.
 LAST = $$(ls -t runs/$(1)/finetune/*/checkpoints/last.ckpt | head -n 1)
+# A picture of comparative prompting over alpha, beside the table of results.
+ALPHA_PLOT = $(BIN)/python -m pcclip.tools.factor_plot runs/$(1)/eval/results.json --task comparative_prompting \
+  --subset $(2) --factor alpha --curves top1_texts top1_reversed top1_shuffled top1_random --lines top1_plain \
+  --output runs/$(1)/eval/comparative_prompting.png
 
 eval: $(VENV)/ready ## The whole protocol on the embedded world's models that `make train` left: runs/demo/eval/results.md
 	$(BIN)/pcclip-data shapes_eval --config conf/data/demo.yaml
 	$(BIN)/pcclip test --config conf/eval/demo_pairs.yaml
 	$(BIN)/pcclip test --config conf/eval/demo.yaml
 	$(BIN)/pcclip test --config conf/eval/demo.yaml --ckpt_path "$(call LAST,demo)" $(ARGS)
+	$(call ALPHA_PLOT,demo,unseen/confused)
+	$(BIN)/python -m pcclip.tools.factor_plot runs/demo/eval/results.json --task arithmetic --subset grid --factor lambda \
+	  --curves recall1 difference_recall1 class_means_recall1 --lines target_recall1 --output runs/demo/eval/arithmetic.png
 
 photos-eval: $(VENV)/ready ## The same on the photographs, after `make photos`: runs/photos/eval/results.md
 	$(BIN)/pcclip test --config conf/photos/eval/photos.yaml
 	$(BIN)/pcclip test --config conf/photos/eval/photos.yaml --ckpt_path "$(call LAST,photos)" $(ARGS)
+	$(call ALPHA_PLOT,photos,tiny_imagenet/confused)
 
 ablations: $(VENV)/ready ## The grid of conf/ablations.yaml on the embedded world, after `make train` (hours; can be stopped): docs/ablations.md
 	$(BIN)/python -m pcclip.tools.ablations conf/ablations.yaml demo $(ARGS)

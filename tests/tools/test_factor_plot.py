@@ -1,0 +1,67 @@
+"""Plots over a factor: which rows are taken, what several runs come to, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pcclip.evaluation.protocol import Result
+from pcclip.evaluation.tables import write_results
+from pcclip.tools.factor_plot import main, points
+from pcclip.tools.spread import read_run
+
+
+def write(file: Path, shift: float = 0.0) -> Path:
+    rows = [
+        Result("arithmetic", "grid", metric, value + shift, 10, value + shift - 0.1, value + shift + 0.1)
+        for metric, value in (
+            ("recall1_2", 0.4), ("recall1_0.5", 0.2), ("recall1_12", 0.1),
+            ("difference_recall1_2", 0.3), ("recall1_lowest", 0.0), ("target_recall1", 0.25),
+        )
+    ]  # fmt: skip
+    other = [Result("arithmetic", "other", "recall1_2", 0.9, 10, 0.8, 1.0)]
+    write_results(file, {"base": rows + other, "finetuned": rows + other})
+    return file
+
+
+def test_points_are_the_metrics_own_in_order_of_the_factor(tmp_path: Path) -> None:
+    run = read_run(write(tmp_path / "one.json"))
+    alone = points([run], "base", "arithmetic", "grid", "recall1")
+    assert alone.factors == [0.5, 2, 12]
+    assert alone.values == [0.2, 0.4, 0.1]
+    assert alone.lows == pytest.approx([0.1, 0.3, 0.0])
+    assert alone.highs == pytest.approx([0.3, 0.5, 0.2])
+    assert points([run], "base", "arithmetic", "grid", "target_recall1").values == [0.25]
+
+    second = read_run(write(tmp_path / "two.json", shift=0.02))
+    both = points([run, second], "finetuned", "arithmetic", "grid", "recall1")
+    assert both.values == pytest.approx([0.21, 0.41, 0.11])
+    assert both.lows == pytest.approx([0.2, 0.4, 0.1])  # of the runs, not of their intervals
+    assert both.highs == pytest.approx([0.22, 0.42, 0.12])
+
+
+def test_picture_of_several_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(write(tmp_path / "one.json")), str(write(tmp_path / "two.json", shift=0.02))]
+    picture = tmp_path / "pictures" / "plot.png"
+    options = ["--task", "arithmetic", "--subset", "grid", "--curves", "recall1", "difference_recall1"]
+    assert main([*files, *options, "--lines", "target_recall1", "--factor", "lambda", "--output", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert str(picture) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--subset", "gird", "--curves", "recall1"], "tasks and subsets are arithmetic grid, arithmetic other"),
+        (["--subset", "grid", "--curves", "recall"], 'no rows "recall" of base.*its metrics are .*recall1_0.5'),
+        (["--subset", "grid", "--curves", "recall1", "--models", "mine"], r"no models \['mine'\]; they are base"),
+    ],
+)
+def test_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str) -> None:
+    file = str(write(tmp_path / "one.json"))
+    assert main([file, "--task", "arithmetic", *options, "--output", str(tmp_path / "plot.png")]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert not (tmp_path / "plot.png").exists()
