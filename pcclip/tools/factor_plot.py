@@ -106,15 +106,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         runs = {file: read_run(file) for file in options.files}
-        check_alike(runs)
-        own = list(runs.values())
-        known = list(dict.fromkeys(name[0] for name in own[0]))
-        if unknown := [model for model in options.models or [] if model not in known]:
+        known = list(dict.fromkeys(name[0] for run in runs.values() for name in run))
+        models = options.models or known
+        if unknown := [model for model in models if model not in known]:
             raise ValueError(f"no models {unknown}; they are {', '.join(known)}")
+        runs = {file: {name: row for name, row in run.items() if name[0] in models} for file, run in runs.items()}
+        check_alike(runs)
         panels, lines = (
             {
-                model: {metric: points(own, model, options.task, options.subset, metric) for metric in metrics}
-                for model in options.models or known
+                model: {
+                    metric: points(list(runs.values()), model, options.task, options.subset, metric)
+                    for metric in metrics
+                }
+                for model in models
             }
             for metrics in (options.curves, options.lines)
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.tables import write_results
+from pcclip.evaluation.tables import read_results, write_results
 from pcclip.tools.factor_plot import main, points
 from pcclip.tools.spread import read_run
 
@@ -44,9 +44,14 @@ def test_points_are_the_metrics_own_in_order_of_the_factor(tmp_path: Path) -> No
 
 def test_picture_of_several_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [str(write(tmp_path / "one.json")), str(write(tmp_path / "two.json", shift=0.02))]
+    only_one = read_results(files[1]) | {"ensembled 0.5": read_results(files[1])["base"]}
+    write_results(files[1], only_one)
     picture = tmp_path / "pictures" / "plot.png"
     options = ["--task", "arithmetic", "--subset", "grid", "--curves", "recall1", "difference_recall1"]
-    assert main([*files, *options, "--lines", "target_recall1", "--factor", "lambda", "--output", str(picture)]) == 0
+    options += ["--lines", "target_recall1", "--factor", "lambda", "--output", str(picture)]
+    assert main([*files, *options]) == 2
+    assert "no model 'ensembled 0.5'" in capsys.readouterr().err
+    assert main([*files, *options, "--models", "base", "finetuned"]) == 0  # what both have
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert str(picture) in capsys.readouterr().out
 
