@@ -38,6 +38,7 @@ class DifferenceTexts(ShardEvaluation):
             torch.tensor([place[index.second[row]] for row in rows]),
             [index.texts[row] for row in rows],
             [index.reverses[row] for row in rows],
+            captions=[index.captions[image] for image in kept],
             subset=name,
             resamples=resamples,
             seed=self.seed,

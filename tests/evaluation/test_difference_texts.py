@@ -55,6 +55,25 @@ def test_texts_without_roles_are_left_out_of_role_metrics(make_encoder: Callable
     assert {result.metric: result.n for result in results} == dict(zip(METRICS, (5, 5, 4, 4), strict=True))
 
 
+def test_captions_subtracted(make_encoder: Callable[..., Any], images: Tensor) -> None:
+    encoder = perfect(make_encoder, images)
+    captions = [[f"picture {row}", f"image {row}"] for row in range(len(images))]
+    captions[7] = []  # the last pair has no caption of its first image
+    encoder.texts |= {text: images[row] for row, own in enumerate(captions) for text in own}
+    results = difference_texts(encoder, images, FIRST, SECOND, TEXTS, REVERSES, captions=captions, resamples=20)
+    found = {result.metric: (result.value, result.n) for result in results}
+    assert found["caption_forced_choice"] == (1.0, 4)
+    assert found["forced_choice_over_captions"] == (0.0, 4)
+    for row in (0, 1):  # of the first pair they now say the opposite, and of the fourth nothing at all
+        encoder.texts |= dict.fromkeys(captions[row], images[1 - row])
+    encoder.texts |= dict.fromkeys(captions[5], encoder.texts["picture 0"])
+    found = values(difference_texts(encoder, images, FIRST, SECOND, TEXTS, REVERSES, captions=captions, resamples=20))
+    assert found["caption_forced_choice"] == (0 + 1 + 1 + 0.5) / 4
+    assert found["forced_choice_over_captions"] == 1 - found["caption_forced_choice"]
+    with pytest.raises(ValueError, match="captions of 3 images, but 40"):
+        difference_texts(encoder, images, FIRST, SECOND, TEXTS, REVERSES, captions=captions[:3])
+
+
 @pytest.mark.parametrize(
     ("first", "second", "texts", "message"),
     [
