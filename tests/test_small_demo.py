@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import open_clip
@@ -66,3 +68,19 @@ def test_commands_of_the_readme_run(demo: Path, monkeypatch: pytest.MonkeyPatch)
     for command in README:
         program, *arguments = next(words for words in COMMANDS.values() if " ".join(words) == command)
         run(Path(program).name, arguments)
+
+
+@pytest.mark.timeout(900)
+def test_the_whole_protocol(demo: Path) -> None:
+    """`make eval`, with this environment in place of one of its own."""
+    make = ["make", "-f", str(ROOT / "Makefile"), "-o", ".venv/ready", f"BIN={Path(sys.executable).parent}", "eval"]
+    done = subprocess.run(make, cwd=demo, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    rows = json.loads((demo / "runs/demo/eval/results.json").read_text())
+    assert {row["model"] for row in rows} == {"base", "finetuned", "ensembled 0.3", "ensembled 0.5", "ensembled 0.7"}
+    assert {row["task"] for row in rows} == {
+        "attribute_ranking", "difference_texts", "zero_shot", "comparative_prompting", "text_geometry",
+        "arithmetic", "analogies", "linear_probe", "retrieval", "compositionality",
+    }  # fmt: skip
+    for picture in ("comparative_prompting", "arithmetic"):
+        assert (demo / f"runs/demo/eval/{picture}.png").read_bytes().startswith(b"\x89PNG")

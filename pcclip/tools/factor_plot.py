@@ -33,26 +33,20 @@ class Points:
     highs: list[float]
 
 
-def points(runs: Sequence[Run], model: str, task: str, subset: str, metric: str) -> Points:
-    """Rows `<metric>_<factor>` of the model; one without a factor gives a single point at nan.
+def points(runs: Sequence[Run], model: str, metric: str) -> Points:
+    """Rows `<metric>_<factor>` of the model in runs of one task and subset.
 
     Raises:
         ValueError: There is no such row.
     """
     found = {}
     for name in runs[0]:
-        if name[:3] != (model, task, subset):
-            continue
         head, _, tail = name[3].rpartition("_")
-        if name[3] == metric:
-            found[float("nan")] = name
-        elif head == metric and _is_number(tail):
+        if name[0] == model and head == metric and _is_number(tail):
             found[float(tail)] = name
     if not found:
-        known = sorted({name[3] for name in runs[0] if name[:3] == (model, task, subset)})
-        sets = sorted({f"{name[1]} {name[2]}" for name in runs[0]})
-        has = f"its metrics are {', '.join(known)}" if known else f"tasks and subsets are {', '.join(sets)}"
-        raise ValueError(f'no rows "{metric}" of {model}, {task} {subset}; {has}')
+        known = sorted({name[3] for name in runs[0]})
+        raise ValueError(f'no rows "{metric}_<factor>" of {model}; there are {", ".join(known)}')
     rows = [[run[found[factor]] for run in runs] for factor in sorted(found)]
     return Points(
         factors=sorted(found),
@@ -62,10 +56,23 @@ def points(runs: Sequence[Run], model: str, task: str, subset: str, metric: str)
     )
 
 
+def level(runs: Sequence[Run], model: str, metric: str) -> float:
+    """Mean over runs of one task and subset of a number that has no factor.
+
+    Raises:
+        ValueError: There is no such row.
+    """
+    values = [row.value for run in runs for name, row in run.items() if (name[0], name[3]) == (model, metric)]
+    if not values:
+        known = sorted({name[3] for name in runs[0]})
+        raise ValueError(f'no row "{metric}" of {model}; there are {", ".join(known)}')
+    return fmean(values)
+
+
 def plot_factors(
     file: str | Path,
     panels: Mapping[str, Mapping[str, Points]],
-    lines: Mapping[str, Mapping[str, Points]],
+    lines: Mapping[str, Mapping[str, float]],
     factor: str,
 ) -> None:
     """Draw a panel for each model into a PNG.
@@ -73,7 +80,7 @@ def plot_factors(
     Args:
         file: PNG to write.
         panels: Model to name to the points of its curves; a band reaches from `lows` to `highs`.
-        lines: Model to name to single points, drawn as dashed lines across.
+        lines: Model to name to a number, drawn as a dashed line across.
         factor: Label of the axis across.
 
     Raises:
@@ -89,8 +96,8 @@ def plot_factors(
         for name, curve in curves.items():
             (drawn,) = axes.plot(curve.factors, curve.values, marker=".", label=name)
             axes.fill_between(curve.factors, curve.lows, curve.highs, color=drawn.get_color(), alpha=0.15, linewidth=0)
-        for place, (name, point) in enumerate(lines[model].items()):
-            axes.axhline(point.values[0], color=("black", "grey")[place % 2], linestyle="--", linewidth=1, label=name)
+        for place, (name, value) in enumerate(lines[model].items()):
+            axes.axhline(value, color=("black", "grey")[place % 2], linestyle="--", linewidth=1, label=name)
         axes.set_title(model, fontsize=10)
         axes.set_xlabel(factor, fontsize=9)
         axes.tick_params(labelsize=8)
@@ -110,24 +117,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         models = options.models or known
         if unknown := [model for model in models if model not in known]:
             raise ValueError(f"no models {unknown}; they are {', '.join(known)}")
-        runs = {file: {name: row for name, row in run.items() if name[0] in models} for file, run in runs.items()}
-        check_alike(runs)
-        panels, lines = (
-            {
-                model: {
-                    metric: points(list(runs.values()), model, options.task, options.subset, metric)
-                    for metric in metrics
-                }
-                for model in models
-            }
-            for metrics in (options.curves, options.lines)
-        )
+        chosen = _chosen(runs, models, options.task, options.subset)
+        panels = {model: {metric: points(chosen, model, metric) for metric in options.curves} for model in models}
+        lines = {model: {metric: level(chosen, model, metric) for metric in options.lines} for model in models}
         plot_factors(options.output, panels, lines, options.factor)
     except (ValueError, OSError) as error:
         print(f"factor_plot: error: {error}", file=sys.stderr)
         return 2
     print(f"written to {options.output}")
     return 0
+
+
+def _chosen(runs: Mapping[str, Run], models: Sequence[str], task: str, subset: str) -> list[Run]:
+    """What the runs have of one task and subset; other rows need not be alike."""
+    chosen = {
+        file: {name: row for name, row in run.items() if name[0] in models and name[1:3] == (task, subset)}
+        for file, run in runs.items()
+    }
+    if not any(chosen.values()):
+        sets = sorted({f"{name[1]} {name[2]}" for run in runs.values() for name in run})
+        raise ValueError(f"no rows of {task} {subset}; tasks and subsets are {', '.join(sets)}")
+    check_alike(chosen)
+    return list(chosen.values())
 
 
 def _is_number(text: str) -> bool:

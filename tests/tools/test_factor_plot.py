@@ -9,8 +9,8 @@ import pytest
 
 from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.tables import read_results, write_results
-from pcclip.tools.factor_plot import main, points
-from pcclip.tools.spread import read_run
+from pcclip.tools.factor_plot import level, main, points
+from pcclip.tools.spread import Run, read_run
 
 
 def write(file: Path, shift: float = 0.0) -> Path:
@@ -26,24 +26,31 @@ def write(file: Path, shift: float = 0.0) -> Path:
     return file
 
 
+def of_grid(run: Run) -> Run:
+    return {name: row for name, row in run.items() if name[2] == "grid"}
+
+
 def test_points_are_the_metrics_own_in_order_of_the_factor(tmp_path: Path) -> None:
     run = read_run(write(tmp_path / "one.json"))
-    alone = points([run], "base", "arithmetic", "grid", "recall1")
+    alone = points([of_grid(run)], "base", "recall1")
     assert alone.factors == [0.5, 2, 12]
     assert alone.values == [0.2, 0.4, 0.1]
     assert alone.lows == pytest.approx([0.1, 0.3, 0.0])
     assert alone.highs == pytest.approx([0.3, 0.5, 0.2])
-    assert points([run], "base", "arithmetic", "grid", "target_recall1").values == [0.25]
+    assert level([of_grid(run)], "base", "target_recall1") == 0.25
 
     second = read_run(write(tmp_path / "two.json", shift=0.02))
-    both = points([run, second], "finetuned", "arithmetic", "grid", "recall1")
+    both = points([of_grid(run), of_grid(second)], "finetuned", "recall1")
     assert both.values == pytest.approx([0.21, 0.41, 0.11])
     assert both.lows == pytest.approx([0.2, 0.4, 0.1])  # of the runs, not of their intervals
     assert both.highs == pytest.approx([0.22, 0.42, 0.12])
+    assert level([of_grid(run), of_grid(second)], "base", "target_recall1") == pytest.approx(0.26)
 
 
 def test_picture_of_several_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [str(write(tmp_path / "one.json")), str(write(tmp_path / "two.json", shift=0.02))]
+    other_task = Result("zero_shot", "shape", "top1", 0.5, 10, 0.4, 0.6)  # that one file has another task is no matter
+    write_results(files[0], read_results(files[0]) | {"base": [*read_results(files[0])["base"], other_task]})
     only_one = read_results(files[1]) | {"ensembled 0.5": read_results(files[1])["base"]}
     write_results(files[1], only_one)
     picture = tmp_path / "pictures" / "plot.png"
@@ -60,7 +67,9 @@ def test_picture_of_several_runs(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ("options", "message"),
     [
         (["--subset", "gird", "--curves", "recall1"], "tasks and subsets are arithmetic grid, arithmetic other"),
-        (["--subset", "grid", "--curves", "recall"], 'no rows "recall" of base.*its metrics are .*recall1_0.5'),
+        (["--subset", "grid", "--curves", "recall"], 'no rows "recall_<factor>" of base; there are .*recall1_0.5'),
+        (["--subset", "grid", "--curves", "target_recall1"], 'no rows "target_recall1_<factor>" of base'),
+        (["--subset", "grid", "--curves", "recall1", "--lines", "recall1"], 'no row "recall1" of base; there are'),
         (["--subset", "grid", "--curves", "recall1", "--models", "mine"], r"no models \['mine'\]; they are base"),
     ],
 )
