@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -90,7 +91,8 @@ def read_images(source: str | Path) -> ImageSet:
     Args:
         source: One of
             a folder of images (key: file name);
-            a folder of class folders (label: the folder's name, classes sorted; key: `class/file`);
+            a folder of class folders (label: the folder's name, classes sorted; key: `class/file`; folders without images
+            are no classes, and a warning names them);
             a folder with `*.tar`, or one tar, in CLIP_benchmark's webdataset layout (`.jpg`, `.png` or `.webp`, with
             `.cls` if labelled; key: the sample's key) and `classnames.txt`, one name a line, in the folder or its parent.
 
@@ -107,7 +109,8 @@ def read_images(source: str | Path) -> ImageSet:
     if tars:
         return _read_tars(source, tars)
     flat = _images_in(source)
-    folders = [folder for folder in sorted(source.iterdir()) if folder.is_dir() and _images_in(folder)]
+    inside = {folder: _images_in(folder) for folder in sorted(source.iterdir()) if folder.is_dir()}
+    folders = [folder for folder, files in inside.items() if files]
     if flat and folders:
         raise ValueError(
             f"{source}: has images beside class folders ({folders[0].name}, ...); keep one or the other in it"
@@ -117,11 +120,17 @@ def read_images(source: str | Path) -> ImageSet:
     images = [
         ImageFile(str(file), f"{folder.name}/{file.name}", label)
         for label, folder in enumerate(folders)
-        for file in _images_in(folder)
+        for file in inside[folder]
     ]
     if not images:
         raise ValueError(
             f"{source}: no images ({', '.join(IMAGE_EXTENSIONS)}), class folders with images or tars in it; check the path"
+        )
+    # a hidden folder is some program's, never a class
+    if bare := [folder.name for folder, files in inside.items() if not files and not folder.name.startswith(".")]:
+        rank_zero_warn(
+            f"{source}: {len(bare)} of {len(folders) + len(bare)} folders have no image and are left out as classes: "
+            f"{', '.join(bare[:5])}; with fewer classes to choose among, classification is easier"
         )
     return ImageSet(source, images, [folder.name for folder in folders])
 

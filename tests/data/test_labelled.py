@@ -47,18 +47,29 @@ def test_flat_folder(tmp_path: Path) -> None:
     assert {image.label for image in found.images} == {None}
 
 
-def test_class_folders(tmp_path: Path) -> None:
+def test_class_folders(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     for name in ("zebra/1.png", "ant/2.png", "ant/1.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(picture(9))
-    (tmp_path / "empty").mkdir()
     found = read_images(tmp_path)
+    assert not [warning.message for warning in recwarn]
     assert found.classes == ["ant", "zebra"]
     assert [(image.key, image.label) for image in found.images] == [
         ("ant/1.png", 0),
         ("ant/2.png", 0),
         ("zebra/1.png", 1),
     ]
+
+
+def test_class_folders_without_images_are_named(tmp_path: Path) -> None:
+    for name in ("ant", "bee", "cat", "zebra", ".cache"):
+        (tmp_path / name).mkdir()
+    for name in ("ant/1.png", "zebra/1.png", "bee/notes.txt"):
+        (tmp_path / name).write_bytes(picture(9))
+    with pytest.warns(UserWarning, match="2 of 4 folders have no image and are left out as classes: bee, cat;"):
+        found = read_images(tmp_path)
+    assert found.classes == ["ant", "zebra"]
+    assert [image.label for image in found.images] == [0, 1]
 
 
 @pytest.mark.parametrize("beside", [True, False])
