@@ -95,10 +95,12 @@ def read_images(source: str | Path) -> ImageSet:
             are no classes, and a warning names them);
             a folder with `*.tar`, or one tar, in CLIP_benchmark's webdataset layout (`.jpg`, `.png` or `.webp`, with
             `.cls` if labelled; key: the sample's key) and `classnames.txt`, one name a line, in the folder or its parent.
+            `nshards.txt` beside the tars says how many there must be.
 
     Raises:
         FileNotFoundError: The source does not exist, or labelled tars come without `classnames.txt`.
-        ValueError: No image in it, images beside class folders, or a label that is not an index into the classes.
+        ValueError: No image in it, images beside class folders, a label that is not an index into the classes, or
+            another number of tars than `nshards.txt` says.
     """
     source = Path(source)
     if not source.exists():
@@ -106,6 +108,7 @@ def read_images(source: str | Path) -> ImageSet:
             f"{source}: evaluation images not found; give a folder of images, class folders or tars"
         )
     tars = [source] if source.is_file() else sorted(source.glob("*.tar"))
+    _check_shards(source, tars)
     if tars:
         return _read_tars(source, tars)
     flat = _images_in(source)
@@ -137,6 +140,21 @@ def read_images(source: str | Path) -> ImageSet:
 
 def _images_in(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS)
+
+
+def _check_shards(source: Path, tars: Sequence[Path]) -> None:
+    """Refuse a folder that holds another number of tars than its `nshards.txt` says."""
+    file = source / "nshards.txt"  # CLIP_benchmark writes it beside the tars of each split
+    if not file.is_file():
+        return
+    content = file.read_text(encoding="utf-8").strip()
+    if not content.isdecimal():
+        raise ValueError(f"{file}: holds {content[:20]!r}, expected the number of tars beside it; copy it again")
+    if int(content) != len(tars):
+        raise ValueError(
+            f"{source}: {len(tars)} tars, but its nshards.txt says {int(content)}; copy the dataset again, or mend "
+            "nshards.txt if only these are wanted"
+        )
 
 
 def _read_tars(source: Path, tars: Sequence[Path]) -> ImageSet:

@@ -72,6 +72,35 @@ def test_class_folders_without_images_are_named(tmp_path: Path) -> None:
     assert [image.label for image in found.images] == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("3", r"test: 2 tars, but its nshards\.txt says 3; copy the dataset again"),
+        ("1\n", r"test: 2 tars, but its nshards\.txt says 1;"),
+        ("two", r"nshards\.txt: holds 'two', expected the number of tars"),
+        ("2\n", None),
+    ],
+)
+def test_shards_that_are_not_all_there(tmp_path: Path, content: str, message: str | None) -> None:
+    folder = tmp_path / "test"
+    for number in range(2):
+        write_tar(folder / f"{number}.tar", {f"s{number}.png": picture(1)})
+    (folder / "nshards.txt").write_text(content)
+    if message is None:
+        assert len(read_images(folder).images) == 2
+    else:
+        with pytest.raises(ValueError, match=message):
+            read_images(folder)
+    # who names one tar wants that one
+    assert len(read_images(folder / "0.tar").images) == 1
+
+
+def test_no_shard_is_there(tmp_path: Path) -> None:
+    (tmp_path / "nshards.txt").write_text("4")
+    with pytest.raises(ValueError, match=r"0 tars, but its nshards\.txt says 4"):
+        read_images(tmp_path)
+
+
 @pytest.mark.parametrize("beside", [True, False])
 def test_tars_in_clip_benchmark_layout(tmp_path: Path, beside: bool) -> None:
     folder = tmp_path / "test"
