@@ -8,13 +8,14 @@ from typing import Literal
 import torch
 
 from pcclip.data.labelled import ImageFile, ImageSet, read_images
-from pcclip.data.sources import AttributeSource, MatrixTable, numbered_names, require
+from pcclip.data.sources import AttributeSource, MatrixTable, numbered_names, require, warn_unless_whole
 from pcclip.data.tables import Table
 
 REMEDY = (
     "download AwA2-data.zip (13 GB; the page of Animals with Attributes 2, IST Austria) and give the folder "
     "Animals_with_Attributes2 that it unpacks to"
 )
+PICTURES = 37_322
 _FILES = ("JPEGImages", "classes.txt", "predicates.txt", "predicate-matrix-continuous.txt")
 _SPLITS = {"train": "trainclasses.txt", "test": "testclasses.txt"}
 
@@ -42,7 +43,10 @@ class AwA2(AttributeSource):
         self.differences = differences or {}
 
     def read(self) -> ImageSet:
-        """List the pictures of `JPEGImages`, class by class; none may be without."""
+        """List the pictures of `JPEGImages`, class by class; none may be without.
+
+        Another number of them than AwA2 has gets a warning.
+        """
         self._check()
         names, chosen = self._names(), self._chosen()
         found = read_images(self.root / "JPEGImages")
@@ -51,6 +55,7 @@ class AwA2(AttributeSource):
                 f"{self.root}/JPEGImages: {len(missing)} of {len(names)} classes are missing or empty: {missing[:5]}; the zip "
                 "is not wholly unpacked, unpack it again"
             )
+        warn_unless_whole(f"{self.root}/JPEGImages", len(found.images), PICTURES)
         label = {found.classes.index(name): number for number, name in enumerate(chosen)}
         images = [
             ImageFile(image.path, image.key, label[image.label]) for image in found.images if image.label in label

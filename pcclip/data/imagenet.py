@@ -8,11 +8,12 @@ from pathlib import Path
 import open_clip
 
 from pcclip.data.labelled import ImageFile, ImageSet, read_images
-from pcclip.data.sources import ImageSource
+from pcclip.data.sources import ImageSource, warn_unless_whole
 from pcclip.data.tables import read_table
 
 # open_clip calls two pairs of classes alike; texts cannot tell these apart, so one of each has WordNet's other name.
 RENAMED = {657: "missile", 744: "projectile", 836: "sunglass", 837: "sunglasses"}
+PICTURES = 50_000  # for validation
 REMEDY = (
     "give the folder of ILSVRC2012's validation pictures sorted into one folder a class (n01440764/, ...), from "
     "ILSVRC2012_img_val.tar (image-net.org, registration needed)"
@@ -33,13 +34,18 @@ class ImageNet(ImageSource):
         self.synsets = synsets
 
     def read(self) -> ImageSet:
-        """List the pictures; classes are called as in open_clip."""
+        """List the pictures; classes are called as in open_clip.
+
+        Without `synsets`, another number of pictures than there are for validation gets a warning.
+        """
         if not self.root.is_dir():
             raise FileNotFoundError(f"{self.root}: ImageNet not found; {REMEDY}")
         found = read_images(self.root)
         ids = self._ids(found.classes)
         if unknown := [name for name in found.classes if name not in ids]:
             raise ValueError(f"{self.root}: {unknown[:5]} are not ids of ImageNet's classes; {REMEDY}")
+        if self.synsets is None:  # else some classes are meant to be missing
+            warn_unless_whole(str(self.root), len(found.images), PICTURES)
         names = [RENAMED.get(place, name) for place, name in enumerate(open_clip.IMAGENET_CLASSNAMES)]
         chosen = [names[ids.index(name)] for name in found.classes]
         return ImageSet(self.root, [ImageFile(i.path, i.key, i.label) for i in found.images], chosen)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from pcclip.data.labelled import ImageSet, read_images
@@ -67,6 +68,19 @@ def require(root: Path, names: Sequence[str], remedy: str) -> None:
     """
     if missing := [name for name in names if not (root / name).exists()]:
         raise FileNotFoundError(f"{root}: {', '.join(missing)} not found; {remedy}")
+
+
+def warn_unless_whole(where: str, found: int, expected: int) -> None:
+    """Warn if a dataset has another number of pictures than its authors give, as after an extraction that broke off.
+
+    No error: a part of a dataset may be what is wanted. Several sets of one dataset tell it once, since Python shows
+    equal warnings once.
+    """
+    if found != expected:
+        rank_zero_warn(
+            f"{where}: found {found:,} pictures, expected {expected:,}, the whole dataset; the archive may be extracted "
+            "in part only: extract it again, unless this is the part that is meant"
+        )
 
 
 def numbered_names(file: Path) -> list[str]:

@@ -10,10 +10,11 @@ from PIL import Image
 from torchvision import datasets
 
 from pcclip.data.labelled import ImageFile, ImageSet
-from pcclip.data.sources import ImageSource
+from pcclip.data.sources import ImageSource, warn_unless_whole
 
 TorchvisionName = Literal["CIFAR10", "CIFAR100", "DTD", "EuroSAT", "Flowers102", "Food101", "OxfordIIITPet", "SUN397"]
-WITHOUT_SPLITS = ("EuroSAT", "SUN397")
+# Pictures of those that have no splits: torchvision takes whatever lies there, but has lists or hashes of the others
+WITHOUT_SPLITS = {"EuroSAT": 27_000, "SUN397": 108_754}
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,10 @@ class Torchvision(ImageSource):
         self.names = names or {}
 
     def read(self) -> ImageSet:
-        """List the images, in torchvision's order."""
+        """List the images, in torchvision's order.
+
+        Another number of them than EuroSAT or SUN397 has gets a warning.
+        """
         dataset = self._dataset()
         own = list(dataset.classes)
         if unknown := sorted(set(self.names) - set(own)):
@@ -68,6 +72,8 @@ class Torchvision(ImageSource):
         if len(set(classes)) < len(classes):
             raise ValueError(f"Torchvision {self.name}: `names` gives two classes the same name")
         labels = dataset.targets if hasattr(dataset, "targets") else dataset._labels
+        if self.name in WITHOUT_SPLITS:
+            warn_unless_whole(f"{self.root}, {self.name}", len(labels), WITHOUT_SPLITS[self.name])
         return ImageSet(Path(self.root), self._images(dataset, [int(label) for label in labels]), classes)
 
     def _images(self, dataset: Any, labels: list[int]) -> list[ImageFile]:

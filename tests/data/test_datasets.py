@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,43 @@ def test_awa2_that_is_not_whole(awa2: Path, spoil: Callable[[Path], Any], error:
     source = AwA2(str(awa2), classes="test")
     with pytest.raises(error, match=message):
         _ = source.read(), source.class_table()
+
+
+def test_awa2_in_part_is_told_once(awa2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")  # Python's own, which pytest replaces
+        for classes in ("all", "test"):
+            AwA2(str(awa2), classes).read()  # type: ignore[arg-type]
+    (warning,) = told
+    assert "JPEGImages: found 6 pictures, expected 37,322, the whole dataset" in str(warning.message)
+    monkeypatch.setattr("pcclip.data.awa2.PICTURES", 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(AwA2(str(awa2), "test").read().images) == 4  # classes that are not chosen are not missing
+
+
+def test_imagenet_and_torchvision_s_sets_in_part_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = ["n00000000", "n00000001"]
+    monkeypatch.setattr(open_clip, "IMAGENET_CLASSNAMES", ["tench", "goldfish"])
+    monkeypatch.setattr("pcclip.data.imagenet.RENAMED", {})
+    synsets = tmp_path / "LOC_synset_mapping.txt"
+    synsets.write_text("n00000000 tench\nn00000001 goldfish\n")
+    for name in ids:
+        picture(tmp_path / "val" / name / "a.JPEG")
+    picture(tmp_path / "eurosat" / "2750" / "Forest" / "Forest_1.jpg")
+    picture(tmp_path / "SUN397" / "a" / "abbey" / "sun_1.jpg")
+    (tmp_path / "SUN397" / "ClassName.txt").write_text("/a/abbey\n")
+    sources: list[tuple[ImageSource, str]] = [
+        (ImageNet(str(tmp_path / "val")), "val: found 2 pictures, expected 50,000"),
+        (Torchvision("EuroSAT", str(tmp_path)), "EuroSAT: found 1 pictures, expected 27,000"),
+        (Torchvision("SUN397", str(tmp_path)), "SUN397: found 1 pictures, expected 108,754"),
+    ]
+    for source, message in sources:
+        with pytest.warns(UserWarning, match=message):
+            source.read()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ImageNet(str(tmp_path / "val"), str(synsets)).read()  # some classes, by intent
 
 
 def test_awa2_differences_of_unknown_predicates(awa2: Path) -> None:
