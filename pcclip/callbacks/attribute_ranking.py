@@ -32,8 +32,9 @@ class AttributeSet:
 
     Attributes:
         images: Folder of images, of class folders, or of tars, or a dataset (`pcclip.data.sources.ImageSource`).
-        table: CSV or JSON Lines with a row for each image (or class) and a column for each attribute; empty is unknown.
-            Left out for datasets that bring their own attributes.
+        table: CSV or JSON Lines with a row for each image (or class) and a column for each attribute; empty or NaN is
+            unknown. A warning counts unknown values, and images without a row, which are left out. No table is given for
+            datasets that bring their own attributes.
         texts: YAML `{attribute: [{text, reverse}, ...]}`; `text` is true when the first image has more of it. With
             `{attribute: {wordings: [...], prompts: [{more, less}, ...]}}` ordinary prompts are measured beside them.
         attributes: The attributes to measure; all that have texts, if left out. One that has less than two values among
@@ -193,6 +194,7 @@ def _prepare(name: str, settings: AttributeSet, seed: int) -> _Prepared:
     match = {"image": _match_images, "class": _match_classes, "class_images": _match_class_images}[settings.level]
     keys, images, item_of = match(image_set, table)
     values = {attribute: table.numbers(attribute, keys) for attribute in attributes}
+    _tell_exclusions(name, settings, image_set, table, values)
     if settings.level != "class" and settings.max_images is not None and len(keys) > settings.max_images:
         order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed))
         drawn = order[: settings.max_images].sort().values
@@ -223,6 +225,31 @@ def _table(name: str, settings: AttributeSet) -> Table:
     if settings.where is not None:
         raise ValueError(f"attribute set {name}: `where` filters the rows of a `table`; give one, or leave it out")
     return settings.images.image_table() if settings.level == "image" else settings.images.class_table()
+
+
+def _tell_exclusions(
+    name: str, settings: AttributeSet, image_set: ImageSet, table: Table, values: dict[str, Tensor]
+) -> None:
+    """One warning of the pictures that no row names, and of each attribute's items without a value."""
+    told = []
+    if settings.level == "image":
+        rows = table.rows.keys() | table.filtered  # what `where` leaves out is left out on purpose
+        if bare := [image.key for image in image_set.images if image.key not in rows]:
+            told.append(
+                f"{len(bare)} of {len(image_set.images)} pictures have no row and are left out ({', '.join(bare[:5])})"
+            )
+    items = "classes" if settings.level == "class" else "pictures"
+    unknown = {attribute: int(numbers.isnan().sum()) for attribute, numbers in values.items()}
+    lacking = [
+        f'{count} of {len(values[attribute])} {items} have no value of "{attribute}" and no part in it'
+        for attribute, count in unknown.items()
+        if count
+    ]
+    told += lacking[:5]
+    if len(lacking) > 5:
+        told.append(f"and so on for {len(lacking) - 5} attributes more, {sum(unknown.values())} values in all")
+    if told:
+        rank_zero_warn(f"{table.file}: set {name}: {'; '.join(told)}")
 
 
 def _judgeable(name: str, table: Table, values: dict[str, Tensor]) -> dict[str, Tensor]:

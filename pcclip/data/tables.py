@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,13 @@ class Table:
         file: Where it was read.
         columns: Names of all columns, the key's among them.
         rows: Key to the row.
+        filtered: Keys of the rows that are in the file, but were not asked for (`where`).
     """
 
     file: Path
     columns: list[str]
     rows: dict[str, dict[str, Any]]
+    filtered: frozenset[str] = field(default=frozenset(), kw_only=True)
 
     def numbers(self, column: str, keys: Sequence[str]) -> Tensor:
         """The column's numbers in the order of `keys`: (N,) float64, NaN where the cell is empty or the key unknown.
@@ -96,8 +98,10 @@ def read_table(file: str | Path, key: str, where: Mapping[str, str] | None = Non
         if column not in columns:
             raise ValueError(f'{file}: no column "{column}"; its columns are {", ".join(columns)}')
     rows: dict[str, dict[str, Any]] = {}
+    filtered = set()
     for line, record in records:
         if any(_as_text(record.get(column)) != wanted for column, wanted in (where or {}).items()):
+            filtered.add(_as_text(record.get(key)))
             continue
         name = _as_text(record.get(key))
         if not name:
@@ -107,7 +111,7 @@ def read_table(file: str | Path, key: str, where: Mapping[str, str] | None = Non
         rows[name] = record
     if not rows:
         raise ValueError(f"{file}: no row" + (f" where {dict(where)}; check the values" if where else "; it is empty"))
-    return Table(file, columns, rows)
+    return Table(file, columns, rows, filtered=frozenset(filtered))
 
 
 def read_texts(file: str | Path) -> dict[str, list[Wording]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import tarfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,45 @@ def test_an_attribute_of_one_value_among_others_is_left_out_and_reported(
         make_trainer([callback]).test(make_module(), verbose=False)
     assert counts(callback)["set/brightness", "spearman"] == 2  # one is unknown
     assert not [subset for subset, _ in counts(callback) if "size" in subset]
+
+
+def told_of_set(callback: EvaluationCallback) -> list[str]:
+    """The warnings of reading it that speak of the set's table."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        callback.prepare()
+    return [str(warning.message) for warning in told if ": set set: " in str(warning.message)]
+
+
+def test_pictures_without_a_row_or_a_value_are_reported() -> None:
+    table("001.png,0.1,1\n002.png,nan,\n003.png,0.7,\n004.png,0.2,3\n")()
+    (message,) = told_of_set(ranking(texts="two.yaml"))
+    assert message == (
+        "table.csv: set set: 19 of 23 pictures have no row and are left out (000.png, 005.png, 006.png, 007.png, 008.png); "
+        '1 of 4 pictures have no value of "brightness" and no part in it; '
+        '2 of 4 pictures have no value of "size" and no part in it'
+    )
+    # what `where` filters has a row, and the others have a value
+    rows = [f"{number:03d}.png,0.{number:02d},{number % 2}\n" for number in range(23)]
+    table("".join(rows))()
+    assert told_of_set(ranking(where={"size": "1"})) == []
+    table("".join(rows[:-1]))()
+    (message,) = told_of_set(ranking(where={"size": "1"}))
+    assert message == "table.csv: set set: 1 of 23 pictures have no row and are left out (022.png)"
+
+
+def test_unknown_values_of_many_attributes_are_summed_up() -> None:
+    names = [f"a{number}" for number in range(8)]
+    Path("many.yaml").write_text("".join(f"{name}: [{{text: more {name}, reverse: less {name}}}]\n" for name in names))
+    cells = {"red": "1", "green": "2", "blue": ""}
+    lines = [",".join([name, *[cell] * 8]) for name, cell in cells.items()]
+    Path("classes.csv").write_text("\n".join([",".join(["name", *names]), *lines]) + "\n")
+    settings = {"images": "classes", "table": "classes.csv", "key": "name", "texts": "many.yaml"}
+    (message,) = told_of_set(ranking(level="class", **settings))
+    assert message.startswith('classes.csv: set set: 1 of 3 classes have no value of "a0" and no part in it; 1 of 3')
+    assert message.endswith('"a4" and no part in it; and so on for 3 attributes more, 8 values in all')
+    (message,) = told_of_set(ranking(level="class_images", **settings))
+    assert '5 of 15 pictures have no value of "a0"' in message
 
 
 def test_classes_without_images_are_reported(
