@@ -44,7 +44,8 @@ class AttributeSet:
         level: `image`: rows are images. `class`: rows are classes, and the mean embeddings of their images are ranked.
             `class_images`: rows are classes, and each image is ranked by its class's value, as in the paper.
         min_gap: Judge only pairs whose values differ by more than this; one number, or one for each attribute.
-        max_images: Take only so many images (drawn by the callback's seed), since pairs grow with their square.
+        max_images: Take only so many images (drawn by the callback's seed), since pairs grow with their square. All metrics
+            are of these, rank correlations and ceiling too: their intervals also grow with the square. Not for `class`.
         images_per_draw: Also measure `sign_accuracy_paper`, on draws of so many images; the paper has 100.
         draws: The number of these draws.
         ceiling: Also fit a supervised ranker on the same embeddings: before training, at its end and in `test`, not after
