@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -331,6 +332,29 @@ def test_cifar100_has_readable_names(tmp_path: Path) -> None:
     }
 
 
+def test_sizes_name_classes_of_cifar100() -> None:
+    rows = read_table(CONF / "attributes" / "cifar100_size.csv", "name").rows
+    classes = [name.replace("_", " ") for name in CIFAR100_CLASSES.split()]
+    assert len(set(classes)) == 100
+    assert classes == sorted(classes)
+    assert set(rows) <= set(classes)
+    size = {name: float(row["size"]) for name, row in rows.items()}
+    assert min(size.values()) > 0
+    assert size["mouse"] < size["wolf"] < size["elephant"] < size["skyscraper"]
+
+
+# CIFAR-100's fine labels, in the order of their numbers
+CIFAR100_CLASSES = (
+    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle "
+    "caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish "
+    "forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle "
+    "mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine "
+    "possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar "
+    "sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale "
+    "willow_tree wolf woman worm"
+)
+
+
 def test_flower_colours_name_flowers_of_that_colour() -> None:
     with (CONF / "attributes" / "flowers102_colours.csv").open() as stream:
         rows = {row["name"]: row for row in csv.DictReader(stream)}
@@ -353,6 +377,10 @@ def test_shipped_texts_are_read(name: str, count: int) -> None:
     texts = read_texts(file)
     assert len(texts) == count == len(read_prompts(file))
     assert not [w for wordings in texts.values() for w in wordings if "{" in w.text + w.reverse]
+    if name == "cub":
+        assert not [attribute for attribute in texts if not re.fullmatch(r"has_[a-z_]+::\S+", attribute)]
+        said = [wording for wordings in texts.values() for w in wordings for wording in (w.text, w.reverse)]
+        assert len(set(said)) == len(said)
     if name == "awa2":
         used = {part for pair in [("big", "small")] for part in pair} | set(texts) - {"size"}
         assert used <= set(AWA2_PREDICATES.split())
