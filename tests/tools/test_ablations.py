@@ -140,7 +140,7 @@ def test_what_cannot_run_is_said(
     assert re.search(message, error), error
 
 
-@pytest.mark.parametrize("name", ["demo", "photos"])
+@pytest.mark.parametrize("name", ["demo", "photos", "paper"])
 def test_shipped_grids_are_understood(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     experiment = read_experiment("conf/ablations.yaml", name)
