@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from data_prep.cli import main, split_flags
 from data_prep.config import load_sections, step_module
@@ -119,15 +120,16 @@ EMBEDDED = {
     "demo": {"train_embed", "val_embed"},
     "photos": {"train_embed", "captions_embed", "val_embed", "class_pairs_embed"},
     "coco": {"train_embed", "val_embed"},
+    "cub": set(),  # evaluated on, as pictures
 }
 
 
-@pytest.mark.parametrize("name", ["demo", "photos", "coco"])
+@pytest.mark.parametrize("name", ["demo", "photos", "coco", "cub"])
 def test_shipped_configs_parse_whole_and_every_step_finds_what_earlier_ones_write(name: str) -> None:
     file = Path(f"conf/data/{name}.yaml")
     given = ["root=ROOT", *(["data=somewhere"] if name == "photos" else [])]
     everything = load_sections(file, "all", given)
-    embedded = load_sections(file, "embed", given)
+    embedded = load_sections(file, "embed", given) if EMBEDDED[name] else []
     assert {section.name for section in embedded} == EMBEDDED[name]
     written: list[str] = []
     for section in [*everything, *(section for section in embedded if section not in everything)]:
@@ -142,6 +144,22 @@ def test_shipped_configs_parse_whole_and_every_step_finds_what_earlier_ones_writ
         made = [path for path in (output, *unpacked) if path is not None]
         assert not set(made) & set(written), section.name
         written += made
+
+
+def test_the_paper_is_trained_on_what_is_embedded_from_coco() -> None:
+    train, val = load_sections(Path("conf/data/coco.yaml"), "embed")
+    run = yaml.safe_load(Path("conf/paper.yaml").read_text())
+    assert (run["data"]["train"], run["data"]["val"]) == ([train.options.output], [val.options.output])
+    rewrite, shard, embed = load_sections(Path("conf/data/coco_ablations.yaml"), "all", ["model=NAME"])
+    assert rewrite.options.captions in [
+        s.options.output for s in load_sections(Path("conf/data/coco.yaml"), "captions")
+    ]
+    assert [rewrite.options.output] == shard.options.captions
+    assert shard.options.output == embed.options.shards
+    cells = yaml.safe_load(Path("conf/ablations.yaml").read_text())["paper"]["cells"]
+    assert cells["rewritten captions only"]["data.train"] == [embed.options.output]
+    tower = (run["model"]["clip"]["name"], run["model"]["clip"]["pretrained"])
+    assert {(s.options.model, s.options.pretrained) for s in (train, val, embed)} == {tower}
 
 
 def test_photos_config_keeps_validation_apart() -> None:
