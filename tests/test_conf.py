@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import open_clip
 import pytest
+import torch
 import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback
 from lightning.pytorch.strategies import ModelParallelStrategy
 
+from data_prep.config import load_sections
 from pcclip.cli import main
 from pcclip.data import PairDataModule
 from pcclip.model import load_clip
@@ -39,10 +43,19 @@ def test_there_is_something_to_test() -> None:
 def test_run_is_understood(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)  # where people call it from
     monkeypatch.setattr("torch.set_float32_matmul_precision", lambda precision: None)  # not for the tests that follow
-    with patch.object(PairCLI, "instantiate_classes"), patch.object(PairCLI, "_run_subcommand") as run:
-        main(["test" if "eval" in path.parts else "fit", "--config", str(Path("conf") / path)])
+    command = "test" if "eval" in path.parts else "fit"
+    with (
+        patch.object(PairCLI, "instantiate_classes"),
+        patch.object(PairCLI, "_run_subcommand", autospec=True) as run,
+    ):
+        main([command, "--config", str(Path("conf") / path)])
     run.assert_called_once()
     content = yaml.safe_load((CONF / path).read_text())
+    if "optimizer" in content["model"]:  # whose own defaults hold, not those of the default optimiser's class
+        parsed = run.call_args.args[0].config[command].model.optimizer
+        own = signature(getattr(torch.optim, parsed.class_path.rpartition(".")[2])).parameters
+        given = content["model"]["optimizer"]["init_args"]
+        assert not {key for key, value in parsed.init_args.items() if value != given.get(key, own[key].default)}
     name = content["model"]["clip"]["name"]
     if name.startswith("conf/"):
         assert (ROOT / name).is_file()
@@ -51,6 +64,27 @@ def test_run_is_understood(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tag = content["model"]["clip"].get("pretrained")
         assert tag is None or tag in open_clip.list_pretrained_tags_by_model(name)
     PairDataModule(**content.get("data", {}))  # whose values are checked, but whose folders are not yet read
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("eval/*_texts.yaml")), ids=lambda path: path.stem)
+def test_texts_are_of_the_same_classes_and_of_what_is_written_for_them(path: Path) -> None:
+    """What the language model is told comes from one file, and what it answers goes into the other."""
+    name = path.stem.removesuffix("_texts")
+
+    def sets(file: str) -> dict[str, list[dict[str, Any]]]:
+        callbacks = yaml.safe_load((CONF / "eval" / file).read_text())["trainer"]["callbacks"]
+        found = {callback["class_path"].rpartition(".")[2]: callback["init_args"] for callback in callbacks}
+        return {kind: list(settings["sets"].values()) for kind, settings in found.items() if "sets" in settings}
+
+    (pairs,) = sets(f"{name}_pairs.yaml")["ConfusedPairs"]
+    texts, plain = sets(path.name), sets(f"{name}.yaml")
+    for row in [*texts["ZeroShot"], *texts["ComparativePrompting"], *plain["ZeroShot"]]:
+        assert row["images"] == pairs["images"]
+    sections = load_sections(CONF / "data" / "class_texts.yaml", "all", [f"set={name}", "kind=things", "model=NAME"])
+    descriptions, comparatives = (section.options for section in sections)
+    assert (descriptions.classes, comparatives.pairs) == (pairs["names"], pairs["file"])
+    assert descriptions.output in [row.get("descriptions") for row in texts["ZeroShot"]]
+    assert [row["texts"] for row in texts["ComparativePrompting"]] == [comparatives.output]
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=str)

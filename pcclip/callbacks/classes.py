@@ -71,6 +71,10 @@ def read_descriptions(file: str | None, name_column: str, labelled: LabelledImag
     """
     if file is None:
         return {}
+    if not Path(file).is_file():
+        raise FileNotFoundError(
+            f"{file}: descriptions of classes not found; `pcclip-data class_texts --classes` writes them, or check the path"
+        )
     table = read_table(file, name_column)
     if "description" not in table.columns:
         raise ValueError(f'{file}: no column "description"; its columns are {", ".join(table.columns)}')

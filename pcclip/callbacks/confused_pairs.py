@@ -26,6 +26,7 @@ class ConfusedSet:
         templates: Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file.
         file: JSON Lines to write, `{"first", "second"}`.
         count: Number of pairs.
+        names: Text file to write as well: the classes' names, one a line, for `pcclip-data class_texts --classes`.
         by: `closest`: the classes whose texts are closest. `disagreement`: those between which images are undecided.
         classes: Choose among these classes only: a list, or a file with one name a line.
         table: CSV or JSON Lines with a row for each class, to choose classes by; not together with `classes`.
@@ -42,6 +43,7 @@ class ConfusedSet:
     table: str | None = None
     name_column: str = "name"
     where: dict[str, str] | None = None
+    names: str | None = None
 
 
 class ConfusedPairs(EvaluationCallback):
@@ -91,6 +93,8 @@ class ConfusedPairs(EvaluationCallback):
         if trainer.global_step > 0:
             return []
         for name, settings in self.sets.items():
+            if settings.names is not None and trainer.is_global_zero and not Path(settings.names).is_file():
+                _write_whole(Path(settings.names), "".join(f"{choice}\n" for choice in self._prepared[name].classes))
             if not trainer.strategy.broadcast(Path(settings.file).is_file()):
                 self._write(trainer, pl_module, name, settings)
         return []
@@ -105,9 +109,12 @@ class ConfusedPairs(EvaluationCallback):
             pairs = disagreement_pairs(images, texts, settings.count)
         if not trainer.is_global_zero:
             return
-        file = Path(settings.file)
-        file.parent.mkdir(parents=True, exist_ok=True)
         rows = [{"first": labelled.classes[first], "second": labelled.classes[second]} for first, second in pairs]
-        temporary = file.with_name(f"{file.name}.tmp")
-        temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-        temporary.replace(file)
+        _write_whole(Path(settings.file), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _write_whole(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)

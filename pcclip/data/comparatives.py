@@ -21,7 +21,7 @@ def read_comparatives(file: str | Path) -> list[Comparative]:
     """
     file = Path(file)
     found: dict[Comparative, None] = {}
-    for where, row in _rows(file, "comparative texts"):
+    for where, row in _rows(file, "comparative texts", "`pcclip-data class_texts --pairs` writes them"):
         first, second = _pair(row, where)
         texts = {(first, second): row.get("text"), (second, first): row.get("reverse_text")}
         for (a, b), text in texts.items():
@@ -43,12 +43,13 @@ def read_class_pairs(file: str | Path) -> set[frozenset[str]]:
         FileNotFoundError: The file does not exist.
         ValueError: A row that is not of that form, a class paired with itself, or no row.
     """
-    return {frozenset(_pair(row, where)) for where, row in _rows(Path(file), "pairs of classes")}
+    rows = _rows(Path(file), "pairs of classes", "the callback ConfusedPairs writes them")
+    return {frozenset(_pair(row, where)) for where, row in rows}
 
 
-def _rows(file: Path, content: str) -> list[tuple[str, dict[str, Any]]]:
+def _rows(file: Path, content: str, remedy: str) -> list[tuple[str, dict[str, Any]]]:
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: {content} not found; check the path")
+        raise FileNotFoundError(f"{file}: {content} not found; {remedy}, or check the path")
     _, records = read_jsonl(file)
     if not records:
         raise ValueError(f"{file}: no row; expected {content}")

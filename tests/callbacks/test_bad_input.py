@@ -58,7 +58,7 @@ REFUSED: dict[str, tuple[Callable[[], EvaluationCallback], Callable[[], None] | 
     "missing descriptions": (
         lambda: shot(templates=["a {}. {description}"], descriptions="nowhere.csv"),
         None,
-        "nowhere.csv: table not found",
+        r"nowhere.csv: descriptions of classes not found; `pcclip-data class_texts --classes` writes them",
     ),
     "template without descriptions": (lambda: shot(templates=["{} {description}"]), None, "go together; give both"),
     "descriptions of some classes": (

@@ -223,16 +223,20 @@ def test_pairs_are_chosen_once_and_by_the_base(
     sets: dict[str, Any], make_module: Make, make_trainer: Callable[..., Trainer]
 ) -> None:
     file = Path(sets["confused"]["file"])
+    names = file.with_name("names.txt")
     for by in ("closest", "disagreement"):
-        pairs = ConfusedPairs({"world": ConfusedSet(**sets["confused"], by=by)}, resamples=5)
+        pairs = ConfusedPairs({"world": ConfusedSet(**sets["confused"], by=by, names=str(names))}, resamples=5)
         make_trainer([pairs], epochs=1).fit(make_module())
         rows = [json.loads(line) for line in file.read_text().splitlines()]
         assert len(rows) == 2
         assert {name for row in rows for name in row.values()} <= {"red", "green", "blue", "yellow"}
+        assert names.read_text() == "blue\ngreen\nred\nyellow\n"
         file.unlink()
+    names.unlink()
     file.write_text('{"first": "red", "second": "blue"}\n')
     assert measured(pairs, make_module, make_trainer) == {}
     assert file.read_text() == '{"first": "red", "second": "blue"}\n'
+    assert names.is_file()
 
 
 def test_texts_of_listed_pairs_and_other_names(

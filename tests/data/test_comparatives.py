@@ -46,9 +46,11 @@ def test_bad_comparatives(tmp_path: Path, content: str, message: str) -> None:
 
 
 def test_missing_files(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="comparative texts not found"):
+    with pytest.raises(
+        FileNotFoundError, match=r"comparative texts not found; `pcclip-data class_texts --pairs` writes them"
+    ):
         read_comparatives(tmp_path / "texts.jsonl")
-    with pytest.raises(FileNotFoundError, match="pairs of classes not found"):
+    with pytest.raises(FileNotFoundError, match=r"pairs of classes not found; the callback ConfusedPairs writes them"):
         read_class_pairs(tmp_path / "pairs.jsonl")
 
 
