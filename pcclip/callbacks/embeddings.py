@@ -1,4 +1,4 @@
-"""Image embeddings for the evaluation callbacks: shared among ranks, and computed once while the image tower is frozen."""
+"""Image embeddings for the evaluation callbacks: shared among ranks, and computed once for the same image tower."""
 
 from __future__ import annotations
 
@@ -51,6 +51,11 @@ class EvaluatedModel(Encoder, Protocol):
 def model_of(pl_module: LightningModule) -> EvaluatedModel:
     """The module's `model`, which does the encoding."""
     return cast(EvaluatedModel, pl_module.model)
+
+
+def tower_lasts(trainer: Trainer, pl_module: LightningModule) -> bool:
+    """Whether the image tower may be met again in another run: not one amid its training."""
+    return trainer.testing or model_of(pl_module).image_tower_frozen
 
 
 @contextmanager
@@ -126,12 +131,16 @@ class EmbeddingCache:
     """Embeddings of image files, kept as long as the image tower has the same weights.
 
     One cache serves all callbacks of a module (`EmbeddingCache.of`), so that an image in several sets is encoded once.
+    Whether a tower is frozen says only that no training step changes it: `test` with a frozen tower may load a checkpoint
+    in which it was trained, and blend that with another. So the weights decide, by their fingerprint.
     """
 
     _caches: ClassVar[WeakKeyDictionary[LightningModule, EmbeddingCache]] = WeakKeyDictionary()
 
     def __init__(self) -> None:
         self._step: int | None = None
+        self._fingerprint: str | None = None  # of the present weights; None where they may have become others
+        self._made_by: str | None = None  # fingerprint of the tower that made the rows
         self._rows: dict[ImageFile, Tensor | None] = {}
 
     @classmethod
@@ -142,11 +151,24 @@ class EmbeddingCache:
     def clear(self) -> None:
         """Forget everything."""
         self._rows.clear()
+        self._fingerprint = None
 
-    def weights_changed(self, pl_module: LightningModule) -> None:
-        """Forget what a trained image tower made, when its weights changed other than by a training step."""
-        if not model_of(pl_module).image_tower_frozen:
-            self.clear()
+    def weights_changed(self) -> None:
+        """Look at the image tower again before the next use, as its weights changed other than by a training step."""
+        self._fingerprint = None
+
+    def fingerprint(self, trainer: Trainer, pl_module: LightningModule) -> str:
+        """The present image tower's `image_fingerprint`, computed only when its weights may have changed.
+
+        Every rank must call this, with whole weights (`evaluating`), and gets the same answer.
+        """
+        model = model_of(pl_module)
+        step = None if model.image_tower_frozen else trainer.global_step
+        if self._fingerprint is None or step != self._step:
+            # rank 0 decides for all, lest some of them wait for others to encode
+            own = model.image_fingerprint if trainer.is_global_zero else ""
+            self._fingerprint, self._step = trainer.strategy.broadcast(own), step
+        return self._fingerprint
 
     def embed(
         self,
@@ -168,7 +190,7 @@ class EmbeddingCache:
             name: For the progress bar and messages.
             batch_size: Images encoded at a time.
             num_workers: Processes that decode.
-            cache_dir: Folder in which embeddings of a frozen image tower are kept from run to run.
+            cache_dir: Folder in which embeddings are kept from run to run, unless the image tower trains.
 
         Returns:
             Embeddings (M, D) on the module's device, and the M indices into `images` of those that are not damaged.
@@ -176,20 +198,19 @@ class EmbeddingCache:
         Raises:
             ValueError: Every image is damaged.
         """
-        # with a trained image tower, the callbacks that run at the same step still share their images
-        step = None if model_of(pl_module).image_tower_frozen else trainer.global_step
-        if step != self._step:
-            self.clear()
-            self._step = step
+        fingerprint = self.fingerprint(trainer, pl_module)
+        if fingerprint != self._made_by:
+            self._rows.clear()
+            self._made_by = fingerprint
         missing = [image for image in dict.fromkeys(images) if image not in self._rows]
         if missing:
             model = model_of(pl_module)
             embeddings = torch.zeros(len(missing), model.embed_dim)
             known = intact = torch.zeros(len(missing), dtype=torch.bool)
             store = None
-            if cache_dir is not None and model.image_tower_frozen:  # rank 0 looks, all follow
+            if cache_dir is not None and tower_lasts(trainer, pl_module):  # rank 0 looks, all follow
                 if trainer.is_global_zero:
-                    store = EmbeddingStore(cache_dir, model.image_fingerprint, model.embed_dim)
+                    store = EmbeddingStore(cache_dir, fingerprint, model.embed_dim)
                     known, intact = store.load(missing, embeddings)
                 embeddings, known, intact = trainer.strategy.broadcast((embeddings, known, intact))
             new = (~known).nonzero().view(-1)

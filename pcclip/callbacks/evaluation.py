@@ -32,8 +32,8 @@ class EvaluationCallback(Callback, ABC):
         seed: Seed of the resamples and of subsets of images.
         batch_size: Images encoded at a time.
         num_workers: Processes that decode images.
-        cache_dir: Folder in which embeddings of a frozen image tower are kept from run to run, and in `test` those of texts;
-            none are kept without.
+        cache_dir: Folder in which image embeddings are kept from run to run, unless the image tower trains, and in `test`
+            those of texts; none are kept without.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class EvaluationCallback(Callback, ABC):
         """Read and check all files, so that what is wrong with them is known before training starts."""
 
     def check(self, pl_module: LightningModule) -> None:
-        """Check what can be known only once the weights are loaded; called before the first training step or test."""
+        """Check what can be known only of the weights; called before the first step or test, and for each ensemble."""
 
     @abstractmethod
     def results(self, trainer: Trainer, pl_module: LightningModule, resamples: int) -> list[Result]:

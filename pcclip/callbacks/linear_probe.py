@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 
 from pcclip.callbacks.classes import LabelledImages, read_labelled
-from pcclip.callbacks.embeddings import model_of
+from pcclip.callbacks.embeddings import EmbeddingCache, tower_lasts
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.callbacks.stored_results import stored_results
 from pcclip.data.sources import ImageSource
@@ -52,8 +52,8 @@ class _Prepared:
 class LinearProbe(EvaluationCallback):
     """Measures linear probes (`pcclip.evaluation.linear_probe`).
 
-    Probes are slow to fit, so that none are after each epoch; and since they read image embeddings only, a frozen image
-    tower's are fitted once: with `cache_dir` for all models that share it.
+    Probes are slow to fit, so that none are after each epoch; and since they read image embeddings only, those of an image
+    tower are fitted once: with `cache_dir` for all models that share it.
 
     Args:
         sets: Name to set; results are named `linear_probe/<name>/<metric>`.
@@ -68,7 +68,7 @@ class LinearProbe(EvaluationCallback):
         super().__init__(**settings)
         self.sets = sets
         self._prepared: dict[str, _Prepared] = {}
-        self._kept: dict[str, list[Result]] = {}
+        self._kept: dict[tuple[str, str], list[Result]] = {}  # by set and fingerprint of the image tower
 
     def prepare(self) -> None:
         """List the images and choose the classes.
@@ -87,9 +87,9 @@ class LinearProbe(EvaluationCallback):
         return [row for name in self.sets for row in self._set_results(trainer, pl_module, name, resamples)]
 
     def _set_results(self, trainer: Trainer, pl_module: LightningModule, name: str, resamples: int) -> list[Result]:
-        frozen = model_of(pl_module).image_tower_frozen
-        if frozen and name in self._kept:
-            return self._kept[name]
+        key = (name, EmbeddingCache.of(pl_module).fingerprint(trainer, pl_module))
+        if key in self._kept:
+            return self._kept[key]
         settings, prepared = self.sets[name], self._prepared[name]
         train, kept_train = self.embed(trainer, pl_module, prepared.train.images, f"{name} train")
         test, kept_test = self.embed(trainer, pl_module, prepared.test.images, f"{name} test")
@@ -107,12 +107,11 @@ class LinearProbe(EvaluationCallback):
         def fit() -> list[Result]:
             return linear_probe(*images, classes, **how)
 
-        if frozen and self.cache_dir is not None:
+        if self.cache_dir is not None and tower_lasts(trainer, pl_module):
             rows = stored_results(self.cache_dir, TASK, images, [classes, how], fit)
         else:
             rows = fit()
-        if frozen:
-            self._kept[name] = rows
+        self._kept[key] = rows
         return rows
 
 

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from pcclip.callbacks.embeddings import EmbeddingCache
+from pcclip.callbacks.embeddings import EmbeddingCache, evaluating
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.tables import markdown_table, read_results, write_results
@@ -59,8 +59,14 @@ class ResultsTable(Callback):
         """Check that there is something to put into the table."""
         if stage in ("fit", "test") and not _evaluations(trainer):
             raise ValueError(f"ResultsTable({self.file}): trainer.callbacks has no evaluation callback to fill it")
-        if stage == "test" and self.alphas and trainer.ckpt_path:
-            self._base_state = _cpu_copy(pl_module)  # the checkpoint is loaded after this
+        if stage == "test" and self.alphas:
+            # the checkpoint, if there is one, is loaded after this, and `trainer.ckpt_path` is not known before either
+            self._base_state = _cpu_copy(pl_module)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Without a checkpoint there is nothing to blend."""
+        if not trainer.ckpt_path:
+            self._base_state = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the base model's weights: the present ones, or when resuming those from the checkpoint."""
@@ -116,6 +122,7 @@ class ResultsTable(Callback):
         try:
             for alpha in self.alphas:
                 _load(pl_module, blend(base, finetuned, alpha))
+                _check(trainer, pl_module)
                 results[f"ensembled {alpha:g}"] = _evaluate(trainer, pl_module)
         finally:
             _load(pl_module, finetuned)
@@ -140,6 +147,13 @@ def _evaluate(trainer: Trainer, pl_module: LightningModule) -> list[Result]:
     return [row for callback in _evaluations(trainer) for row in callback.evaluate(trainer, pl_module)]
 
 
+def _check(trainer: Trainer, pl_module: LightningModule) -> None:
+    """Blended image towers do not fit embedded shards, which only one tower made."""
+    with evaluating(pl_module):
+        for callback in _evaluations(trainer):
+            callback.check(pl_module)
+
+
 def _cpu_copy(pl_module: LightningModule) -> dict[str, Tensor]:
     with gathered(pl_module):
         return {key: value.detach().cpu().clone() for key, value in whole_state(pl_module).items()}
@@ -147,4 +161,4 @@ def _cpu_copy(pl_module: LightningModule) -> dict[str, Tensor]:
 
 def _load(pl_module: LightningModule, state: Mapping[str, Tensor]) -> None:
     load_whole_state(pl_module, state)
-    EmbeddingCache.of(pl_module).weights_changed(pl_module)
+    EmbeddingCache.of(pl_module).weights_changed()

@@ -23,6 +23,10 @@ WORDS = "the first is brighter darker than second a photo of red green blue yell
 VOCABULARY = WORDS.split()
 
 
+def fingerprint(*weights: Tensor) -> str:
+    return hashlib.sha256(str([weight.tolist() for weight in weights]).encode()).hexdigest()
+
+
 class TinyModel(nn.Module):
     """An encoder of width 8: mean colour through a linear layer, texts as sums of word and position vectors."""
 
@@ -37,7 +41,6 @@ class TinyModel(nn.Module):
             parameter.data = torch.randn(parameter.shape, generator=generator)
         self.visual.requires_grad_(not frozen)
         self.encoded = 0
-        self.image_fingerprint = "tiny"
         self.encoded_texts = 0
 
     @property
@@ -49,8 +52,12 @@ class TinyModel(nn.Module):
         return self.words.weight.device
 
     @property
+    def image_fingerprint(self) -> str:
+        return fingerprint(self.visual.weight, self.visual.bias)
+
+    @property
     def text_fingerprint(self) -> str:
-        return hashlib.sha256(str([self.words.weight.tolist(), self.places.weight.tolist()]).encode()).hexdigest()
+        return fingerprint(self.words.weight, self.places.weight)
 
     @staticmethod
     def image_transform(picture: Image.Image) -> Tensor:

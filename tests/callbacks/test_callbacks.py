@@ -160,7 +160,8 @@ def test_test_adds_a_column_or_replaces_it(
     make_trainer([checkpoint], epochs=1, enable_checkpointing=True).fit(make_module())
 
     def test(ckpt_path: Path | None) -> dict[str, list[dict[str, Any]]]:
-        trainer = make_trainer([*evaluations(world), ResultsTable(str(tmp_path / "test.json"), finetuned="tuned")])
+        table = ResultsTable(str(tmp_path / "test.json"), alphas=[0.5], finetuned="tuned")
+        trainer = make_trainer([*evaluations(world), table])
         metrics = trainer.test(make_module(), ckpt_path=ckpt_path, verbose=False)
         rows = json.loads((tmp_path / "test.json").read_text())
         by_model = {
@@ -174,8 +175,9 @@ def test_test_adds_a_column_or_replaces_it(
     base = test(None)
     assert list(base) == ["base"]
     both = test(tmp_path / "last.ckpt")
-    assert list(both) == ["base", "tuned"]
+    assert list(both) == ["base", "tuned", "ensembled 0.5"]  # with the configuration's; the checkpoint knows no base
     assert both["base"] == base["base"] != both["tuned"]
+    assert both["ensembled 0.5"] not in (both["base"], both["tuned"])
     assert test(tmp_path / "last.ckpt") == both
 
 

@@ -158,7 +158,6 @@ def test_probe_of_a_second_model_with_the_same_images_is_not_fitted_again(
         with torch.no_grad():
             module.model.words.weight += 0.5  # another text tower
             module.model.visual.weight += shift
-        module.model.image_fingerprint = f"shifted by {shift}"
         make_trainer([probe]).test(module, verbose=False)
         return probe.rows
 
@@ -410,22 +409,30 @@ def test_texts_of_a_second_test_are_not_encoded_again(
     assert [row for callback in own for row in callback.rows] != rows[0]
 
 
+@pytest.mark.parametrize("frozen", [True, False])
 def test_test_measures_ensembles_of_checkpoint_and_configuration(
-    sets: dict[str, Any], tmp_path: Path, make_module: Make, make_trainer: Callable[..., Trainer]
+    sets: dict[str, Any], tmp_path: Path, make_module: Make, make_trainer: Callable[..., Trainer], frozen: bool
 ) -> None:
     def evaluations(name: str) -> list[Callback]:
-        settings = {"world": ComparativeSet(**sets["comparative"])}
+        kept = {"resamples": 5, "cache_dir": str(tmp_path / "cache")}
         return [
             ResultsTable(str(tmp_path / f"{name}.json"), alphas=[0.5]),
-            ComparativePrompting(settings, resamples=5, cache_dir=str(tmp_path / "cache")),
+            ComparativePrompting({"world": ComparativeSet(**sets["comparative"])}, **kept),
+            Arithmetic({"world": EditSet(**sets["edits"])}, **kept),
+            LinearProbe({"world": LinearProbeSet(**sets["probe"], shots=[1])}, **kept),
         ]
 
     trainer = make_trainer(evaluations("fit"))
-    trainer.fit(make_module())
+    trainer.fit(make_module(frozen=frozen))
     trainer.save_checkpoint(tmp_path / "last.ckpt")
-    for checkpoint in (None, str(tmp_path / "last.ckpt")):
-        make_trainer(evaluations("test")).test(make_module(), ckpt_path=checkpoint, verbose=False)
+    encoded = []
+    for checkpoint in (None, str(tmp_path / "last.ckpt"), str(tmp_path / "last.ckpt")):
+        module = make_module(frozen=True)  # as in conf/eval, whatever was trained
+        make_trainer(evaluations("test")).test(module, ckpt_path=checkpoint, verbose=False)
+        encoded.append(module.model.encoded)
     fitted, tested = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("fit", "test"))
     assert [row["model"] for row in tested] == [row["model"] for row in fitted]
     for one, two in zip(fitted, tested, strict=True):
         assert one["value"] == pytest.approx(two["value"], abs=1e-6), one
+    # 35 different files; the checkpoint and its ensemble have image towers of their own if it trained
+    assert encoded == ([0, 0, 0] if frozen else [35, 70, 0])

@@ -18,6 +18,7 @@ from PIL import Image
 
 from pcclip.callbacks.difference_texts import DifferenceTexts
 from pcclip.callbacks.evaluation import EvaluationCallback
+from pcclip.callbacks.results import ResultsTable
 from pcclip.callbacks.retrieval import Retrieval
 from pcclip.data.format import DatasetInfo, EmbeddingInfo, ShardInfo
 from pcclip.data.shard_index import read_shard_index
@@ -31,8 +32,8 @@ def text(first: str, second: str) -> str:
     return f"the first is {'brighter' if LEVELS[first] > LEVELS[second] else 'darker'} than the second"
 
 
-def write_shards(folder: Path, embeddings: torch.Tensor | None = None, damage: bool = False) -> Path:
-    """One shard of two groups; pair b-d is given in one direction only."""
+def write_shards(folder: Path, embeddings: torch.Tensor | None = None, damage: bool = False, made_by: str = "") -> Path:
+    """One shard of two groups; pair b-d is given in one direction only. `made_by` is the embeddings' fingerprint."""
     folder.mkdir()
     names = list(LEVELS)
     with tarfile.open(folder / "00000.tar", "w") as archive:
@@ -61,9 +62,9 @@ def write_shards(folder: Path, embeddings: torch.Tensor | None = None, damage: b
             add(f"{key:08d}.json", json.dumps(record).encode())
     tar = folder / "00000.tar"
     shard = ShardInfo(tar.name, 2, tar.stat().st_size, hashlib.sha256(tar.read_bytes()).hexdigest())
-    made_by = None if embeddings is None else EmbeddingInfo("tiny", 8, "tiny")
+    tower = None if embeddings is None else EmbeddingInfo("tiny", 8, made_by)
     kind = "images" if embeddings is None else "embeddings"
-    DatasetInfo(kind, 4, 7, 9, [shard], made_by).write(folder)  # type: ignore[arg-type]
+    DatasetInfo(kind, 4, 7, 9, [shard], tower).write(folder)  # type: ignore[arg-type]
     return folder
 
 
@@ -92,7 +93,8 @@ def test_images_and_embeddings_give_the_same(
     with torch.no_grad():
         embeddings = module.model.encode_images(levels[:, None, None, None].expand(-1, 3, 4, 4))
     found = []
-    for folder in (write_shards(tmp_path / "images"), write_shards(tmp_path / "embedded", embeddings)):
+    embedded = write_shards(tmp_path / "embedded", embeddings, made_by=module.model.image_fingerprint)
+    for folder in (write_shards(tmp_path / "images"), embedded):
         callbacks = [DifferenceTexts({"held": str(folder)}), Retrieval({"held": str(folder)})]
         make_trainer(callbacks).test(make_module(), verbose=False)
         found.append(rows(callbacks))
@@ -116,13 +118,28 @@ def test_damaged_image_takes_its_pairs_along(
 def test_embeddings_of_another_tower_are_refused(
     tmp_path: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer]
 ) -> None:
-    folder = write_shards(tmp_path / "shards", torch.rand(6, 8))
     module = make_module()
-    module.model.image_fingerprint = "other"
+    folder = write_shards(tmp_path / "shards", torch.rand(6, 8), made_by=module.model.image_fingerprint)
+    with torch.no_grad():
+        module.model.visual.weight += 1
     with pytest.raises(ValueError, match=r"made by another image tower .*pcclip-data embed"):
         make_trainer([DifferenceTexts({"held": str(folder)})]).fit(module)
     with pytest.raises(ValueError, match="the image tower trains"):
         make_trainer([DifferenceTexts({"held": str(folder)})]).fit(make_module(frozen=False))
+
+
+def test_embeddings_do_not_serve_blended_image_towers(
+    tmp_path: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer]
+) -> None:
+    trainer, module = make_trainer([], epochs=1), make_module(frozen=False)
+    trainer.fit(module)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    folder = write_shards(tmp_path / "shards", torch.rand(6, 8), made_by=module.model.image_fingerprint)
+    evaluation, file = DifferenceTexts({"held": str(folder)}, resamples=5), str(tmp_path / "results.json")
+    make_trainer([evaluation, ResultsTable(file)]).test(make_module(), ckpt_path=tmp_path / "last.ckpt", verbose=False)
+    ensembles = make_trainer([evaluation, ResultsTable(file, alphas=[0.5])])
+    with pytest.raises(ValueError, match="made by another image tower"):
+        ensembles.test(make_module(), ckpt_path=tmp_path / "last.ckpt", verbose=False)
 
 
 def test_missing_folder_and_one_way_pairs(
