@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import scipy.stats
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -85,6 +87,33 @@ def test_reversing_values_or_texts_mirrors_every_metric(
         assert mirrored[metric].value == pytest.approx(1 - straight[metric].value, abs=1e-6)
     for metric in ("spearman", "kendall"):
         assert mirrored[metric].value == pytest.approx(-straight[metric].value, abs=1e-5)
+
+
+def test_interval_of_a_pair_metric_equals_scipys_over_images(
+    make_encoder: Callable[..., Any], images: Tensor, values: Tensor
+) -> None:
+    encoder, known = make_encoder(), ~values.isnan()
+    results = attribute_ranking(encoder, images, {"size": values}, {"size": WORDINGS}, resamples=5000)
+    scores = attribute_scores(encoder, images[known], WORDINGS)
+    right = (scores[:, :, None] > scores[:, None, :]).double().mean(0).numpy()
+    more = (values[known, None] > values[None, known]).double().numpy()
+
+    def forced_choice(drawn: NDArray[np.int64]) -> float:
+        pairs = np.ix_(drawn, drawn)  # a pair comes as often as both of its images
+        return float((right[pairs] * more[pairs]).sum() / more[pairs].sum())
+
+    theirs = scipy.stats.bootstrap(
+        (np.arange(len(more)),),
+        forced_choice,
+        n_resamples=5000,
+        vectorized=False,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    ours = by_metric(results)["forced_choice"]
+    assert ours.value == pytest.approx(forced_choice(np.arange(len(more))), abs=1e-6)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
+    assert ours.high - ours.low > 0.1  # much wider than that
 
 
 def test_equals_a_plain_loop_and_scipy(make_encoder: Callable[..., Any], images: Tensor, values: Tensor) -> None:
