@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import sklearn
 from lightning.pytorch import LightningModule, Trainer
 
 from pcclip.callbacks.classes import LabelledImages, read_labelled
@@ -12,7 +13,7 @@ from pcclip.callbacks.embeddings import EmbeddingCache, tower_lasts
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.callbacks.stored_results import stored_results
 from pcclip.data.sources import ImageSource
-from pcclip.evaluation.linear_probe import TASK, check_training_labels, linear_probe
+from pcclip.evaluation.linear_probe import TASK, VERSION, check_training_labels, linear_probe
 from pcclip.evaluation.protocol import Result
 
 
@@ -108,7 +109,8 @@ class LinearProbe(EvaluationCallback):
             return linear_probe(*images, classes, **how)
 
         if self.cache_dir is not None and tower_lasts(trainer, pl_module):
-            rows = stored_results(self.cache_dir, TASK, images, [classes, how], fit)
+            versions = [VERSION, sklearn.__version__]
+            rows = stored_results(self.cache_dir, TASK, images, [versions, classes, how], fit)
         else:
             rows = fit()
         self._kept[key] = rows

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from pcclip import __version__
 from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.tables import read_results, write_results
+
+_MODEL = "any"  # what tables call the model: rows hold for each that gives the same embeddings
 
 
 def stored_results(
@@ -25,18 +25,18 @@ def stored_results(
         cache_dir: The folder to keep the rows in, as `<task>-<hash>.json` with a table beside it.
         task: Name of the evaluation.
         tensors: All that `measure` reads, bit by bit.
-        settings: What else decides its answer, of types that JSON knows.
-        measure: Measures.
+        settings: What else decides its answer, of types that JSON knows; among them the versions of what computes it.
+        measure: Computes the rows anew, from `tensors` and `settings` alone; called if they are not kept or cannot be read.
     """
-    known = hashlib.sha256(json.dumps([__version__, torch.__version__, settings]).encode())
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for tensor in tensors:
         values = tensor.detach().cpu().contiguous()
-        known.update(f"{values.dtype}{tuple(values.shape)}".encode())
-        known.update(values.numpy().tobytes())
-    file = Path(cache_dir) / f"{task}-{known.hexdigest()[:32]}.json"
+        digest.update(f"{values.dtype}{tuple(values.shape)}".encode())
+        digest.update(values.numpy().tobytes())
+    file = Path(cache_dir) / f"{task}-{digest.hexdigest()[:32]}.json"
     try:
-        return read_results(file)[task]
+        return read_results(file)[_MODEL]
     except (FileNotFoundError, ValueError, KeyError):  # or not whole: made again
         results = measure()
-        write_results(file, {task: results})
+        write_results(file, {_MODEL: results})
         return results

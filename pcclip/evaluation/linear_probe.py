@@ -14,6 +14,9 @@ from pcclip.evaluation.bootstrap import RESAMPLES, SEED, interval, resample_weig
 from pcclip.evaluation.protocol import Result
 
 TASK = "linear_probe"
+# Raise it when `linear_probe` answers otherwise to the same embeddings and settings (another fit, split, choice of C, interval
+# or metric), lest rows that an older version stored are served.
+VERSION = 1
 HELD_OUT = 0.2  # of each class's training images, to choose the regularisation by
 VALIDATION_SHOTS = 4  # at most so many further images a class choose the regularisation of a few-shot probe
 

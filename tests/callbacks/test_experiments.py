@@ -173,6 +173,18 @@ def test_probe_of_a_second_model_with_the_same_images_is_not_fitted_again(
     assert fits == ["world"] * 5
 
 
+@pytest.mark.parametrize("changed", ["VERSION", "sklearn.__version__"])
+def test_probe_of_another_version_is_fitted_again(
+    sets: dict[str, Any], fits: list[str], tmp_path: Path, make_module: Make, make_trainer: Callable[..., Trainer],
+    monkeypatch: pytest.MonkeyPatch, changed: str,
+) -> None:  # fmt: skip
+    probe = LinearProbe({"world": LinearProbeSet(**sets["probe"])}, resamples=5, cache_dir=str(tmp_path / "cache"))
+    for times in (1, 2):
+        make_trainer([probe]).test(make_module(), verbose=False)
+        assert fits == ["world"] * times
+        monkeypatch.setattr(f"pcclip.callbacks.linear_probe.{changed}", "another")
+
+
 def test_ceiling_is_not_for_each_epoch(
     world: Path, tmp_path: Path, make_module: Make, make_trainer: Callable[..., Trainer]
 ) -> None:
