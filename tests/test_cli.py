@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -282,3 +284,19 @@ def test_the_other_commands_run(config: Path, tmp_path: Path) -> None:
         assert (tmp_path / "runs" / "fit" / command / "config.yaml").is_file()
     assert "val/loss" in scalars(tmp_path / "runs" / "fit" / "validate")
     assert "test/difference_loss" in scalars(tmp_path / "runs" / "fit" / "test")
+
+
+def test_checkpoint_of_another_head_or_base_is_refused(config: Path, tmp_path: Path, tiny_config: str) -> None:
+    main(["fit", "--config", str(config), "--trainer.max_steps=1"])
+    checkpoint = next((tmp_path / "runs").rglob("last.ckpt"))
+    wider = json.loads(Path(tiny_config).read_text())
+    wider["embed_dim"] *= 2
+    (tmp_path / "wider.json").write_text(json.dumps(wider))
+    test = ["test", "--config", str(config), "--trainer.logger.init_args.version=test", "--ckpt_path", str(checkpoint)]
+    says = r"last\.ckpt: its weights do not fit .*--model\.head of the run, which are in .*/fit/a/config\.yaml"
+    for change in ("--model.head=identity", f"--model.clip.name={tmp_path / 'wider.json'}"):
+        with pytest.raises(ValueError, match=says):
+            main([*test, change])
+    moved = shutil.copy(checkpoint, tmp_path / "runs")
+    with pytest.raises(ValueError, match=r"runs/last\.ckpt: .*--model\.head of the run$"):
+        main([*test[:-1], moved, "--model.head=mlp"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -160,6 +161,24 @@ class DifferenceCLIP(LightningModule):
             )
         self.model.shard(self.device_mesh["data_parallel"])
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another architecture or head, which torch would answer with a list of keys.
+
+        Raises:
+            ValueError: Naming the checkpoint and the settings that must be those of its run.
+        """
+        theirs = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
+        ours = {name: tuple(value.shape) for name, value in self.state_dict().items()}
+        odd = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+        if not odd:
+            return
+        source = self._trainer.ckpt_path if self._trainer is not None else None
+        raise ValueError(
+            f"{source or 'checkpoint'}: its weights do not fit the model that is configured: {odd[0]} is of shape "
+            f"{theirs.get(odd[0], 'none')} there and {ours.get(odd[0], 'none')} here ({len(odd)} such weights); give the "
+            f"--model.clip.name, --model.clip.pretrained and --model.head of the run{_where_config(source)}"
+        )
+
     def setup(self, stage: str) -> None:
         """Build the losses, which must know the rank and the number of processes."""
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
@@ -262,3 +281,10 @@ class DifferenceCLIP(LightningModule):
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         scheduler = self._schedule.build(optimizer, int(total), steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _where_config(checkpoint: str | Path | None) -> str:
+    """Which file says what a checkpoint's run was configured with, if it lies in the run's folder."""
+    folders = Path(checkpoint).absolute().parents[:2] if checkpoint is not None else ()
+    files = [folder / "config.yaml" for folder in folders if (folder / "config.yaml").is_file()]
+    return f", which are in {files[0]}" if files else ""
