@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.callbacks.test_shards import write_shards
+
 pytestmark = pytest.mark.distributed
 
 
@@ -20,15 +22,24 @@ def test_two_processes_equal_one(world: Path, tmp_path: Path, frozen: str) -> No
     warnings, pairs = [], []
     world = Path(shutil.copytree(world, tmp_path / "world"))
     (world / "images" / "damaged.png").write_bytes(b"not a picture")
+    shutil.copy(world / "images" / "001.png", world / "images" / "again.png")
     with (world / "table.csv").open("a") as stream:
-        stream.write("damaged.png,0.5,a\n")
+        stream.write("damaged.png,0.5,a\nagain.png,0.5,a\n")
+    write_shards(world / "shards", damage=True)
+    shutil.copytree(world / "classes", world / "grid")
+    shutil.copytree(world / "classes" / "red", world / "grid" / "yellow", ignore=shutil.ignore_patterns("0.png"))
     texts = [
         {"first": a, "second": b, "text": f"the {a} square is brighter"}
         for a, b in (("red", "blue"), ("blue", "green"))
     ]
     edits = [{"image": f"red/{i}.png", "source": "red", "target": "blue", "answer": "blue"} for i in range(5)]
-    for name, content in (("comparatives", texts), ("edits", edits)):
+    grid = [("red", 1, "a"), ("green", 1, "b"), ("blue", 2, "a"), ("yellow", 2, "b")]
+    rows = [{"name": name, "row": row, "column": column} for name, row, column in grid]
+    for name, content in (("comparatives", texts), ("edits", edits), ("grid", rows)):
         (world / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
+    choice = {"caption": "a red square", "negative_caption": "a blue square"}
+    choices = {str(i): {"filename": f"{i}.png", **choice} for i in range(5)}
+    (world / "choices.json").write_text(json.dumps(choices))
     for devices in (1, 2):
         output = tmp_path / str(devices)
         command = [sys.executable, str(Path(__file__).with_name("run_world.py")), str(world), str(output)]
@@ -36,10 +47,11 @@ def test_two_processes_equal_one(world: Path, tmp_path: Path, frozen: str) -> No
             [*command, str(devices), frozen], capture_output=True, text=True, timeout=280, check=False
         )
         assert done.returncode == 0, done.stderr
-        tables.append(json.loads((output / "results.json").read_text()))
-        warnings.append(done.stderr.count("1 of 24 images are damaged"))
+        tables.append([row for name in ("fit", "test") for row in json.loads((output / f"{name}.json").read_text())])
+        warnings.append(done.stderr.count("1 of 25 images are damaged"))
         assert (output / "logs" / "run" / "ranked_world_brightness.png").is_file()
         pairs.append((output / "pairs.jsonl").read_text())
+    assert len({row["task"] for row in tables[0]}) == 10
     for one, two in zip(*tables, strict=True):
         numbers = ("value", "low", "high")
         assert {key: one[key] for key in one if key not in numbers} == {
