@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -93,13 +93,13 @@ class ResultsTable(Callback):
         """Measure the finetuned and the ensembled models, then write the table."""
         results = {self.base: self._base_rows} if self._base_rows else {}
         results[self.finetuned] = _evaluate(trainer, pl_module)
-        self._write(trainer, results | self._ensembled(trainer, pl_module))
+        self._finish(trainer, pl_module, results)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what the evaluation callbacks measured in `test`."""
         name = self.finetuned if trainer.ckpt_path else self.base
         known = read_results(self.file) if Path(self.file).is_file() else {}
-        self._write(trainer, known | {name: _collect(trainer)} | self._ensembled(trainer, pl_module))
+        self._finish(trainer, pl_module, known | {name: _collect(trainer)})
 
     def state_dict(self) -> dict[str, Any]:
         """The base model's rows and what of its state trains."""
@@ -128,7 +128,10 @@ class ResultsTable(Callback):
             _load(pl_module, finetuned)
         return results
 
-    def _write(self, trainer: Trainer, results: Mapping[str, Sequence[Result]]) -> None:
+    def _finish(self, trainer: Trainer, pl_module: LightningModule, results: Mapping[str, list[Result]]) -> None:
+        if trainer.is_global_zero:
+            write_results(self.file, results)  # what is there already stays, should an ensemble fail
+        results = {**results, **self._ensembled(trainer, pl_module)}
         if trainer.is_global_zero:
             rows, table = write_results(self.file, results)
             print(f"\n{markdown_table(results)}\nwritten to {table} and {rows}")
