@@ -297,6 +297,8 @@ def test_checkpoint_of_another_head_or_base_is_refused(config: Path, tmp_path: P
     for change in ("--model.head=identity", f"--model.clip.name={tmp_path / 'wider.json'}"):
         with pytest.raises(ValueError, match=says):
             main([*test, change])
-    moved = shutil.copy(checkpoint, tmp_path / "runs")
-    with pytest.raises(ValueError, match=r"runs/last\.ckpt: .*--model\.head of the run$"):
-        main([*test[:-1], moved, "--model.head=mlp"])
+    elsewhere = tmp_path / "away" / "from" / "its run"
+    elsewhere.mkdir(parents=True)
+    moved = shutil.copy(checkpoint, elsewhere)
+    with pytest.raises(ValueError, match=r"its run/last\.ckpt: .*--model\.head of the run$"):
+        main([*test[:-1], str(moved), "--model.head=mlp"])
