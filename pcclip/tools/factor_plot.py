@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if unknown := [model for model in models if model not in known]:
             raise ValueError(f"no models {unknown}; they are {', '.join(known)}")
         chosen = _chosen(runs, models, options.task, options.subset)
-        panels = {model: {metric: points(chosen, model, metric) for metric in options.curves} for model in models}
+        panels = _curves(chosen, models, options.curves)
         lines = {model: {metric: level(chosen, model, metric) for metric in options.lines} for model in models}
         plot_factors(options.output, panels, lines, options.factor)
     except (ValueError, OSError) as error:
@@ -139,6 +139,23 @@ def _chosen(runs: Mapping[str, Run], models: Sequence[str], task: str, subset: s
         raise ValueError(f"no rows of {task} {subset}; tasks and subsets are {', '.join(sets)}")
     check_alike(chosen)
     return list(chosen.values())
+
+
+def _curves(runs: Sequence[Run], models: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[str, Points]]:
+    """The curves of each model. One that no run has is left out and told, as evaluations leave out controls; not if all are."""
+    lacking = {}
+    for metric in metrics:
+        try:
+            points(runs, models[0], metric)
+        except ValueError as error:
+            lacking[metric] = error
+    if len(lacking) == len(metrics):
+        raise next(iter(lacking.values()))
+    if lacking:
+        print(f"factor_plot: left out, as there are no such rows: {', '.join(lacking)}", file=sys.stderr)
+    return {
+        model: {metric: points(runs, model, metric) for metric in metrics if metric not in lacking} for model in models
+    }
 
 
 def _is_number(text: str) -> bool:

@@ -59,6 +59,12 @@ def test_picture_of_several_runs(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main([*files, *options]) == 2
     assert "no model 'ensembled 0.5'" in capsys.readouterr().err
     assert main([*files, *options, "--models", "base", "finetuned"]) == 0  # what both have
+    assert "left out" not in capsys.readouterr().err
+    leaner = [*files, *options, "--models", "base"]
+    leaner[leaner.index("difference_recall1")] = "class_means_recall1"  # a control that was not measured
+    assert main(leaner) == 0
+    assert "left out, as there are no such rows: class_means_recall1" in capsys.readouterr().err
+    assert main([*files, *options, "--models", "base"]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert str(picture) in capsys.readouterr().out
 
