@@ -192,7 +192,9 @@ def _fingerprint(settings: dict[str, Any], state: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for key, value in sorted(state.items()):
         digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        # a copy, since memory that numpy has seen can no longer be freed and shared out again with sharded weights
+        own = value.detach().to("cpu", copy=True).contiguous()
+        digest.update(own.view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
