@@ -31,7 +31,7 @@ from data_prep.world.draw import draw
 from data_prep.world.scene import COLOURS, PICTURE, SHAPES, TRAINING, UNSEEN, Scene, random_scene
 from data_prep.world.wordings import SECOND_LEADS, WORDINGS, attribute_texts
 
-STEP_VERSION = 2
+STEP_VERSION = 3
 # Part of each picture's seed: changing the number of pictures of one part leaves the others as they are.
 PARTS = ("train", "val", "test", "shape", "colour", "unseen")
 
@@ -175,5 +175,6 @@ def _write_test(folder: Path, pictures: list[Picture]) -> None:
         with (folder / f"{name}.yaml").open("w", encoding="utf-8") as stream:
             stream.write(
                 "# Test sentences; in each `text` the first image has more of the attribute (more position: further right).\n"
+                "# Beside them the ordinary prompts that they are compared with.\n"
             )
             yaml.safe_dump(attribute_texts(wordings), stream, sort_keys=False, width=200)

@@ -8,7 +8,6 @@ The output folder holds::
     comparatives_unseen.jsonl, comparatives_shape.jsonl     how two classes differ, in the describer's words
     edits.jsonl                       changes of shape or colour of the grid's pictures, for embedding arithmetic
     choices/replace_<attribute>.json  captions of the grid's pictures, true and false, in SugarCrepe's layout
-    texts.yaml                        attribute texts with the ordinary prompts that they are compared with
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from omegaconf import MISSING
 
 from data_prep.files import atomic_folder, write_jsonl
@@ -29,10 +27,9 @@ from data_prep.shapes import Picture, draw_all
 from data_prep.world.choices import ATTRIBUTES, caption_choice
 from data_prep.world.class_texts import WorldClass, comparatives, description
 from data_prep.world.scene import COLOURS, SHAPES, TRAINING, UNSEEN, random_scene
-from data_prep.world.wordings import PROMPTS, WORDINGS, attribute_texts
 from data_prep.world.words import with_article
 
-STEP_VERSION = 2
+STEP_VERSION = 3
 # Part of each picture's seed; `shapes` has 0 to 5.
 GRID, PROBE = 6, 7
 SHAPE_CLASSES = [WorldClass(shape) for shape in SHAPES]
@@ -85,7 +82,6 @@ def run(options: Options) -> None:
         write_jsonl(folder / "comparatives_unseen.jsonl", comparatives(rng, UNSEEN_CLASSES))
         edits = write_jsonl(folder / "edits.jsonl", (edit for picture in grid for edit in _edits(rng, picture)))
         _write_choices(rng, folder / "choices", grid)
-        _write_texts(folder / "texts.yaml")
     manifest.write(output, {"grid": len(grid), "probe": len(probe), "edits": edits})
     print(f"{output}: {len(grid) + len(probe)} pictures, {edits} edits")
 
@@ -135,14 +131,3 @@ def _write_choices(rng: random.Random, folder: Path, pictures: list[Picture]) ->
             rows[str(number)] = {"filename": filename, "caption": caption, "negative_caption": negative}
         text = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
         (folder / f"replace_{attribute}.json").write_text(text, encoding="utf-8")
-
-
-def _write_texts(file: Path) -> None:
-    content = {
-        attribute: {
-            "wordings": wordings,
-            "prompts": [{"more": more, "less": less} for more, less in PROMPTS[attribute]],
-        }
-        for attribute, wordings in attribute_texts(WORDINGS).items()
-    }
-    file.write_text(yaml.safe_dump(content, sort_keys=False, width=200), encoding="utf-8")

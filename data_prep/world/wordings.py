@@ -107,13 +107,16 @@ PROMPTS: dict[str, tuple[tuple[str, str], ...]] = {
 
 def attribute_texts(
     wordings_of: dict[str, tuple[tuple[str, str, str], ...]],
-) -> dict[str, list[dict[str, str]]]:
-    """Sentences as attribute ranking reads them: {attribute: [{"text", "reverse"}, ...]}."""
+) -> dict[str, dict[str, list[dict[str, str]]]]:
+    """Sentences, and the prompts beside them, as attribute ranking reads them: {attribute: {"wordings", "prompts"}}."""
     return {
-        attribute: [
-            {"text": _capital(frame.format(more, less)), "reverse": _capital(frame.format(less, more))}
-            for frame, more, less in wordings
-        ]
+        attribute: {
+            "wordings": [
+                {"text": _capital(frame.format(more, less)), "reverse": _capital(frame.format(less, more))}
+                for frame, more, less in wordings
+            ],
+            "prompts": [{"more": more, "less": less} for more, less in PROMPTS[attribute]],
+        }
         for attribute, wordings in wordings_of.items()
     }
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy import ndimage  # type: ignore[import-untyped]
@@ -18,6 +17,7 @@ from scipy import ndimage  # type: ignore[import-untyped]
 from data_prep import shapes
 from data_prep.world.draw import coverage, draw, outline, polygon_area
 from data_prep.world.scene import BRIGHTNESSES, COLOURS, PICTURE, SHAPES, TRAINING, UNSEEN, Scene, random_scene
+from pcclip.data.tables import read_prompts, read_texts
 from tests.data_prep.conftest import Rows
 
 
@@ -114,8 +114,9 @@ def test_files(world: Path, read: Callable[[Path], Rows]) -> None:
     assert len(table) == 10
     assert list(table[0]) == ["image", "size", "count", "brightness", "position", "shape", "colour"]
     assert {row["image"] for row in table} == {path.name for path in (world / "shapes/test/images").iterdir()}
-    texts = yaml.safe_load((world / "shapes/test/texts.yaml").read_text())
-    assert all(set(wording) == {"text", "reverse"} for wordings in texts.values() for wording in wordings)
+    for name in ("texts", "texts_second_leads"):
+        file = world / f"shapes/test/{name}.yaml"
+        assert set(read_texts(file)) == set(read_prompts(file)) == {"size", "count", "brightness", "position"}
     classes = world / "shapes/zero_shot"
     assert {path.name for path in (classes / "shape").iterdir()} == set(SHAPES)
     assert {path.name for path in (classes / "colour").iterdir()} == set(COLOURS)

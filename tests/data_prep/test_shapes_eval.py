@@ -20,7 +20,7 @@ from pcclip.data.comparatives import read_comparatives
 from pcclip.data.edits import read_edits
 from pcclip.data.labelled import read_images
 from pcclip.data.sugarcrepe import read_caption_choices
-from pcclip.data.tables import read_prompts, read_table, read_texts
+from pcclip.data.tables import read_table
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,6 @@ def test_files_are_what_the_readers_expect(made: Path) -> None:
     assert set(read_table(made / "classes.jsonl", "name").rows) == set(grid.classes)
     assert len(read_edits(made / "edits.jsonl", grid).images) == 2 * len(grid.images)
     assert set(read_caption_choices(made / "choices")) == {f"replace_{attribute}" for attribute in ATTRIBUTES}
-    assert set(read_prompts(made / "texts.yaml")) == set(read_texts(made / "texts.yaml")) == set(PROMPTS)
     assert read_images(made / "probe").classes == sorted(SHAPES)
     pairs = {(row.first, row.second) for row in read_comparatives(made / "comparatives_shape.jsonl")}
     assert len(pairs) == len(SHAPES) * (len(SHAPES) - 1)

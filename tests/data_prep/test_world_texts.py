@@ -303,8 +303,8 @@ def training_texts() -> list[str]:
 
 def test_words_of_test_sentences_occur_in_training(training_texts: list[str]) -> None:
     known = {word for text in training_texts for word in re.findall("[a-z-]+", text.lower())}
-    for wordings in [*attribute_texts(WORDINGS).values(), *attribute_texts(SECOND_LEADS).values()]:
-        for wording in wordings:
+    for texts in [*attribute_texts(WORDINGS).values(), *attribute_texts(SECOND_LEADS).values()]:
+        for wording in texts["wordings"]:
             for text in wording.values():
                 assert set(re.findall("[a-z-]+", text.lower())) <= known, text
 
@@ -312,8 +312,8 @@ def test_words_of_test_sentences_occur_in_training(training_texts: list[str]) ->
 def test_frames_of_test_sentences_do_not_occur_in_training(training_texts: list[str]) -> None:
     trained = {f" {frame(statement)} " for text in training_texts for statement in re.split("[.;]", text)}
     joined = "|".join(sorted(trained))
-    for wordings in [*attribute_texts(WORDINGS).values(), *attribute_texts(SECOND_LEADS).values()]:
-        for wording in wordings:
+    for texts in [*attribute_texts(WORDINGS).values(), *attribute_texts(SECOND_LEADS).values()]:
+        for wording in texts["wordings"]:
             for text in wording.values():
                 for statement in (half for half in text.split(";") if "first" in half):
                     assert f" {frame(statement)} " not in joined, text  # not even as a part of a longer sentence
@@ -323,7 +323,7 @@ def test_frames_of_test_sentences_do_not_occur_in_training(training_texts: list[
 def test_test_sentences_say_what_they_should(
     given: dict[str, tuple[tuple[str, str, str], ...]], least: int, leader: str
 ) -> None:
-    texts = attribute_texts(given)
+    texts = {attribute: content["wordings"] for attribute, content in attribute_texts(given).items()}
     assert set(texts) == {"size", "count", "brightness", "position"}
     for attribute, wordings in texts.items():
         assert len(wordings) >= least
