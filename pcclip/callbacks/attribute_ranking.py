@@ -44,8 +44,8 @@ class AttributeSet:
         level: `image`: rows are images. `class`: rows are classes, and the mean embeddings of their images are ranked.
             `class_images`: rows are classes, and each image is ranked by its class's value, as in the paper.
         min_gap: Judge only pairs whose values differ by more than this; one number, or one for each attribute.
-        max_images: Take only so many images (drawn by the callback's seed), since pairs grow with their square. All metrics
-            are of these, rank correlations and ceiling too: their intervals also grow with the square. Not for `class`.
+        pair_images: Judge the pairs of only so many images of each attribute (drawn by the callback's seed), since pairs grow
+            with their square. Rank correlations are over all images all the same.
         images_per_draw: Also measure `sign_accuracy_paper`, on draws of so many images; the paper has 100.
         draws: The number of these draws.
         ceiling: Also fit a supervised ranker on the same embeddings: before training, at its end and in `test`, not after
@@ -60,7 +60,7 @@ class AttributeSet:
     where: dict[str, str] | None = None
     level: Literal["image", "class", "class_images"] = "image"
     min_gap: float | dict[str, float] = 0.0
-    max_images: int | None = None
+    pair_images: int | None = None
     images_per_draw: int | None = None
     draws: int = 5
     ceiling: bool = False
@@ -109,7 +109,7 @@ class AttributeRanking(EvaluationCallback):
             FileNotFoundError: A file, or an image that the table names, is missing.
             ValueError: Anything in them that does not fit together.
         """
-        self._prepared = {name: _prepare(name, settings, self.seed) for name, settings in self.sets.items()}
+        self._prepared = {name: _prepare(name, settings) for name, settings in self.sets.items()}
 
     def results(self, trainer: Trainer, pl_module: LightningModule, resamples: int) -> list[Result]:
         """All metrics of all attributes of all sets."""
@@ -124,6 +124,7 @@ class AttributeRanking(EvaluationCallback):
                 prompts=prepared.prompts,
                 subset=name,
                 min_gap=prepared.settings.min_gap,
+                pair_images=prepared.settings.pair_images,
                 images_per_draw=prepared.settings.images_per_draw,
                 draws=prepared.settings.draws,
                 ceiling=prepared.settings.ceiling and resamples > 0,
@@ -185,7 +186,7 @@ class AttributeRanking(EvaluationCallback):
         return normalize(sums[present.to(sums.device)], dim=-1), present, shown
 
 
-def _prepare(name: str, settings: AttributeSet, seed: int) -> _Prepared:
+def _prepare(name: str, settings: AttributeSet) -> _Prepared:
     texts, prompts = read_texts(settings.texts), read_prompts(settings.texts)
     attributes = settings.attributes or list(texts)
     if unknown := [attribute for attribute in attributes if attribute not in texts]:
@@ -196,12 +197,6 @@ def _prepare(name: str, settings: AttributeSet, seed: int) -> _Prepared:
     keys, images, item_of = match(image_set, table)
     values = {attribute: table.numbers(attribute, keys) for attribute in attributes}
     _tell_exclusions(name, settings, image_set, table, values)
-    if settings.level != "class" and settings.max_images is not None and len(keys) > settings.max_images:
-        order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed))
-        drawn = order[: settings.max_images].sort().values
-        images = [images[index] for index in drawn.tolist()]
-        item_of = torch.arange(len(drawn))
-        values = {attribute: numbers[drawn] for attribute, numbers in values.items()}
     values = _judgeable(name, table, values)
     attributes = list(values)
     for attribute, numbers in values.items():

@@ -25,12 +25,13 @@ import torch
 from torch import Tensor
 from torchmetrics.functional import spearman_corrcoef
 
-from pcclip.evaluation.bootstrap import RESAMPLES, SEED, quadratic_form, weighted_kendall, weighted_spearman
+from pcclip.evaluation.bootstrap import RESAMPLES, SEED, quadratic_form
 from pcclip.evaluation.ceiling import ceiling_results, enough_of_either
 from pcclip.evaluation.embed import embed_texts
 from pcclip.evaluation.judged import TASK, JudgedAttribute
 from pcclip.evaluation.pairs import embed_pair_texts, judge
 from pcclip.evaluation.protocol import Encoder, Result, Wording
+from pcclip.evaluation.rank_correlation import weighted_kendall, weighted_spearman
 
 __all__ = ["TASK", "attribute_ranking", "attribute_scores"]
 
@@ -46,6 +47,7 @@ def attribute_ranking(
     prompts: Mapping[str, Sequence[Wording]] | None = None,
     subset: str = "",
     min_gap: float | Mapping[str, float] = 0.0,
+    pair_images: int | None = None,
     images_per_draw: int | None = None,
     draws: int = 5,
     ceiling: bool = False,
@@ -63,6 +65,9 @@ def attribute_ranking(
             less; attributes may be missing.
         subset: Name of the image set; results are named `<subset>/<attribute>`.
         min_gap: Only pairs whose values differ by more than this are judged; one number, or one per attribute.
+        pair_images: Judge the pairs of only so many images of each attribute, drawn by lot; pairs and the memory that they
+            take grow with the square. Two are the images of the least and the greatest value if no pair of the others can be
+            judged. Rank correlations are over all images all the same.
         images_per_draw: Also measure `sign_accuracy_paper` on draws of so many images.
         draws: The number of these draws.
         ceiling: Also fit the supervised ceiling, but of attributes with two values only where five images have either.
@@ -75,17 +80,19 @@ def attribute_ranking(
 
     Raises:
         ValueError: An attribute has no wordings, fewer than two known values (ten for the ceiling), one value only, or
-            no pair beyond `min_gap`; its values do not match the images in number; or draws of fewer than two images.
+            no pair beyond `min_gap`; its values do not match the images in number; or fewer than two images are to be drawn.
     """
     if draws < 1 or (images_per_draw is not None and images_per_draw < 2):
         raise ValueError(f"images_per_draw={images_per_draw} and draws={draws}: give at least two images, and one draw")
+    if pair_images is not None and pair_images < 2:
+        raise ValueError(f"pair_images={pair_images}: give at least two images")
     results = []
     for attribute, numbers in values.items():
         if not texts.get(attribute):
             raise ValueError(f'attribute "{attribute}" has no texts; texts are given for {sorted(texts)}')
         gap = min_gap.get(attribute, 0.0) if isinstance(min_gap, Mapping) else min_gap
-        judged = JudgedAttribute.of(subset, attribute, images, numbers, gap, resamples, seed)
-        drawn = None if images_per_draw is None else _draw(len(judged.images), images_per_draw, draws, seed)
+        judged = JudgedAttribute.of(subset, attribute, images, numbers, gap, pair_images, resamples, seed)
+        drawn = None if images_per_draw is None else _draw(len(judged.paired), images_per_draw, draws, seed)
         results += _pair_results(encoder, judged, texts[attribute], drawn)
         spearman, resampled, rows = _rank_results(encoder, judged, texts[attribute])
         results += rows
@@ -123,11 +130,12 @@ def _pair_results(
     def add(metric: str, verdicts: Tensor) -> Tensor:
         matrix = torch.zeros_like(judged.more)
         matrix[first, second] = verdicts
-        statistics = judged.pair_mean(matrix, judged.weights)
+        statistics = judged.pair_mean(matrix, judged.pair_weights)
         results.append(judged.result(metric, float(verdicts.double().mean()), len(first), statistics))
         return matrix
 
-    for metric, by_wording in _verdicts(encoder, judged.images, first, second, wordings).items():
+    images = judged.images[judged.paired]
+    for metric, by_wording in _verdicts(encoder, images, first, second, wordings).items():
         matrix = add(metric, by_wording.mean(0))
         if metric == "sign_accuracy" and drawn is not None:
             results += _paper_results(judged, matrix, drawn.to(matrix.device))
@@ -144,7 +152,7 @@ def _paper_results(judged: JudgedAttribute, verdicts: Tensor, drawn: Tensor) -> 
     accuracies = judged.pair_mean(verdicts, drawn)
     n = int(counts.sum())
     # draws stay as they are while their images are resampled
-    resampled = torch.stack([judged.pair_mean(verdicts, judged.weights * draw) for draw in drawn])
+    resampled = torch.stack([judged.pair_mean(verdicts, judged.pair_weights * draw) for draw in drawn])
     results = [judged.result("sign_accuracy_paper", float(accuracies.nanmean()), n, resampled.nanmean(0))]
     for ending, extreme in (
         ("lowest", accuracies.nan_to_num(torch.inf).argmin()),
@@ -210,10 +218,10 @@ def _prompt_results(
 ) -> list[Result]:
     """The same axis and choice with ordinary prompts in place of text and reverse, and what the texts have beyond it."""
     first, second = judged.more.nonzero().T
-    verdicts = _verdicts(encoder, judged.images, first, second, prompts)["forced_choice"].mean(0)
+    verdicts = _verdicts(encoder, judged.images[judged.paired], first, second, prompts)["forced_choice"].mean(0)
     matrix = torch.zeros_like(judged.more)
     matrix[first, second] = verdicts
-    choice = judged.pair_mean(matrix, judged.weights)
+    choice = judged.pair_mean(matrix, judged.pair_weights)
     theirs, theirs_resampled = _spearman(judged, attribute_scores(encoder, judged.images, prompts))
     mean, mean_resampled, n = float(theirs.mean()), theirs_resampled.mean(0), len(judged.images)
     return [

@@ -2,8 +2,8 @@
 
 Every statistic here is written as a function of weights: how often each of n images was drawn in a resample. A mean is
 then a matrix product, an accuracy over pairs of images a quadratic form (pairs that share an image are not independent,
-so images are drawn, not pairs), and rank correlations are built from "is less than" matrices. Weights of one give the
-point estimate.
+so images are drawn, not pairs); for rank correlations see `pcclip.evaluation.rank_correlation`. Weights of one give the point
+estimate.
 """
 
 from __future__ import annotations
@@ -87,36 +87,3 @@ def listed_mean(weights: Tensor, items: Tensor, values: Tensor) -> Tensor:
             tuple_weights = tuple_weights * chunk[:, others]
         parts.append((tuple_weights @ values) / tuple_weights.sum(1))
     return torch.cat(parts)
-
-
-def weighted_spearman(weights: Tensor, scores: Tensor, values: Tensor) -> Tensor:
-    """Spearman's rank correlation, ties sharing their mean rank, in each resample: (R,)."""
-    return _pearson(weights, weighted_ranks(weights, scores), weighted_ranks(weights, values))
-
-
-def weighted_ranks(weights: Tensor, x: Tensor) -> Tensor:
-    """Ranks of x (n,) among the drawn images, ties sharing their mean rank: (R, n).
-
-    The rank of image i is the number of draws below it, plus half of the draws equal to it (itself among them), plus
-    a half.
-    """
-    below = (x[None, :] < x[:, None]).float() + 0.5 * (x[None, :] == x[:, None]).float()
-    return weights @ below.T + 0.5
-
-
-def weighted_kendall(weights: Tensor, scores: Tensor, values: Tensor) -> Tensor:
-    """Kendall's tau-b in each resample: (R,)."""
-    score_order = (scores[:, None] - scores[None, :]).sign()
-    value_order = (values[:, None] - values[None, :]).sign()
-    untied_scores = quadratic_form(weights, score_order.abs())
-    untied_values = quadratic_form(weights, value_order.abs())
-    return quadratic_form(weights, score_order * value_order) / (untied_scores.sqrt() * untied_values.sqrt())
-
-
-def _pearson(weights: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    total = weights.sum(1, keepdim=True)
-    x = x - (weights * x).sum(1, keepdim=True) / total
-    y = y - (weights * y).sum(1, keepdim=True) / total
-    spread = (weights * x * x).sum(1).sqrt() * (weights * y * y).sum(1).sqrt()
-    correlation = (weights * x * y).sum(1) / spread
-    return torch.where(spread > 0, correlation, torch.nan)

@@ -8,9 +8,9 @@ from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold, cross_val_predict
 from torch import Tensor
 
-from pcclip.evaluation.bootstrap import weighted_ranks, weighted_spearman
 from pcclip.evaluation.judged import JudgedAttribute
 from pcclip.evaluation.protocol import Result
+from pcclip.evaluation.rank_correlation import weighted_ranks, weighted_spearman
 
 FOLDS = 10
 MIN_OF_EITHER = 5  # of the images of an attribute with two values; with two of them most folds have none to predict
@@ -64,7 +64,8 @@ def ceiling_results(judged: JudgedAttribute, spearman: float, resampled: Tensor,
         scores = ridge_scores(judged.images, judged.values, seed)
     except ValueError as error:
         raise ValueError(f"{judged.name}: {error}") from error
-    verdicts = (1 + (scores[:, None] - scores[None, :]).sign()) / 2
+    paired = scores[judged.paired]
+    verdicts = (1 + (paired[:, None] - paired[None, :]).sign()) / 2
     once = torch.ones_like(scores)[None]
     ceiling = weighted_spearman(once, scores, judged.values)
     ceiling_resampled = weighted_spearman(judged.weights, scores, judged.values)
@@ -72,9 +73,9 @@ def ceiling_results(judged: JudgedAttribute, spearman: float, resampled: Tensor,
     return [
         judged.result(
             "ceiling_forced_choice",
-            float(judged.pair_mean(verdicts, once)),
+            float(judged.pair_mean(verdicts, torch.ones_like(paired)[None])),
             pairs,
-            judged.pair_mean(verdicts, judged.weights),
+            judged.pair_mean(verdicts, judged.pair_weights),
         ),
         judged.result("ceiling_spearman", float(ceiling), n, ceiling_resampled),
         judged.result("share_of_ceiling", float(_share(spearman, ceiling)), n, _share(resampled, ceiling_resampled)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from pcclip.evaluation.bootstrap import interval, quadratic_form, resample_weights
@@ -14,25 +15,37 @@ TASK = "attribute_ranking"
 
 @dataclass
 class JudgedAttribute:
-    """The n images whose value is known.
+    """The n images whose value is known, and the m of them whose pairs are judged: all, or so many drawn.
 
     Attributes:
         name: `<subset>/<attribute>`.
         images: Unit embeddings, (n, D).
         values: Their values, (n,).
-        more: (n, n): 1 where the first (row) has more than the second (column) and the pair is judged, else 0.
         weights: How often each image is in each bootstrap resample, (R, n).
+        paired: Which images have part in pairs, (m,).
+        more: (m, m): 1 where the first (row) has more than the second (column) and the pair is judged, else 0.
+        pair_weights: The weights of those m images, (R, m).
     """
 
     name: str
     images: Tensor
     values: Tensor
-    more: Tensor
     weights: Tensor
+    paired: Tensor
+    more: Tensor
+    pair_weights: Tensor
 
     @classmethod
     def of(
-        cls, subset: str, attribute: str, images: Tensor, numbers: Tensor, gap: float, resamples: int, seed: int
+        cls,
+        subset: str,
+        attribute: str,
+        images: Tensor,
+        numbers: Tensor,
+        gap: float,
+        pair_images: int | None,
+        resamples: int,
+        seed: int,
     ) -> JudgedAttribute:
         """Leave out images of unknown value (NaN), and pairs whose values differ by no more than `gap`.
 
@@ -53,15 +66,18 @@ class JudgedAttribute:
         values = numbers[known].double()  # before float32 rounds two close values to one
         if bool((values == values[0]).all()):
             raise ValueError(f'attribute "{attribute}": every image has the value {float(values[0])}, nothing to rank')
-        more = values[:, None] - values[None, :] > gap
-        if not bool(more.any()):
+        if not bool(values.max() - values.min() > gap):
             raise ValueError(f'attribute "{attribute}": no pair differs by more than min_gap {gap}; lower it')
+        weights = resample_weights(len(values), resamples, seed).to(images.device)
+        paired = _draw(values, gap, pair_images, seed)
         return cls(
             name=f"{subset}/{attribute}" if subset else attribute,
             images=images[known],
             values=values.float(),
-            more=more.float(),
-            weights=resample_weights(len(values), resamples, seed).to(images.device),
+            weights=weights,
+            paired=paired,
+            more=(values[paired, None] - values[None, paired] > gap).float(),
+            pair_weights=weights[:, paired],
         )
 
     def result(self, metric: str, value: float, n: int, statistics: Tensor) -> Result:
@@ -73,7 +89,18 @@ class JudgedAttribute:
         """Mean verdict over the judged pairs in each resample, (R,).
 
         Args:
-            verdicts: (n, n), read where `more` is 1.
-            weights: (R, n).
+            verdicts: (m, m), read where `more` is 1.
+            weights: (R, m).
         """
         return quadratic_form(weights, verdicts * self.more) / quadratic_form(weights, self.more)
+
+
+def _draw(values: Tensor, gap: float, number: int | None, seed: int) -> Tensor:
+    """Indices of `number` of the n images by lot, or of all, (m,), ascending."""
+    if number is None or number >= len(values):
+        return torch.arange(len(values), device=values.device)
+    drawn = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))[:number].to(values.device)
+    if not bool(values[drawn].max() - values[drawn].min() > gap):
+        # the images of a rare value were all passed over: two that can be judged take the last places
+        drawn[-2:] = torch.stack([values.argmin(), values.argmax()])
+    return drawn.sort().values

@@ -217,15 +217,13 @@ def test_ceiling_is_not_for_each_epoch(
 def test_ceiling_needs_enough_values(
     world: Path, tmp_path: Path, make_module: Make, make_trainer: Callable[..., Trainer]
 ) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join((world / "table.csv").read_text().splitlines()[:10]) + "\n")
     settings = AttributeSet(
-        images=str(world / "images"),
-        table=str(world / "table.csv"),
-        texts=str(world / "texts.yaml"),
-        max_images=8,
-        ceiling=True,
+        images=str(world / "images"), table=str(table), texts=str(world / "texts.yaml"), ceiling=True
     )
     module = make_module()
-    with pytest.raises(ValueError, match=r"known values; the ceiling is cross-validated in 10 folds"):
+    with pytest.raises(ValueError, match=r"has 8 known values; the ceiling is cross-validated in 10 folds"):
         make_trainer([AttributeRanking({"world": settings})]).fit(module)
     assert module.model.encoded == 0
 

@@ -168,6 +168,56 @@ def test_score_order_is_forced_choice_for_a_linear_head(make_encoder: Callable[.
     assert "spearman_lowest" not in results
 
 
+def test_pairs_of_some_images_and_ranks_of_all(
+    make_encoder: Callable[..., Any], images: Tensor, values: Tensor
+) -> None:
+    images = normalize(graded(values) + 0.2 * images, dim=-1)
+
+    def measured(**settings: Any) -> dict[str, Result]:
+        prompts = {"size": [Wording("big", "small")]}
+        return by_metric(
+            attribute_ranking(
+                make_encoder(), images, {"size": values}, {"size": WORDINGS}, prompts=prompts, ceiling=True, **settings
+            )
+        )
+
+    every, some, other = measured(), measured(pair_images=12), measured(pair_images=12, seed=1)
+    assert measured(pair_images=38) == every
+    ranks = {metric for metric in every if "spearman" in metric or metric in ("kendall", "share_of_ceiling")}
+    assert len(ranks) == 8
+    for metric in every:
+        assert (some[metric] == every[metric]) == (metric in ranks), metric
+    assert some["forced_choice"].n == some["ceiling_forced_choice"].n == some["prompt_forced_choice"].n <= 66
+    assert some["sign_accuracy"].value != other["sign_accuracy"].value
+    assert all(some[metric].low < some[metric].value < some[metric].high for metric in PAIR_METRICS)
+
+
+def test_pairs_of_some_images_are_those_of_a_draw(make_encoder: Callable[..., Any], images: Tensor) -> None:
+    values = torch.arange(40.0)
+    drawn = torch.randperm(40, generator=torch.Generator().manual_seed(5))[:12].sort().values
+    some = attribute_ranking(
+        make_encoder(), images, {"size": values}, {"size": WORDINGS}, pair_images=12, resamples=0, seed=5
+    )
+    alone = attribute_ranking(make_encoder(), images[drawn], {"size": values[drawn]}, {"size": WORDINGS}, resamples=0)
+    for metric in PAIR_METRICS:
+        assert by_metric(some)[metric].value == by_metric(alone)[metric].value
+        assert by_metric(some)[metric].n == 66
+
+
+@pytest.mark.parametrize("least_but", [0, 17, 39])
+def test_a_rare_value_is_always_among_the_drawn(
+    make_encoder: Callable[..., Any], images: Tensor, least_but: int
+) -> None:
+    values = torch.zeros(40)
+    values[least_but] = 1
+    for seed in range(5):
+        results = attribute_ranking(
+            make_encoder(), images, {"size": values}, {"size": WORDINGS}, pair_images=3, resamples=20, seed=seed
+        )
+        assert by_metric(results)["forced_choice"].n == 2
+        assert by_metric(results)["spearman"].n == 40
+
+
 def test_texts_without_roles_have_no_role_test(make_encoder: Callable[..., Any], images: Tensor) -> None:
     wordings = {"size": [Wording("it is larger", "it is smaller")]}
     results = by_metric(attribute_ranking(make_encoder(), images, {"size": torch.arange(40.0)}, wordings, resamples=5))

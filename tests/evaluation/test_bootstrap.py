@@ -2,56 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import scipy.stats
 import torch
-from torch import Tensor
 
 from pcclip.evaluation.bootstrap import (
     interval,
     listed_pair_mean,
     quadratic_form,
     resample_weights,
-    weighted_kendall,
     weighted_mean,
-    weighted_spearman,
 )
-
-
-def tied(seed: int, levels: int = 6) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randint(levels, (50,), generator=generator).float()
-    return x, x + torch.randint(levels, (50,), generator=generator).float()
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_rank_correlations_equal_scipy_with_ties(seed: int) -> None:
-    x, y = tied(seed)
-    ones = torch.ones(1, 50)
-    assert float(weighted_spearman(ones, x, y)) == pytest.approx(scipy.stats.spearmanr(x, y).statistic, abs=1e-5)
-    assert float(weighted_kendall(ones, x, y)) == pytest.approx(scipy.stats.kendalltau(x, y).statistic, abs=1e-5)
-
-
-def test_weights_are_repetitions() -> None:
-    x, y = tied(7)
-    weights = resample_weights(50, 4)
-    for row, rank, tau in zip(weights, weighted_spearman(weights, x, y), weighted_kendall(weights, x, y), strict=True):
-        repeated = [values.repeat_interleave(row.long()) for values in (x, y)]
-        assert float(rank) == pytest.approx(scipy.stats.spearmanr(*repeated).statistic, abs=1e-5)
-        assert float(tau) == pytest.approx(scipy.stats.kendalltau(*repeated).statistic, abs=1e-5)
-
-
-def test_constant_resamples_are_left_out() -> None:
-    weights = torch.tensor([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0], [1.0, 1.0, 1.0]])
-    x, y = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 3.0, 2.0])
-    statistics = weighted_spearman(weights, x, y)
-    assert statistics[:2].isnan().all()
-    assert interval(statistics) == pytest.approx((0.5, 0.5))
-    assert all(math.isnan(end) for end in interval(statistics[:2]))
-    assert all(math.isnan(end) for end in interval(weighted_spearman(resample_weights(3, 0), x, y)))
 
 
 def test_interval_of_a_mean_equals_scipys() -> None:
