@@ -58,7 +58,7 @@ photos: $(VENV)/ready ## The same on photographs: make photos DATA=/folder/with/
 
 # What the tables of several seeds show; each run's results.json has everything.
 SPREAD := sign_accuracy forced_choice forced_choice_lowest prompt_forced_choice caption_forced_choice role_test swapped_choice \
-  spearman prompt_spearman top1 text_to_image_recall10 image_to_text_recall10
+  spearman share_of_ceiling prompt_spearman top1 text_to_image_recall10 image_to_text_recall10
 
 # Each seed runs in a folder of its own, runs/seeds/NAME-SEED, with the same conf/ and data/.
 IN_SEED = run=runs/seeds/$(1)-$$seed; mkdir -p $$run; ln -sfn $(CURDIR)/conf $$run/conf; ln -sfn $(CURDIR)/data $$run/data; cd $$run
