@@ -33,8 +33,8 @@ class AttributeSet:
     Attributes:
         images: Folder of images, of class folders, or of tars, or a dataset (`pcclip.data.sources.ImageSource`).
         table: CSV or JSON Lines with a row for each image (or class) and a column for each attribute; empty or NaN is
-            unknown. A warning counts unknown values, and images without a row, which are left out. No table is given for
-            datasets that bring their own attributes.
+            unknown. A warning counts unknown values, and images (or classes) without a row, which are left out. No table is
+            given for datasets that bring their own attributes.
         texts: YAML `{attribute: [{text, reverse}, ...]}`; `text` is true when the first image has more of it. With
             `{attribute: {wordings: [...], prompts: [{more, less}, ...]}}` ordinary prompts are measured beside them.
         attributes: The attributes to measure; all that have texts, if left out. One that has less than two values among
@@ -226,14 +226,15 @@ def _table(name: str, settings: AttributeSet) -> Table:
 def _tell_exclusions(
     name: str, settings: AttributeSet, image_set: ImageSet, table: Table, values: dict[str, Tensor]
 ) -> None:
-    """One warning of the pictures that no row names, and of each attribute's items without a value."""
+    """One warning of the pictures (or classes) that no row names, and of each attribute's items without a value."""
     told = []
-    if settings.level == "image":
-        rows = table.rows.keys() | table.filtered  # what `where` leaves out is left out on purpose
-        if bare := [image.key for image in image_set.images if image.key not in rows]:
-            told.append(
-                f"{len(bare)} of {len(image_set.images)} pictures have no row and are left out ({', '.join(bare[:5])})"
-            )
+    rows = table.rows.keys() | table.filtered  # what `where` leaves out is left out on purpose
+    by_image = settings.level == "image"
+    named, kind = (
+        ([image.key for image in image_set.images], "pictures") if by_image else (image_set.classes, "classes")
+    )
+    if bare := [key for key in named if key not in rows]:
+        told.append(f"{len(bare)} of {len(named)} {kind} have no row and are left out ({', '.join(bare[:5])})")
     items = "classes" if settings.level == "class" else "pictures"
     unknown = {attribute: int(numbers.isnan().sum()) for attribute, numbers in values.items()}
     lacking = [

@@ -207,3 +207,4 @@ def test_each_picture_may_have_its_class_s_value(
     make_trainer([callback]).test(make_module(), verbose=False)
     assert counts(callback)["set/brightness", "spearman"] == 10
     assert counts(callback)["set/brightness", "forced_choice"] == 25  # pairs of a red and a green picture
+    assert told_of_set(callback) == ["classes.csv: set set: 1 of 3 classes have no row and are left out (blue)"]
