@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from pcclip.data.labelled import ImageFile, read_images
 from pcclip.data.sugarcrepe import CaptionChoice, read_caption_choices
 from pcclip.evaluation.compositionality import compositionality
 from pcclip.evaluation.protocol import Result
+
+REMEDY = "for SugarCrepe, download COCO's val2017.zip (cocodataset.org) and unpack it there as a whole"
 
 
 @dataclass
@@ -61,6 +64,8 @@ class Compositionality(EvaluationCallback):
         """
         self._prepared = {}
         for name, settings in self.sets.items():
+            if not Path(settings.images).exists():
+                raise FileNotFoundError(f"{settings.images}: images of {name} not found; {REMEDY}")
             files = {image.key: image for image in read_images(settings.images).images}
             for stem, choices in read_caption_choices(settings.captions).items():
                 subset = name if settings.captions.endswith(".json") else f"{name}/{stem}"
@@ -90,8 +95,7 @@ def _prepare(subset: str, choices: list[CaptionChoice], files: dict[str, ImageFi
     names = list(dict.fromkeys(choice.filename for choice in choices))
     if missing := [name for name in names if name not in files]:
         raise FileNotFoundError(
-            f"{folder}: {len(missing)} of {len(names)} images of {subset} are missing: {missing[:5]}; for SugarCrepe, give "
-            "COCO's val2017, unpacked as a whole"
+            f"{folder}: {len(missing)} of {len(names)} images of {subset} are missing: {missing[:5]}; {REMEDY}"
         )
     place = {name: index for index, name in enumerate(names)}
     return _Prepared(choices, [files[name] for name in names], [place[choice.filename] for choice in choices])

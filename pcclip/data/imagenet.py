@@ -15,8 +15,8 @@ from pcclip.data.tables import read_table
 RENAMED = {657: "missile", 744: "projectile", 836: "sunglass", 837: "sunglasses"}
 PICTURES = 50_000  # for validation
 REMEDY = (
-    "give the folder of ILSVRC2012's validation pictures sorted into one folder a class (n01440764/, ...), from "
-    "ILSVRC2012_img_val.tar (image-net.org, registration needed)"
+    "download ILSVRC2012_img_val.tar (image-net.org, registration needed), sort its pictures into one folder a class "
+    "(n01440764/, ...), and give the folder that these are in"
 )
 
 

@@ -38,8 +38,8 @@ def read_karpathy(file: str | Path, images: str | Path, split: str = "test") -> 
         raise ValueError(f'{file}: no image of split "{split}"; it has {", ".join(splits)}')
     if missing := [image.path for image, _ in found if not Path(image.path).is_file()]:
         raise FileNotFoundError(
-            f"{folder}: {len(missing)} of {len(found)} images of {file.name} are missing: {missing[:3]}; unpack the dataset's "
-            "pictures there as a whole (COCO: train2014 and val2014 in one folder)"
+            f"{folder}: {len(missing)} of {len(found)} images of {file.name} are missing: {missing[:3]}; download the "
+            "dataset's pictures and unpack them there as a whole (COCO: train2014 and val2014 in one folder)"
         )
     return [image for image, _ in found], [captions for _, captions in found]
 

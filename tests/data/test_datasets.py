@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import pickle
 import re
 import warnings
 from collections.abc import Callable
@@ -14,9 +13,7 @@ from unittest.mock import patch
 
 import open_clip
 import pytest
-import torch
 import yaml
-from PIL import Image
 from torchvision import datasets
 
 from pcclip.data.awa2 import AwA2
@@ -26,6 +23,20 @@ from pcclip.data.karpathy import read_karpathy
 from pcclip.data.sources import ImageSource
 from pcclip.data.tables import read_prompts, read_table, read_texts
 from pcclip.data.torchvision_sets import Torchvision
+from tests.helpers.official_trees import (
+    AWA2_PREDICATES,
+    CIFAR100_CLASSES,
+    write_awa2,
+    write_cifar100,
+    write_cub,
+    write_dtd,
+    write_eurosat,
+    write_food101,
+    write_karpathy,
+    write_pets,
+    write_picture,
+    write_sun397,
+)
 
 CONF = Path(__file__).parents[2] / "conf" / "eval"
 PREDICATES = ["black", "white", "big", "small", "tail"]  # as in AwA2, "big" stands right before "small"
@@ -36,26 +47,9 @@ MATRIX = {  # of classes in the order of classes.txt, which is neither the folde
 }
 
 
-def picture(file: Path, level: int = 0) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (4, 4), (level, 0, 0)).save(file)
-
-
 @pytest.fixture
 def awa2(tmp_path: Path) -> Path:
-    root = tmp_path / "Animals_with_Attributes2"
-    for name in MATRIX:
-        for number in (10001, 10002):
-            picture(root / "JPEGImages" / name / f"{name}_{number}.jpg")
-    numbered = lambda names: "".join(f"{i:>6}\t{name}\n" for i, name in enumerate(names, start=1))  # noqa: E731
-    (root / "classes.txt").write_text(numbered(MATRIX))
-    (root / "predicates.txt").write_text(numbered(PREDICATES))
-    (root / "predicate-matrix-continuous.txt").write_text(
-        "".join("  ".join(f"{value:6.2f}" for value in row) + "\n" for row in MATRIX.values())
-    )
-    (root / "testclasses.txt").write_text("grizzly+bear\nmouse\n")
-    (root / "trainclasses.txt").write_text("blue+whale\n")
-    return root
+    return write_awa2(tmp_path, MATRIX, PREDICATES, test=["grizzly+bear", "mouse"])
 
 
 def test_awa2_reads_its_matrix_by_the_names_of_classes_and_predicates(awa2: Path) -> None:
@@ -137,10 +131,9 @@ def test_imagenet_and_torchvision_s_sets_in_part_are_told(tmp_path: Path, monkey
     synsets = tmp_path / "LOC_synset_mapping.txt"
     synsets.write_text("n00000000 tench\nn00000001 goldfish\n")
     for name in ids:
-        picture(tmp_path / "val" / name / "a.JPEG")
-    picture(tmp_path / "eurosat" / "2750" / "Forest" / "Forest_1.jpg")
-    picture(tmp_path / "SUN397" / "a" / "abbey" / "sun_1.jpg")
-    (tmp_path / "SUN397" / "ClassName.txt").write_text("/a/abbey\n")
+        write_picture(tmp_path / "val" / name / "a.JPEG")
+    write_eurosat(tmp_path, ["Forest"], per_class=1)
+    write_sun397(tmp_path, ["/a/abbey"], per_class=1)
     sources: list[tuple[ImageSource, str]] = [
         (ImageNet(str(tmp_path / "val")), "val: found 2 pictures, expected 50,000"),
         (Torchvision("EuroSAT", str(tmp_path)), "EuroSAT: found 1 pictures, expected 27,000"),
@@ -161,34 +154,23 @@ def test_awa2_differences_of_unknown_predicates(awa2: Path) -> None:
 
 @pytest.fixture
 def cub(tmp_path: Path) -> Path:
-    root = tmp_path / "CUB_200_2011"
-    names = ["001.Black_footed_Albatross", "002.Laysan_Albatross"]
-    files = [f"{name}/{name[4:]}_{i:04d}_{i}.jpg" for name in names for i in (1, 2)]
-    for file in files:
-        picture(root / "images" / file)
-
-    def write(name: str, lines: list[str]) -> None:
-        (root / name).parent.mkdir(exist_ok=True)
-        (root / name).write_text("".join(line + "\n" for line in lines))
-
-    write("images.txt", [f"{i} {file}" for i, file in enumerate(files, start=1)])
-    write("classes.txt", [f"{i} {name}" for i, name in enumerate(names, start=1)])
-    write("image_class_labels.txt", ["1 1", "2 1", "3 2", "4 2"])
-    write("train_test_split.txt", ["1 1", "2 0", "3 0", "4 1"])
-    write("../attributes.txt", ["1 has_bill_shape::dagger", "2 has_size::small_(5_-_9_in)"])
-    write("attributes/class_attribute_labels_continuous.txt", ["10.0 90.0", "20.5 0.0"])
-    labels = [
-        "1 1 1 3 2.5",
-        "1 2 0 4 1",
-        "2 1 0 3 1",
-        "2 2 1 1 1",
-        "3 1 1 4 1",
-        "3 2 0 2 0 7",
-        "4 1 0 4 1",
-        "4 2 1 3 1",
-    ]
-    write("attributes/image_attribute_labels.txt", labels)
-    return root
+    return write_cub(
+        tmp_path,
+        ["001.Black_footed_Albatross", "002.Laysan_Albatross"],
+        ["has_bill_shape::dagger", "has_size::small_(5_-_9_in)"],
+        is_train=[1, 0, 0, 1],
+        of_classes=["10.0 90.0", "20.5 0.0"],
+        of_images=[
+            "1 1 1 3 2.5",
+            "1 2 0 4 1",
+            "2 1 0 3 1",
+            "2 2 1 1 1",
+            "3 1 1 4 1",
+            "3 2 0 2 0 7",  # the archive's own file has some lines with more cells
+            "4 1 0 4 1",
+            "4 2 1 3 1",
+        ],
+    )
 
 
 def test_cub_reads_pictures_classes_and_both_levels_of_attributes(cub: Path) -> None:
@@ -243,23 +225,23 @@ def test_cub_that_is_not_whole(cub: Path, spoil: Callable[[Path], Any], error: t
 def test_imagenet_folders_have_open_clip_s_names(tmp_path: Path) -> None:
     ids = [f"n{number:08d}" for number in range(1000)]
     for place in (0, 836, 837):
-        picture(tmp_path / "val" / ids[place] / "a.JPEG")
+        write_picture(tmp_path / "val" / ids[place] / "a.JPEG")
     synsets = tmp_path / "LOC_synset_mapping.txt"
     synsets.write_text("".join(f"{name} one, another\n" for name in ids))
     images = ImageNet(str(tmp_path / "val"), str(synsets)).read()
     assert images.classes == [open_clip.IMAGENET_CLASSNAMES[0], "sunglass", "sunglasses"]
     with pytest.raises(ValueError, match=r"3 class folders with pictures, expected 1000; .*`synsets`"):
         ImageNet(str(tmp_path / "val")).read()
-    picture(tmp_path / "val" / "cat" / "a.JPEG")
+    write_picture(tmp_path / "val" / "cat" / "a.JPEG")
     with pytest.raises(ValueError, match=r"\['cat'\] are not ids"):
         ImageNet(str(tmp_path / "val"), str(synsets)).read()
-    with pytest.raises(FileNotFoundError, match="ImageNet not found; give the folder"):
+    with pytest.raises(FileNotFoundError, match="ImageNet not found; download"):
         ImageNet(str(tmp_path / "nowhere")).read()
 
 
 def test_pictures_named_by_synset(tmp_path: Path) -> None:
     for name in ("n02_1", "n01_7", "n02_12"):
-        picture(tmp_path / "train" / f"{name}.jpg")
+        write_picture(tmp_path / "train" / f"{name}.jpg")
     table = tmp_path / "classes.jsonl"
     rows = [{"wnid": "n02", "name": "shark"}, {"wnid": "n01", "name": "tench"}, {"wnid": "n03", "name": "ray"}]
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -270,7 +252,7 @@ def test_pictures_named_by_synset(tmp_path: Path) -> None:
         ("n02_1.jpg", 0),
         ("n02_12.jpg", 0),
     ]
-    picture(tmp_path / "train" / "dog.jpg")
+    write_picture(tmp_path / "train" / "dog.jpg")
     with pytest.raises(ValueError, match=r"called after \['dog\.jpg'\], which are no ids in .*classes\.jsonl"):
         NamedBySynset(str(tmp_path / "train"), str(table)).read()
     table.write_text(json.dumps({"wnid": "n02"}) + "\n")
@@ -289,15 +271,14 @@ def test_a_column_of_words_makes_attributes(tmp_path: Path) -> None:
 
 
 def test_torchvision_datasets(tmp_path: Path) -> None:
-    for name in ("AnnualCrop", "Forest"):
-        picture(tmp_path / "eurosat" / "2750" / name / f"{name}_1.jpg", 200)
+    write_eurosat(tmp_path, ["AnnualCrop", "Forest"], per_class=1)
     images = Torchvision("EuroSAT", str(tmp_path), names={"AnnualCrop": "annual crop land"}).read()
     assert images.classes == ["annual crop land", "Forest"]
     assert [image.label for image in images.images] == [0, 1]
     assert len(set(images.images)) == 2
     decoded = images.images[0].decode()
     assert decoded is not None
-    assert decoded.getpixel((0, 0))[0] > 150  # type: ignore[index]
+    assert decoded.getpixel((0, 0))[2] > 100  # type: ignore[index]  # the first picture is blue
     (tmp_path / "eurosat/2750/Forest/Forest_1.jpg").write_bytes(b"torn")
     assert images.images[1].decode() is None
 
@@ -313,46 +294,30 @@ def test_torchvision_datasets(tmp_path: Path) -> None:
 
 
 def test_cifar100_has_readable_names(tmp_path: Path) -> None:
-    folder = tmp_path / "cifar-100-python"
-    folder.mkdir()
-    pixels = torch.zeros(2, 3072, dtype=torch.uint8).numpy()
-    (folder / "test").write_bytes(pickle.dumps({"data": pixels, "fine_labels": [1, 0]}))
-    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": ["apple", "aquarium_fish"]}))
+    write_cifar100(tmp_path, ["apple", "aquarium_fish"], test=2)
     with (
         patch.object(datasets.CIFAR100, "_check_integrity", return_value=True),
         patch("torchvision.datasets.cifar.check_integrity", return_value=True),
     ):
         images = Torchvision("CIFAR100", str(tmp_path), "test").read()
     assert images.classes == ["apple", "aquarium fish"]
-    assert [image.label for image in images.images] == [1, 0]
+    assert [image.label for image in images.images] == [0, 1, 0, 1]
     assert images.images[0].decode() is not None
     # what embeddings are kept by: the file, and the place in it
     assert {(image.path, image.offset) for image in images.images} == {
-        (str(folder / "test"), place) for place in (0, 1)
+        (str(tmp_path / "cifar-100-python/test"), place) for place in range(4)
     }
 
 
 def test_sizes_name_classes_of_cifar100() -> None:
     rows = read_table(CONF / "attributes" / "cifar100_size.csv", "name").rows
-    classes = [name.replace("_", " ") for name in CIFAR100_CLASSES.split()]
+    classes = [name.replace("_", " ") for name in CIFAR100_CLASSES]
     assert len(set(classes)) == 100
     assert classes == sorted(classes)
     assert set(rows) <= set(classes)
     size = {name: float(row["size"]) for name, row in rows.items()}
     assert min(size.values()) > 0
     assert size["mouse"] < size["wolf"] < size["elephant"] < size["skyscraper"]
-
-
-# CIFAR-100's fine labels, in the order of their numbers
-CIFAR100_CLASSES = (
-    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle "
-    "caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish "
-    "forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle "
-    "mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine "
-    "possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar "
-    "sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale "
-    "willow_tree wolf woman worm"
-)
 
 
 def test_flower_colours_name_flowers_of_that_colour() -> None:
@@ -383,18 +348,7 @@ def test_shipped_texts_are_read(name: str, count: int) -> None:
         assert len(set(said)) == len(said)
     if name == "awa2":
         used = {part for pair in [("big", "small")] for part in pair} | set(texts) - {"size"}
-        assert used <= set(AWA2_PREDICATES.split())
-
-
-# predicates.txt of AwA2, in its order
-AWA2_PREDICATES = (
-    "black white blue brown gray orange red yellow patches spots stripes furry hairless toughskin big small bulbous lean "
-    "flippers hands hooves pads paws longleg longneck tail chewteeth meatteeth buckteeth strainteeth horns claws tusks "
-    "smelly flys hops swims tunnels walks fast slow strong weak muscle bipedal quadrapedal active inactive nocturnal "
-    "hibernate agility fish meat plankton vegetation insects forager grazer hunter scavenger skimmer stalker newworld "
-    "oldworld arctic coastal desert bush plains forest fields jungle mountains ocean ground water tree cave fierce timid "
-    "smart group solitary nestspot domestic"
-)
+        assert used <= set(AWA2_PREDICATES)
 
 
 def test_templates_and_phrases_need_each_other(tmp_path: Path) -> None:
@@ -416,24 +370,13 @@ def test_templates_and_phrases_need_each_other(tmp_path: Path) -> None:
     assert read_texts(file)["tail"][0].text == "the first has a tail"
 
 
-def karpathy(file: Path, **changes: Any) -> Path:
-    rows = [
-        {
-            "filename": f"{i}.jpg",
-            "filepath": "val2014",
-            "split": split,
-            "sentences": [{"raw": f"caption {i} "}, {"raw": "b"}],
-        }
-        for i, split in enumerate(["train", "test", "test"])
-    ]
-    file.write_text(json.dumps({"images": rows, "dataset": "coco"} | changes))
-    return file
+KARPATHY = {f"val2014/{number}.jpg": split for number, split in enumerate(["train", "test", "test"])}
 
 
 def test_karpathy_captions(tmp_path: Path) -> None:
     for number in (1, 2):
-        picture(tmp_path / "images" / "val2014" / f"{number}.jpg")
-    file = karpathy(tmp_path / "dataset_coco.json")
+        write_picture(tmp_path / "images" / "val2014" / f"{number}.jpg")
+    file = write_karpathy(tmp_path / "dataset_coco.json", KARPATHY)
     images, captions = read_karpathy(file, tmp_path / "images")
     assert [image.key for image in images] == ["val2014/1.jpg", "val2014/2.jpg"]
     assert captions == [["caption 1", "b"], ["caption 2", "b"]]
@@ -444,7 +387,7 @@ def test_karpathy_captions(tmp_path: Path) -> None:
         with pytest.raises(error, match=message):
             read_karpathy(file, tmp_path / "images", split)
     with pytest.raises(ValueError, match=r"not in Karpathy's layout .*download caption_datasets.zip"):
-        read_karpathy(karpathy(tmp_path / "other.json", images=[{"name": 1}]), tmp_path)
+        read_karpathy(write_karpathy(tmp_path / "other.json", KARPATHY, images=[{"name": 1}]), tmp_path)
     with pytest.raises(FileNotFoundError, match=r"captions not found; download caption_datasets.zip"):
         read_karpathy(tmp_path / "nowhere.json", tmp_path)
 
@@ -453,24 +396,16 @@ def test_karpathy_captions(tmp_path: Path) -> None:
     "source", [AwA2("nowhere"), CUB("nowhere"), ImageNet("nowhere"), Torchvision("DTD", "nowhere", "test")]
 )
 def test_missing_datasets_say_what_to_do(source: ImageSource) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nowhere: .*(download|give the folder)"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere: .*download"):
         source.read()
 
 
 def test_torchvision_image_files_are_found_in_each_layout(tmp_path: Path) -> None:
     """With the annotation files that torchvision reads, as far as it does not check their hashes."""
-    picture(tmp_path / "dtd/dtd/images/banded/banded_0002.jpg")
-    picture(tmp_path / "food-101/images/apple_pie/1.jpg")
-    picture(tmp_path / "SUN397/a/airplane_cabin/sun_1.jpg")
-    picture(tmp_path / "oxford-iiit-pet/images/great_pyrenees_1.jpg")
-    for name, content in {
-        "dtd/dtd/labels/test1.txt": "banded/banded_0002.jpg\n",
-        "food-101/meta/test.json": json.dumps({"apple_pie": ["apple_pie/1"]}),
-        "SUN397/ClassName.txt": "/a/airplane_cabin\n",
-        "oxford-iiit-pet/annotations/test.txt": "great_pyrenees_1 1 2 1\n",
-    }.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content)
+    write_dtd(tmp_path, ["banded"])
+    write_food101(tmp_path, ["apple_pie"])
+    write_sun397(tmp_path, ["/a/airplane_cabin"])
+    write_pets(tmp_path, ["great_pyrenees"])
     found = {}
     for name, split in (("DTD", "test"), ("Food101", "test"), ("SUN397", None), ("OxfordIIITPet", "test")):
         images = Torchvision(name, str(tmp_path), split).read()  # type: ignore[arg-type]

@@ -13,36 +13,13 @@ from pcclip.callbacks import Arithmetic, SimatSet
 from pcclip.data.edits import read_edits, read_simat, without
 from pcclip.data.labelled import read_images
 from pcclip.evaluation.arithmetic import Edits
-
-TRIPLETS = [("cat", "sitting on a", "bench"), ("dog", "sitting on a", "bench"), ("dog", "sitting on a", "rug")]
-# columns of SIMAT's transfos.csv; images are numbered in the order of sorted folders and files
-HEADER = ",transfo_id,region_id,field,value,target,norm,query_ids,target_ids,dataset_id,norm2,is_test\n"
-ROWS = [
-    "3,3,104,subj,dog,cat,9,1,0,2,4,True",
-    "4,4,104,obj,bench,rug,9,1,2,2,16,True",
-    "8,8,61,obj,rug,bench,9,2,1,4,4,False",
-    "9,9,61,subj,dog,zebra,9,2,3,4,4,True",
-]
-REGIONS = [(7, 0), (88, 0), (104, 1), (300, 1), (61, 2), (9, 2)]  # region and triplet
+from tests.helpers.official_trees import write_simat
 
 
 @pytest.fixture
 def simat(tmp_path: Path) -> Path:
     """A tiny `simat_db` with SIMAT's own names."""
-    for region, triplet in REGIONS:
-        subject, relation, target = TRIPLETS[triplet]
-        folder = tmp_path / "images" / f"A {subject} {relation} {target}"
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (4, 4)).save(folder / f"{region}.jpg")
-    (tmp_path / "transfos.csv").write_text(HEADER + "\n".join(ROWS) + "\n")
-    (tmp_path / "triplets.csv").write_text(
-        "region_id,subj,rel,obj\n" + "".join(f"{region},{','.join(TRIPLETS[place])}\n" for region, place in REGIONS)
-    )
-    oracle = torch.zeros(6, 4)  # image by caption
-    oracle[[0, 1, 2, 3, 4, 5], [0, 0, 1, 1, 2, 2]] = 0.9
-    oracle[2, 3] = 0.6
-    oracle[3, 0] = 0.5  # not over .5
-    torch.save(oracle, tmp_path / "oscar_similarity_matrix.pt")
+    write_simat(tmp_path)
     return tmp_path
 
 

@@ -1,0 +1,254 @@
+"""Every configuration of conf/eval runs on a tiny tree in its dataset's official layout, and its table has what it asks for.
+
+Those of the embedded world are run by test_small_demo.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from data_prep.cli import main as pcclip_data
+from pcclip.callbacks.evaluation import EvaluationCallback
+from pcclip.cli import main as pcclip
+from pcclip.model import DifferenceModel, load_clip, save_clip
+from tests.helpers.fault_server import running_server
+from tests.helpers.official_trees import SUGARCREPE_FILES, TREES
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+ROOT = Path(__file__).parents[1]
+EVAL = ROOT / "conf" / "eval"
+NAMES = sorted(path.stem for path in EVAL.glob("*.yaml") if path.stem not in ("demo", "demo_pairs"))
+TINY = ROOT / "tests" / "helpers" / "tiny.json"
+Rows = list[dict[str, Any]]
+# Of a ceiling that is not positive there is no share, and one that is too low has a share of any size
+UNBOUNDED = {"share_of_ceiling": float("inf"), "spearman_over_prompts": 2.0}
+
+
+def run(name: str, *arguments: str, clip: str = str(TINY)) -> None:
+    """`pcclip test` with a configuration and a model of random weights, in the present folder."""
+    model = [f"--model.clip.name={clip}", "--model.clip.pretrained=null"]
+    quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--verbose=false"]
+    pcclip(["test", "--config", f"conf/eval/{name}.yaml", *model, *quiet, *arguments])
+
+
+def callbacks(name: str) -> dict[str, dict[str, Any]]:
+    """The configuration's callbacks, by class."""
+    listed = yaml.safe_load((EVAL / f"{name}.yaml").read_text())["trainer"]["callbacks"]
+    return {callback["class_path"].rpartition(".")[2]: callback["init_args"] for callback in listed}
+
+
+def prepare(name: str) -> None:
+    """Make what a configuration reads, as its first lines say, unless it has been made for another."""
+    family, _, part = name.partition("_")
+    make_tree(Path.cwd(), family)
+    if part == "differences":
+        assert pcclip_data(["all", "--config", f"conf/data/{family}.yaml", "backend=compose", "workers=1"]) == 0
+    if part == "texts":
+        if not Path("data/eval", family, "confused.jsonl").exists():
+            run(f"{family}_pairs")
+        ask_language_model(f"{family}_pairs")
+
+
+@cache
+def make_tree(folder: Path, family: str) -> None:
+    """Make the pictures of a family of configurations, once in each folder."""
+    TREES[family](folder / "data")
+
+
+def ask_language_model(name: str) -> None:
+    """The command in the configuration's head, with a model that answers on the spot."""
+    (command,) = re.findall(r"^# +pcclip-data (all .*)$", (EVAL / f"{name}.yaml").read_text(), re.MULTILINE)
+    with running_server() as server:
+        words = [
+            {"model=NAME": "model=m", "base_url=URL": f"base_url={server.url}"}.get(word, word)
+            for word in shlex.split(command)
+        ]
+        assert pcclip_data(words) == 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_hashes_and_in_short() -> Iterator[None]:
+    # torchvision knows CIFAR's and the flowers' files by their hashes; that they are there is still checked
+    def is_file(file: str, md5: str | None = None) -> bool:
+        return Path(file).is_file()
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("cifar", "flowers102"):
+            patch.setattr(f"torchvision.datasets.{module}.check_integrity", is_file)
+        # What takes long and is tested elsewhere: Lightning's log of CUB's 10,000 values, and the search for the best
+        # regularisation of each probe and ceiling
+        patch.setattr(EvaluationCallback, "_log", lambda *_: None)
+        patch.setattr("pcclip.evaluation.ceiling._PENALTIES", np.ones(1))
+        patch.setattr("pcclip.evaluation.linear_probe.best_regularisation", lambda *_: 1.0)
+        yield
+
+
+def linked(folder: Path) -> Path:
+    """A folder with the project's conf."""
+    (folder / "conf").symlink_to(ROOT / "conf")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all configurations run, as they do in the project's: with one `data` and one cache."""
+    return linked(tmp_path_factory.mktemp("project"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_configuration_runs(name: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    prepare(name)
+    run(name)
+    settings = callbacks(name)
+    assert {"ConfusedPairs", "ResultsTable"} & set(settings)  # or there is nothing to look at
+    for pairs in settings.get("ConfusedPairs", {}).get("sets", {}).values():
+        rows = [json.loads(line) for line in Path(pairs["file"]).read_text().splitlines()]
+        classes = Path(pairs["names"]).read_text().splitlines()
+        assert 0 < len(rows) <= pairs["count"]
+        assert {row[key] for row in rows for key in ("first", "second")} <= set(classes)
+    if "ResultsTable" in settings:
+        rows = json.loads(Path(settings["ResultsTable"]["file"]).read_text())
+        check(rows, settings)
+
+
+def check(rows: Rows, settings: dict[str, dict[str, Any]]) -> None:
+    """The table has a row of the base model for all that is asked for, and nothing impossible in it."""
+    assert {row["model"] for row in rows} == {"base"}
+    expected = {pair: metrics for kind, own in settings.items() for pair, metrics in wanted(kind, own).items()}
+    found: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        found.setdefault((row["task"], row["subset"]), set()).add(row["metric"])
+    assert set(found) == set(expected)
+    assert not {pair: missing for pair, metrics in expected.items() if (missing := metrics - found[pair])}
+    for row in rows:
+        bound = UNBOUNDED.get(row["metric"], 1.0)
+        if row["value"] is None:
+            assert row["metric"] == "share_of_ceiling", row
+        else:
+            assert -bound <= row["value"] <= bound, row
+        assert row["n"] > 0, row
+
+
+def wanted(kind: str, settings: dict[str, Any]) -> dict[tuple[str, str], set[str]]:
+    """Task and subset to metrics that a callback must write, by its settings."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for name, own in settings.get("sets", {}).items():
+        if kind == "ZeroShot":
+            found["zero_shot", name] = {"top1", "top5", "mean_per_class"}
+        elif kind == "AttributeRanking":
+            found |= {("attribute_ranking", f"{name}/{one}"): ranking(own) for one in attributes(own)}
+        elif kind == "LinearProbe":
+            found["linear_probe", name] = {"top1_full", *(f"top1_{shots}shot" for shots in own["shots"])}
+        elif kind == "ComparativePrompting":
+            metrics = {f"{gain}_{alpha:g}" for alpha in own["alphas"] for gain in ("top1_texts", "gain_over_reversed")}
+            for part in ("all", "confused"):
+                found["comparative_prompting", f"{name}/{part}"] = {"top1_plain", *metrics}
+            found["text_geometry", name] = {"cosine_text", "forced_choice"}
+        elif kind == "Compositionality":
+            found |= {("compositionality", f"{name}/{stem}"): {"accuracy"} for stem in SUGARCREPE_FILES}
+        elif kind == "DifferenceTexts":
+            found["difference_texts", name] = {"forced_choice", "role_test", "caption_forced_choice"}
+        else:
+            assert kind == "ConfusedPairs"  # which has no rows
+    for name in settings.get("karpathy", {}):
+        found["retrieval", name] = {"text_to_image_recall1", "image_to_text_recall1"}
+    for name in settings.get("simat", {}):
+        moves = {f"{move}_{factor:g}" for factor in settings["lambdas"] for move in ("recall1", "difference_recall1")}
+        found["arithmetic", name] = {"target_recall1", *moves}
+    return found
+
+
+def attributes(settings: dict[str, Any]) -> list[str]:
+    """The attributes of a set."""
+    texts = yaml.safe_load((ROOT / settings["texts"]).read_text())
+    phrases = texts.pop("phrases", {})
+    texts.pop("templates", None)
+    return list(settings.get("attributes", [*texts, *phrases]))
+
+
+def ranking(settings: dict[str, Any]) -> set[str]:
+    """What is measured of each attribute; all of conf/eval/texts have prompts."""
+    metrics = {"sign_accuracy", "forced_choice", "role_test", "spearman", "prompt_spearman", "spearman_over_prompts"}
+    metrics |= {"sign_accuracy_paper"} if "images_per_draw" in settings else set()
+    return metrics | ({"ceiling_spearman", "share_of_ceiling"} if settings.get("ceiling") else set())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_missing_is_named_with_a_remedy(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(linked(tmp_path))
+    place = refused(name)
+    assert place in (EVAL / f"{name}.yaml").read_text()
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("coco", "data/karpathy/dataset_coco.json"),
+        ("coco", "data/coco2014"),
+        ("coco", "data/coco/val2017"),
+        ("coco", "data/sugarcrepe"),
+        ("flickr", "data/flickr8k/images"),
+        ("flickr", "data/karpathy/dataset_flickr30k.json"),
+        ("eurosat_texts", "data/eval/eurosat/descriptions.jsonl"),
+        ("eurosat_texts", "data/eval/eurosat/comparatives.jsonl"),
+    ],
+)
+def test_each_of_several_parts_is_missed(name: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(linked(tmp_path))
+    prepare(name)
+    Path(part).rename("elsewhere")
+    assert refused(name) == part
+
+
+def refused(name: str) -> str:
+    """What a configuration misses here: the place that begins its message, which must also say how to come by it."""
+    with pytest.raises(FileNotFoundError) as raised:
+        run(name)
+    found = re.match(r"(data/[\w./]+): .*(download|github\.com|pcclip-data)", str(raised.value))
+    assert found, raised.value
+    return found[1]
+
+
+def test_a_second_model_has_a_column_of_its_own_and_encodes_no_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(linked(tmp_path))
+    make_tree(tmp_path, "cifar10")
+    encoded = []
+    encode = DifferenceModel.encode_images
+
+    def counted(model: DifferenceModel, images: Tensor) -> Tensor:
+        encoded.append(len(images))
+        return encode(model, images)
+
+    monkeypatch.setattr(DifferenceModel, "encode_images", counted)
+    model = load_clip(str(TINY))
+    save_clip(model, "base")
+    run("cifar10", clip="local-dir:base")
+    assert sum(encoded) == 20  # once for both of its sets
+    with torch.no_grad():  # as after finetuning: another text tower, the same image tower
+        model.towers.token_embedding.weight.normal_()
+    save_clip(model, "mine")
+    run("cifar10", "--trainer.callbacks.init_args.base=mine", clip="local-dir:mine")
+    assert sum(encoded) == 20
+    rows = json.loads(Path("runs/eval/cifar10.json").read_text())
+    names = {model: [row["subset"] for row in rows if row["model"] == model] for model in ("base", "mine")}
+    assert len(rows) == 2 * len(names["base"])
+    assert names["base"] == names["mine"]
+    values = {model: [row["value"] for row in rows if row["model"] == model] for model in names}
+    assert values["base"] != values["mine"]
