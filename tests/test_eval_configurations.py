@@ -40,7 +40,7 @@ UNBOUNDED = {"share_of_ceiling": float("inf"), "spearman_over_prompts": 2.0}
 def run(name: str, *arguments: str, clip: str = str(TINY)) -> None:
     """`pcclip test` with a configuration and a model of random weights, in the present folder."""
     model = [f"--model.clip.name={clip}", "--model.clip.pretrained=null"]
-    quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--verbose=false"]
+    quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
     pcclip(["test", "--config", f"conf/eval/{name}.yaml", *model, *quiet, *arguments])
 
 
