@@ -15,6 +15,7 @@ from pcclip.data.sources import ImageSource
 from pcclip.evaluation.confused_pairs import closest_pairs, disagreement_pairs
 from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.zero_shot import class_embeddings
+from pcclip.whole_file import write_whole
 
 
 @dataclass
@@ -94,7 +95,7 @@ class ConfusedPairs(EvaluationCallback):
             return []
         for name, settings in self.sets.items():
             if settings.names is not None and trainer.is_global_zero and not Path(settings.names).is_file():
-                _write_whole(Path(settings.names), "".join(f"{choice}\n" for choice in self._prepared[name].classes))
+                write_whole(Path(settings.names), "".join(f"{choice}\n" for choice in self._prepared[name].classes))
             if not trainer.strategy.broadcast(Path(settings.file).is_file()):
                 self._write(trainer, pl_module, name, settings)
         return []
@@ -110,11 +111,4 @@ class ConfusedPairs(EvaluationCallback):
         if not trainer.is_global_zero:
             return
         rows = [{"first": labelled.classes[first], "second": labelled.classes[second]} for first, second in pairs]
-        _write_whole(Path(settings.file), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def _write_whole(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+        write_whole(Path(settings.file), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypedDict
 
 from pcclip.data.damage import DamagedGroupError
+from pcclip.whole_file import write_whole
 
 FORMAT_VERSION = 1
 DATASET_FILE = "dataset.json"
@@ -133,9 +134,7 @@ class DatasetInfo:
 
     def write(self, folder: Path) -> None:
         """Write `dataset.json` into `folder`, replacing it in one step so that no reader sees half of it."""
-        temporary = folder / (DATASET_FILE + ".tmp")
-        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        temporary.replace(folder / DATASET_FILE)
+        write_whole(folder / DATASET_FILE, json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: str | Path) -> DatasetInfo:

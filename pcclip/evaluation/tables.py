@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pcclip.evaluation.protocol import Result
+from pcclip.whole_file import write_whole
 
 
 def result_rows(results: Mapping[str, Sequence[Result]]) -> list[dict[str, Any]]:
@@ -60,11 +60,10 @@ def write_results(file: str | Path, results: Mapping[str, Sequence[Result]]) -> 
         The two files.
     """
     file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
     rows = ",\n ".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in result_rows(results))
     table_file = file.with_suffix(".md")
-    _replace(file, f"[\n {rows}\n]\n" if rows else "[]\n")
-    _replace(table_file, markdown_table(results))
+    write_whole(file, f"[\n {rows}\n]\n" if rows else "[]\n")
+    write_whole(table_file, markdown_table(results))
     return file, table_file
 
 
@@ -118,9 +117,3 @@ def _cell(result: Result | None) -> str:
     if math.isnan(result.low):
         return f"{result.value:.3f}"
     return f"{result.value:.3f} [{result.low:.3f}, {result.high:.3f}]"
-
-
-def _replace(file: Path, text: str) -> None:
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)

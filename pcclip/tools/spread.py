@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from statistics import fmean
 
 from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.tables import markdown_table, read_results
+from pcclip.whole_file import write_whole
 
 Name = tuple[str, str, str, str]  # model, task, subset, metric
 Run = dict[Name, Result]
@@ -131,10 +131,7 @@ def write_part(file: str | Path, title: str, text: str) -> None:
         document = replace_part(document, title, text)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(document.encode("utf-8"))
-    temporary.replace(file)
+    write_whole(file, document)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
