@@ -99,8 +99,10 @@ def _draw(values: Tensor, gap: float, number: int | None, seed: int) -> Tensor:
     """Indices of `number` of the n images by lot, or of all, (m,), ascending."""
     if number is None or number >= len(values):
         return torch.arange(len(values), device=values.device)
-    drawn = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))[:number].to(values.device)
+    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed)).to(values.device)
+    drawn = order[:number]
     if not bool(values[drawn].max() - values[drawn].min() > gap):
-        # the images of a rare value were all passed over: two that can be judged take the last places
-        drawn[-2:] = torch.stack([values.argmin(), values.argmax()])
+        # the images of a rare value were all passed over: two that can be judged take the first places
+        extremes = torch.stack([values.argmin(), values.argmax()])
+        drawn = torch.cat([extremes, order[~torch.isin(order, extremes)]])[:number]
     return drawn.sort().values

@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 
 from pcclip.data.roles import swap_roles
 from pcclip.evaluation.attribute_ranking import attribute_ranking, attribute_scores
+from pcclip.evaluation.judged import JudgedAttribute
 from pcclip.evaluation.protocol import Result, Wording
 
 WORDINGS = [
@@ -210,12 +211,15 @@ def test_a_rare_value_is_always_among_the_drawn(
 ) -> None:
     values = torch.zeros(40)
     values[least_but] = 1
-    for seed in range(5):
-        results = attribute_ranking(
-            make_encoder(), images, {"size": values}, {"size": WORDINGS}, pair_images=3, resamples=20, seed=seed
-        )
-        assert by_metric(results)["forced_choice"].n == 2
-        assert by_metric(results)["spearman"].n == 40
+    for seed in range(40):
+        judged = JudgedAttribute.of("", "size", images, values, 0.0, 3, 20, seed)
+        assert len(set(judged.paired.tolist())) == 3
+        assert least_but in judged.paired
+    results = attribute_ranking(
+        make_encoder(), images, {"size": values}, {"size": WORDINGS}, pair_images=3, resamples=20
+    )
+    assert by_metric(results)["forced_choice"].n == 2
+    assert by_metric(results)["spearman"].n == 40
 
 
 def test_texts_without_roles_have_no_role_test(make_encoder: Callable[..., Any], images: Tensor) -> None:
