@@ -219,7 +219,7 @@ def refused(name: str) -> str:
     """What a configuration misses here: the place that begins its message, which must also say how to come by it."""
     with pytest.raises(FileNotFoundError) as raised:
         run(name)
-    found = re.match(r"(data/[\w./]+): .*(download|github\.com|pcclip-data)", str(raised.value))
+    found = re.match(r"(data/[\w./]+): .*(download|github\.com|pcclip-data|give a folder|check)", str(raised.value))
     assert found, raised.value
     return found[1]
 

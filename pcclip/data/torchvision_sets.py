@@ -13,7 +13,7 @@ from pcclip.data.labelled import ImageFile, ImageSet
 from pcclip.data.sources import ImageSource, warn_unless_whole
 
 TorchvisionName = Literal["CIFAR10", "CIFAR100", "DTD", "EuroSAT", "Flowers102", "Food101", "OxfordIIITPet", "SUN397"]
-# Pictures of those that have no splits: torchvision takes whatever lies there, but has lists or hashes of the others
+# Pictures of those that have no splits: torchvision takes whatever lies there, but has lists of the others' files
 WITHOUT_SPLITS = {"EuroSAT": 27_000, "SUN397": 108_754}
 
 
@@ -61,6 +61,9 @@ class Torchvision(ImageSource):
         """List the images, in torchvision's order.
 
         Another number of them than EuroSAT or SUN397 has gets a warning.
+
+        Raises:
+            FileNotFoundError: The dataset is not there, or pictures that it lists are not.
         """
         dataset = self._dataset()
         own = list(dataset.classes)
@@ -74,7 +77,13 @@ class Torchvision(ImageSource):
         labels = dataset.targets if hasattr(dataset, "targets") else dataset._labels
         if self.name in WITHOUT_SPLITS:
             warn_unless_whole(f"{self.root}, {self.name}", len(labels), WITHOUT_SPLITS[self.name])
-        return ImageSet(Path(self.root), self._images(dataset, [int(label) for label in labels]), classes)
+        images = self._images(dataset, [int(label) for label in labels])
+        if missing := [image.path for image in images if not Path(image.path).is_file()]:
+            raise FileNotFoundError(
+                f"{self.root}: {len(missing)} of {len(images)} pictures of {self.name} are missing: {missing[:3]}; an "
+                "extraction may have broken off: unpack the archive again, or download it again"
+            )
+        return ImageSet(Path(self.root), images, classes)
 
     def _images(self, dataset: Any, labels: list[int]) -> list[ImageFile]:
         keys = [f"{self.name}/{self.split or 'all'}/{place:06d}" for place in range(len(labels))]

@@ -293,6 +293,22 @@ def test_torchvision_datasets(tmp_path: Path) -> None:
         Torchvision("CIFAR10", str(tmp_path), "val").read()
 
 
+def test_torchvision_s_archives_that_are_half_extracted(tmp_path: Path) -> None:
+    for write, name, lost in (
+        (write_food101, "Food101", "food-101/images/baklava/1.jpg"),
+        (write_pets, "OxfordIIITPet", "oxford-iiit-pet/images/pug_2.jpg"),
+        (write_dtd, "DTD", "dtd/dtd/images/braided/braided_0001.jpg"),
+    ):
+        write(tmp_path)
+        source = Torchvision(name, str(tmp_path), "test")
+        whole = len(source.read().images)
+        (tmp_path / lost).unlink()
+        with pytest.raises(
+            FileNotFoundError, match=rf"1 of {whole} pictures of {name} are missing: .*{Path(lost).name}"
+        ):
+            source.read()
+
+
 def test_cifar100_has_readable_names(tmp_path: Path) -> None:
     write_cifar100(tmp_path, ["apple", "aquarium_fish"], test=2)
     with (

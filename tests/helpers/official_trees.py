@@ -329,6 +329,19 @@ def write_flickr(data: Path) -> None:
         write_karpathy(data / f"karpathy/dataset_{name}.json", files)
 
 
+def write_own_classes(data: Path) -> None:
+    """Class folders of one's own."""
+    _write_class_folders(data / "mine/classes", _words("cat cow dog fox hen pig"), 2, "{number}.jpg")
+
+
+def write_own_numbers(data: Path) -> None:
+    """Pictures of one's own, and a CSV of their sizes, one of which is unknown."""
+    for number in range(14):
+        write_picture(data / f"mine/images/{number}.jpg", number)
+    sizes = [f"{number}.jpg,{number / 2 if number else ''}" for number in range(14)]
+    write_lines(data / "mine/numbers.csv", ["image,size", *sizes])
+
+
 def _beneath(folder: str, write: Callable[..., Any], **settings: Any) -> Callable[[Path], Any]:
     return lambda data: write(data / folder, **settings)
 
@@ -345,8 +358,10 @@ TREES: dict[str, Callable[[Path], Any]] = {
     "eurosat": _beneath("torchvision", write_eurosat),
     "flickr": write_flickr,
     "flowers102": _beneath("torchvision", write_flowers102),
+    "folder": write_own_classes,
     "food101": _beneath("torchvision", write_food101),
     "imagenet": write_imagenet,
+    "numbers": write_own_numbers,
     "pets": _beneath("torchvision", write_pets),
     "simat": _beneath("simat_db", write_simat),
     "sun397": _beneath("torchvision", write_sun397),
