@@ -49,6 +49,7 @@ SUN397_CLASSES = _words(
     "/a/abbey /a/airplane_cabin /a/apartment_building/outdoor /a/aquarium /b/bar /c/church/indoor /c/church/outdoor "
     "/t/theater/indoor_procenium"
 )
+FLOWER_SPLITS = ("trnid", "valid", "tstid")  # as setid.mat calls them
 # AwA2's classes.txt, predicates.txt and testclasses.txt
 AWA2_CLASSES = _words(
     "antelope grizzly+bear killer+whale beaver dalmatian persian+cat horse german+shepherd blue+whale siamese+cat skunk mole "
@@ -127,44 +128,49 @@ def write_eurosat(root: Path, classes: Sequence[str] = EUROSAT_CLASSES, per_clas
     _write_class_folders(root / "eurosat/2750", classes, per_class, "{name}_{number}.jpg")
 
 
-def write_flowers102(root: Path, per_class: int = 3) -> None:
-    """Oxford's 102 flowers, so many pictures of each for training, for validation, and to test on."""
+def write_flowers102(root: Path, train: int = 8, test: int = 3) -> None:
+    """Oxford's 102 flowers, so many pictures of each for training and to test on, and one for validation."""
     folder, classes = root / "flowers-102", len(datasets.Flowers102.classes)
-    labels = np.repeat(np.arange(1, classes + 1), 3 * per_class)
+    labels = np.repeat(np.arange(1, classes + 1), train + 1 + test)
     for number in range(1, len(labels) + 1):
         write_picture(folder / f"jpg/image_{number:05d}.jpg", number)
-    numbers = np.arange(1, len(labels) + 1).reshape(classes, 3, per_class)
+    numbers = np.arange(1, len(labels) + 1).reshape(classes, -1)
     savemat(folder / "imagelabels.mat", {"labels": labels[None].astype(np.uint8)})
-    splits = {key: numbers[:, place].reshape(1, -1) for place, key in enumerate(("trnid", "valid", "tstid"))}
-    savemat(folder / "setid.mat", splits)
+    splits = np.split(numbers, [train, train + 1], axis=1)
+    savemat(folder / "setid.mat", {key: part.reshape(1, -1) for key, part in zip(FLOWER_SPLITS, splits, strict=True)})
 
 
-def write_food101(root: Path, classes: Sequence[str] = FOOD101_CLASSES, per_class: int = 2) -> None:
-    """Food-101 with test pictures alone."""
+def write_food101(root: Path, classes: Sequence[str] = FOOD101_CLASSES, train: int = 20, test: int = 2) -> None:
+    """Food-101 with so many pictures of each class."""
     folder = root / "food-101"
-    _write_class_folders(folder / "images", classes, per_class, "{number}.jpg")
-    listed = {name: [f"{name}/{number}" for number in range(1, per_class + 1)] for name in classes}
+    _write_class_folders(folder / "images", classes, train + test, "{number}.jpg")
     write_lines(folder / "meta/classes.txt", classes)
-    write_lines(folder / "meta/test.txt", [file for files in listed.values() for file in files])
-    (folder / "meta/test.json").write_text(json.dumps(listed))
+    for split, numbers in {"test": range(1, test + 1), "train": range(test + 1, test + train + 1)}.items():
+        listed = {name: [f"{name}/{number}" for number in numbers] for name in classes}
+        write_lines(folder / f"meta/{split}.txt", [file for files in listed.values() for file in files])
+        (folder / f"meta/{split}.json").write_text(json.dumps(listed))
 
 
-def write_pets(root: Path, classes: Sequence[str] = PET_CLASSES, per_class: int = 2) -> None:
-    """Oxford-IIIT Pets with test pictures alone; cats' names begin with a capital letter."""
-    folder, lines = root / "oxford-iiit-pet", []
+def write_pets(root: Path, classes: Sequence[str] = PET_CLASSES, train: int = 20, test: int = 2) -> None:
+    """Oxford-IIIT Pets with so many pictures of each class; cats' names begin with a capital letter."""
+    folder = root / "oxford-iiit-pet"
+    lines: dict[str, list[str]] = {"test": [], "trainval": []}
     for label, name in enumerate(classes, start=1):
-        for number in range(1, per_class + 1):
+        for number in range(1, test + train + 1):
             write_picture(folder / f"images/{name}_{number}.jpg", 10 * label + number)
-            lines.append(f"{name}_{number} {label} {1 if name[0].isupper() else 2} 1")
-    write_lines(folder / "annotations/test.txt", lines)
+            kind = 1 if name[0].isupper() else 2
+            lines["test" if number <= test else "trainval"].append(f"{name}_{number} {label} {kind} 1")
+    for split, own in lines.items():
+        write_lines(folder / f"annotations/{split}.txt", own)
 
 
-def write_dtd(root: Path, classes: Sequence[str] = DTD_CLASSES, per_class: int = 2) -> None:
-    """The Describable Textures with the first partition's test pictures alone."""
+def write_dtd(root: Path, classes: Sequence[str] = DTD_CLASSES, train: int = 20, test: int = 2) -> None:
+    """The Describable Textures with so many pictures of each class in the first partition, which alone is written."""
     folder = root / "dtd/dtd"
-    _write_class_folders(folder / "images", classes, per_class, "{name}_{number:04d}.jpg")
-    files = [f"{name}/{name}_{number:04d}.jpg" for name in classes for number in range(1, per_class + 1)]
-    write_lines(folder / "labels/test1.txt", files)
+    _write_class_folders(folder / "images", classes, train + test, "{name}_{number:04d}.jpg")
+    for split, numbers in {"test": range(1, test + 1), "train": range(test + 1, test + train + 1)}.items():
+        files = [f"{name}/{name}_{number:04d}.jpg" for name in classes for number in numbers]
+        write_lines(folder / f"labels/{split}1.txt", files)
 
 
 def write_sun397(root: Path, classes: Sequence[str] = SUN397_CLASSES, per_class: int = 2) -> None:
