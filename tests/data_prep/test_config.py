@@ -150,16 +150,28 @@ def test_the_paper_is_trained_on_what_is_embedded_from_coco() -> None:
     train, val = load_sections(Path("conf/data/coco.yaml"), "embed")
     run = yaml.safe_load(Path("conf/paper.yaml").read_text())
     assert (run["data"]["train"], run["data"]["val"]) == ([train.options.output], [val.options.output])
-    rewrite, shard, embed = load_sections(Path("conf/data/coco_ablations.yaml"), "all", ["model=NAME"])
+    cells = yaml.safe_load(Path("conf/ablations.yaml").read_text())["paper"]["cells"]
+    both = cells["both towers, scale 10, lr 1e-5"]
+    assert (both["data.train"], both["data.val"]) == ([train.options.shards], [val.options.shards])
+    rewrite, *steps = load_sections(Path("conf/data/coco_ablations.yaml"), "all", ["model=NAME"])
+    rewritten_shard, rewritten, quarter_shard, quarter = (step.options for step in steps)
     assert rewrite.options.captions in [
         s.options.output for s in load_sections(Path("conf/data/coco.yaml"), "captions")
     ]
-    assert [rewrite.options.output] == shard.options.captions
-    assert shard.options.output == embed.options.shards
-    cells = yaml.safe_load(Path("conf/ablations.yaml").read_text())["paper"]["cells"]
-    assert cells["rewritten captions only"]["data.train"] == [embed.options.output]
+    assert [rewrite.options.output] == rewritten_shard.captions
+    (whole,) = (
+        s for s in load_sections(Path("conf/data/coco.yaml"), "shard") if s.options.output == train.options.shards
+    )
+    assert quarter_shard.captions == whole.options.captions
+    assert quarter_shard.differences == whole.options.differences
+    for shard, embed, cell in (
+        (rewritten_shard, rewritten, "rewritten captions only"),
+        (quarter_shard, quarter, "a quarter of the pairs, scale 10, lr 1e-5"),
+    ):
+        assert shard.output == embed.shards
+        assert cells[cell]["data.train"] == [embed.output]
     tower = (run["model"]["clip"]["name"], run["model"]["clip"]["pretrained"])
-    assert {(s.options.model, s.options.pretrained) for s in (train, val, embed)} == {tower}
+    assert {(o.model, o.pretrained) for o in (train.options, val.options, rewritten, quarter)} == {tower}
 
 
 def test_photos_config_keeps_validation_apart() -> None:
