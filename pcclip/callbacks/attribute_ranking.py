@@ -20,7 +20,7 @@ from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.data.labelled import ImageFile, ImageSet
 from pcclip.data.sources import AttributeSource, ImageSource, open_images
 from pcclip.data.tables import Table, read_prompts, read_table, read_texts
-from pcclip.evaluation.attribute_ranking import attribute_ranking, attribute_scores
+from pcclip.evaluation.attribute_ranking import attribute_ranking, attribute_scores, check_draws
 from pcclip.evaluation.ceiling import FOLDS, enough_of_either
 from pcclip.evaluation.protocol import Result, Wording
 from pcclip.tools.contact_sheet import contact_sheet, spread_over_order
@@ -187,6 +187,10 @@ class AttributeRanking(EvaluationCallback):
 
 
 def _prepare(name: str, settings: AttributeSet) -> _Prepared:
+    try:
+        check_draws(settings.pair_images, settings.images_per_draw, settings.draws)
+    except ValueError as error:
+        raise ValueError(f"attribute set {name}: {error}") from error
     texts, prompts = read_texts(settings.texts), read_prompts(settings.texts)
     attributes = settings.attributes or list(texts)
     if unknown := [attribute for attribute in attributes if attribute not in texts]:

@@ -33,7 +33,7 @@ from pcclip.evaluation.pairs import embed_pair_texts, judge
 from pcclip.evaluation.protocol import Encoder, Result, Wording
 from pcclip.evaluation.rank_correlation import weighted_kendall, weighted_spearman
 
-__all__ = ["TASK", "attribute_ranking", "attribute_scores"]
+__all__ = ["TASK", "attribute_ranking", "attribute_scores", "check_draws"]
 
 _CHUNK_FLOATS = 4_000_000  # of difference vectors at a time: 16 MB in float32
 
@@ -82,10 +82,7 @@ def attribute_ranking(
         ValueError: An attribute has no wordings, fewer than two known values (ten for the ceiling), one value only, or
             no pair beyond `min_gap`; its values do not match the images in number; or fewer than two images are to be drawn.
     """
-    if draws < 1 or (images_per_draw is not None and images_per_draw < 2):
-        raise ValueError(f"images_per_draw={images_per_draw} and draws={draws}: give at least two images, and one draw")
-    if pair_images is not None and pair_images < 2:
-        raise ValueError(f"pair_images={pair_images}: give at least two images")
+    check_draws(pair_images, images_per_draw, draws)
     results = []
     for attribute, numbers in values.items():
         if not texts.get(attribute):
@@ -101,6 +98,18 @@ def attribute_ranking(
         if ceiling and enough_of_either(judged.values):
             results += ceiling_results(judged, spearman, resampled, seed)
     return results
+
+
+def check_draws(pair_images: int | None, images_per_draw: int | None, draws: int) -> None:
+    """Refuse draws of fewer than two images, and fewer than one of them.
+
+    Raises:
+        ValueError: Naming the argument.
+    """
+    if draws < 1 or (images_per_draw is not None and images_per_draw < 2):
+        raise ValueError(f"images_per_draw={images_per_draw} and draws={draws}: give at least two images, and one draw")
+    if pair_images is not None and pair_images < 2:
+        raise ValueError(f"pair_images={pair_images}: give at least two images")
 
 
 def attribute_scores(encoder: Encoder, images: Tensor, wordings: Sequence[Wording]) -> Tensor:

@@ -96,6 +96,16 @@ REFUSED: dict[str, tuple[Callable[[], EvaluationCallback], Callable[[], None] | 
     "infinite": (ranking, table("001.png,inf,1\n002.png,1,2\n"), r'row "001.png", column "brightness" holds \'inf\''),
     "no number": (ranking, table("001.png,big,1\n"), "expected a number, or nothing if unknown"),
     "row of no image": (ranking, table("999.png,1,1\n001.png,2,2\n"), "1 rows name images that are not in images"),
+    "pairs of one": (
+        lambda: ranking(pair_images=1),
+        None,
+        "attribute set set: pair_images=1: give at least two images",
+    ),
+    "draws of one": (
+        lambda: ranking(images_per_draw=1),
+        None,
+        "attribute set set: images_per_draw=1 and draws=5: give at",
+    ),
     "too few to probe": (
         lambda: LinearProbe({"set": LinearProbeSet("classes", "classes", shots=[30])}),
         None,
