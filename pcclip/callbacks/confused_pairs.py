@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 
+from pcclip.atomic import write_atomically
 from pcclip.callbacks.classes import LabelledImages, read_labelled, read_templates
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.data.sources import ImageSource
 from pcclip.evaluation.confused_pairs import closest_pairs, disagreement_pairs
 from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.zero_shot import class_embeddings
-from pcclip.whole_file import write_whole
 
 
 @dataclass
@@ -95,7 +95,9 @@ class ConfusedPairs(EvaluationCallback):
             return []
         for name, settings in self.sets.items():
             if settings.names is not None and trainer.is_global_zero and not Path(settings.names).is_file():
-                write_whole(Path(settings.names), "".join(f"{choice}\n" for choice in self._prepared[name].classes))
+                write_atomically(
+                    Path(settings.names), "".join(f"{choice}\n" for choice in self._prepared[name].classes)
+                )
             if not trainer.strategy.broadcast(Path(settings.file).is_file()):
                 self._write(trainer, pl_module, name, settings)
         return []
@@ -111,4 +113,4 @@ class ConfusedPairs(EvaluationCallback):
         if not trainer.is_global_zero:
             return
         rows = [{"first": labelled.classes[first], "second": labelled.classes[second]} for first, second in pairs]
-        write_whole(Path(settings.file), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        write_atomically(Path(settings.file), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypedDict
 
+from pcclip.atomic import write_atomically
 from pcclip.data.damage import DamagedGroupError
-from pcclip.whole_file import write_whole
 
 FORMAT_VERSION = 1
 DATASET_FILE = "dataset.json"
@@ -134,7 +134,7 @@ class DatasetInfo:
 
     def write(self, folder: Path) -> None:
         """Write `dataset.json` into `folder`, replacing it in one step so that no reader sees half of it."""
-        write_whole(folder / DATASET_FILE, json.dumps(asdict(self), indent=1) + "\n")
+        write_atomically(folder / DATASET_FILE, json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: str | Path) -> DatasetInfo:

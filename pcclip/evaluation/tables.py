@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pcclip.atomic import write_atomically
 from pcclip.evaluation.protocol import Result
-from pcclip.whole_file import write_whole
 
 
 def result_rows(results: Mapping[str, Sequence[Result]]) -> list[dict[str, Any]]:
@@ -62,8 +62,8 @@ def write_results(file: str | Path, results: Mapping[str, Sequence[Result]]) -> 
     file = Path(file)
     rows = ",\n ".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in result_rows(results))
     table_file = file.with_suffix(".md")
-    write_whole(file, f"[\n {rows}\n]\n" if rows else "[]\n")
-    write_whole(table_file, markdown_table(results))
+    write_atomically(file, f"[\n {rows}\n]\n" if rows else "[]\n")
+    write_atomically(table_file, markdown_table(results))
     return file, table_file
 
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from pcclip.atomic import write_atomically
 from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.tables import markdown_table, read_results
-from pcclip.whole_file import write_whole
 
 Name = tuple[str, str, str, str]  # model, task, subset, metric
 Run = dict[Name, Result]
@@ -131,7 +131,7 @@ def write_part(file: str | Path, title: str, text: str) -> None:
         document = replace_part(document, title, text)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-    write_whole(file, document)
+    write_atomically(file, document)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

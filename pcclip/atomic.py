@@ -1,4 +1,4 @@
-"""Text files that appear whole or not at all."""
+"""Atomic writes: text files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def write_whole(file: Path, text: str) -> None:
+def write_atomically(file: Path, text: str) -> None:
     """Write `file` as UTF-8, line ends as they are, in one step: a reader sees what was there before, or all of it.
 
     Folders are made. Processes that write the same file do not disturb each other; the last one wins.
