@@ -8,11 +8,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import cast
 
-from data_prep.files import Row, atomic_folder, image_reference, write_jsonl
+from data_prep.files import Row, image_reference, write_jsonl
 from data_prep.manifest import Manifest, manifest_path
 from data_prep.progress import progress
 from data_prep.sources.check import check_all
 from data_prep.sources.source import Candidates, Losses, Options, Source, clean
+from pcclip.atomic import atomic_folder
 
 __all__ = ["Options", "run"]
 

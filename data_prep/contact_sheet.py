@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from data_prep.sample import SampleImage, SamplePair
+from pcclip.atomic import atomic_path
 
 PICTURE = 240  # pixels
 GAP = 20
@@ -44,9 +45,8 @@ def write_sheet(file: Path, source: str, pairs: Sequence[SamplePair]) -> None:
         for column, card in enumerate(row):
             sheet.paste(card, (2 * GAP + column * (WIDTH + 3 * GAP), top + GAP))
         top += height + 2 * GAP
-    temporary = file.with_name(file.name + ".tmp")
-    sheet.save(temporary, "PNG")
-    temporary.replace(file)
+    with atomic_path(file) as temporary:
+        sheet.save(temporary, "PNG")
 
 
 def _card(pair: SamplePair) -> Image.Image:

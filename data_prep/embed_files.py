@@ -13,8 +13,8 @@ import numpy as np
 import webdataset as wds
 from numpy.typing import NDArray
 
-from data_prep.files import atomic_file
 from data_prep.manifest import Manifest
+from pcclip.atomic import atomic_text
 from pcclip.data.format import EMBEDDINGS_EXTENSION, DatasetInfo, EmbeddingInfo, ShardInfo, parse_group, sha256_of
 
 
@@ -71,7 +71,7 @@ class Work:
         file = self.partial / "plan.json"
         if not file.is_file() or json.loads(file.read_text(encoding="utf-8")) != plan:
             shutil.rmtree(self.partial, ignore_errors=True)
-            with atomic_file(file) as stream:
+            with atomic_text(file) as stream:
                 stream.write(json.dumps(plan))
         (self.partial / "shards").mkdir(exist_ok=True)
         return [shard for shard in self.read.shards if self._finished(shard.name) is None]
@@ -86,7 +86,7 @@ class Work:
 
     def record(self, done: FinishedShard) -> None:
         """Remember a finished shard for restarts."""
-        with atomic_file(self.record_path(done.shard.name)) as stream:
+        with atomic_text(self.record_path(done.shard.name)) as stream:
             stream.write(json.dumps(asdict(done)))
 
     def end(self, finished: list[FinishedShard]) -> None:

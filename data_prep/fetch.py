@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
-from data_prep.files import atomic_file
+from pcclip.atomic import atomic_text
 
 CHUNK = 1 << 18  # bytes
 LONGEST_PAUSE = 60.0  # seconds between two attempts
@@ -226,7 +226,7 @@ def _request(wanted: Wanted, part: Path, timeout: float) -> None:
         total = wanted.size if total is None else total
         with part.open("r+b" if start else "wb") as stream:
             if not start:  # noted before the first byte, so that no byte is ever taken for one of another version
-                with atomic_file(_origin_path(part)) as note:
+                with atomic_text(_origin_path(part)) as note:
                     note.write(json.dumps(asdict(origin)))
             stream.truncate(start)
             stream.seek(start)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from data_prep.files import atomic_file
 from data_prep.sample import SampleImage, SamplePair
+from pcclip.atomic import atomic_text
 
 THUMBNAIL = 448  # pixels; shown at half of it on the usual dense screens
 MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
@@ -53,7 +53,7 @@ def write_page(file: Path, source: str, pairs: Sequence[SamplePair]) -> None:
         pairs: What to show.
     """
     title = escape(source)
-    with atomic_file(file) as stream:
+    with atomic_text(file) as stream:
         stream.write(
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import atomic_file
+from pcclip.atomic import atomic_text
 
 PACKAGES = ("pcclip", "numpy", "openai", "pillow", "scikit-learn", "webdataset")
 
@@ -55,7 +55,7 @@ class Manifest:
     ) -> None:
         """Complete the record and write it beside `output`."""
         self.complete(counts, left_out)
-        with atomic_file(manifest_path(output)) as stream:
+        with atomic_text(manifest_path(output)) as stream:
             stream.write(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
     def complete(self, counts: Mapping[str, int | float], left_out: Mapping[str, list[str]] | None = None) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import webdataset as wds
 
-from data_prep.files import atomic_file
 from data_prep.group_index import GroupReader, SourceGroup, Sources
 from data_prep.images import StoredImage, UnreadableImageError, encode_image, read_bytes
+from pcclip.atomic import atomic_path, atomic_text
 from pcclip.data.format import GroupRecord, ShardInfo, image_member, sha256_of
 
 
@@ -63,9 +63,9 @@ def write_shard(packing: Packing, name: str, first_key: int, groups: Sequence[in
         first_key: Key of its first group; the others count on from it.
         groups: Numbers of its groups in the index.
     """
-    path, temporary = packing.folder / name, packing.folder / (name + ".tmp")
+    path = packing.folder / name
     done = FinishedShard(ShardInfo(name, 0, 0, ""))
-    try:
+    with atomic_path(path) as temporary:
         with temporary.open("wb") as stream, GroupReader(packing.sources) as reader:
             with wds.TarWriter(stream, user="", group="", mtime=0, encoder=False) as tar:
                 for key, number in enumerate(groups, start=first_key):
@@ -78,12 +78,10 @@ def write_shard(packing: Packing, name: str, first_key: int, groups: Sequence[in
                         done.pairs += len(group.record["pairs"])
             stream.flush()
             os.fsync(stream.fileno())
-        if done.images:
-            done.shard.bytes, done.shard.sha256 = temporary.stat().st_size, sha256_of(temporary)
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    with atomic_file(_record(path)) as record:
+        done.shard.bytes, done.shard.sha256 = temporary.stat().st_size, sha256_of(temporary)
+    if not done.images:
+        path.unlink()
+    with atomic_text(_record(path)) as record:
         record.write(json.dumps(asdict(done)))
     return done
 

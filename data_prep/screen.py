@@ -9,13 +9,14 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, atomic_file, read_jsonl
+from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, read_jsonl
 from data_prep.line_index import LineIndex
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.rules.census import Census
 from data_prep.rules.judge import Judge, RuleOptions
 from data_prep.rules.report import Report, line_of
+from pcclip.atomic import atomic_text
 from pcclip.data.format import sha256_of
 
 STEP_VERSION = 1
@@ -72,8 +73,8 @@ def run(options: Options) -> None:
         index = stack.enter_context(LineIndex(captions, CAPTION_KEYS, "id", unique=True)) if captions else None
         census = Census((row for _, row in _rows(differences, "count texts", None)), options.max_repeats)
         judge = Judge(options, census, index)
-        passed_stream = stack.enter_context(atomic_file(output))
-        rejected_stream = stack.enter_context(atomic_file(rejected))
+        passed_stream = stack.enter_context(atomic_text(output))
+        rejected_stream = stack.enter_context(atomic_text(rejected))
         for number, row in _rows(differences, "screen", census.rows):
             judgement = judge.judge(row, f"{differences}, line {number}")
             report.add(row, judgement)
@@ -82,7 +83,7 @@ def run(options: Options) -> None:
                 passed_stream.write(line_of({**row, "text": text, "reverse_text": reverse_text}))
             else:
                 rejected_stream.write(line_of({**row, "reason": judgement.reason, "detail": judgement.detail}))
-    with atomic_file(report_file) as stream:
+    with atomic_text(report_file) as stream:
         stream.write(report.markdown())
     manifest.write(output, report.counts())
     print(f"{output}: {report.passed} of {report.rows} rows passed; see {report_file}")

@@ -23,13 +23,14 @@ import numpy as np
 import yaml
 from omegaconf import MISSING
 
-from data_prep.files import atomic_folder, write_jsonl
+from data_prep.files import write_jsonl
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.world.captions import captions
 from data_prep.world.draw import draw
 from data_prep.world.scene import COLOURS, PICTURE, SHAPES, TRAINING, UNSEEN, Scene, random_scene
 from data_prep.world.wordings import SECOND_LEADS, WORDINGS, attribute_texts
+from pcclip.atomic import atomic_folder
 
 STEP_VERSION = 3
 # Part of each picture's seed: changing the number of pictures of one part leaves the others as they are.

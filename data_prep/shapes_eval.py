@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 from omegaconf import MISSING
 
-from data_prep.files import atomic_folder, write_jsonl
+from data_prep.files import write_jsonl
 from data_prep.manifest import Manifest
 from data_prep.shapes import Picture, draw_all
 from data_prep.world.choices import ATTRIBUTES, caption_choice
 from data_prep.world.class_texts import WorldClass, comparatives, description
 from data_prep.world.scene import COLOURS, SHAPES, TRAINING, UNSEEN, random_scene
 from data_prep.world.words import with_article
+from pcclip.atomic import atomic_folder
 
 STEP_VERSION = 3
 # Part of each picture's seed; `shapes` has 0 to 5.

@@ -21,11 +21,12 @@ from braceexpand import braceexpand
 from numpy.typing import NDArray
 from omegaconf import MISSING
 
-from data_prep.files import atomic_file, sizes_hash
+from data_prep.files import sizes_hash
 from data_prep.group_index import GroupIndex
 from data_prep.manifest import Manifest, package_versions
 from data_prep.packing import FinishedShard, Packing, finished_shard, forget_records, write_shard
 from data_prep.progress import progress
+from pcclip.atomic import atomic_text
 from pcclip.data.format import DatasetInfo, sha256_of
 
 STEP_VERSION = 2
@@ -263,6 +264,6 @@ def _partial_folder(output: Path, manifest: Manifest) -> Path:
     file = folder / PLAN_FILE
     if not file.is_file() or file.read_text(encoding="utf-8") != plan:
         shutil.rmtree(folder, ignore_errors=True)
-        with atomic_file(file) as stream:
+        with atomic_text(file) as stream:
             stream.write(plan)
     return folder

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path, PurePosixPath
 
 from data_prep.fetch import byte_bar
+from pcclip.atomic import atomic_path
 
 ENCRYPTED = 0x1  # bit of a member's flags
 
@@ -81,11 +82,5 @@ def _there(path: Path, member: zipfile.ZipInfo) -> bool:
 
 
 def _extract(zipped: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(target.name + ".part")
-    try:
-        with zipped.open(member) as source, temporary.open("wb") as stream:
-            shutil.copyfileobj(source, stream)  # zipfile compares size and checksum at the end
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_path(target) as temporary, zipped.open(member) as source, temporary.open("wb") as stream:
+        shutil.copyfileobj(source, stream)  # zipfile compares size and checksum at the end

@@ -15,9 +15,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from data_prep.files import atomic_file
 from data_prep.progress import progress
 from data_prep.shard_check import Checks, Findings, check_shard, context_length
+from pcclip.atomic import atomic_text
 from pcclip.data.format import DATASET_FILE, FORMAT_VERSION, DatasetInfo, EmbeddingInfo, ShardInfo
 
 
@@ -229,5 +229,5 @@ def write_report(file: Path, found: Findings) -> None:
         "problem_counts": dict(found.problem_counts),
         "problems": found.problems,
     }
-    with atomic_file(file) as stream:
+    with atomic_text(file) as stream:
         stream.write(json.dumps(report, indent=1, ensure_ascii=False) + "\n")

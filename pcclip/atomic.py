@@ -1,17 +1,90 @@
-"""Atomic writes: text files that appear whole or not at all."""
+"""Atomic writes: a file or folder appears complete or not at all.
+
+Temporary names are unique, so processes that write the same target do not disturb each other: the last one wins. They lie
+next to the target and match `.NAME.*.tmp*`.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+# Errors of a write that carry no file name.
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-def write_atomically(file: Path, text: str) -> None:
-    """Write `file` as UTF-8, line ends as they are, in one step: a reader sees what was there before, or all of it.
+@contextmanager
+def atomic_path(target: str | Path) -> Iterator[Path]:
+    """Yield an empty temporary file with the suffix of `target`. It replaces `target` when the block succeeds.
 
-    Folders are made. Processes that write the same file do not disturb each other; the last one wins.
+    Parent folders are created. The file's mode follows the umask, whatever the block does to it.
+
+    Raises:
+        OSError: The file cannot be written; names `target`.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(text.encode("utf-8"))
-    temporary.replace(file)
+    target = Path(target)
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder; name a file", str(target))
+    temporary = _temporary(target)
+    with _naming(target, temporary):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
+        try:
+            yield temporary
+            temporary.chmod(mode)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_text(target: str | Path) -> Iterator[IO[str]]:
+    """As `atomic_path`, but yield an open UTF-8 stream that writes line ends as they are."""
+    with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        yield stream
+
+
+@contextmanager
+def atomic_folder(target: str | Path) -> Iterator[Path]:
+    """Yield an empty temporary folder. It replaces `target`, file or folder, when the block succeeds.
+
+    Raises:
+        OSError: The folder cannot be written; names `target`.
+    """
+    target = Path(target)
+    temporary = _temporary(target)
+    replaced = temporary.with_suffix(".old.tmp")
+    with _naming(target, temporary):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            if target.exists():
+                target.replace(replaced)
+            temporary.replace(target)
+        finally:
+            for leftover in (temporary, replaced):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".{target.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp{target.suffix}")
+
+
+@contextmanager
+def _naming(target: Path, temporary: Path) -> Iterator[None]:
+    """Let errors of writing name the target, not the temporary path."""
+    try:
+        yield
+    except OSError as error:
+        unnamed = error.filename is None and error.errno in WRITE_ERRORS
+        if unnamed or str(error.filename).startswith(str(temporary)):
+            raise OSError(error.errno, error.strerror, str(target)) from error
+        raise

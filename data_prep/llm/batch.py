@@ -15,7 +15,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import atomic_file, read_jsonl
+from data_prep.files import read_jsonl
 from data_prep.line_index import LineIndex
 from data_prep.llm.batch_api import BatchEndpoint
 from data_prep.llm.client import Reply
@@ -24,6 +24,7 @@ from data_prep.llm.options import ANSWER_FORMATS, ModelOptions
 from data_prep.llm.replies import LONGEST_DETAIL, FailedAnswerError, MalformedReplyError, read_answer
 from data_prep.llm.runner import Totals, answer_row, check_journal, failure_row, question_hashes, wanted
 from data_prep.llm.task import Question, Requests, Task, UnreadablePictureError, estimate_tokens
+from pcclip.atomic import atomic_text
 
 MOST_REQUESTS = 50_000
 MOST_BYTES = 200_000_000
@@ -85,7 +86,7 @@ class BatchFolder:
 
     def save(self) -> None:
         """Write the state."""
-        with atomic_file(self.state) as stream:
+        with atomic_text(self.state) as stream:
             json.dump(
                 {"settings": self._settings, "batches": [asdict(batch) for batch in self.batches]}, stream, indent=1
             )
@@ -137,7 +138,7 @@ class _Run:
         for first in lines:
             batch = Batch(len(self.folder.batches), 0)
             size, rest = 0, chain([first], lines)
-            with atomic_file(self.folder.file(batch, "in")) as stream:
+            with atomic_text(self.folder.file(batch, "in")) as stream:
                 for line in rest:
                     batch.requests += 1
                     size += len(line.encode())

@@ -10,6 +10,7 @@ from typing import TypeVar
 import openai
 
 from data_prep.llm.options import NO_KEY, ModelOptions
+from pcclip.atomic import atomic_path
 
 T = TypeVar("T")
 
@@ -67,12 +68,9 @@ class BatchEndpoint:
 
     def download(self, file_id: str | None, path: Path) -> None:
         """Fetch a file whole, or leave an empty one if there is none."""
-        temporary = path.with_name(path.name + ".tmp")
-        if file_id is None:
-            temporary.touch()
-        else:
-            self._try(lambda: self._fetch(file_id, temporary))
-        temporary.replace(path)
+        with atomic_path(path) as temporary:
+            if file_id is not None:
+                self._try(lambda: self._fetch(file_id, temporary))
 
     def _fetch(self, file_id: str, path: Path) -> None:
         with self._client.files.with_streaming_response.content(file_id) as response:

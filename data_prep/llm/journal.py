@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.files import Row, atomic_file, read_jsonl_with_offsets
+from data_prep.files import Row, read_jsonl_with_offsets
+from pcclip.atomic import atomic_text
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -159,7 +160,7 @@ class Journal:
         if not last:
             self.failures.unlink()
             return
-        with atomic_file(self.failures) as stream:
+        with atomic_text(self.failures) as stream:
             for number, row in _numbered_rows(self.failures, self._id_key):
                 if last.get(hash64(row[self._id_key])) == number:
                     stream.write(json.dumps(row, ensure_ascii=False) + "\n")

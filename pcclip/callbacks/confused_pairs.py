@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 
-from pcclip.atomic import write_atomically
+from pcclip.atomic import atomic_text
 from pcclip.callbacks.classes import LabelledImages, read_labelled, read_templates
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.data.sources import ImageSource
@@ -95,9 +95,8 @@ class ConfusedPairs(EvaluationCallback):
             return []
         for name, settings in self.sets.items():
             if settings.names is not None and trainer.is_global_zero and not Path(settings.names).is_file():
-                write_atomically(
-                    Path(settings.names), "".join(f"{choice}\n" for choice in self._prepared[name].classes)
-                )
+                with atomic_text(settings.names) as stream:
+                    stream.writelines(f"{choice}\n" for choice in self._prepared[name].classes)
             if not trainer.strategy.broadcast(Path(settings.file).is_file()):
                 self._write(trainer, pl_module, name, settings)
         return []
@@ -113,4 +112,5 @@ class ConfusedPairs(EvaluationCallback):
         if not trainer.is_global_zero:
             return
         rows = [{"first": labelled.classes[first], "second": labelled.classes[second]} for first, second in pairs]
-        write_atomically(Path(settings.file), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        with atomic_text(settings.file) as stream:
+            stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pcclip.atomic import atomic_path
 from pcclip.callbacks.embeddings import EvaluatedModel
 
 
@@ -59,10 +59,7 @@ class StoredTexts:
         """Keep what is new, in one step, so that no run reads half a file."""
         if not self._fresh:
             return
-        self._file.parent.mkdir(parents=True, exist_ok=True)
         texts = np.frombuffer(json.dumps(list(self._rows)).encode("utf-8"), dtype=np.uint8)
-        temporary = self._file.with_name(f"{self._file.name}.{os.getpid()}.tmp")
-        with temporary.open("wb") as stream:
+        with atomic_path(self._file) as temporary, temporary.open("wb") as stream:
             np.savez(stream, texts=texts, embeddings=torch.stack(list(self._rows.values())).numpy())
-        temporary.replace(self._file)
         self._fresh = False

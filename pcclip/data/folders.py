@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import re
 import shlex
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 import braceexpand
 import webdataset as wds
 
+from pcclip.atomic import atomic_path
 from pcclip.data.format import DATASET_FILE, DatasetInfo, ShardInfo
 
 ATTEMPTS = 4
@@ -128,9 +128,8 @@ def _attempt(address: str, file: Path | None = None, shard: ShardInfo | None = N
 
 
 def _fetch(command: str, file: Path, shard: ShardInfo | None) -> None:
-    temporary = file.with_suffix(f".{os.getpid()}.part")
     digest, size = hashlib.sha256(), 0
-    try:
+    with atomic_path(file) as temporary:
         with wds.gopen(command) as stream, temporary.open("wb") as target:
             while block := stream.read(1 << 20):
                 target.write(block)
@@ -138,9 +137,6 @@ def _fetch(command: str, file: Path, shard: ShardInfo | None) -> None:
                 size += len(block)
         if shard is not None and digest.hexdigest() != shard.sha256:
             raise OSError(f"{size} bytes with another sha256 than the {shard.bytes} that {DATASET_FILE} speaks of")
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

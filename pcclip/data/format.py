@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypedDict
 
-from pcclip.atomic import write_atomically
+from pcclip.atomic import atomic_text
 from pcclip.data.damage import DamagedGroupError
 
 FORMAT_VERSION = 1
@@ -134,7 +134,8 @@ class DatasetInfo:
 
     def write(self, folder: Path) -> None:
         """Write `dataset.json` into `folder`, replacing it in one step so that no reader sees half of it."""
-        write_atomically(folder / DATASET_FILE, json.dumps(asdict(self), indent=1) + "\n")
+        with atomic_text(folder / DATASET_FILE) as stream:
+            stream.write(json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: str | Path) -> DatasetInfo:

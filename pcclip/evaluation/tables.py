@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pcclip.atomic import write_atomically
+from pcclip.atomic import atomic_text
 from pcclip.evaluation.protocol import Result
 
 
@@ -62,8 +62,10 @@ def write_results(file: str | Path, results: Mapping[str, Sequence[Result]]) -> 
     file = Path(file)
     rows = ",\n ".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in result_rows(results))
     table_file = file.with_suffix(".md")
-    write_atomically(file, f"[\n {rows}\n]\n" if rows else "[]\n")
-    write_atomically(table_file, markdown_table(results))
+    with atomic_text(file) as stream:
+        stream.write(f"[\n {rows}\n]\n" if rows else "[]\n")
+    with atomic_text(table_file) as stream:
+        stream.write(markdown_table(results))
     return file, table_file
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pcclip.atomic import atomic_folder, atomic_text
 from pcclip.data.labelled import ImageFile
 from pcclip.data.tables import read_table
 from pcclip.tools.attributes import Attribute
 from pcclip.tools.gallery import Gallery
-from pcclip.tools.output import whole_file, whole_folder
+from pcclip.tools.output import new_folder
 
 TRUE, FALSE = ("1", "more", "yes", "true"), ("0", "less", "no", "false")
 
@@ -87,7 +88,7 @@ def classes_of(
 
 def write_classes(file: str | Path, gallery: Gallery, scores: Mapping[str, Tensor], classes: Sequence[str]) -> None:
     """Write a CSV: path, class, and the score on each axis."""
-    with whole_file(file) as path, path.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_text(file) as stream:
         writer = csv.writer(stream)
         writer.writerow(("path", "class", *scores))
         columns = [values.tolist() for values in scores.values()]
@@ -97,7 +98,7 @@ def write_classes(file: str | Path, gallery: Gallery, scores: Mapping[str, Tenso
 
 def split(folder: str | Path, gallery: Gallery, classes: Sequence[str]) -> None:
     """Copy the pictures into a folder for each class; a name that comes again gets a number."""
-    with whole_folder(folder) as target:
+    with atomic_folder(new_folder(folder)) as target:
         for name in dict.fromkeys(classes):
             (target / name.replace("/", "-")).mkdir()
         names: Counter[tuple[str, str]] = Counter()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pcclip.atomic import atomic_folder
 from pcclip.model.loading import save_clip
 from pcclip.tools.model import Model
 from pcclip.tools.model_card import model_card
-from pcclip.tools.output import need, whole_folder
+from pcclip.tools.output import need, new_folder
 from pcclip.tools.runs import run_of
 
 Format = Literal["open_clip", "huggingface"]
@@ -31,7 +32,7 @@ def export(model: Model, folder: str | Path, layout: Format, *, text_only: bool 
     if text_only and layout != "huggingface":
         raise ValueError("the text tower alone can be exported to Hugging Face only; open_clip loads whole models")
     run = run_of(model.source.removeprefix("local-dir:"))
-    with whole_folder(folder) as target:
+    with atomic_folder(new_folder(folder)) as target:
         if layout == "open_clip":
             save_clip(model.clip, target)
             tokenizer = model.clip.tokenizer.tokenize

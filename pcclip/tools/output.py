@@ -1,12 +1,9 @@
-"""Output that appears whole or not at all, the warnings that a tool shows its user, and the packages it needs."""
+"""Checks of a tool's output paths and packages, and the warnings that it shows."""
 
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -30,42 +27,8 @@ def check_writable(target: str | Path) -> Path:
     return target
 
 
-@contextmanager
-def whole_file(target: str | Path) -> Iterator[Path]:
-    """A path to write to, which takes the name `target` only when the block ends without an error."""
-    target = check_writable(target)
-    if target.is_dir():
-        raise IsADirectoryError(f"{target}: is a folder; name a file")
-    temporary = target.with_name(f".{target.stem}.tmp{target.suffix}")  # the ending tells writers the format
-    try:
-        yield temporary
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_folder(target: str | Path) -> Iterator[Path]:
-    """An empty folder to fill, which takes the name `target` only when the block ends without an error.
-
-    Raises:
-        FileExistsError: The target is there already and not an empty folder.
-    """
-    target = new_folder(target)
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        if target.is_dir():
-            target.rmdir()
-        temporary.replace(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def new_folder(target: str | Path) -> Path:
-    """Check that `target` can be made; raises as `whole_folder` and `check_writable` do."""
+    """Check that `target` can be made; raise as `check_writable` does."""
     target = check_writable(target)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise FileExistsError(f"{target}: is there already; remove it or choose another place")

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pcclip.atomic import atomic_text
 from pcclip.evaluation.comparative_prompting import compared, pair_indices
 from pcclip.evaluation.protocol import Comparative
 from pcclip.evaluation.zero_shot import class_embeddings
 from pcclip.tools.gallery import Gallery
 from pcclip.tools.model import Model
-from pcclip.tools.output import whole_file
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def classify(
 
 def write_predictions(file: str | Path, gallery: Gallery, prediction: Prediction) -> None:
     """Write a CSV: path, class, its cosine, the next class, and the margin."""
-    with whole_file(file) as path, path.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_text(file) as stream:
         writer = csv.writer(stream)
         writer.writerow(("path", "class", "cosine", "second", "margin"))
         columns = (

@@ -11,9 +11,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pcclip.atomic import atomic_text
 from pcclip.evaluation.protocol import Wording
 from pcclip.tools.gallery import Gallery
-from pcclip.tools.output import whole_file
 
 COLUMNS = ("path", "score", "rank", "percentile")
 
@@ -85,7 +85,7 @@ def ranked(gallery: Gallery, scores: Tensor) -> list[Ranked]:
 
 def write_ranking(file: str | Path, gallery: Gallery, scores: Tensor) -> None:
     """Write a CSV: path, score, rank, percentile; most first."""
-    with whole_file(file) as path, path.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_text(file) as stream:
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)
         for row in in_order(gallery, scores):

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from pcclip.atomic import atomic_path
 from pcclip.tools.gallery import Gallery
-from pcclip.tools.output import whole_file
 
 NEIGHBOURS = 32  # of each picture in faiss's graph
 BUILD_EFFORT, SEARCH_EFFORT = 200, 256
@@ -67,7 +67,7 @@ class FaissIndex:
         for chunk in gallery.chunks():
             self._index.add(chunk.numpy())
         if file is not None:
-            with whole_file(file) as path:
+            with atomic_path(file) as path:
                 faiss.write_index(self._index, str(path))
 
     def nearest(self, query: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from pcclip.atomic import write_atomically
+from pcclip.atomic import atomic_text
 from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.tables import markdown_table, read_results
 
@@ -131,7 +131,8 @@ def write_part(file: str | Path, title: str, text: str) -> None:
         document = replace_part(document, title, text)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-    write_atomically(file, document)
+    with atomic_text(file) as stream:
+        stream.write(document)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -91,13 +91,13 @@ def embed(model: Model, pictures: Sequence[Picture], options: argparse.Namespace
 
 def write_unreadable(gallery: Gallery, output: Path) -> None:
     """List the unreadable pictures beside the output, in `<stem>.unreadable.txt`; without any, no such file is left."""
-    from pcclip.tools.output import whole_file
+    from pcclip.atomic import atomic_text
 
     listed = output.with_name(f"{output.stem}.unreadable.txt")
     listed.unlink(missing_ok=True)
     if gallery.unreadable:
-        with whole_file(listed) as path:
-            path.write_text("".join(f"{picture.key}\n" for picture in gallery.unreadable), encoding="utf-8")
+        with atomic_text(listed) as stream:
+            stream.writelines(f"{picture.key}\n" for picture in gallery.unreadable)
         print(f"{len(gallery.unreadable)} pictures could not be read; they are listed in {listed}")
 
 
@@ -105,8 +105,8 @@ def draw_sheet(gallery: Gallery, order: Tensor, labels: Sequence[str], title: st
     """Draw at most so many pictures, spread evenly over an order (N,), beside the output; returns the file."""
     import torch
 
+    from pcclip.atomic import atomic_path
     from pcclip.tools.contact_sheet import contact_sheet
-    from pcclip.tools.output import whole_file
 
     places = torch.linspace(0, len(order) - 1, min(most, len(order))).round().long()
     chosen = order[places].tolist()
@@ -114,6 +114,6 @@ def draw_sheet(gallery: Gallery, order: Tensor, labels: Sequence[str], title: st
         [gallery.pick(index) for index in chosen], [labels[index] for index in chosen], title, columns=10
     )
     file = output.with_suffix(".png")
-    with whole_file(file) as path:
+    with atomic_path(file) as path:
         sheet.save(path)
     return file

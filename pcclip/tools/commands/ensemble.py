@@ -34,7 +34,8 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError("--alphas belongs to --sweep")
     if options.alpha is not None and not 0 <= options.alpha <= 1:
         raise ValueError(f"--alpha {options.alpha}: must be from 0 (base) to 1 (finetuned)")
-    from pcclip.tools.output import new_folder, whole_folder
+    from pcclip.atomic import atomic_folder
+    from pcclip.tools.output import new_folder
 
     new_folder(options.output)
     from pcclip.tools.loading import load_model
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
         from pcclip.tools.ensemble import ensemble
 
         ensemble(base, finetuned, options.alpha)
-        with whole_folder(options.output) as target:
+        with atomic_folder(options.output) as target:
             save_clip(finetuned, target)
         print(f"{options.alpha:g} of {options.finetuned} and {1 - options.alpha:g} of {options.base}: {options.output}")
         return
@@ -57,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         results = sweep(base, finetuned, options.sweep, options.alphas or ALPHAS, Path(scratch))
     shown = {model: [row for row in rows if row.metric in METRICS] for model, rows in results.items()}
-    with whole_folder(options.output) as target:
+    with atomic_folder(options.output) as target:
         write_results(target / "results.json", results)
         for chart in tradeoff_charts(results):
             title = chart.split("<title>")[1].split("</title>")[0]

@@ -31,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Generate, judge, and write the grid."""
-    from pcclip.tools.output import check_writable, need, whole_file
+    from pcclip.atomic import atomic_path
+    from pcclip.tools.output import check_writable, need
 
     check_writable(options.output)
     for package in ("diffusers", "transformers"):
@@ -61,6 +62,6 @@ def run(options: argparse.Namespace) -> None:
         f"{options.prompt} + lambda x: {options.difference}",
         columns=len(options.seeds),
     )
-    with whole_file(options.output) as path:
+    with atomic_path(options.output) as path:
         sheet.save(path)
     print(f"written to {options.output}")

@@ -97,8 +97,8 @@ def _write(options: argparse.Namespace, gallery: Gallery, index: Index, start: G
     import csv
     from pathlib import Path
 
+    from pcclip.atomic import atomic_path, atomic_text
     from pcclip.tools.contact_sheet import contact_sheet
-    from pcclip.tools.output import whole_file
     from pcclip.tools.search import search
 
     key = start.pictures[0].key
@@ -106,7 +106,7 @@ def _write(options: argparse.Namespace, gallery: Gallery, index: Index, start: G
         factor: search(gallery, index, start.embeddings[0], shift, factor=factor, count=options.count, exclude=[key])
         for factor in options.lambdas
     }
-    with whole_file(options.output) as path, path.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_text(options.output) as stream:
         writer = csv.writer(stream)
         writer.writerow(("lambda", "rank", "path", "cosine"))
         for factor, rows in found.items():
@@ -122,6 +122,6 @@ def _write(options: argparse.Namespace, gallery: Gallery, index: Index, start: G
     pictures = [query if place is None else None if place < 0 else gallery.pick(place) for place, _ in tiles]
     title = f"the picture on the left, and lambda x: {options.text}"
     sheet = Path(options.output).with_suffix(".png")
-    with whole_file(sheet) as path:
+    with atomic_path(sheet) as path:
         contact_sheet(pictures, [label for _, label in tiles], title, columns=options.count + 1).save(path)
     print(f"written to {options.output} and {sheet}")

@@ -1,0 +1,67 @@
+"""Atomic writes: complete or not at all, with the umask's mode, and errors that name the target."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from pcclip.atomic import atomic_folder, atomic_path, atomic_text
+
+
+def test_a_file_appears_when_the_block_ends_with_the_mode_of_the_umask(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "table.csv"
+    before = os.umask(0o027)
+    try:
+        with atomic_path(target) as temporary:
+            assert temporary.suffix == ".csv"
+            temporary.write_text("1", encoding="utf-8")
+            temporary.chmod(0o600)
+            assert not target.exists()
+    finally:
+        os.umask(before)
+    assert target.read_text(encoding="utf-8") == "1"
+    assert target.stat().st_mode & 0o777 == 0o640
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_failure_leaves_the_earlier_content_and_nothing_else(tmp_path: Path) -> None:
+    file, folder = tmp_path / "a.txt", tmp_path / "folder"
+    file.write_text("earlier", encoding="utf-8")
+    folder.mkdir()
+    (folder / "earlier").touch()
+    with pytest.raises(ZeroDivisionError), atomic_text(file) as stream, atomic_folder(folder) as inside:
+        stream.write("later")
+        (inside / "later").touch()
+        raise ZeroDivisionError
+    assert file.read_text(encoding="utf-8") == "earlier"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.txt", "earlier", "folder"]
+
+
+def test_a_folder_replaces_the_earlier_one(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    for name in ("first", "second"):
+        with atomic_folder(folder) as inside:
+            (inside / name).touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "second"]
+
+
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    with atomic_text(target) as outer:
+        outer.write("outer")
+        with atomic_text(target) as inner:
+            inner.write("inner")
+        assert target.read_text(encoding="utf-8") == "inner"
+    assert target.read_text(encoding="utf-8") == "outer"
+
+
+def test_a_full_disk_names_the_target(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    with pytest.raises(OSError, match="a.txt") as caught, atomic_path(target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.filename == str(target)
+    with pytest.raises(IsADirectoryError), atomic_path(tmp_path):
+        pass
