@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 from array import array
@@ -15,14 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.files import Row, read_jsonl_with_offsets
+from data_prep.parts import hash64
 from pcclip.atomic import atomic_text
 
 Hashes = npt.NDArray[np.uint64]
-
-
-def hash64(text: str) -> int:
-    """64 bits of a text: eight bytes a question are all that stays in memory."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def failures_path(output: Path) -> Path:

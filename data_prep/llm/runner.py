@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from data_prep.files import Row
 from data_prep.llm.client import ChatClient, Reply
-from data_prep.llm.journal import Hashes, Journal, hash64
+from data_prep.llm.journal import Hashes, Journal
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.pace import Pace
 from data_prep.llm.task import Question, Requests, Task, UnreadablePictureError, estimate_tokens
+from data_prep.parts import hash64
 from data_prep.progress import progress
 
 ASSUMED_ANSWER_TOKENS = 400  # where no `max_tokens` bounds an answer
