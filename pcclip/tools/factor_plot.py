@@ -89,7 +89,7 @@ def plot_factors(
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ValueError("plots need matplotlib: pip install 'pcclip[dev]'") from error
+        raise ValueError("plots need matplotlib: pip install '.[dev]' in pcclip's folder") from error
     figure = Figure(figsize=(1.2 + 3 * len(panels), 3.6), dpi=110, layout="constrained")
     row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (model, curves) in zip(row, panels.items(), strict=True):

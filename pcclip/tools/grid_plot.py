@@ -28,7 +28,7 @@ def plot_grid(
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ValueError("plots need matplotlib: pip install 'pcclip[dev]'") from error
+        raise ValueError("plots need matplotlib: pip install '.[dev]' in pcclip's folder") from error
     cells = list(next(iter(next(iter(panels.values())).values())))
     down = math.ceil(len(panels) / PANELS_ACROSS)
     across = math.ceil(len(panels) / down)

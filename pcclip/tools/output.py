@@ -42,4 +42,4 @@ def need(package: str, extra: str) -> None:
         ValueError: It is not; names the extra that brings it.
     """
     if importlib.util.find_spec(package) is None:
-        raise ValueError(f"{package} is not installed; install the extra: pip install 'pcclip[{extra}]'")
+        raise ValueError(f"{package} is not installed; run pip install '.[{extra}]' in pcclip's folder")

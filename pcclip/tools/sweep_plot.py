@@ -33,7 +33,7 @@ def plot_sweeps(file: str | Path, curves: Sequence[Curve], across: str, up: str)
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ValueError("plots need matplotlib: pip install 'pcclip[dev]'") from error
+        raise ValueError("plots need matplotlib: pip install '.[dev]' in pcclip's folder") from error
     figure = Figure(figsize=(6.4, 4.4), dpi=120, layout="constrained")
     axes = figure.subplots()
     for curve in curves:
