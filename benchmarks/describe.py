@@ -45,10 +45,7 @@ def measure_describe(url: str, requests: int) -> None:
                 }
                 stream.write(json.dumps(pair) + "\n")
         paths = [str(folder / file) for file in ("pairs.jsonl", "captions.jsonl", "differences.jsonl")]
-        prompt = str(ROOT / "conf/prompts/difference.yaml")
-        options = describe.Options(
-            *paths, "openai", base_url=url, model="m", prompt=prompt, concurrency=CONCURRENCY, timeout=60
-        )
+        options = describe.Options(*paths, "openai", base_url=url, model="m", concurrency=CONCURRENCY, timeout=60)
         started, used = time.perf_counter(), time.process_time()
         describe.run(options)
         _report(requests, time.perf_counter() - started, time.process_time() - used)
@@ -60,7 +57,7 @@ def measure_library(url: str, requests: int) -> None:
 
     from data_prep.llm.prompt import load_prompt
 
-    prompt = load_prompt(ROOT / "conf/prompts/difference.yaml", ("first", "second"), ("text", "reverse_text"))
+    prompt = load_prompt("difference", ("first", "second"), ("text", "reverse_text"))
     captions = "\n".join(["Picture 100: a man rides a horse on a beach."] * 5)
 
     async def ask_all() -> None:

@@ -39,7 +39,7 @@ class Options(ModelOptions):
             class name a line, for all pairs; in place of `classes`.
         kind: What the classes are, e.g. `flowers`; goes into the prompt.
         backend: `openai`, or `batch` for batch files.
-        prompt: The prompt's file; the shipped one of either kind if left out.
+        prompt: YAML file, or name of a shipped prompt. Default: `class_description` or `class_comparison`.
     """
 
     output: str = MISSING
@@ -125,7 +125,7 @@ def run(options: Options) -> None:
     source, output = Path(given), Path(options.output)
     if not source.is_file():
         raise FileNotFoundError(f"{source}: file not found; check the path")
-    options.prompt = options.prompt or f"conf/prompts/class_{'description' if options.classes else 'comparison'}.yaml"
+    options.prompt = options.prompt or "class_description" if options.classes else "class_comparison"
     known, answer = (("name", "kind"), DESCRIPTION) if options.classes else (("first", "second", "kind"), COMPARISON)
     prompt = checked_prompt("class_texts", options, known, answer)
     requests = Requests(options, prompt)

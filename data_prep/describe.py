@@ -52,7 +52,7 @@ class Options(ModelOptions):
     captions_per_image: int | None = None
     with_images: bool = False
     picture_size: int = 512
-    prompt: str = field(default="conf/prompts/difference.yaml", kw_only=True)
+    prompt: str = field(default="difference", kw_only=True)
 
 
 class Pairs:

@@ -42,7 +42,7 @@ class Options(ModelOptions):
     backend: str = "openai"
     seed: int = 0
     captions_per_image: int | None = None
-    prompt: str = field(default="conf/prompts/rewrite.yaml", kw_only=True)
+    prompt: str = field(default="rewrite", kw_only=True)
 
 
 class CaptionTask:

@@ -19,7 +19,7 @@ class ModelOptions:
         base_url: The OpenAI-compatible endpoint, e.g. `http://localhost:8000/v1`; None is OpenAI's own.
         model: The model's name at the endpoint.
         api_key_env: Name of the environment variable with the endpoint's key; a local endpoint may need none.
-        prompt: The prompt's YAML file.
+        prompt: The prompt's YAML file, or the name of a shipped prompt, such as `difference`.
         answer_format: How answers are structured: `json_schema`, `json_object`, `text`, or `auto`: the first of these
             that the endpoint takes.
         temperature: Sampling temperature; None leaves it to the endpoint.

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 Message = dict[str, Any]
 
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
+SHIPPED = Path(str(resources.files("data_prep") / "prompts"))
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,11 @@ class Prompt:
         return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
 
 
-def load_prompt(path: Path, known: Collection[str], answer: Collection[str]) -> Prompt:
+def load_prompt(source: str | Path, known: Collection[str], answer: Collection[str]) -> Prompt:
     """Read a prompt and check it.
 
     Args:
-        path: The YAML file.
+        source: Path of a YAML file, or the name of a shipped prompt, such as `difference`.
         known: Placeholders that can be filled.
         answer: The fields that the answer must have.
 
@@ -96,8 +98,12 @@ def load_prompt(path: Path, known: Collection[str], answer: Collection[str]) -> 
         FileNotFoundError: The file is missing.
         ValueError: Not YAML, a missing, unknown or ill-typed key, an unknown placeholder, or other fields than `answer`.
     """
+    path = Path(source)
+    if not path.suffix and len(path.parts) == 1:
+        path = SHIPPED / f"{source}.yaml"
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: prompt not found; see conf/prompts/ for those that come with the project")
+        names = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
+        raise FileNotFoundError(f"{source}: prompt not found; give the path of a YAML file, or one of {names}")
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

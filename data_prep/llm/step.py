@@ -31,8 +31,8 @@ def checked_prompt(step: str, options: ModelOptions, known: Collection[str], ans
     """
     options.check(step)
     if not options.prompt:
-        raise ValueError(f"{step}.prompt is not set; name a file such as conf/prompts/difference.yaml")
-    return load_prompt(Path(options.prompt), known, answer)
+        raise ValueError(f"{step}.prompt is not set; name a YAML file, or a shipped prompt such as `difference`")
+    return load_prompt(options.prompt, known, answer)
 
 
 def ask(

@@ -1,14 +1,17 @@
-"""Named axes: templates and the words that fill them, from a YAML file such as `conf/attributes.yaml`."""
+"""Named axes: templates and the words that fill them, from a YAML file such as the shipped `attributes.yaml`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pcclip.evaluation.protocol import Wording
+
+SHIPPED = Path(str(resources.files("pcclip.tools") / "attributes.yaml"))
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Attribute:
     wordings: list[Wording]
 
 
-def read_attribute(file: str | Path, name: str) -> Attribute:
+def read_attribute(name: str, file: str | Path = SHIPPED) -> Attribute:
     """Read one attribute of a file `{templates: [...], attributes: {name: {more: ..., less: ...}}}`.
 
     Raises:

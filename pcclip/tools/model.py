@@ -20,6 +20,7 @@ from pcclip.evaluation.protocol import Wording
 from pcclip.model.clip import DifferenceModel
 from pcclip.model.head import LinearHead
 from pcclip.model.text import encode_tokens
+from pcclip.tools.attributes import Attribute, read_attribute
 from pcclip.tools.gallery import Gallery, embed_pictures
 from pcclip.tools.output import ToolWarning
 from pcclip.tools.pictures import GivenPicture, Picture, find_pictures
@@ -56,9 +57,10 @@ class Model(nn.Module):
     def rank(
         self,
         images: Images,
-        more: str | Sequence[str],
-        less: str | Sequence[str],
+        more: str | Sequence[str] = (),
+        less: str | Sequence[str] = (),
         *,
+        attribute: str | Attribute | None = None,
         cache: str | Path | None = None,
     ) -> list[Ranked]:
         """Rank pictures on the axis from `less` to `more`, most first.
@@ -68,14 +70,21 @@ class Model(nn.Module):
                 and PIL images.
             more: Text that is true of (first, second) when the first picture has more; several are averaged.
             less: Its reverse, one for each of `more`.
+            attribute: In place of both, the name of a shipped axis, such as `size`, or one that `read_attribute` gave.
             cache: Folder in which embeddings of files are kept.
 
         Raises:
             FileNotFoundError: A source that is not there.
-            ValueError: No readable picture, or as many `more` as `less` are not given.
+            ValueError: No readable picture, as many `more` as `less` are not given, or an unknown attribute.
         """
+        if attribute is None:
+            texts = wordings(more, less)
+        elif more or less:
+            raise ValueError("give either more and less, or attribute")
+        else:
+            texts = (read_attribute(attribute) if isinstance(attribute, str) else attribute).wordings
         gallery = self.embed(images, cache=cache)
-        return ranked(gallery, score(self, gallery, self.axis(wordings(more, less))))
+        return ranked(gallery, score(self, gallery, self.axis(texts)))
 
     def difference(self, first: OneImage, second: OneImage) -> Tensor:
         """Unit difference (D,) of two pictures, in the space of texts: `normalize(head(first - second))`."""

@@ -313,7 +313,7 @@ def test_pictures_are_shown(tmp_path: Path, server: FaultServer, read: Read) -> 
     write_pairs(tmp_path, 3)
     for i in range(3):
         Image.new("RGB", (40, 30), (i, 0, 0)).save(tmp_path / f"{i}.jpg")
-    prompt = "conf/prompts/difference_images.yaml"
+    prompt = "difference_images"
     describe.run(model_options(tmp_path, server, with_images=True, prompt=prompt, picture_size=20))
     assert outcome(tmp_path, read) == (outcome(tmp_path, read)[0], {"p2": "unreadable_image"})
     content = server.bodies[0]["messages"][-1]["content"]

@@ -21,14 +21,27 @@ KNOWN, ANSWER = ("first", "second"), ("text", "reverse_text")
 
 @pytest.mark.parametrize("name", ["difference", "difference_images"])
 def test_shipped_difference_prompts(name: str) -> None:
-    prompt = load_prompt(Path(f"conf/prompts/{name}.yaml"), KNOWN, ANSWER)
+    prompt = load_prompt(name, KNOWN, ANSWER)
     assert list(prompt.answer) == list(ANSWER)
     assert prompt.placeholders == (set(KNOWN) if name == "difference" else set())
 
 
 def test_shipped_rewrite_prompt() -> None:
-    prompt = load_prompt(Path("conf/prompts/rewrite.yaml"), ("caption",), ("text",))
+    prompt = load_prompt("rewrite", ("caption",), ("text",))
     assert prompt.messages({"caption": "a cat"})[-1] == {"role": "user", "content": "a cat"}
+
+
+def test_names_are_those_of_shipped_prompts_and_paths_are_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rewrite.yaml").write_text(PROMPT)
+    assert load_prompt("rewrite", ("caption",), ("text",)).version == 1
+    assert load_prompt("rewrite.yaml", KNOWN, ANSWER).version == 2
+    with pytest.raises(FileNotFoundError, match=r"rewrites: .*class_comparison.*rewrite"):
+        load_prompt("rewrites", KNOWN, ANSWER)
+    with pytest.raises(FileNotFoundError, match=r"prompts/rewrite"):
+        load_prompt("prompts/rewrite", KNOWN, ANSWER)
 
 
 def test_filling_leaves_braces_of_captions_alone(tmp_path: Path) -> None:

@@ -44,4 +44,4 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.chdir(Path(__file__).parents[2])  # conf/ is found from there
+    monkeypatch.chdir(tmp_path)

@@ -14,6 +14,7 @@ from PIL import Image
 import pcclip
 from pcclip.evaluation.attribute_ranking import attribute_scores
 from pcclip.evaluation.protocol import Wording
+from pcclip.tools.attributes import read_attribute
 from pcclip.tools.loading import load_model
 from pcclip.tools.model import Model
 from pcclip.tools.output import ToolWarning
@@ -33,6 +34,21 @@ def test_rank_agrees_with_the_evaluation(model: Model, photos: Path) -> None:
     scores = {Path(row.path).name: row.score for row in ranked}
     for image, value in zip(flat, expected.tolist(), strict=True):
         assert scores[Path(image.path).name] == pytest.approx(value, abs=1e-6)
+
+
+def test_rank_by_a_named_attribute(model: Model, photos: Path, tmp_path: Path) -> None:
+    size = read_attribute("size")
+    expected = model.rank(photos, [each.text for each in size.wordings], [each.reverse for each in size.wordings])
+    assert model.rank(photos, attribute="size") == expected
+    assert model.rank(photos, attribute=size) == expected
+    own = tmp_path / "own.yaml"
+    own.write_text("templates: ['{more}, {less}']\nattributes: {light: {more: brighter, less: darker}}\n")
+    light = model.rank(photos, attribute=read_attribute("light", own))
+    assert light == model.rank(photos, "brighter, darker", "darker, brighter")
+    with pytest.raises(ValueError, match=r"taste.*size, count"):
+        model.rank(photos, attribute="taste")
+    with pytest.raises(ValueError, match="attribute"):
+        model.rank(photos, MORE, LESS, attribute="size")
 
 
 def test_difference_and_compare_have_a_direction(model: Model, photos: Path) -> None:

@@ -78,7 +78,7 @@ def test_classes_by_thresholds_are_copied_into_folders(saved: Path, photos: Path
 def test_thresholds_are_learned_from_examples(
     saved: Path, model: Model, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wordings = read_attribute("conf/attributes.yaml", "size").wordings
+    wordings = read_attribute("size").wordings
     ranked = model.rank(photos, [each.text for each in wordings], [each.reverse for each in wordings])
     examples = tmp_path / "examples.csv"
     # Those whose rank is in the upper third have more: separable, so the threshold must find exactly these.

@@ -1,7 +1,7 @@
 """Rank pictures along an axis given in words, say which of two has more, or split them by thresholds.
 
 pcclip rank PICTURES --more TEXT --less TEXT      most first: a CSV and a contact sheet
-pcclip rank PICTURES --attribute NAME             the same, by the templates of conf/attributes.yaml
+pcclip rank PICTURES --attribute NAME             the same, by shipped templates, or those of --attributes FILE
 pcclip rank --pairs A B --attribute NAME          which of two pictures, and by how much
 pcclip rank PICTURES --classify --attribute NAME --threshold 0    above or below, on one axis or several
 """
@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     axis = parser.add_argument_group("the axis")
     axis.add_argument("--more", action="append", metavar="TEXT", help="true of (first, second) if the first has more")
     axis.add_argument("--less", action="append", metavar="TEXT", help="its opposite; both may be given several times")
-    axis.add_argument("--attribute", action="append", metavar="NAME", help="an axis of the file of attributes")
-    axis.add_argument("--attributes", default="conf/attributes.yaml", metavar="FILE", help="(default: %(default)s)")
+    axis.add_argument("--attribute", action="append", metavar="NAME", help="an axis by its name, such as size")
+    axis.add_argument("--attributes", metavar="FILE", help="YAML file of named axes (default: those that are shipped)")
     parser.add_argument("--pairs", nargs=2, metavar=("A", "B"), help="which of two pictures has more")
     classify = parser.add_argument_group("classification")
     classify.add_argument("--classify", action="store_true", help="split by thresholds, on one --attribute or several")
@@ -97,11 +97,11 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _attributes(options: argparse.Namespace) -> list[Attribute]:
-    from pcclip.tools.attributes import Attribute, read_attribute
+    from pcclip.tools.attributes import SHIPPED, Attribute, read_attribute
     from pcclip.tools.model import wordings
 
     if options.attribute:
-        return [read_attribute(options.attributes, name) for name in dict.fromkeys(options.attribute)]
+        return [read_attribute(name, options.attributes or SHIPPED) for name in dict.fromkeys(options.attribute)]
     axis = wordings(options.more or [], options.less or [])
     return [Attribute("axis", "more", "less", axis)]
 
