@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 from pcclip.callbacks.embeddings import evaluating
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.data.labelled import ImageFile, ImageSet
+from pcclip.data.shard_index import named_in
 from pcclip.data.sources import AttributeSource, ImageSource, open_images
 from pcclip.data.tables import Table, read_prompts, read_table, read_texts
 from pcclip.evaluation.attribute_ranking import attribute_ranking, attribute_scores, check_draws
@@ -41,6 +42,8 @@ class AttributeSet:
             the images is left out with a warning, unless none is left.
         key: Column of the table with the image's file name or sample key (or the class's name).
         where: Keep only rows of the table with these values, e.g. `{split: heldout}`.
+        not_named_in: Shard folders: leave out rows whose key, singular or plural, occurs in their captions or texts. So
+            only classes are ranked that no training text names.
         level: `image`: rows are images. `class`: rows are classes, and the mean embeddings of their images are ranked.
             `class_images`: rows are classes, and each image is ranked by its class's value, as in the paper.
         min_gap: Judge only pairs whose values differ by more than this; one number, or one for each attribute.
@@ -58,6 +61,7 @@ class AttributeSet:
     attributes: list[str] | None = None
     key: str = "image"
     where: dict[str, str] | None = None
+    not_named_in: list[str] | None = None
     level: Literal["image", "class", "class_images"] = "image"
     min_gap: float | dict[str, float] = 0.0
     pair_images: int | None = None
@@ -219,7 +223,10 @@ def _prepare(name: str, settings: AttributeSet) -> _Prepared:
 
 def _table(name: str, settings: AttributeSet) -> Table:
     if settings.table is not None:
-        return read_table(settings.table, settings.key, settings.where)
+        table = read_table(settings.table, settings.key, settings.where)
+        if settings.not_named_in is None:
+            return table
+        return table.without(named_in(table.rows, settings.not_named_in), f"`not_named_in` of attribute set {name}")
     if not isinstance(settings.images, AttributeSource):
         raise ValueError(f"attribute set {name}: `table` is missing; these images bring no attributes of their own")
     if settings.where is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -76,6 +77,39 @@ def read_shard_index(folder: str | Path) -> ShardIndex:
             for place in range(min(shard.groups, len(groups.entries))):
                 _add_undecoded(index, groups, place)
     return index
+
+
+def texts_in(folders: Iterable[str | Path]) -> set[str]:
+    """Return all captions and difference texts of shard folders, without decoding images. Damaged groups are skipped.
+
+    Raises:
+        FileNotFoundError: A folder or one of its shards is missing.
+        ValueError: A damaged or foreign `dataset.json` or shard.
+    """
+    found: set[str] = set()
+    for folder in folders:
+        for shard in DatasetInfo.read(folder).shards:
+            with TarIndex(Path(folder) / shard.name) as groups:
+                for place in range(min(shard.groups, len(groups.entries))):
+                    try:
+                        record = read_sample(groups, place).record()
+                    except DamagedGroupError as error:
+                        logger.warning("%s; group skipped", error)
+                        continue
+                    found.update(caption for image in record["images"] for caption in image["captions"])
+                    found.update(pair["text"] for pair in record["pairs"])
+    return found
+
+
+def named_in(names: Iterable[str], folders: Iterable[str | Path]) -> set[str]:
+    """Return the names that occur in the captions or texts of shard folders: whole words, any case, singular or plural.
+
+    Raises:
+        FileNotFoundError: As `texts_in`.
+        ValueError: As `texts_in`.
+    """
+    texts = "\n".join(texts_in(folders)).lower()
+    return {name for name in names if re.search(rf"\b{re.escape(name.lower())}(?:e?s)?\b", texts)}
 
 
 def _add_group(index: ShardIndex, ids: list[str], captions: list[list[str]], pairs: Iterable[PairRecord]) -> list[int]:

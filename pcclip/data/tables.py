@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,17 @@ class Table:
         else:
             raise ValueError(f'{self.file}: no attribute "{column}"; its columns are {", ".join(self.columns)}')
         return torch.tensor(values, dtype=torch.float64)
+
+    def without(self, keys: Collection[str], reason: str) -> Table:
+        """Return the table without some rows, which count as filtered.
+
+        Raises:
+            ValueError: No row is left; names the `reason`.
+        """
+        rows = {key: row for key, row in self.rows.items() if key not in keys}
+        if not rows:
+            raise ValueError(f"{self.file}: {reason} leaves none of the {len(self.rows)} rows")
+        return replace(self, rows=rows, filtered=self.filtered | frozenset(keys))
 
     def _number(self, column: str, key: str) -> float:
         cell = self.rows[key].get(column)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,12 +17,13 @@ import torch
 from lightning.pytorch import Trainer
 from PIL import Image
 
+from pcclip.callbacks.attribute_ranking import AttributeRanking, AttributeSet
 from pcclip.callbacks.difference_texts import DifferenceTexts
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.callbacks.results import ResultsTable
 from pcclip.callbacks.retrieval import Retrieval
 from pcclip.data.format import DatasetInfo, EmbeddingInfo, ShardInfo
-from pcclip.data.shard_index import read_shard_index
+from pcclip.data.shard_index import named_in, read_shard_index, texts_in
 from pcclip.evaluation.protocol import Result
 
 GROUPS = [["a", "b", "c", "d"], ["e", "a", "f"]]  # `a` is dealt into both
@@ -32,7 +34,13 @@ def text(first: str, second: str) -> str:
     return f"the first is {'brighter' if LEVELS[first] > LEVELS[second] else 'darker'} than the second"
 
 
-def write_shards(folder: Path, embeddings: torch.Tensor | None = None, damage: bool = False, made_by: str = "") -> Path:
+def write_shards(
+    folder: Path,
+    embeddings: torch.Tensor | None = None,
+    damage: bool = False,
+    made_by: str = "",
+    write_text: Callable[[str, str], str] = text,
+) -> Path:
     """One shard of two groups; pair b-d is given in one direction only. `made_by` is the embeddings' fingerprint."""
     folder.mkdir()
     names = list(LEVELS)
@@ -57,7 +65,7 @@ def write_shards(folder: Path, embeddings: torch.Tensor | None = None, damage: b
             ordered = [(0, 1), (1, 0), (2, 0), (0, 2), *([(1, 3)] if key == 0 else [])]
             record = {
                 "images": [{"id": name, "captions": [f"a photo of {name}"]} for name in ids],
-                "pairs": [{"first": i, "second": j, "text": text(ids[i], ids[j])} for i, j in ordered],
+                "pairs": [{"first": i, "second": j, "text": write_text(ids[i], ids[j])} for i, j in ordered],
             }
             add(f"{key:08d}.json", json.dumps(record).encode())
     tar = folder / "00000.tar"
@@ -113,6 +121,57 @@ def test_damaged_image_takes_its_pairs_along(
         make_trainer(callbacks).test(make_module(), verbose=False)
     assert rows(callbacks)["difference_texts", "forced_choice"].n == 3
     assert rows(callbacks)["retrieval", "image_to_text_recall1"].n == 5
+
+
+def test_pairs_without_training_texts_are_also_measured_alone(
+    tmp_path: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer]
+) -> None:
+    def held(first: str, second: str) -> str:
+        return f"the first has {first}, the second {second}"
+
+    def trained(first: str, second: str) -> str:
+        return f"the second has {first}, the first {second}" if "e" not in (first, second) else "the first is new"
+
+    train = str(write_shards(tmp_path / "train", write_text=trained))
+    folder = str(write_shards(tmp_path / "held", write_text=held))
+    evaluation = DifferenceTexts({"held": folder, "same": train}, training=[train])
+    with pytest.warns(UserWarning, match="same"):
+        make_trainer([evaluation]).test(make_module(), verbose=False)
+    pairs = {row.subset: row.n for row in evaluation.rows if row.metric == "forced_choice"}
+    assert pairs == {"held": 4, "held/new_texts": 2, "same": 4}  # (e, a) and (f, e)
+
+
+def test_names_in_captions_or_texts(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "shards", write_text=lambda first, second: f"Two Foxes and a sea-slug, {first}")
+    assert texts_in([folder]) >= {"a photo of e", "Two Foxes and a sea-slug, e"}
+    assert named_in(["fox", "sea", "slug", "photos", "photo of", "lug", "Two fox", "two ox"], [folder]) == {
+        "fox", "sea", "slug", "photo of", "Two fox",
+    }  # fmt: skip
+
+
+def test_classes_that_training_texts_name_are_left_out(
+    tmp_path: Path, world: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer]
+) -> None:
+    table, folder = tmp_path / "classes.csv", tmp_path / "shards"
+    table.write_text("name,brightness\nred,1\ngreen,2\nblue,3\n")
+    for words, classes in (("greens", 2), ("reds, greens and blues", None)):
+        write_shards(folder, write_text=lambda first, second, words=words: f"{words} {first} {second}")  # type: ignore[misc]
+        settings = AttributeSet(
+            images=str(world / "classes"),
+            table=str(table),
+            texts=str(world / "texts.yaml"),
+            key="name",
+            level="class",
+            not_named_in=[str(folder)],
+        )
+        evaluation = AttributeRanking({"unnamed": settings})
+        if classes is None:
+            with pytest.raises(ValueError, match=r"classes.csv.*not_named_in.*unnamed"):
+                evaluation.prepare()
+            continue
+        make_trainer([evaluation]).test(make_module(), verbose=False)
+        assert {row.n for row in evaluation.rows if row.metric == "spearman"} == {classes}
+        shutil.rmtree(folder)
 
 
 def test_embeddings_of_another_tower_are_refused(
