@@ -23,7 +23,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torchmetrics.functional import spearman_corrcoef
 
 from pcclip.evaluation.bootstrap import RESAMPLES, SEED, quadratic_form
 from pcclip.evaluation.ceiling import ceiling_results, enough_of_either
@@ -194,9 +193,8 @@ def _verdicts(
 
 def _spearman(judged: JudgedAttribute, scores: Tensor) -> tuple[Tensor, Tensor]:
     """Spearman's correlation of each row of scores (W, n): (W,), and in each resample (W, R)."""
-    # on the CPU in float64, which not every accelerator has; torchmetrics adds an epsilon that matters in float32
-    target = judged.values.double().cpu()
-    correlation = torch.stack([spearman_corrcoef(row, target) for row in scores.double().cpu()])
+    once = judged.weights.new_ones(1, scores.shape[1], dtype=torch.float64)
+    correlation = torch.cat([weighted_spearman(once, row, judged.values) for row in scores])
     return correlation, torch.stack([weighted_spearman(judged.weights, row, judged.values) for row in scores])
 
 
@@ -206,7 +204,6 @@ def _rank_results(
     """The mean Spearman correlation, the same in each resample (R,), and all rows."""
     scores = attribute_scores(encoder, judged.images, wordings)
     spearman, spearman_resampled = _spearman(judged, scores)
-    # torchmetrics' Kendall loops over images in Python, fifty times slower
     once = judged.weights.new_ones(1, scores.shape[1])
     kendall = torch.stack([weighted_kendall(once, row, judged.values) for row in scores])
     kendall_resampled = torch.stack([weighted_kendall(judged.weights, row, judged.values) for row in scores])

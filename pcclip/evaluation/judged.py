@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import nan
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ class JudgedAttribute:
     Attributes:
         name: `<subset>/<attribute>`.
         images: Unit embeddings, (n, D).
-        values: Their values, (n,).
+        values: Their values, (n,) float64.
         weights: How often each image is in each bootstrap resample, (R, n).
         paired: Which images have part in pairs, (m,).
         more: (m, m): 1 where the first (row) has more than the second (column) and the pair is judged, else 0.
@@ -73,7 +74,7 @@ class JudgedAttribute:
         return cls(
             name=f"{subset}/{attribute}" if subset else attribute,
             images=images[known],
-            values=values.float(),
+            values=values,
             weights=weights,
             paired=paired,
             more=(values[paired, None] - values[None, paired] > gap).float(),
@@ -81,8 +82,8 @@ class JudgedAttribute:
         )
 
     def result(self, metric: str, value: float, n: int, statistics: Tensor) -> Result:
-        """A row with the interval of the resamples' statistics (R,)."""
-        low, high = interval(statistics)
+        """A row with the interval of the resamples' statistics (R,); an undefined value (NaN) has no interval."""
+        low, high = interval(statistics) if value == value else (nan, nan)
         return Result(TASK, self.name, metric, value, n, low, high)
 
     def pair_mean(self, verdicts: Tensor, weights: Tensor) -> Tensor:

@@ -16,7 +16,9 @@ _CHUNK_FLOATS = 2_000_000  # of weights at a time: a few of these fit the cache 
 
 
 def weighted_spearman(weights: Tensor, scores: Tensor, values: Tensor) -> Tensor:
-    """Spearman's rank correlation, ties sharing their mean rank, in each resample: (R,).
+    """Spearman's rank correlation, ties sharing their mean rank, in each resample: (R,), in the weights' dtype.
+
+    A resample in which scores or values are constant has no correlation: NaN.
 
     Args:
         weights: Draws of each image, (R, n).
@@ -42,7 +44,7 @@ def weighted_ranks(weights: Tensor, x: Tensor) -> Tensor:
 
 
 def weighted_kendall(weights: Tensor, scores: Tensor, values: Tensor) -> Tensor:
-    """Kendall's tau-b in each resample: (R,).
+    """Kendall's tau-b in each resample: (R,); NaN where scores or values are constant.
 
     Args:
         weights: Draws of each image, (R, n).
@@ -110,9 +112,11 @@ def _in_chunks(statistic: Callable[[Tensor], Tensor], weights: Tensor, scores: T
 
 
 def _pearson(weights: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    total = weights.sum(1, keepdim=True)
-    x = x - (weights * x).sum(1, keepdim=True) / total
-    y = y - (weights * y).sum(1, keepdim=True) / total
+    """Correlation of two rows of ranks (R, n) in each resample: (R,)."""
+    mean = (
+        weights.sum(1, keepdim=True) + 1
+    ) / 2  # of ranks, whatever the ties; exact, so that constants have no spread
+    x, y = x - mean, y - mean
     spread = (weights * x * x).sum(1).sqrt() * (weights * y * y).sum(1).sqrt()
     correlation = (weights * x * y).sum(1) / spread
     return torch.where(spread > 0, correlation, torch.nan)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from torchmetrics.functional.classification import multiclass_accuracy
 
 from pcclip.evaluation.bootstrap import RESAMPLES, SEED, interval, resample_weights, weighted_mean
 from pcclip.evaluation.embed import embed_texts
@@ -107,21 +105,18 @@ def zero_shot(
         low, high = interval(statistics)
         return Result(TASK, subset, metric, float(value), n, low, high)
 
-    def accuracy(k: int, average: Literal["micro", "none"]) -> Tensor:
-        return multiclass_accuracy(logits, labels, num_classes=len(classes), average=average, top_k=k)
-
     correct = (logits.argmax(1) == labels).float()
-    results = [result("top1", accuracy(1, "micro"), len(images), weighted_mean(weights, correct))]
+    results = [result("top1", correct.mean(), len(images), weighted_mean(weights, correct))]
     if len(classes) > 5:
         in_top5 = (logits.topk(5).indices == labels[:, None]).any(1).float()
-        results.append(result("top5", accuracy(5, "micro"), len(images), weighted_mean(weights, in_top5)))
+        results.append(result("top5", in_top5.mean(), len(images), weighted_mean(weights, in_top5)))
 
     member = torch.nn.functional.one_hot(labels, len(classes)).float()
-    present = member.sum(0) > 0
-    per_class = accuracy(1, "none")[present]
-    per_class_resampled = ((weights * correct) @ member / (weights @ member))[:, present]
+    member = member[:, member.sum(0) > 0]
+    per_class = (correct @ member) / member.sum(0)
+    per_class_resampled = (weights * correct) @ member / (weights @ member)
     worst = int(per_class.argmin())
-    worst_count = int(member.sum(0)[present][worst])
+    worst_count = int(member.sum(0)[worst])
     results.append(result("mean_per_class", per_class.mean(), len(images), per_class_resampled.nanmean(1)))
     results.append(result("worst_class", per_class[worst], worst_count, per_class_resampled[:, worst]))
     return results

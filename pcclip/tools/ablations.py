@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import re
 import shlex
@@ -257,6 +258,8 @@ def _cell(runs: Sequence[Run], model: str, column: str) -> str:
     if not runs:
         return "-"
     values = _values(runs, model, column)
+    if any(map(math.isnan, values)):  # what one run leaves undefined is undefined
+        return "-"
     mean = f"{fmean(values):.3f}"
     return mean if min(values) == max(values) else f"{mean} [{min(values):.3f}, {max(values):.3f}]"
 

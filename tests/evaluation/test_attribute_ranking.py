@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -220,6 +221,37 @@ def test_a_rare_value_is_always_among_the_drawn(
     )
     assert by_metric(results)["forced_choice"].n == 2
     assert by_metric(results)["spearman"].n == 40
+
+
+def test_close_values_of_large_size_keep_their_order(make_encoder: Callable[..., Any], images: Tensor) -> None:
+    order = torch.arange(40, dtype=torch.float64)
+    images = normalize(graded(order / 5) + 0.2 * images, dim=-1)
+    small, large = (
+        by_metric(
+            attribute_ranking(
+                make_encoder(), images, {"size": offset + order}, {"size": WORDINGS}, ceiling=True, resamples=50
+            )
+        )
+        for offset in (0.0, 1.7e9)
+    )
+    assert large == small  # float32 would make all of these values one
+
+
+@pytest.mark.parametrize("texts", [WORDINGS, WORDINGS[:1]])
+def test_correlation_of_constant_scores_is_undefined(
+    make_encoder: Callable[..., Any], images: Tensor, values: Tensor, texts: list[Wording]
+) -> None:
+    silent = make_encoder(texts={text: torch.ones(16) for w in WORDINGS for text in (w.text, w.reverse)})
+    prompts = {"size": [Wording("big", "small")]}
+    results = attribute_ranking(
+        silent, images, {"size": values}, {"size": texts}, prompts=prompts, ceiling=True, resamples=50
+    )
+    undefined = {result.metric for result in results if math.isnan(result.value)}
+    derived = {"spearman", "kendall", "spearman_over_prompts", "share_of_ceiling"}
+    assert undefined == derived | ({"spearman_lowest", "spearman_highest"} if len(texts) > 1 else set())
+    for result in results:
+        assert math.isnan(result.low) == math.isnan(result.high) == (result.metric in undefined)
+    assert by_metric(results)["forced_choice"].value == 0.5  # ties
 
 
 def test_texts_without_roles_have_no_role_test(make_encoder: Callable[..., Any], images: Tensor) -> None:

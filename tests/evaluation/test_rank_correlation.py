@@ -71,6 +71,22 @@ def test_scores_of_a_model_that_diverged_have_no_order() -> None:
         assert correlation(torch.ones(2, 50), x, y).isnan().all()
 
 
+@pytest.mark.parametrize("count", [3, 50, 20_001])
+def test_constants_have_no_correlation(count: int) -> None:
+    varied, same = torch.arange(float(count)), torch.full((count,), 0.1)
+    weights = resample_weights(count, 3)
+    for correlation in (weighted_spearman, weighted_kendall):
+        for x, y in ((same, varied), (varied, same)):
+            assert correlation(weights, x, y).isnan().all()
+
+
+def test_values_are_compared_in_float64() -> None:
+    y = 1.7e9 + torch.arange(50, dtype=torch.float64)
+    weights = torch.ones(1, 50)
+    for correlation in (weighted_spearman, weighted_kendall):
+        assert float(correlation(weights, torch.arange(50.0), y)) == pytest.approx(1)
+
+
 def test_constant_resamples_are_left_out() -> None:
     weights = torch.tensor([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0], [1.0, 1.0, 1.0]])
     x, y = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 3.0, 2.0])
