@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from data_prep.files import Row, image_reference, write_jsonl
+from data_prep.lock import locks_output
 from data_prep.manifest import Manifest, manifest_path
 from data_prep.progress import progress
 from data_prep.sources.check import check_all
@@ -30,6 +31,7 @@ SOURCES = {
 DUPLICATES = ("drop", "keep")
 
 
+@locks_output
 def run(options: Options) -> None:
     """Read `input`, write `output`, whose rows also say each image's upright `width` and `height` and its `sha256`.
 

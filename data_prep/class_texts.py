@@ -19,6 +19,7 @@ from data_prep.llm.options import ModelOptions
 from data_prep.llm.prompt import Prompt
 from data_prep.llm.step import ask, checked_prompt
 from data_prep.llm.task import Question, Requests
+from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
 from pcclip.data.format import sha256_of
 
@@ -108,6 +109,7 @@ def _names(file: Path) -> list[str]:
     return names
 
 
+@locks_output
 def run(options: Options) -> None:
     """Read `classes` or `pairs`, write `output`; what failed is left out, and recorded beside it.
 

@@ -17,6 +17,7 @@ from data_prep.llm.options import ModelOptions
 from data_prep.llm.prompt import Prompt
 from data_prep.llm.step import ask, checked_prompt
 from data_prep.llm.task import Question, Requests
+from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.world.describer import describe as describe_scenes
@@ -120,6 +121,7 @@ class PairTask:
         return "\n".join(str(caption).strip() for caption in row["captions"][: self._options.captions_per_image])
 
 
+@locks_output
 def run(options: Options) -> None:
     """Read `pairs` and `captions`, write `output`.
 

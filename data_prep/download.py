@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from omegaconf import MISSING
 
 from data_prep.fetch import Patience, Wanted, fetch, part_path, verify
+from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
 from data_prep.unpack import require_space, unpack
 
@@ -92,6 +93,7 @@ class Options:
     pause: float = 1.0
 
 
+@locks_output
 def run(options: Options) -> None:
     """Fetch and unpack; what is there already is not fetched again, and broken transfers go on where they were.
 

@@ -12,6 +12,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
@@ -21,12 +22,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import MISSING
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
 from data_prep.embed_files import FinishedShard, GroupInfo, ShardFile, Work
+from data_prep.lock import output_lock
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from pcclip.data.damage import DamagedGroupError
@@ -85,6 +88,12 @@ def run(options: Options) -> None:
             raise ValueError(f"embed.{name} must be at least {least}, found {getattr(options, name)}")
     if options.precision not in PRECISIONS:
         raise ValueError(f"embed.precision must be one of {', '.join(PRECISIONS)}, found {options.precision}")
+    # Of several processes, the first writes what all share.
+    with output_lock(Path(options.output)) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
+        _embed(options)
+
+
+def _embed(options: Options) -> None:
     source, output = Path(options.shards), Path(options.output)
     read = DatasetInfo.read(source)
     if read.kind != "images":

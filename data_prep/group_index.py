@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, image_path, read_jsonl, read_jsonl_with_offsets
+from data_prep.line_index import FAST, naming_database
 from pcclip.data.format import PairRecord
 
 TABLES = """
@@ -58,7 +60,7 @@ class Sources:
 
 
 class GroupIndex:
-    """Index of all groups, in a temporary database. Use it as a context manager.
+    """Index of all groups, in a temporary database next to the output. Use it as a context manager.
 
     Groups are numbered from 0: file by file, in the order of the file. Rows of a language model, which have a `key`, come
     in the order of its answers; such groups are ordered by name and their pairs by `pair_id`, so that the same rows give
@@ -67,24 +69,26 @@ class GroupIndex:
     Args:
         captions: `captions.jsonl` files.
         differences: `differences.jsonl` files about those images; each row gives two ordered pairs.
+        output: The shard folder to be. The next run that locks it removes the database of a killed one.
 
     Raises:
         FileNotFoundError: A file is missing.
         ValueError: A bad row, an id that occurs twice, an unknown image, an image paired with itself, or an empty text.
+        OSError: The disk is full.
     """
 
-    def __init__(self, captions: Sequence[Path], differences: Sequence[Path]) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="pcclip-groups-")
+    def __init__(self, captions: Sequence[Path], differences: Sequence[Path], output: Path) -> None:
+        prefix, suffix = f".{output.stem}.{os.getpid()}-", f".tmp{output.suffix}"
+        self._folder = tempfile.TemporaryDirectory(prefix=prefix, suffix=suffix, dir=output.parent)
         self.sources = Sources(list(captions), list(differences), Path(self._folder.name) / "groups.sqlite")
         self._database = sqlite3.connect(self.sources.database, isolation_level=None)
         try:
-            self._database.execute("PRAGMA journal_mode = OFF")
-            self._database.execute("PRAGMA synchronous = OFF")
-            self._database.executescript(TABLES)
-            self._add_images()
-            self.images = int(self._database.execute("SELECT COUNT(*) FROM images").fetchone()[0])
-            self._add_pairs()
-            self.paired_groups = int(self._database.execute("SELECT COUNT(*) FROM groups").fetchone()[0])
+            with naming_database(output):
+                self._database.executescript(FAST + TABLES)
+                self._add_images()
+                self.images = int(self._database.execute("SELECT COUNT(*) FROM images").fetchone()[0])
+                self._add_pairs()
+                self.paired_groups = int(self._database.execute("SELECT COUNT(*) FROM groups").fetchone()[0])
         except BaseException:
             self.__exit__()
             raise
@@ -203,7 +207,7 @@ class GroupReader:
 
     def __init__(self, sources: Sources) -> None:
         self._captions, self._differences = sources.captions, sources.differences
-        self._database = sqlite3.connect(f"{sources.database.absolute().as_uri()}?mode=ro", uri=True)
+        self._database = sqlite3.connect(f"{sources.database.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
         self._streams = {file: file.open("rb") for file in {*sources.captions, *sources.differences}}
 
     def __enter__(self) -> GroupReader:

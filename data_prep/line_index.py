@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from data_prep.files import Row, read_jsonl_with_offsets
 
+FAST = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+
+
+@contextmanager
+def temporary_database() -> Iterator[sqlite3.Connection]:
+    """Yield a database in SQLite's temporary folder: `TMPDIR`, else /var/tmp. Its file has no name and goes with the process.
+
+    Raises:
+        OSError: The database cannot be written; names the folder.
+    """
+    folders = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp")
+    with naming_database(Path(next(folder for folder in folders if folder and os.access(folder, os.W_OK)))):
+        database = sqlite3.connect("", isolation_level=None)
+        try:
+            database.executescript(FAST)
+            yield database
+        finally:
+            database.close()
+
+
+@contextmanager
+def naming_database(place: Path) -> Iterator[None]:
+    """Turn errors of a database on disk into an `OSError` that names its place."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise OSError(f"{place}: cannot keep a temporary index there ({error}); make room, or set TMPDIR") from error
+
 
 class LineIndex:
-    """Line numbers and offsets of a file's rows by the value of one key, kept in a temporary file on disk.
+    """Line numbers and offsets of a file's rows by the value of one key, kept in a temporary database on disk.
 
-    Use it as a context manager; the temporary file goes with it.
+    Use it as a context manager; the database goes with it.
 
     Args:
         path: A JSON Lines file, which must not change meanwhile.
@@ -25,25 +55,20 @@ class LineIndex:
     Raises:
         FileNotFoundError: The file is missing.
         ValueError: A bad row, or with `unique` a value that occurs twice.
+        OSError: The temporary folder is full.
     """
 
     def __init__(self, path: Path, required: Mapping[str, type], key: str, *, unique: bool = False) -> None:
         self.path = path
         self._key = key
-        self._folder = tempfile.TemporaryDirectory(prefix="pcclip-index-")
-        self._database = sqlite3.connect(Path(self._folder.name) / "lines.sqlite", isolation_level=None)
-        try:
+        with ExitStack() as stack:
+            self._database = stack.enter_context(temporary_database())
             self._fill(required, unique)
-            self._stream = path.open("rb")
-        except BaseException:
-            self._database.close()
-            self._folder.cleanup()
-            raise
+            self._stream = stack.enter_context(path.open("rb"))
+            self._open = stack.pop_all()
 
     def _fill(self, required: Mapping[str, type], unique: bool) -> None:
         run = self._database.execute
-        run("PRAGMA journal_mode = OFF")
-        run("PRAGMA synchronous = OFF")
         run("CREATE TABLE lines (value TEXT, number INTEGER, offset INTEGER)")
         run("BEGIN")
         self._database.executemany(
@@ -63,10 +88,10 @@ class LineIndex:
     def __enter__(self) -> LineIndex:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
-        self._database.close()
-        self._folder.cleanup()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
 
     def __len__(self) -> int:
         """Number of rows."""

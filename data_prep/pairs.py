@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from omegaconf import MISSING
 
 from data_prep.files import Row, read_captions, write_jsonl
+from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from pcclip.data.format import sha256_of
@@ -58,6 +59,7 @@ class Options:
     similar_by: str = "captions"
 
 
+@locks_output
 def run(options: Options) -> None:
     """Read `captions`, write `output`.
 

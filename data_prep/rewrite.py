@@ -17,6 +17,7 @@ from data_prep.llm.options import ModelOptions
 from data_prep.llm.prompt import Prompt
 from data_prep.llm.step import ask, checked_prompt
 from data_prep.llm.task import Question, Requests
+from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
 from data_prep.world.captions import captions as write_captions
 from pcclip.data.format import sha256_of
@@ -74,6 +75,7 @@ def answers_path(output: Path) -> Path:
     return output.with_name(f"{output.stem}.answers.jsonl")
 
 
+@locks_output
 def run(options: Options) -> None:
     """Read `captions`, write `output`; captions whose rewriting failed, and images without any left, are left out.
 

@@ -11,6 +11,7 @@ from omegaconf import MISSING
 
 from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, read_jsonl
 from data_prep.line_index import LineIndex
+from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.rules.census import Census
@@ -44,6 +45,7 @@ class Options(RuleOptions):
     samples: int = 5
 
 
+@locks_output
 def run(options: Options) -> None:
     """Read `differences`, write `output`, `rejected` and `report`, in the order of the input.
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import csv
 import random
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,8 +23,10 @@ import yaml
 from omegaconf import MISSING
 
 from data_prep.files import write_jsonl
+from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
+from data_prep.workers import worker_pool
 from data_prep.world.captions import captions
 from data_prep.world.draw import draw
 from data_prep.world.scene import COLOURS, PICTURE, SHAPES, TRAINING, UNSEEN, Scene, random_scene
@@ -105,6 +106,7 @@ def save(folder: Path, picture: Picture) -> None:
     draw(picture.scene, COLOURS[picture.scene.colour], PICTURE).save(folder / picture.file)
 
 
+@locks_output
 def run(options: Options) -> None:
     """Write the world into `output`.
 
@@ -141,7 +143,7 @@ def draw_all(folder: Path, pictures: list[Picture], workers: int) -> None:
         for picture in bar(pictures):
             save(folder, picture)
         return
-    with ProcessPoolExecutor(workers) as pool:
+    with worker_pool(workers) as pool:
         for _ in bar(pool.map(partial(save, folder), pictures, chunksize=64)):
             pass
 

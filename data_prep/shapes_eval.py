@@ -22,6 +22,7 @@ import numpy as np
 from omegaconf import MISSING
 
 from data_prep.files import write_jsonl
+from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
 from data_prep.shapes import Picture, draw_all
 from data_prep.world.choices import ATTRIBUTES, caption_choice
@@ -57,6 +58,7 @@ class Options:
     workers: int = 2
 
 
+@locks_output
 def run(options: Options) -> None:
     """Write pictures and texts into `output`.
 

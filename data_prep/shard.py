@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import multiprocessing.connection
-import os
 import shutil
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
@@ -23,9 +18,11 @@ from omegaconf import MISSING
 
 from data_prep.files import sizes_hash
 from data_prep.group_index import GroupIndex
+from data_prep.lock import locks_output
 from data_prep.manifest import Manifest, package_versions
 from data_prep.packing import FinishedShard, Packing, finished_shard, forget_records, write_shard
 from data_prep.progress import progress
+from data_prep.workers import worker_pool
 from pcclip.atomic import atomic_text
 from pcclip.data.format import DatasetInfo, sha256_of
 
@@ -68,6 +65,7 @@ class Options:
     workers: int = 2
 
 
+@locks_output
 def run(options: Options) -> None:
     """Read `captions` and `differences`, write the shard folder `output`; finished shards survive an interruption.
 
@@ -80,7 +78,7 @@ def run(options: Options) -> None:
     _check(options)
     output = Path(options.output)
     captions, differences = ([Path(file) for file in files] for files in (options.captions, options.differences))
-    with GroupIndex(captions, differences) as index:
+    with GroupIndex(captions, differences, output) as index:
         groups, used = choose_groups(index, options)
         manifest = Manifest(
             "shard",
@@ -223,7 +221,7 @@ def _write_all(packing: Packing, jobs: Sequence[Job], workers: int) -> Iterator[
     if workers == 0 or len(jobs) < 2:
         yield from (_write(packing, job) for job in jobs)
         return
-    with ProcessPoolExecutor(min(workers, len(jobs)), initializer=_end_with_parent) as pool:
+    with worker_pool(min(workers, len(jobs))) as pool:
         try:
             yield from pool.map(partial(_write, packing), jobs)
         except BrokenProcessPool as error:
@@ -236,18 +234,6 @@ def _write_all(packing: Packing, jobs: Sequence[Job], workers: int) -> Iterator[
 def _write(packing: Packing, job: Job) -> FinishedShard:
     name, first_key, groups = job
     return write_shard(packing, name, first_key, groups.tolist())
-
-
-def _end_with_parent() -> None:
-    """Let this worker end when its parent has died, lest it writes into the folder of the next run."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_wait_for_end, args=(parent.sentinel,), daemon=True).start()
-
-
-def _wait_for_end(sentinel: int) -> None:
-    multiprocessing.connection.wait([sentinel])
-    os._exit(1)
 
 
 def _partial_folder(output: Path, manifest: Manifest) -> Path:

@@ -15,6 +15,7 @@ import numpy as np
 from omegaconf import MISSING
 
 from data_prep.files import DIFFERENCE_KEYS, Row, read_captions, read_jsonl, write_jsonl
+from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
 from pcclip.data.format import sha256_of
 
@@ -42,6 +43,7 @@ class Options:
     seed: int = 0
 
 
+@locks_output
 def run(options: Options) -> None:
     """Read `differences` and both `captions`, write `output`: the same groups and texts, other pictures.
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from omegaconf import MISSING
 
+from data_prep.line_index import temporary_database
 from data_prep.progress import progress
 from data_prep.shard_check import Checks, Findings, check_shard, context_length
+from data_prep.workers import worker_pool
 from pcclip.atomic import atomic_text
 from pcclip.data.format import DATASET_FILE, FORMAT_VERSION, DatasetInfo, EmbeddingInfo, ShardInfo
 
@@ -115,7 +114,8 @@ def check_folder(folder: Path, info: DatasetInfo, options: Options) -> Findings:
     every = 1 if options.decode is None else -(-info.images // options.decode) if options.decode else 0
     width = None if info.embedding is None else info.embedding.width
     results = _check_all(Checks(folder, width, every, options.tokenizer), shards, options.workers)
-    with _Seen() as seen:
+    with temporary_database() as database:
+        seen = _Seen(database)
         for shard, one in zip(shards, progress(results, desc="verify", unit="shard", total=len(shards)), strict=True):
             found.merge(one)
             for kind, what in seen.clashes(one):
@@ -138,28 +138,19 @@ def _check_all(checks: Checks, shards: list[ShardInfo], workers: int) -> Iterato
     if workers == 0 or len(shards) < 2:
         yield from (check_shard(checks, shard) for shard in shards)
         return
-    with ProcessPoolExecutor(min(workers, len(shards))) as pool:
+    with worker_pool(min(workers, len(shards))) as pool:
         yield from pool.map(partial(check_shard, checks), shards)
 
 
 class _Seen:
     """Keys and images of all shards so far, in a temporary database since there may be millions."""
 
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="pcclip-verify-")
-        self._database = sqlite3.connect(Path(self._folder.name) / "seen.sqlite", isolation_level=None)
-        self._database.executescript(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        database.executescript(
             "CREATE TABLE keys (key TEXT PRIMARY KEY) WITHOUT ROWID;"
             "CREATE TABLE images (id TEXT PRIMARY KEY, digest BLOB) WITHOUT ROWID;"
         )
-
-    def __enter__(self) -> _Seen:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._database.close()
-        self._folder.cleanup()
 
     @property
     def ids(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from data_prep.images import UnreadableImageError, check_image, read_bytes
 from data_prep.sources.source import Candidate
+from data_prep.workers import worker_pool
 
 CHUNK = 16  # images sent to a process at once
 CHUNKS_AHEAD = 2  # chunks under way for each process, which bounds the memory
@@ -64,7 +65,7 @@ def check_all(candidates: Iterable[Candidate], workers: int) -> Iterator[tuple[C
         return
     stream = iter(candidates)
     under_way: deque[tuple[list[Candidate], Future[list[Checked]]]] = deque()
-    with ProcessPoolExecutor(workers) as pool:
+    with worker_pool(workers) as pool:
         try:
             while True:
                 while len(under_way) < workers * CHUNKS_AHEAD and (chunk := list(islice(stream, CHUNK))):

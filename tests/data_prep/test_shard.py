@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,54 +238,6 @@ def test_other_options_do_not_continue_an_interrupted_run(
     shard.run(options)
     shard.run(replace(options, output=str(tmp_path / "new")))
     assert content(tmp_path / "shards") == content(tmp_path / "new")
-
-
-SCRIPT = """
-import json, os, sys, time
-from pathlib import Path
-from data_prep import shard
-def slow(packing, job):
-    (Path(__file__).parent / f"{os.getpid()}.worker").touch()
-    time.sleep(60)
-shard._write = slow
-if __name__ == "__main__":
-    shard.run(shard.Options(**json.loads(sys.argv[1])))
-"""
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def is_running(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
-def test_workers_end_with_a_killed_parent(options: shard.Options, tmp_path: Path) -> None:
-    options.groups_per_shard, options.workers = 3, 2
-    (tmp_path / "slow.py").write_text(SCRIPT)
-    process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "slow.py"), json.dumps(asdict(options))],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    try:
-        wait_until(lambda: len(list(tmp_path.glob("*.worker"))) == 2)
-    finally:
-        process.kill()
-        process.wait()
-    workers = [int(file.stem) for file in tmp_path.glob("*.worker")]
-    assert len(workers) == 2
-    started = time.monotonic()
-    wait_until(lambda: not any(map(is_running, workers)))
-    assert time.monotonic() - started < 30  # long before their work would have ended
 
 
 def test_a_dead_worker_is_reported(options: shard.Options, monkeypatch: pytest.MonkeyPatch) -> None:

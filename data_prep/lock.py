@@ -1,0 +1,97 @@
+"""One process at a time writes an output. It first removes what killed processes left next to it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+# Names that `pcclip.atomic` gives.
+TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<process>\d+)-\w+\.(old\.)?tmp(?P<suffix>\..*)?")
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def locks_output(run: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Decorate a step's `run` so that it holds the lock of `options.output`, except in a dry run."""
+
+    @wraps(run)
+    def locked(options: Any) -> None:
+        if getattr(options, "dry_run", False):
+            run(options)
+            return
+        with output_lock(Path(options.output)):
+            run(options)
+
+    return locked
+
+
+@contextmanager
+def output_lock(output: Path) -> Iterator[None]:
+    """Hold the lock of an output: a hidden file next to it, which is removed at the end.
+
+    The lock goes with the process, however it ends. In a folder that cannot be written there is nothing to lock.
+
+    Raises:
+        ValueError: Another process holds the lock.
+    """
+    lock = output.with_name(f".{output.name}.lock")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _acquire(lock, output)
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+        yield
+        return
+    try:
+        remove_leftovers(output)
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _acquire(lock: Path, output: Path) -> int:
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor  # otherwise its last holder has removed it in the meantime
+        except BlockingIOError:
+            os.close(descriptor)
+            raise ValueError(f"{output}: another process is writing it; wait for it, or stop it") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                os.close(descriptor)
+                raise
+            print(f"{output}: its file system has no locks; do not run two steps with this output at once", flush=True)
+            return descriptor
+        os.close(descriptor)
+
+
+def remove_leftovers(output: Path) -> None:
+    """Remove temporary files of an output and of its manifest, and all that the same processes left next to them."""
+    folder = output.parent
+    found = [match for path in folder.iterdir() if (match := TEMPORARY.fullmatch(path.name))]
+    names = (output.name, f"{output.name}.manifest.json")
+    killed = {match["process"] for match in found if match["stem"] + (match["suffix"] or "") in names}
+    for match in found:
+        if match["process"] in killed:
+            remove(folder / match[0])
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

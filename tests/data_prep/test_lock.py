@@ -1,0 +1,75 @@
+"""One process at a time writes an output, and what a killed one left is removed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_prep import pairs
+from data_prep.cli import main
+from data_prep.config import STEPS, step_module
+from data_prep.files import write_jsonl
+from data_prep.lock import output_lock
+
+STEPS_WITH_OUTPUT = sorted(set(STEPS) - {"verify", "show"})  # these read, or write in one go
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from data_prep.lock import output_lock
+from pcclip.atomic import atomic_folder, atomic_text
+output = Path(sys.argv[1])
+with output_lock(output), atomic_text(output) as stream, atomic_text(output.with_name("rejected.jsonl")):
+    with atomic_folder(output) as folder, atomic_text(f"{output}.manifest.json"):
+        (folder / "inside").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("step", STEPS_WITH_OUTPUT)
+def test_a_second_process_is_refused(step: str, tmp_path: Path) -> None:
+    module, output = step_module(step), tmp_path / "new/out.jsonl"
+    with output_lock(output), pytest.raises(ValueError, match=str(output)):
+        module.run(module.Options(output=str(output)))
+
+
+def test_the_command_names_the_output_and_ends_with_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "pairs.jsonl"
+    with output_lock(output):
+        assert main(["pairs", "--captions", str(tmp_path), "--output", str(output)]) == 2
+    assert str(output) in capsys.readouterr().err
+
+
+def test_a_lock_is_free_and_gone_after_the_run(tmp_path: Path) -> None:
+    captions, output = tmp_path / "captions.jsonl", tmp_path / "pairs.jsonl"
+    write_jsonl(captions, ({"id": str(n), "file": "", "captions": []} for n in range(4)))
+    for seed in range(2):
+        pairs.run(pairs.Options(str(captions), str(output), seed=seed))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"captions.jsonl", "pairs.jsonl", "pairs.jsonl.manifest.json"}
+
+
+def test_a_killed_process_leaves_no_lock_and_its_leftovers_are_removed(tmp_path: Path) -> None:
+    output = tmp_path / "screened.jsonl"
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    process = subprocess.run([sys.executable, str(script), str(output)], cwd=Path(__file__).parents[2], check=False)
+    assert process.returncode == -signal.SIGKILL
+    other = tmp_path / ".other.1-0a0a0a0a.tmp.jsonl"  # of a process that may be running
+    other.touch()
+    assert len(list(tmp_path.iterdir())) == 7
+    with output_lock(output):
+        assert {path.name for path in tmp_path.iterdir()} == {script.name, other.name, ".screened.jsonl.lock"}
+
+
+def test_a_folder_that_cannot_be_written_needs_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.open", refuse)
+    with output_lock(tmp_path / "out.jsonl"):
+        assert not list(tmp_path.iterdir())
