@@ -72,7 +72,8 @@ class AttributeSet:
 
 @dataclass
 class _Prepared:
-    """Items are images or classes: `values` has a number for each item, `item_of` tells each image's item."""
+    """Items are images or classes. `values` has a number for each item, `groups` its row of the table, `item_of` the item of
+    each image."""
 
     settings: AttributeSet
     texts: dict[str, list[Wording]]
@@ -80,6 +81,7 @@ class _Prepared:
     images: list[ImageFile]
     item_of: Tensor
     values: dict[str, Tensor]
+    groups: Tensor
 
     @property
     def items(self) -> int:
@@ -126,6 +128,7 @@ class AttributeRanking(EvaluationCallback):
                 {attribute: numbers[present] for attribute, numbers in prepared.values.items()},
                 prepared.texts,
                 prompts=prepared.prompts,
+                groups=prepared.groups[present],
                 subset=name,
                 min_gap=prepared.settings.min_gap,
                 pair_images=prepared.settings.pair_images,
@@ -206,19 +209,20 @@ def _prepare(name: str, settings: AttributeSet) -> _Prepared:
     values = {attribute: table.numbers(attribute, keys) for attribute in attributes}
     _tell_exclusions(name, settings, image_set, table, values)
     values = _judgeable(name, table, values)
-    attributes = list(values)
+    groups = torch.from_numpy(np.unique(keys, return_inverse=True)[1])  # items that share a row of the table
     for attribute, numbers in values.items():
-        if settings.ceiling and int((~numbers.isnan()).sum()) < FOLDS:
+        known = len(torch.unique(groups[~numbers.isnan()]))
+        if settings.ceiling and known < FOLDS:
             raise ValueError(
-                f'{table.file}: attribute "{attribute}" of set {name} has {int((~numbers.isnan()).sum())} known values; '
-                f"the ceiling is cross-validated in {FOLDS} folds, turn it off"
+                f'{table.file}: attribute "{attribute}" of set {name} has values of {known} rows; the ceiling is '
+                f"cross-validated in {FOLDS} folds, so turn it off"
             )
-        if settings.ceiling and not enough_of_either(numbers):
+        if settings.ceiling and not enough_of_either(numbers, groups):
             rank_zero_warn(
-                f'{table.file}: attribute "{attribute}" of set {name} has too few images of one value for a ceiling'
+                f'{table.file}: attribute "{attribute}" of set {name} has too few rows of one value for a ceiling'
             )
-    chosen = {attribute: texts[attribute] for attribute in attributes}
-    return _Prepared(settings, chosen, prompts, images, item_of, values)
+    chosen = {attribute: texts[attribute] for attribute in values}
+    return _Prepared(settings, chosen, prompts, images, item_of, values, groups)
 
 
 def _table(name: str, settings: AttributeSet) -> Table:

@@ -44,6 +44,7 @@ def attribute_ranking(
     texts: Mapping[str, Sequence[Wording]],
     *,
     prompts: Mapping[str, Sequence[Wording]] | None = None,
+    groups: Tensor | None = None,
     subset: str = "",
     min_gap: float | Mapping[str, float] = 0.0,
     pair_images: int | None = None,
@@ -62,6 +63,8 @@ def attribute_ranking(
         texts: Attribute to its wordings; `text` is true when the first image has more of it.
         prompts: Attribute to pairs of ordinary prompts, `text` of an image with more of it and `reverse` of one with
             less; attributes may be missing.
+        groups: Class of each image, (N,), where images have the value of their class: the ceiling's folds keep classes
+            whole. By default each image is a group of its own.
         subset: Name of the image set; results are named `<subset>/<attribute>`.
         min_gap: Only pairs whose values differ by more than this are judged; one number, or one per attribute.
         pair_images: Judge the pairs of only so many images of each attribute, drawn by lot; pairs and the memory that they
@@ -69,7 +72,7 @@ def attribute_ranking(
             judged. Rank correlations are over all images all the same.
         images_per_draw: Also measure `sign_accuracy_paper` on draws of so many images.
         draws: The number of these draws.
-        ceiling: Also fit the supervised ceiling, but of attributes with two values only where five images have either.
+        ceiling: Also fit the supervised ceiling, but of attributes with two values only where five groups have either.
         resamples: Bootstrap resamples of images; 0 leaves the intervals NaN.
         seed: Seed of the resamples, the draws and the ceiling's folds.
 
@@ -87,14 +90,14 @@ def attribute_ranking(
         if not texts.get(attribute):
             raise ValueError(f'attribute "{attribute}" has no texts; texts are given for {sorted(texts)}')
         gap = min_gap.get(attribute, 0.0) if isinstance(min_gap, Mapping) else min_gap
-        judged = JudgedAttribute.of(subset, attribute, images, numbers, gap, pair_images, resamples, seed)
+        judged = JudgedAttribute.of(subset, attribute, images, numbers, groups, gap, pair_images, resamples, seed)
         drawn = None if images_per_draw is None else _draw(len(judged.paired), images_per_draw, draws, seed)
         results += _pair_results(encoder, judged, texts[attribute], drawn)
         spearman, resampled, rows = _rank_results(encoder, judged, texts[attribute])
         results += rows
         if prompts and prompts.get(attribute):
             results += _prompt_results(encoder, judged, prompts[attribute], spearman, resampled)
-        if ceiling and enough_of_either(judged.values):
+        if ceiling and enough_of_either(judged.values, judged.groups):
             results += ceiling_results(judged, spearman, resampled, seed)
     return results
 

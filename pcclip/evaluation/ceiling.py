@@ -13,34 +13,46 @@ from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.rank_correlation import weighted_ranks, weighted_spearman
 
 FOLDS = 10
-MIN_OF_EITHER = 5  # of the images of an attribute with two values; with two of them most folds have none to predict
+MIN_OF_EITHER = 5  # groups of images of an attribute with two values; with two of them most folds have none to predict
 # of unit embeddings, whose coordinates vary by much less than one
 _PENALTIES = np.logspace(-5, 3, 17)
 
 
-def enough_of_either(values: Tensor) -> bool:
-    """Whether an attribute is fit for a ceiling: two values with enough images each, or more than two values."""
-    known, counts = torch.unique(values[~values.isnan()], return_counts=True)
-    return len(known) > 2 or int(counts.min()) >= MIN_OF_EITHER
+def enough_of_either(values: Tensor, groups: Tensor) -> bool:
+    """Whether an attribute is fit for a ceiling: two values with enough groups of images each, or more than two values."""
+    known = ~values.isnan()
+    pairs = torch.unique(torch.stack([values[known], groups[known].to(values.dtype)], 1), dim=0)
+    distinct, counts = torch.unique(pairs[:, 0], return_counts=True)
+    return len(distinct) > 2 or int(counts.min()) >= MIN_OF_EITHER
 
 
-def ridge_scores(images: Tensor, values: Tensor, seed: int) -> Tensor:
+def ridge_scores(images: Tensor, values: Tensor, groups: Tensor, seed: int) -> Tensor:
     """Out-of-fold predictions (n,) of ridge regression from embeddings (n, D) to the ranks of values (n,).
 
-    Ranks, since only the order is judged. Each image is predicted by a fit on nine tenths of the others; within these,
-    leave-one-out chooses the penalty.
+    Ranks, since only the order is judged. Each image is predicted by a fit on nine tenths of the other groups; within
+    these, leave-one-out over images chooses the penalty.
+
+    Args:
+        images: Embeddings, (n, D).
+        values: Their values, (n,).
+        groups: Group of each image, (n,). Folds keep groups whole. Images of one class that share its value must be one
+            group: otherwise the fit would recognise the class and look its value up.
+        seed: Seed of the folds.
 
     Raises:
-        ValueError: Fewer images than folds.
+        ValueError: Fewer groups than folds.
     """
-    if len(images) < FOLDS:
-        raise ValueError(f"the ceiling is cross-validated in {FOLDS} folds; {len(images)} images are too few")
+    distinct, group = np.unique(groups.cpu().numpy(), return_inverse=True)
+    if len(distinct) < FOLDS:
+        kind = "images" if len(distinct) == len(images) else "classes"
+        raise ValueError(f"the ceiling is cross-validated in {FOLDS} folds; {len(distinct)} {kind} are too few")
+    folds = KFold(FOLDS, shuffle=True, random_state=seed).split(distinct)
     ranks = weighted_ranks(torch.ones_like(values)[None], values)[0]
     predicted = cross_val_predict(
         RidgeCV(alphas=_PENALTIES),
         images.double().cpu().numpy(),
         ranks.double().cpu().numpy(),
-        cv=KFold(FOLDS, shuffle=True, random_state=seed),
+        cv=[tuple(np.flatnonzero(np.isin(group, part)) for part in fold) for fold in folds],
     )
     return torch.from_numpy(predicted).float().to(images.device)
 
@@ -61,7 +73,7 @@ def ceiling_results(judged: JudgedAttribute, spearman: float, resampled: Tensor,
         ValueError: As `ridge_scores`.
     """
     try:
-        scores = ridge_scores(judged.images, judged.values, seed)
+        scores = ridge_scores(judged.images, judged.values, judged.groups, seed)
     except ValueError as error:
         raise ValueError(f"{judged.name}: {error}") from error
     paired = scores[judged.paired]

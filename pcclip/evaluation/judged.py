@@ -22,6 +22,7 @@ class JudgedAttribute:
         name: `<subset>/<attribute>`.
         images: Unit embeddings, (n, D).
         values: Their values, (n,) float64.
+        groups: Group of each, (n,), which the ceiling's folds keep whole.
         weights: How often each image is in each bootstrap resample, (R, n).
         paired: Which images have part in pairs, (m,).
         more: (m, m): 1 where the first (row) has more than the second (column) and the pair is judged, else 0.
@@ -31,6 +32,7 @@ class JudgedAttribute:
     name: str
     images: Tensor
     values: Tensor
+    groups: Tensor
     weights: Tensor
     paired: Tensor
     more: Tensor
@@ -43,6 +45,7 @@ class JudgedAttribute:
         attribute: str,
         images: Tensor,
         numbers: Tensor,
+        groups: Tensor | None,
         gap: float,
         pair_images: int | None,
         resamples: int,
@@ -75,6 +78,7 @@ class JudgedAttribute:
             name=f"{subset}/{attribute}" if subset else attribute,
             images=images[known],
             values=values,
+            groups=(torch.arange(len(images)) if groups is None else groups).to(images.device)[known],
             weights=weights,
             paired=paired,
             more=(values[paired, None] - values[None, paired] > gap).float(),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from lightning.pytorch import Trainer
 from PIL import Image
+from torch import Tensor
 
 from pcclip.callbacks import AttributeRanking, AttributeSet, LinearProbe, LinearProbeSet, ZeroShot, ZeroShotSet
 from pcclip.callbacks.evaluation import EvaluationCallback
@@ -96,6 +97,11 @@ REFUSED: dict[str, tuple[Callable[[], EvaluationCallback], Callable[[], None] | 
     "infinite": (ranking, table("001.png,inf,1\n002.png,1,2\n"), r'row "001.png", column "brightness" holds \'inf\''),
     "no number": (ranking, table("001.png,big,1\n"), "expected a number, or nothing if unknown"),
     "row of no image": (ranking, table("999.png,1,1\n001.png,2,2\n"), "1 rows name images that are not in images"),
+    "too few classes for a ceiling": (  # with enough images
+        lambda: ranking(images="classes", table="classes.csv", key="name", level="class_images", ceiling=True),
+        lambda: Path("classes.csv").write_text("name,brightness\nred,1\ngreen,2\nblue,3\n") and None,
+        "classes.csv: .*brightness.* 3 rows",
+    ),
     "pairs of one": (
         lambda: ranking(pair_images=1),
         None,
@@ -207,6 +213,28 @@ def test_classes_without_images_are_reported(
         means = ranking(images="tars", table="classes.csv", key="name", level=level)
         with pytest.warns(UserWarning, match=message), pytest.raises(ValueError, match="fewer than two distinct"):
             make_trainer([means]).test(make_module(), verbose=False)
+
+
+def test_folds_of_the_ceiling_keep_classes_whole(
+    make_module: Callable[..., Any], make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def record(images: Tensor, values: Tensor, groups: Tensor, seed: int) -> Tensor:
+        seen.append(groups.tolist())
+        return images[:, 0]
+
+    seen: list[list[int]] = []
+    monkeypatch.setattr("pcclip.callbacks.attribute_ranking.FOLDS", 2)
+    monkeypatch.setattr("pcclip.evaluation.ceiling.ridge_scores", record)
+    Path("classes.csv").write_text("name,brightness\nred,1\ngreen,2\nblue,3\n")
+    for level in ("class_images", "class"):
+        callback = ranking(images="classes", table="classes.csv", key="name", level=level, ceiling=True)
+        make_trainer([callback]).test(make_module(), verbose=False)
+    make_trainer([ranking(ceiling=True)]).test(make_module(), verbose=False)
+    by_class_images, by_class, by_image = seen
+    assert [by_class_images.count(group) for group in sorted(set(by_class_images))] == [5, 5, 5]
+    assert by_class_images == sorted(by_class_images)  # images come class by class
+    assert len(set(by_class)) == 3
+    assert len(set(by_image)) == 22
 
 
 def test_each_picture_may_have_its_class_s_value(

@@ -106,14 +106,57 @@ def test_no_share_of_nothing(make_encoder: Callable[..., Any]) -> None:
 
 def test_ceiling_is_out_of_fold_and_of_ranks() -> None:
     images, values = graded(noise=0.2)
-    found = ridge_scores(images, values, seed=3)
+    each = torch.arange(len(images))
+    found = ridge_scores(images, values, each, seed=3)
     x, y = images.double().numpy(), scipy.stats.rankdata(values)
     for train, test in KFold(10, shuffle=True, random_state=3).split(x):
         expected = RidgeCV(alphas=_PENALTIES).fit(x[train], y[train]).predict(x[test])
         torch.testing.assert_close(found[test], torch.from_numpy(expected).float())
-    torch.testing.assert_close(ridge_scores(images, values.log(), seed=3), found)
-    with pytest.raises(ValueError, match="10 folds; 9 images are too few"):
-        ridge_scores(images[:9], values[:9], seed=0)
+    torch.testing.assert_close(ridge_scores(images, values.log(), each, seed=3), found)
+    with pytest.raises(ValueError, match="9 images"):
+        ridge_scores(images[:9], values[:9], each[:9], seed=0)
+
+
+def clusters(classes: int, each: int) -> tuple[Tensor, Tensor]:
+    """Images (N, 64) that lie close to their class's centre, and their classes."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(classes * each) % classes
+    centres = torch.randn(classes, 64, generator=generator)
+    return normalize(centres[labels] + 0.3 * torch.randn(len(labels), 64, generator=generator), dim=-1), labels
+
+
+def test_the_ceiling_does_not_recognise_classes(make_encoder: Callable[..., Any]) -> None:
+    images, classes = clusters(40, 8)
+
+    def ceiling(values: Tensor, groups: Tensor | None = None) -> float:
+        encoder = make_encoder(width=64)
+        return measured(encoder, images, values, ceiling=True, groups=groups, resamples=0)["ceiling_spearman"].value
+
+    drawn = [torch.rand(40, generator=torch.Generator().manual_seed(seed))[classes] for seed in range(6)]
+    assert ceiling(drawn[0]) > 0.8  # with folds of images, random values are looked up
+    correlations = [ceiling(values, classes) for values in drawn]
+    assert abs(sum(correlations) / 6) < 0.2
+    of_the_class = normalize(torch.randn(64, generator=torch.Generator().manual_seed(9)), dim=0)
+    assert ceiling((images @ of_the_class), classes) > 0.5  # what other classes teach is found
+
+
+def test_folds_keep_classes_whole_and_need_ten(make_encoder: Callable[..., Any]) -> None:
+    images, classes = clusters(40, 8)
+    values = torch.rand(40, generator=torch.Generator().manual_seed(0))[classes]
+    found = ridge_scores(images, values, 100 - classes, seed=3)  # whatever the classes are called
+    x, y = images.double().numpy(), scipy.stats.rankdata(values)
+    for train, test in KFold(10, shuffle=True, random_state=3).split(range(40)):
+        # classes in the order of their numbers
+        fitted, held_out = torch.isin(39 - classes, torch.tensor(train)), torch.isin(39 - classes, torch.tensor(test))
+        expected = RidgeCV(alphas=_PENALTIES).fit(x[fitted], y[fitted]).predict(x[held_out])
+        torch.testing.assert_close(found[held_out], torch.from_numpy(expected).float())
+    few = classes < 9
+    with pytest.raises(ValueError, match=r"zoo/size: .* 9 classes"):
+        measured(make_encoder(width=64), images[few], values[few], ceiling=True, groups=classes[few], subset="zoo")
+    for positives in (4, 5):  # classes, of eight images each
+        values = (classes < positives).double()
+        results = measured(make_encoder(width=64), images, values, ceiling=True, groups=classes, resamples=0)
+        assert ("ceiling_spearman" in results) == (positives == 5)
 
 
 def test_no_ceiling_for_two_positives(make_encoder: Callable[..., Any]) -> None:

@@ -213,7 +213,7 @@ def test_a_rare_value_is_always_among_the_drawn(
     values = torch.zeros(40)
     values[least_but] = 1
     for seed in range(40):
-        judged = JudgedAttribute.of("", "size", images, values, 0.0, 3, 20, seed)
+        judged = JudgedAttribute.of("", "size", images, values, None, 0.0, 3, 20, seed)
         assert len(set(judged.paired.tolist())) == 3
         assert least_but in judged.paired
     results = attribute_ranking(
