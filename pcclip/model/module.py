@@ -17,7 +17,7 @@ from torch.distributed.fsdp import FSDPModule
 from pcclip.batch import PairBatch
 from pcclip.model.head import HeadName
 from pcclip.model.loading import load_clip
-from pcclip.model.losses import LossName, build_loss, row_keys, sign_loss
+from pcclip.model.losses import Counted, LossName, build_loss, row_keys, sign_loss
 from pcclip.model.optim import Schedule, parameter_groups
 from pcclip.model.trainable import set_trainable
 
@@ -91,6 +91,8 @@ class DifferenceCLIP(LightningModule):
         schedule: Schedule | None = None,
     ) -> None:
         super().__init__()
+        self._difference_loss: Any
+        self._caption_loss: Any
         if difference_weight < 0 or caption_weight < 0 or difference_weight + caption_weight == 0:
             raise ValueError(
                 f"model.difference_weight={difference_weight} and model.caption_weight={caption_weight}: "
@@ -197,8 +199,8 @@ class DifferenceCLIP(LightningModule):
 
     def embed(self, batch: PairBatch) -> Tensor:
         """Unit image embeddings (B, D) of a batch: the stored ones, or each image encoded once."""
-        if batch.embeddings is not None:
-            return batch.embeddings
+        if batch.embeddings is not None:  # which the Trainer casts where weights are of half precision
+            return batch.embeddings.to(torch.promote_types(batch.embeddings.dtype, torch.float32))
         assert batch.images is not None
         return self.model.encode_images(batch.images)
 
@@ -208,17 +210,20 @@ class DifferenceCLIP(LightningModule):
         parts: dict[str, Tensor] = {}
         total = images.new_zeros(())
         if self.difference_weight:
-            differences = self.model.difference(images[batch.first], images[batch.second])
+            first, second = images[batch.first], images[batch.second]
+            counted = Counted.distinct(first - second, self._difference_loss.world_size)
+            differences = self.model.difference(first, second)
             texts = self.model.encode_tokens(batch.tokens)
             scale = self.log_logit_scale.exp()
             bias = self.logit_bias if self._loss_name == "sigmoid" else None
             pair_ids = batch.image_ids[torch.stack([batch.first, batch.second], 1)]
             keys = self._keys(batch.tokens, row_keys(pair_ids))
-            parts["difference_loss"] = self._difference_loss(differences, texts, scale, bias, keys)
-            parts["sign_accuracy"] = ((differences * texts).sum(-1) > 0).float().mean()
+            parts["difference_loss"] = self._difference_loss(differences, texts, scale, bias, keys, counted)
+            parts["sign_accuracy"] = counted.mean(((differences * texts).sum(-1) > 0).float())
+            parts["identical_pairs"] = (~counted.own).sum()
             total = total + self.difference_weight * parts["difference_loss"]
             if self.sign_weight:
-                parts["sign_loss"] = sign_loss(differences, texts, scale)
+                parts["sign_loss"] = sign_loss(differences, texts, scale, counted)
                 total = total + self.sign_weight * parts["sign_loss"]
         if self.caption_weight:
             captions = self.model.encode_tokens(batch.caption_tokens)
@@ -236,6 +241,9 @@ class DifferenceCLIP(LightningModule):
     def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
         """One optimiser step's loss."""
         losses = self.losses(batch)
+        if (identical := losses.pop("identical_pairs", None)) is not None:  # of an epoch, in all processes
+            total: dict[str, Any] = {"on_step": False, "on_epoch": True, "reduce_fx": "sum", "sync_dist": True}
+            self.log("train/identical_pairs", identical.float(), **total)
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, prog_bar=True)
         return losses["loss"]
 

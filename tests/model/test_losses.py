@@ -10,7 +10,7 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pcclip.model.losses import build_loss, row_keys, sign_loss
+from pcclip.model.losses import Counted, build_loss, row_keys, sign_loss
 
 
 def unit(*shape: int) -> Tensor:
@@ -68,7 +68,8 @@ def test_without_duplicates_it_is_open_clips_loss_to_the_bit(name: str, dtype: t
     found = []
     for loss in (build_loss(name), OPEN_CLIP[name]):  # type: ignore[arg-type]
         inputs = [value.to(dtype).requires_grad_() for value in (*unit(2, 6, 5), torch.tensor(7.0), torch.tensor(-3.0))]
-        keys = () if loss is OPEN_CLIP[name] else (torch.arange(12).view(6, 2),)
+        everyone = torch.ones(6, dtype=torch.bool)
+        keys = () if loss is OPEN_CLIP[name] else (torch.arange(12).view(6, 2), Counted(everyone, everyone))
         value = loss(*inputs, *keys)
         found.append((value, *torch.autograd.grad(value, inputs, allow_unused=True)))
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(*found, strict=True))

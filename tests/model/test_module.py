@@ -124,6 +124,36 @@ def test_swapping_first_and_second_negates_the_cosine(head: str) -> None:
     torch.testing.assert_close(module.predict_step(swapped, 0), -module.predict_step(batch, 0), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("loss", "head"), zip([*LOSSES, "contrastive"], [*HEADS, "mlp"], strict=True))
+@pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
+def test_a_pair_of_identical_images_changes_nothing(loss: str, head: str, masked: bool) -> None:
+    settings = {"caption_weight": 0.5, "sign_weight": 0.3, "learn_logit_scale": True, "mask_duplicates": masked}
+    module = make_module(["all"], head=head, difference_loss=loss, **settings).double()
+    batch = make_batch(module)
+    assert batch.images is not None
+    expected = gradients(module, batch)
+    assert module.losses(batch)["identical_pairs"] == 0
+    # the last image again under another id, and two pairs of the two
+    more = batch._replace(
+        images=torch.cat([batch.images, batch.images[-1:]]),
+        image_ids=torch.cat([batch.image_ids, torch.tensor([99])]),
+        first=torch.cat([batch.first, torch.tensor([5, 6])]),
+        second=torch.cat([batch.second, torch.tensor([6, 5])]),
+        tokens=torch.cat([batch.tokens, batch.tokens[:2].flip(0)]),
+    )
+    found = gradients(module, more)
+    assert_same(expected, found, atol=1e-12)
+    losses = module.losses(more)
+    assert losses["identical_pairs"] == 2
+    torch.testing.assert_close(losses["sign_accuracy"], module.losses(batch)["sign_accuracy"])
+    # no other pair is left
+    only = more._replace(
+        first=more.first[-2:], second=more.second[-2:], tokens=more.tokens[-2:], captioned=more.captioned
+    )
+    assert all(value.isfinite().all() for value in gradients(module, only)[1].values())
+    assert module.losses(only)["difference_loss"] == 0
+
+
 def test_a_loss_of_weight_zero_is_not_computed() -> None:
     module = make_module(["all"], caption_weight=0)
     batch = make_batch(module)
