@@ -27,7 +27,7 @@ class LinearHead(nn.Module):
         self.weight = nn.Parameter(torch.eye(width))
 
     def forward(self, difference: Tensor) -> Tensor:
-        return F.linear(difference, self.weight)
+        return _linear(difference, self.weight)
 
 
 class MLPHead(nn.Module):
@@ -47,9 +47,15 @@ class MLPHead(nn.Module):
     def forward(self, difference: Tensor) -> Tensor:
         norm = difference.norm(dim=-1, keepdim=True)
         unit = F.normalize(difference, dim=-1)
-        odd = self.output(F.gelu(self.hidden(unit)) - F.gelu(self.hidden(-unit))) / 2
+        forward, backward = (F.gelu(_linear(way, self.hidden.weight, self.hidden.bias)) for way in (unit, -unit))
+        odd = _linear(forward - backward, self.output.weight) / 2
         projected: Tensor = difference + norm * odd
         return projected
+
+
+def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Apply a linear map in the precision of its inputs: embeddings keep float32 where weights are of half precision."""
+    return F.linear(inputs, weight.to(inputs.dtype), None if bias is None else bias.to(inputs.dtype))
 
 
 def build_head(name: HeadName, width: int) -> nn.Module:
