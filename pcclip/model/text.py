@@ -14,7 +14,7 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from open_clip.model import CLIP, CustomTextCLIP
+from open_clip.model import CLIP
 from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,7 +30,7 @@ KEPT_TEXTS = 50_000  # 30 MB of token ids
 
 def text_tower(clip: Any) -> Any:
     """The module that holds the text tower's parts: `clip.text` where there is one, else `clip` itself."""
-    return clip.text if isinstance(clip, CustomTextCLIP) else clip
+    return clip if isinstance(clip, CLIP) else clip.text
 
 
 def text_parameters(clip: Any) -> list[nn.Parameter]:

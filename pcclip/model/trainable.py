@@ -14,6 +14,15 @@ from pcclip.model.text import text_parameters, text_tower
 PARTS = (
     "all, text, text_transformer, text_last_K, image, image_projection, image_last_K, logit_scale, K a number of blocks"
 )
+# Where towers keep their blocks: open_clip's, timm's, and those of Hugging Face's text models.
+IMAGE_BLOCKS = ("transformer.resblocks", "trunk.blocks")
+TEXT_BLOCKS = (
+    "transformer.resblocks",
+    "transformer.encoder.layer",  # BERT, RoBERTa
+    "transformer.layers",  # M2M-100
+    "transformer.block",  # mT5
+)
+TEXT_END = ("ln_final", "text_projection", "transformer.layer_norm", "transformer.final_layer_norm", "proj")
 
 
 def set_trainable(model: DifferenceModel, parts: Iterable[str]) -> None:
@@ -43,35 +52,28 @@ def _parameters(clip: Any, part: str) -> list[nn.Parameter]:
     if part == "text":
         return text_parameters(clip)
     if part == "text_transformer":
-        return list(_child(tower, part, "transformer").parameters())
+        return [parameter for block in _blocks(tower, part, TEXT_BLOCKS) for parameter in block.parameters()]
     if part == "image_projection":
         return _after_blocks(clip.visual, ("proj", "head"), part)
     if match := re.fullmatch(r"text_last_(\d+)", part):
-        blocks = list(_child(tower, part, "transformer.resblocks").children())
-        return _last(blocks, int(match[1]), part) + _after_blocks(tower, ("ln_final", "text_projection"), part)
+        blocks = _blocks(tower, part, TEXT_BLOCKS)
+        return _last(blocks, int(match[1]), part) + _after_blocks(tower, TEXT_END, part)
     if match := re.fullmatch(r"image_last_(\d+)", part):
         visual = clip.visual
-        container = next((name for name in ("transformer.resblocks", "trunk.blocks") if _has(visual, name)), "")
-        blocks = list(_child(visual, part, container).children())
+        blocks = _blocks(visual, part, IMAGE_BLOCKS)
         return _last(blocks, int(match[1]), part) + _after_blocks(
             visual, ("ln_post", "proj", "attn_pool", "trunk.norm", "trunk.attn_pool", "trunk.fc_norm", "head"), part
         )
     raise ValueError(f"trainable: unknown part {part!r}; use {PARTS}")
 
 
-def _has(module: nn.Module, path: str) -> bool:
-    try:
-        module.get_submodule(path)
-    except AttributeError:
-        return False
-    return True
-
-
-def _child(module: nn.Module, part: str, path: str) -> nn.Module:
-    if not path or not _has(module, path):
-        kind = type(module).__name__
-        raise ValueError(f"trainable: {part!r} needs a tower of transformer blocks, not {kind}; use text or image")
-    return module.get_submodule(path)
+def _blocks(tower: nn.Module, part: str, places: tuple[str, ...]) -> list[nn.Module]:
+    modules = dict(tower.named_modules(remove_duplicate=False))
+    for place in places:
+        if place in modules:
+            return list(modules[place].children())
+    kind = type(tower).__name__
+    raise ValueError(f"trainable: {part!r} needs a tower of transformer blocks, not {kind}; use text or image")
 
 
 def _last(blocks: list[nn.Module], count: int, part: str) -> list[nn.Parameter]:

@@ -24,6 +24,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "custom_text": {"vision_cfg": VIT, "custom_text": True},
     "timm_resnet": {"vision_cfg": {**TIMM, "timm_model_name": "test_resnet"}},
     "timm_vit": {"vision_cfg": {**TIMM, "timm_model_name": "test_vit", "timm_pool": ""}, "custom_text": True},
+    "coca": {
+        "vision_cfg": {**VIT, "output_tokens": True},
+        "text_cfg": {**TEXT, "context_length": 76, "embed_cls": True, "output_tokens": True},
+        "multimodal_cfg": {**TEXT, "context_length": 76},
+        "custom_text": True,
+    },
     "sigmoid": {"vision_cfg": VIT, "init_logit_scale": 2.0, "init_logit_bias": -10},
 }
 

@@ -200,7 +200,7 @@ def test_every_trainable_parameter_gets_a_gradient(parts: list[str]) -> None:
         assert_every_gradient(module, make_batch(module))
 
 
-@pytest.mark.parametrize("kind", ["resnet", "custom_text", "timm_resnet", "timm_vit", "sigmoid"])
+@pytest.mark.parametrize("kind", ["resnet", "custom_text", "timm_resnet", "timm_vit", "coca", "sigmoid"])
 @pytest.mark.parametrize("caption", [0, 1])
 def test_every_trainable_parameter_of_every_tower_gets_a_gradient(tmp_path: Path, kind: str, caption: int) -> None:
     module = make_module(["all"], write_config(tmp_path, kind), caption_weight=caption)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
+import transformers
+from open_clip.model import CustomTextCLIP
 
 from pcclip.model import DifferenceModel
 from pcclip.model.trainable import set_trainable
-from tests.helpers.models import make_clip
+from tests.helpers.models import VIT, make_clip
 
 VISUAL_END = r"visual\.(ln_post\..*|proj)"
 TEXT_OUTSIDE = r"token_embedding\.weight|positional_embedding|ln_final\..*|text_projection(\.weight)?"
@@ -38,6 +43,9 @@ EXPECTED = [
     ("timm_vit", "image_projection", r"visual\.head\..*"),
     ("timm_vit", "image_last_1", r"visual\.(trunk\.(blocks\.5|norm|fc_norm)|head)\..*"),
     ("timm_vit", "text", r"text\..*"),
+    ("coca", "text", r"text\..*"),
+    ("coca", "text_transformer", r"text\.transformer\..*"),
+    ("coca", "text_last_1", r"text\.(transformer\.resblocks\.1\..*|ln_final\..*|text_projection)"),
     ("sigmoid", "logit_scale", r"logit_scale|logit_bias"),
     ("sigmoid", "text", rf"transformer\..*|{TEXT_OUTSIDE}"),
     ("sigmoid", "all", r".*"),
@@ -81,6 +89,45 @@ def test_parts_add_up_and_the_rest_freezes_again(clips: Callable[[str], Differen
     assert trained(model) == everything
     set_trainable(model, [])
     assert trained(model) == set()
+
+
+HF_CONFIGS: dict[str, dict[str, Any]] = {
+    "roberta": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16},
+    "mt5": {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 2, "num_heads": 2},
+    "m2m_100": {
+        "d_model": 16,
+        "encoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 16,
+        "encoder_layerdrop": 0,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", HF_CONFIGS)
+def test_parts_of_hugging_face_text_towers(tmp_path: Path, kind: str) -> None:
+    transformers.AutoConfig.for_model(kind, vocab_size=60, **HF_CONFIGS[kind]).save_pretrained(tmp_path)
+    text = {"hf_model_name": str(tmp_path), "hf_model_pretrained": False, "hf_proj_type": "linear"}
+    pooled = {"hf_pooler_type": "mean_pooler", "hf_tokenizer_name": str(tmp_path)}
+    towers = CustomTextCLIP(32, VIT, {**text, **pooled})
+    model = cast(DifferenceModel, SimpleNamespace(towers=towers))
+    ids = torch.randint(3, 60, (2, 5))
+    assert towers.encode_text(ids).shape == (2, 32)
+    for part, pattern in (
+        ("text_transformer", r"text\.transformer\.(encoder\.layer|block|layers)\..*"),
+        (
+            "text_last_1",
+            r"text\.(transformer\.((encoder\.layer|block|layers)\.1|layer_norm|final_layer_norm)|proj)\..*",
+        ),
+        ("text", r"text\..*"),
+    ):
+        set_trainable(model, [part])
+        assert trained(model) == {name for name, _ in towers.named_parameters() if re.fullmatch(pattern, name)}
+        assert trained(model)
+        towers.zero_grad()
+        towers.encode_text(ids).sum().backward()
+        unused = [name for name, value in towers.named_parameters() if value.requires_grad and value.grad is None]
+        assert not unused
 
 
 @pytest.mark.parametrize(
