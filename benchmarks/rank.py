@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
         fresh = draw(Path(name) / "fresh", files, 320)
         store = EmbeddingStore(Path(name) / "cache", clip.image_fingerprint, clip.embed_dim)
         pictures = [picture for picture in find_pictures([kept]) if isinstance(picture, ImageFile)]
-        store.add(pictures, torch.randn(len(pictures), clip.embed_dim), torch.ones(len(pictures), dtype=torch.bool))
+        store.add(pictures, torch.randn(len(pictures), clip.embed_dim))
         first = next(fresh.iterdir())
         works: dict[str, Callable[[], object]] = {
             "tower alone": lambda: bare_loop(clip, first, options.batches, options.batch_size),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from data_prep.sample import SampleImage, SamplePair
 from pcclip.atomic import atomic_path
+from pcclip.data.pictures import decode
 
 PICTURE = 240  # pixels
 GAP = 20
@@ -76,9 +76,8 @@ def _column(image: SampleImage, role: str, colour: str) -> Image.Image:
     if stored is None:
         ImageDraw.Draw(frame).text((PICTURE // 2, PICTURE // 2), "cannot be read", SOFT, _font(15), anchor="mm")
     else:
-        with Image.open(io.BytesIO(stored.payload)) as opened:
-            picture = ImageOps.contain(opened.convert("RGB"), frame.size)
-            frame.paste(picture, ((PICTURE - picture.width) // 2, (PICTURE - picture.height) // 2))
+        picture = ImageOps.contain(decode(stored.payload, image.id), frame.size)
+        frame.paste(picture, ((PICTURE - picture.width) // 2, (PICTURE - picture.height) // 2))
     column.paste(frame)
     column.paste(text, (0, PICTURE + GAP // 2))
     return column

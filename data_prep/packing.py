@@ -12,9 +12,10 @@ from typing import Any
 import webdataset as wds
 
 from data_prep.group_index import GroupReader, SourceGroup, Sources
-from data_prep.images import StoredImage, UnreadableImageError, encode_image, read_bytes
+from data_prep.images import StoredImage, encode_image, read_bytes
 from pcclip.atomic import atomic_path, atomic_text
 from pcclip.data.format import GroupRecord, ShardInfo, image_member, sha256_of
+from pcclip.data.pictures import UnreadableImageError
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from data_prep.images import StoredImage, UnreadableImageError, encode_image
+from data_prep.images import StoredImage, encode_image
+from pcclip.data.pictures import UnreadableImageError
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.images import UnreadableImageError, check_image, image_header
+from data_prep.images import check_image, image_header
 from data_prep.statistics import Histogram
 from pcclip.data.format import EMBEDDINGS_EXTENSION, IMAGE_EXTENSIONS, ShardInfo, sha256_of
+from pcclip.data.pictures import UnreadableImageError
 
 LISTED = 1000  # problems described of one kind in one shard; all are counted
 IMAGE_MEMBER = re.compile(rf"(\d{{2,}})\.({'|'.join(IMAGE_EXTENSIONS)})")

@@ -12,10 +12,11 @@ from omegaconf import MISSING
 from data_prep.contact_sheet import write_sheet
 from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, image_path, read_jsonl
 from data_prep.html_page import write_page
-from data_prep.images import UnreadableImageError, read_bytes
+from data_prep.images import read_bytes
 from data_prep.sample import SampleImage, SamplePair
 from data_prep.shard_check import Findings, RawGroup, read_groups
 from pcclip.data.format import IMAGE_EXTENSIONS, DatasetInfo, GroupRecord, parse_group
+from pcclip.data.pictures import UnreadableImageError
 
 
 @dataclass

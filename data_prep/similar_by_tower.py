@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from sklearn.random_projection import GaussianRandomProjection
 
 from data_prep.files import Row, image_path
+from data_prep.images import read_bytes
 from data_prep.similar import WIDTH, Indices, Vectors, chunks
+from pcclip.data.pictures import UnreadableImageError, decode
 from pcclip.model.clip import DifferenceModel
 from pcclip.model.loading import load_clip
 
@@ -74,16 +75,15 @@ def _embed_images(model: DifferenceModel, captions: Path, rows: list[Row], batch
 
 
 def _picture(model: DifferenceModel, file: Path) -> torch.Tensor:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: not found")
     try:
-        with Image.open(file) as image:
-            pixels: torch.Tensor = model.image_transform(image.convert("RGB"))
-            return pixels
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        pixels: torch.Tensor = model.image_transform(decode(read_bytes(file), str(file)))
+    except UnreadableImageError as error:
         raise ValueError(
-            f"{file}: cannot be read as an image ({error}); run `pcclip-data captions` to drop it"
+            f"{file}: cannot be read as an image ({error.reason}); run `pcclip-data captions` to drop it"
         ) from error
+    return pixels
 
 
 def _unit(vectors: Vectors) -> Vectors:

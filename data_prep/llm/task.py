@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from data_prep.files import Row
+from data_prep.images import read_bytes
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.prompt import Message, Prompt
+from pcclip.data.pictures import UnreadableImageError, decode
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,9 @@ def data_url(path: Path, size: int) -> str:
         UnreadablePictureError: It is missing or does not decode.
     """
     try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UnreadablePictureError(f"{path}: {error}") from error
+        upright = decode(read_bytes(path), str(path))
+    except UnreadableImageError as error:
+        raise UnreadablePictureError(str(error)) from error
     upright.thumbnail((size, size), Image.Resampling.BICUBIC)
     stream = io.BytesIO()
     upright.save(stream, "JPEG", quality=85)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from data_prep.images import UnreadableImageError, check_image, read_bytes
+from data_prep.images import check_image, read_bytes
 from data_prep.sources.source import Candidate
 from data_prep.workers import worker_pool
+from pcclip.data.pictures import UnreadableImageError
 
 CHUNK = 16  # images sent to a process at once
 CHUNKS_AHEAD = 2  # chunks under way for each process, which bounds the memory

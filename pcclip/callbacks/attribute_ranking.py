@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 
 from pcclip.callbacks.embeddings import evaluating
 from pcclip.callbacks.evaluation import EvaluationCallback
-from pcclip.data.labelled import ImageFile, ImageSet
+from pcclip.data.labelled import ImageFile, ImageSet, decoded
 from pcclip.data.shard_index import named_in
 from pcclip.data.sources import AttributeSource, ImageSource, open_images
 from pcclip.data.tables import Table, read_prompts, read_table, read_texts
@@ -174,7 +174,7 @@ class AttributeRanking(EvaluationCallback):
                 scores = attribute_scores(self.encoder(pl_module), items[known.to(items.device)], wordings).mean(0)
                 chosen = known[spread_over_order(scores).cpu()].tolist()
                 strips[name, attribute] = contact_sheet(
-                    [pictures[index].decode() for index in chosen],
+                    [decoded(pictures[index]) for index in chosen],
                     [f"{float(numbers[present[index]]):.3g}" for index in chosen],
                     title=f"{name}: {attribute}, least to most as the model ranks them, true values below",
                 )

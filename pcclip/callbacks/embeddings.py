@@ -206,13 +206,14 @@ class EmbeddingCache:
         if missing:
             model = model_of(pl_module)
             embeddings = torch.zeros(len(missing), model.embed_dim)
-            known = intact = torch.zeros(len(missing), dtype=torch.bool)
+            known = torch.zeros(len(missing), dtype=torch.bool)
             store = None
             if cache_dir is not None and tower_lasts(trainer, pl_module):  # rank 0 looks, all follow
                 if trainer.is_global_zero:
                     store = EmbeddingStore(cache_dir, fingerprint, model.embed_dim)
-                    known, intact = store.load(missing, embeddings)
-                embeddings, known, intact = trainer.strategy.broadcast((embeddings, known, intact))
+                    known = store.load(missing, embeddings)
+                embeddings, known = trainer.strategy.broadcast((embeddings, known))
+            intact = known.clone()
             new = (~known).nonzero().view(-1)
             if len(new):
                 images_to_encode = [missing[index] for index in new.tolist()]
@@ -226,7 +227,8 @@ class EmbeddingCache:
                     num_workers=num_workers,
                 )
                 if store is not None:
-                    store.add(images_to_encode, embeddings[new], intact[new])
+                    good = new[intact[new]]
+                    store.add([missing[index] for index in good.tolist()], embeddings[good])
             for image, row, good in zip(missing, embeddings, intact.tolist(), strict=True):
                 self._rows[image] = row if good else None
             if damaged := [image for image in missing if self._rows[image] is None]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pcclip.data.labelled import ImageFile
 
+DECODER = 2  # to be raised whenever `pcclip.data.pictures` decodes something into other pixels
 _LOOKUP = 512  # keys a query; SQLite's own limit is 999 in old versions
 
 
@@ -22,8 +23,9 @@ class EmbeddingStore:
     """Embeddings of image files by one image tower.
 
     One SQLite file for each tower, named by the fingerprint of its weights and preprocessing. A row's key is a hash of the
-    image's place, size and time of change, so that a new tower or a changed image never meets an old embedding. Rows are
-    added in transactions: a run that is killed keeps what it had added.
+    image's place, size and time of change and of `DECODER`, so that a new tower, decoder or image never meets an old
+    embedding. Rows are added in transactions: a run that is killed keeps what it had added. Images that cannot be read have
+    no row and are tried again each time.
 
     Args:
         folder: Where the file is; made if need be.
@@ -40,15 +42,14 @@ class EmbeddingStore:
         with self._connected() as database:
             database.execute("CREATE TABLE IF NOT EXISTS embeddings (key BLOB PRIMARY KEY, embedding BLOB)")
 
-    def load(self, images: Sequence[ImageFile], out: Tensor) -> tuple[Tensor, Tensor]:
+    def load(self, images: Sequence[ImageFile], out: Tensor) -> Tensor:
         """Copy the embeddings of known images into their rows of `out`, (N, D) float32 on the CPU.
 
         Returns:
-            Which images are known, and which of these are intact, (N,) bool each.
+            Which images are known, (N,) bool.
         """
         rows = out.numpy()
         known = torch.zeros(len(images), dtype=torch.bool)
-        intact = torch.zeros(len(images), dtype=torch.bool)
         keys = self._keys(images)
         with self._connected() as database:
             for start in range(0, len(images), _LOOKUP):
@@ -60,19 +61,13 @@ class EmbeddingStore:
                 query = f"SELECT key, embedding FROM embeddings WHERE key IN ({marks})"
                 for key, embedding in database.execute(query, list(places)):
                     known[places[key]] = True
-                    if embedding is not None:
-                        rows[places[key]] = np.frombuffer(embedding, dtype="<f4", count=self.embed_dim)
-                        intact[places[key]] = True
-        return known, intact
+                    rows[places[key]] = np.frombuffer(embedding, dtype="<f4", count=self.embed_dim)
+        return known
 
-    def add(self, images: Sequence[ImageFile], embeddings: Tensor, intact: Tensor) -> None:
-        """Keep embeddings (N, D) on the CPU; of images that are not intact, that they are not."""
+    def add(self, images: Sequence[ImageFile], embeddings: Tensor) -> None:
+        """Keep embeddings (N, D) on the CPU."""
         array = embeddings.float().numpy().astype("<f4", copy=False)
-        rows = [
-            (key, row.tobytes() if good else None)
-            for key, row, good in zip(self._keys(images), array, intact.tolist(), strict=True)
-            if key is not None
-        ]
+        rows = [(key, row.tobytes()) for key, row in zip(self._keys(images), array, strict=True) if key is not None]
         with self._connected() as database:
             database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", rows)
 
@@ -108,7 +103,7 @@ class EmbeddingStore:
             if image.path not in found:
                 found[image.path] = _file_state(image.path)
             state = found[image.path]
-            text = f"{state} {image.offset} {image.size}"
+            text = f"{state} {image.offset} {image.size} {DECODER}"
             keys.append(None if state is None else hashlib.blake2b(text.encode(), digest_size=16).digest())
         return keys
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ast
-import io
 import logging
-import struct
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,19 +23,12 @@ from pcclip.data.format import (
     PairRecord,
     parse_group,
 )
+from pcclip.data.pictures import SHARD_FORMATS, OversizedImageError, UnreadableImageError, decode
 from pcclip.data.tar_index import TarIndex
 
 logger = logging.getLogger(__name__)
 
 ImageTransform = Callable[[Image.Image], Tensor]
-DECODE_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    struct.error,
-    zlib.error,
-)  # all that Pillow is known to raise
 MAX_PIXELS = 50_000_000  # 150 MB decoded; photographs have up to a third of that
 
 
@@ -249,12 +239,7 @@ def joined(parts: Sequence[Tensor], join: Callable[..., Tensor], storage: Tensor
 def _decode_image(payload: bytes, transform: ImageTransform, max_pixels: int) -> tuple[Tensor | None, str, str]:
     """The image, or None with the reason and what the decoder says."""
     try:
-        # Opening reads the header alone.
-        with Image.open(io.BytesIO(payload), formats=("JPEG", "PNG", "WEBP")) as image:
-            if image.width * image.height > max_pixels:
-                return None, "oversized_image", f" ({image.width} x {image.height} pixels)"
-            return transform(image), "", ""
-    except Image.DecompressionBombError as error:
-        return None, "oversized_image", f" ({error})"
-    except DECODE_ERRORS as error:
-        return None, "broken_image", f" ({error})"
+        return transform(decode(payload, "", tuple(SHARD_FORMATS), max_pixels)), "", ""
+    except UnreadableImageError as error:
+        oversized = isinstance(error, OversizedImageError)
+        return None, "oversized_image" if oversized else "broken_image", f" ({error.reason})"

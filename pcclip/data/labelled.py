@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -14,10 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pcclip.data.format import IMAGE_EXTENSIONS
-
-# What Pillow raises on damaged or hostile files; torn PNG chunks are a SyntaxError
-DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+from pcclip.data.pictures import PICTURE_EXTENSIONS, UnreadableImageError, decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +43,38 @@ class ImageFile:
             stream.seek(self.offset)
             return stream.read(self.size)
 
-    def decode(self) -> Image.Image | None:
-        """The image in RGB, or None if it is damaged."""
+    def decode(self) -> Image.Image:
+        """Return the image upright in RGB.
+
+        Raises:
+            UnreadableImageError: It is missing or damaged; see `pcclip.data.pictures.decode`.
+        """
         try:
-            return Image.open(io.BytesIO(self.read())).convert("RGB")
-        except DECODE_ERRORS:
-            return None
+            payload = self.read()
+        except OSError as error:
+            raise UnreadableImageError(self.key, error.strerror or str(error)) from error
+        return decode(payload, self.key)
+
+
+class Picture(Protocol):
+    """A picture by name, decoded when it is needed."""
+
+    @property
+    def key(self) -> str:
+        """Its name, for people: the path, in a shard the shard's path and the member's name."""
+        ...
+
+    def decode(self) -> Image.Image:
+        """Return the picture upright in RGB; raise `UnreadableImageError` if it cannot be read."""
+        ...
+
+
+def decoded(picture: Picture) -> Image.Image | None:
+    """Return the picture upright in RGB, or None if it cannot be read."""
+    try:
+        return picture.decode()
+    except UnreadableImageError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -74,7 +97,7 @@ class DecodedImages(Dataset[tuple[Tensor | None, int]]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor | None, int]:
-        picture = self.images[index].decode()
+        picture = decoded(self.images[index])
         return (None if picture is None else self.transform(picture)), index
 
 
@@ -127,7 +150,7 @@ def read_images(source: str | Path) -> ImageSet:
     ]
     if not images:
         raise ValueError(
-            f"{source}: no images ({', '.join(IMAGE_EXTENSIONS)}), class folders with images or tars in it; check the path"
+            f"{source}: no images ({', '.join(PICTURE_EXTENSIONS)}), class folders with images or tars in it; check the path"
         )
     # a hidden folder is some program's, never a class
     if bare := [folder.name for folder, files in inside.items() if not files and not folder.name.startswith(".")]:
@@ -139,7 +162,7 @@ def read_images(source: str | Path) -> ImageSet:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS)
+    return sorted(file for file in folder.iterdir() if file.suffix.lower().lstrip(".") in PICTURE_EXTENSIONS)
 
 
 def _check_shards(source: Path, tars: Sequence[Path]) -> None:
@@ -170,7 +193,7 @@ def _read_tars(source: Path, tars: Sequence[Path]) -> ImageSet:
                     stem, _, extension = name.partition(".")
                     if not member.isfile():
                         continue
-                    if extension.lower() in IMAGE_EXTENSIONS:
+                    if extension.lower() in PICTURE_EXTENSIONS:
                         members[folder + slash + stem] = (member.offset_data, member.size)
                     elif extension == "cls":
                         content = archive.extractfile(member)
@@ -181,7 +204,9 @@ def _read_tars(source: Path, tars: Sequence[Path]) -> ImageSet:
             raise ValueError(f"{tar}: samples {unlabelled[:5]} have an image but no .cls; label all images or none")
         images += [ImageFile(str(tar), key, labels.get(key), *place) for key, place in members.items()]
     if not images:
-        raise ValueError(f"{source}: no image ({', '.join(IMAGE_EXTENSIONS)}) in its {len(tars)} tars; check the path")
+        raise ValueError(
+            f"{source}: no image ({', '.join(PICTURE_EXTENSIONS)}) in its {len(tars)} tars; check the path"
+        )
     if len({image.label is None for image in images}) > 1:
         raise ValueError(f"{source}: some tars have labels (.cls) and some have not; label all or none")
     classes = _class_names(source) if images[0].label is not None else []

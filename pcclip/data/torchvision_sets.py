@@ -23,10 +23,10 @@ class CifarImage(ImageFile):
 
     dataset: Any = field(default=None, compare=False, repr=False)
 
-    def decode(self) -> Image.Image | None:
-        """The image in RGB."""
+    def decode(self) -> Image.Image:
+        """Return the image in RGB."""
         image: Image.Image = self.dataset[self.offset][0]
-        return image.convert("RGB")
+        return image
 
 
 class Torchvision(ImageSource):

@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from pcclip.data.embedding_store import EmbeddingStore
-from pcclip.data.labelled import ImageFile
+from pcclip.data.labelled import ImageFile, Picture, decoded
+from pcclip.data.pictures import UnreadableImageError
 from pcclip.model.clip import DifferenceModel
-from pcclip.tools.pictures import Picture
 
 IN_MEMORY = 1 << 28
 CHUNK = 16_384  # rows of embeddings that are worked on at a time
@@ -37,12 +37,12 @@ class Gallery:
     Attributes:
         pictures: The N pictures that could be read.
         embeddings: Unit embeddings, (N, D) float32 on the CPU.
-        unreadable: The others.
+        unreadable: Name of each of the others, and why it cannot be read.
     """
 
     pictures: list[Picture]
     embeddings: Tensor
-    unreadable: list[Picture]
+    unreadable: dict[str, str]
 
     def chunks(self) -> Iterator[Tensor]:
         """The embeddings, some rows at a time."""
@@ -56,8 +56,8 @@ class Gallery:
         return (total / max(1, len(self.pictures))).float()
 
     def pick(self, index: int) -> Image.Image | None:
-        """One of the pictures, decoded again."""
-        return self.pictures[index].decode()
+        """One of the pictures, decoded again; None if it can no longer be read."""
+        return decoded(self.pictures[index])
 
 
 def embed_pictures(
@@ -83,45 +83,48 @@ def embed_pictures(
         ValueError: None of the pictures can be read.
     """
     embeddings = _room(len(pictures), clip.embed_dim)
-    known = intact = torch.zeros(len(pictures), dtype=torch.bool)
+    known = torch.zeros(len(pictures), dtype=torch.bool)
     if store is not None:
         files = [picture for picture in pictures if isinstance(picture, ImageFile)]
         if len(files) < len(pictures):
             raise ValueError("pictures in memory cannot be kept in a store; leave `cache` out")
-        known, intact = store.load(files, embeddings)
+        known = store.load(files, embeddings)
     missing = (~known).nonzero().view(-1).tolist()
+    reasons: dict[int, str] = {}
     with tqdm(total=len(pictures), desc="embedding", unit=" pictures", disable=None if progress else True) as bar:
         bar.update(len(pictures) - len(missing))
-        for places, rows, good in _encoded(clip, [(place, pictures[place]) for place in missing], batch_size, workers):
+        for places, rows, unreadable in _encoded(
+            clip, [(place, pictures[place]) for place in missing], batch_size, workers
+        ):
             embeddings[places] = rows
-            intact[places] = good
+            reasons |= unreadable
             if store is not None:
-                store.add([files[place] for place in places.tolist()], rows, good)
-            bar.update(len(places))
-    return _readable(pictures, embeddings, intact)
+                store.add([files[place] for place in places.tolist()], rows)
+            bar.update(len(places) + len(unreadable))
+    return _readable(pictures, embeddings, reasons)
 
 
 def _encoded(
     clip: DifferenceModel, tasks: Sequence[Task], batch_size: int, workers: int | None
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Places (n,), embeddings (n, D), and which are intact (n,), a batch at a time."""
-    waiting: tuple[Tensor, Tensor, Tensor] | None = None
+) -> Iterator[tuple[Tensor, Tensor, dict[int, str]]]:
+    """Yield places (n,) and embeddings (n, D) of the readable pictures of a batch, and the reasons of the others."""
+    waiting: tuple[Tensor, Tensor, dict[int, str]] | None = None
     with torch.no_grad():
-        for images, places, good in _loader(clip, tasks, batch_size, workers):
-            rows = torch.zeros(len(places), clip.embed_dim, device=clip.device)
+        for images, places, unreadable in _loader(clip, tasks, batch_size, workers):
+            rows = torch.zeros(0, clip.embed_dim)
             if images is not None:
-                rows[good.to(clip.device)] = clip.encode_images(images.to(clip.device, non_blocking=True)).float()
+                rows = clip.encode_images(images.to(clip.device, non_blocking=True)).float()
             # Fetched only when the next batch is on its way, so that the device does not wait for what is done with it.
             if waiting is not None:
                 yield waiting[0], waiting[1].cpu(), waiting[2]
-            waiting = places, rows, good
+            waiting = places, rows, unreadable
     if waiting is not None:
         yield waiting[0], waiting[1].cpu(), waiting[2]
 
 
 def _loader(
     clip: DifferenceModel, tasks: Sequence[Task], batch_size: int, workers: int | None
-) -> DataLoader[tuple[Tensor | None, int]]:
+) -> DataLoader[tuple[Tensor | str, int]]:
     if workers is None:
         workers = min(8, len(os.sched_getaffinity(0)) - 1)
     if len(tasks) <= FEW:
@@ -139,21 +142,28 @@ def _loader(
     )
 
 
-class _Decoded(Dataset[tuple[Tensor | None, int]]):
+class _Decoded(Dataset[tuple[Tensor | str, int]]):
+    """Pixels (3, H, W) of pictures, or the reason why one cannot be read, each with its place."""
+
     def __init__(self, clip: DifferenceModel) -> None:
         self.transform = clip.image_transform
 
-    def __getitem__(self, task: Task) -> tuple[Tensor | None, int]:
+    def __getitem__(self, task: Task) -> tuple[Tensor | str, int]:
         place, picture = task
-        image = picture.decode()
-        return (None if image is None else self.transform(image)), place
+        try:
+            return self.transform(picture.decode()), place
+        except UnreadableImageError as error:
+            return error.reason, place
 
 
-def _collate(items: Sequence[tuple[Tensor | None, int]]) -> tuple[Tensor | None, Tensor, Tensor]:
-    intact = [image for image, _ in items if image is not None]
-    places = torch.tensor([place for _, place in items])
-    good = torch.tensor([image is not None for image, _ in items])
-    return (torch.stack(intact) if intact else None), places, good
+def _collate(items: Sequence[tuple[Tensor | str, int]]) -> tuple[Tensor | None, Tensor, dict[int, str]]:
+    images = [image for image, _ in items if isinstance(image, Tensor)]
+    places = torch.tensor([place for image, place in items if isinstance(image, Tensor)], dtype=torch.long)
+    return (
+        (torch.stack(images) if images else None),
+        places,
+        {place: why for why, place in items if isinstance(why, str)},
+    )
 
 
 def _room(count: int, width: int) -> Tensor:
@@ -164,13 +174,15 @@ def _room(count: int, width: int) -> Tensor:
         return torch.from_numpy(np.memmap(stream, dtype=np.float32, mode="w+", shape=(count, width)))
 
 
-def _readable(pictures: Sequence[Picture], embeddings: Tensor, intact: Tensor) -> Gallery:
-    unreadable = [pictures[place] for place in (~intact).nonzero().view(-1).tolist()]
-    if len(unreadable) == len(pictures):
-        raise ValueError(f"none of the {len(pictures)} pictures can be read, first {pictures[0].key}")
-    if not unreadable:
-        return Gallery(list(pictures), embeddings, [])
-    kept = intact.nonzero().view(-1).tolist()
+def _readable(pictures: Sequence[Picture], embeddings: Tensor, reasons: dict[int, str]) -> Gallery:
+    """The gallery of the pictures but those of which there are reasons, by their places."""
+    unreadable = {pictures[place].key: reasons[place] for place in sorted(reasons)}
+    if len(reasons) == len(pictures):
+        key, reason = next(iter(unreadable.items()))
+        raise ValueError(f"none of the {len(pictures)} pictures can be read, first {key}: {reason}")
+    if not reasons:
+        return Gallery(list(pictures), embeddings, {})
+    kept = [place for place in range(len(pictures)) if place not in reasons]
     for to, start in enumerate(kept):  # in place: there may be no memory for a second copy
         if to != start:
             embeddings[to] = embeddings[start]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcclip.data.embedding_store import EmbeddingStore
+from pcclip.data.labelled import Picture
 from pcclip.evaluation.embed import embed_texts
 from pcclip.evaluation.protocol import Wording
 from pcclip.model.clip import DifferenceModel
@@ -23,7 +24,7 @@ from pcclip.model.text import encode_tokens
 from pcclip.tools.attributes import Attribute, read_attribute
 from pcclip.tools.gallery import Gallery, embed_pictures
 from pcclip.tools.output import ToolWarning
-from pcclip.tools.pictures import GivenPicture, Picture, find_pictures
+from pcclip.tools.pictures import GivenPicture, find_pictures
 from pcclip.tools.ranking import Ranked, axis_of, ranked, score
 
 Images = str | Path | Sequence[str | Path | Image.Image]
@@ -179,7 +180,8 @@ class Model(nn.Module):
     def _pair(self, first: OneImage, second: OneImage) -> tuple[Tensor, Tensor]:
         gallery = self.embed([first, second])
         if gallery.unreadable:
-            raise ValueError(f"{gallery.unreadable[0].key}: cannot be read as a picture")
+            key, reason = next(iter(gallery.unreadable.items()))
+            raise ValueError(f"{key}: {reason}")
         a, b = gallery.embeddings.to(self.clip.device)
         return a, b
 

@@ -10,28 +10,14 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from braceexpand import braceexpand
 from PIL import Image
 
-from pcclip.data.format import IMAGE_EXTENSIONS
 from pcclip.data.labelled import ImageFile
+from pcclip.data.pictures import PICTURE_EXTENSIONS, upright
 
-ENDINGS = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
-
-
-class Picture(Protocol):
-    """A picture by name, decoded when it is needed."""
-
-    @property
-    def key(self) -> str:
-        """Its name, for people: the path, in a shard the shard's path and the member's name."""
-        ...
-
-    def decode(self) -> Image.Image | None:
-        """The picture in RGB, or None if it is damaged."""
-        ...
+ENDINGS = tuple(f".{extension}" for extension in PICTURE_EXTENSIONS)
 
 
 @dataclass(frozen=True)
@@ -42,8 +28,8 @@ class GivenPicture:
     image: Image.Image
 
     def decode(self) -> Image.Image:
-        """The picture in RGB."""
-        return self.image.convert("RGB")
+        """Return the picture upright in RGB."""
+        return upright(self.image)
 
 
 def find_pictures(sources: Sequence[str | Path]) -> list[ImageFile]:

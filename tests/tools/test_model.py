@@ -29,7 +29,7 @@ def test_rank_agrees_with_the_evaluation(model: Model, photos: Path) -> None:
     assert ranked[0].percentile == 100
     assert ranked[-1].percentile == 0
     flat = find_pictures([photos])
-    pixels = torch.stack([model.clip.image_transform(image.decode()) for image in flat])  # type: ignore[arg-type]
+    pixels = torch.stack([model.clip.image_transform(image.decode()) for image in flat])
     expected = attribute_scores(model.clip, model.clip.encode_images(pixels), [Wording(MORE, LESS)])[0]
     scores = {Path(row.path).name: row.score for row in ranked}
     for image, value in zip(flat, expected.tolist(), strict=True):
@@ -78,7 +78,7 @@ def test_cached_is_the_same_as_live_and_damaged_files_are_known(model: Model, ph
     live = model.embed(photos)
     first, again = (model.embed(photos, cache=tmp_path / "kept") for _ in range(2))
     for gallery in (live, first, again):
-        assert [Path(picture.key).name for picture in gallery.unreadable] == ["05b.png"]
+        assert [Path(key).name for key in gallery.unreadable] == ["05b.png"]
         assert torch.allclose(gallery.embeddings, live.embeddings, atol=1e-6)
         assert [picture.key for picture in gallery.pictures] == [picture.key for picture in live.pictures]
     assert torch.equal(first.embeddings, again.embeddings)

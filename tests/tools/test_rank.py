@@ -41,7 +41,8 @@ def test_ranking_is_written_with_its_sheet(
         first = sheet.getpixel((6 + 56, 33 + 56))
         with Image.open(expected[0].path) as best:
             assert first == best.getpixel((0, 0))
-    assert (output.parent / "ranked.unreadable.txt").read_text() == f"{photos / '03b.jpg'}\n"
+    assert [row["path"] for row in rows(output.parent / "ranked.unreadable.csv")] == [str(photos / "03b.jpg")]
+    assert "JPEG" in rows(output.parent / "ranked.unreadable.csv")[0]["reason"]
     said = capsys.readouterr()
     assert "unreadable: " in said.err
     assert "12 pictures ranked" in said.out

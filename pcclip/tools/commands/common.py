@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import sys
 from collections.abc import Sequence
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pcclip.data.labelled import Picture
     from pcclip.tools.gallery import Gallery
     from pcclip.tools.model import Model
-    from pcclip.tools.pictures import Picture
 
 DEMO = "runs/demo/finetuned"
 SHOWN = 10  # unreadable pictures that are named on the terminal
@@ -82,22 +83,24 @@ def embed(model: Model, pictures: Sequence[Picture], options: argparse.Namespace
         workers=options.workers,
         progress=True,
     )
-    for picture in gallery.unreadable[:SHOWN]:
-        print(f"unreadable: {picture.key}", file=sys.stderr)
+    for key, reason in list(gallery.unreadable.items())[:SHOWN]:
+        print(f"unreadable: {key}: {reason}", file=sys.stderr)
     if (more := len(gallery.unreadable) - SHOWN) > 0:
         print(f"... and {more} more", file=sys.stderr)
     return gallery
 
 
 def write_unreadable(gallery: Gallery, output: Path) -> None:
-    """List the unreadable pictures beside the output, in `<stem>.unreadable.txt`; without any, no such file is left."""
+    """Write path and reason of unreadable pictures to `<stem>.unreadable.csv` next to the output, if there are any."""
     from pcclip.atomic import atomic_text
 
-    listed = output.with_name(f"{output.stem}.unreadable.txt")
+    listed = output.with_name(f"{output.stem}.unreadable.csv")
     listed.unlink(missing_ok=True)
     if gallery.unreadable:
         with atomic_text(listed) as stream:
-            stream.writelines(f"{picture.key}\n" for picture in gallery.unreadable)
+            writer = csv.writer(stream)
+            writer.writerow(("path", "reason"))
+            writer.writerows(gallery.unreadable.items())
         print(f"{len(gallery.unreadable)} pictures could not be read; they are listed in {listed}")
 
 

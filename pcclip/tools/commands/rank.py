@@ -145,7 +145,8 @@ def _classify(model: Model, gallery: Gallery, attributes: list[Attribute], optio
         files, labels = read_examples(options.examples, list(axes))
         examples = model.embed_pictures(files, batch_size=options.batch_size)
         if examples.unreadable:
-            raise ValueError(f"{options.examples}: {examples.unreadable[0].key} cannot be read; mend or remove the row")
+            key, reason = next(iter(examples.unreadable.items()))
+            raise ValueError(f"{options.examples}: {key} cannot be read ({reason}); fix or remove the row")
         centre = examples.mean()
         thresholds = {
             name: calibrate(score(model, examples, axis, centre), labels[name]) for name, axis in axes.items()
