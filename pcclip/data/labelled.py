@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -154,6 +153,8 @@ def read_images(source: str | Path) -> ImageSet:
         )
     # a hidden folder is some program's, never a class
     if bare := [folder.name for folder, files in inside.items() if not files and not folder.name.startswith(".")]:
+        from lightning.pytorch.utilities import rank_zero_warn  # here: the tools need no Lightning
+
         rank_zero_warn(
             f"{source}: {len(bare)} of {len(folders) + len(bare)} folders have no image and are left out as classes: "
             f"{', '.join(bare[:5])}; with fewer classes to choose among, classification is easier"

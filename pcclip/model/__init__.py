@@ -1,9 +1,16 @@
 """CLIP with a difference head, its losses, and the LightningModule that trains it."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from pcclip.model.clip import DifferenceModel
 from pcclip.model.loading import load_clip, save_clip
-from pcclip.model.module import ClipSource, DifferenceCLIP
 from pcclip.model.optim import Exponential, Schedule, WarmupCosine
+
+if TYPE_CHECKING:
+    from pcclip.model.module import ClipSource as ClipSource
+    from pcclip.model.module import DifferenceCLIP as DifferenceCLIP
 
 __all__ = [
     "ClipSource",
@@ -15,3 +22,12 @@ __all__ = [
     "load_clip",
     "save_clip",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Imported on first use: a tool that loads a model needs no Lightning.
+    if name in ("ClipSource", "DifferenceCLIP"):
+        from pcclip.model import module
+
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

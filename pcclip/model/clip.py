@@ -9,10 +9,8 @@ from typing import Any
 
 import open_clip
 import torch
-import torch._dynamo
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn import functional as F
 
 from pcclip.model.chunks import in_chunks
@@ -105,6 +103,8 @@ class DifferenceModel(nn.Module):
 
         Blocks are alike, so one stands for all, and compiling takes little time. A tower without blocks is compiled whole.
         """
+        import torch._dynamo  # here: a second of start-up that only training with `compile` needs
+
         # Kinds of calls, not sizes: image and text, with gradients or without, frozen blocks and others, last ones.
         torch._dynamo.config.recompile_limit = max(32, torch._dynamo.config.recompile_limit)
         visual = self.towers.visual
@@ -127,6 +127,8 @@ class DifferenceModel(nn.Module):
             raise ValueError(
                 f"sharded weights need torch 2.7 or newer, found {torch.__version__}; update it, or use DDP"
             )
+        from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method  # here: slow to import
+
         scalars = {value for value in self.parameters() if value.ndim == 0}
         if any(value.requires_grad for value in scalars):
             raise ValueError(

@@ -14,6 +14,7 @@ from open_clip.transform import PreprocessCfg
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from pcclip.lean_import import import_transformers
 from pcclip.model.clip import DifferenceModel
 from pcclip.model.head import HeadName, build_head
 from pcclip.model.sharding import whole_state
@@ -61,6 +62,10 @@ def load_clip(
     elif pretrained is not None:
         raise ValueError(f"{name} carries its weights; leave pretrained={pretrained!r} out")
     try:
+        # Read now, since what the name stands for may have changed when the model is saved.
+        config = open_clip.get_model_config(known_as)
+        if "hf_model_name" in config["text_cfg"]:
+            import_transformers()
         towers = open_clip.create_model(
             known_as, pretrained=pretrained, force_preprocess_cfg=preprocess or {}, require_pretrained=carries_weights
         )
@@ -68,8 +73,6 @@ def load_clip(
         raise ValueError(f"{name}: cannot be loaded with pretrained={pretrained!r}: {error}") from error
     if image_weights is not None:
         _load_image_weights(towers, Path(image_weights))
-    # Kept from loading, since what the name stands for may have changed when the model is saved.
-    config = open_clip.get_model_config(known_as)
     model = DifferenceModel(towers, open_clip.get_tokenizer(known_as), name, config, head)
     if folder is not None and (folder / HEAD_FILE).is_file():
         _load_head(model, folder / HEAD_FILE, head)

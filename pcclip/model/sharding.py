@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-from torch.distributed.fsdp import FSDPModule
+from torch import Tensor, distributed, nn
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
 
 _whole: WeakSet[FSDPModule] = WeakSet()  # those that are `gathered`
 
@@ -19,7 +21,7 @@ def gathered(module: nn.Module) -> Iterator[None]:
 
     What is shared out otherwise makes processes wait for each other whenever one of them runs the model.
     """
-    parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
+    parts = _sharded(module)
     if not parts or parts[0] in _whole:
         yield
         return
@@ -44,7 +46,7 @@ def whole_state(module: nn.Module, part: str = "") -> dict[str, Tensor]:
 
     For those the method itself would share them out again.
     """
-    if not any(isinstance(child, FSDPModule) for child in module.modules()):
+    if not _sharded(module):
         return module.get_submodule(part).state_dict()
     state: dict[str, Tensor] = {}
     for path, child in module.get_submodule(part).named_modules(remove_duplicate=False):
@@ -56,4 +58,15 @@ def whole_state(module: nn.Module, part: str = "") -> dict[str, Tensor]:
 
 def load_whole_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load what `whole_state` gave; with sharded weights in all processes together, and outside `gathered`."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict  # here: slow to import
+
     set_model_state_dict(module, dict(state), options=StateDictOptions(full_state_dict=True))
+
+
+def _sharded(module: nn.Module) -> list[FSDPModule]:
+    """The sharded parts of a module, the root first."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return []
+    from torch.distributed.fsdp import FSDPModule  # here: half a second that a tool's start-up need not pay
+
+    return [part for part in module.modules() if isinstance(part, FSDPModule)]

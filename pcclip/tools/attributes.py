@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -61,6 +62,22 @@ def read_attribute(name: str, file: str | Path = SHIPPED) -> Attribute:
     return Attribute(
         name, more, less, [Wording(_fill(template, more, less), _fill(template, less, more)) for template in templates]
     )
+
+
+def wordings(more: str | Sequence[str], less: str | Sequence[str]) -> list[Wording]:
+    """Pair texts with their reverses.
+
+    Raises:
+        ValueError: Not as many of one as of the other, an empty text, or one that equals its reverse.
+    """
+    mores = [more] if isinstance(more, str) else list(more)
+    lesses = [less] if isinstance(less, str) else list(less)
+    if len(mores) != len(lesses) or not mores:
+        raise ValueError(f"{len(mores)} texts for more and {len(lesses)} for less; give each text its opposite")
+    for text, reverse in zip(mores, lesses, strict=True):
+        if not text.strip() or text.strip() == reverse.strip():
+            raise ValueError(f"more {text!r} and less {reverse!r}: must be two different texts")
+    return [Wording(text.strip(), reverse.strip()) for text, reverse in zip(mores, lesses, strict=True)]
 
 
 def _words(row: Any, where: str) -> tuple[str, str]:

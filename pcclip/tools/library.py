@@ -17,9 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from pcclip.model.loading import CONFIG_FILE
+from pcclip.tools.attributes import wordings
 from pcclip.tools.gallery import Gallery
 from pcclip.tools.loading import run_config
-from pcclip.tools.model import Model, wordings
+from pcclip.tools.model import Model
 from pcclip.tools.pictures import ENDINGS
 from pcclip.tools.ranking import score
 from pcclip.tools.search import ExactIndex, search

@@ -21,7 +21,7 @@ from pcclip.evaluation.protocol import Wording
 from pcclip.model.clip import DifferenceModel
 from pcclip.model.head import LinearHead
 from pcclip.model.text import encode_tokens
-from pcclip.tools.attributes import Attribute, read_attribute
+from pcclip.tools.attributes import Attribute, read_attribute, wordings
 from pcclip.tools.gallery import Gallery, embed_pictures
 from pcclip.tools.output import ToolWarning
 from pcclip.tools.pictures import GivenPicture, find_pictures
@@ -184,22 +184,6 @@ class Model(nn.Module):
             raise ValueError(f"{key}: {reason}")
         a, b = gallery.embeddings.to(self.clip.device)
         return a, b
-
-
-def wordings(more: str | Sequence[str], less: str | Sequence[str]) -> list[Wording]:
-    """Pair texts with their reverses.
-
-    Raises:
-        ValueError: Not as many of one as of the other, an empty text, or one that equals its reverse.
-    """
-    mores = [more] if isinstance(more, str) else list(more)
-    lesses = [less] if isinstance(less, str) else list(less)
-    if len(mores) != len(lesses) or not mores:
-        raise ValueError(f"{len(mores)} texts for more and {len(lesses)} for less; give each text its opposite")
-    for text, reverse in zip(mores, lesses, strict=True):
-        if not text.strip() or text.strip() == reverse.strip():
-            raise ValueError(f"more {text!r} and less {reverse!r}: must be two different texts")
-    return [Wording(text.strip(), reverse.strip()) for text, reverse in zip(mores, lesses, strict=True)]
 
 
 def _pictures(images: Images) -> Sequence[Picture]:

@@ -63,7 +63,9 @@ def positive(text: str) -> int:
 def load_model(options: argparse.Namespace) -> Model:
     """The model that the options name."""
     from pcclip import load
+    from pcclip.lean_import import import_open_clip
 
+    import_open_clip()
     return load(options.model, options.pretrained, options.device)
 
 

@@ -38,6 +38,9 @@ def run(options: argparse.Namespace) -> None:
     from pcclip.tools.output import new_folder
 
     new_folder(options.output)
+    from pcclip.lean_import import import_open_clip
+
+    import_open_clip()
     from pcclip.tools.loading import load_model
 
     base = load_model(options.base, device="cpu").clip

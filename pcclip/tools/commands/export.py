@@ -20,7 +20,8 @@ def run(options: argparse.Namespace) -> None:
     from pcclip.tools.output import new_folder
 
     new_folder(options.output)
+    model = load_model(options)
     from pcclip.tools.export import export
 
-    export(load_model(options), options.output, options.format, text_only=options.text_only)
+    export(model, options.output, options.format, text_only=options.text_only)
     print(f"written to {options.output}")

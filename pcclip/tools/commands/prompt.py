@@ -63,11 +63,11 @@ def run(options: argparse.Namespace) -> None:
     if output.suffix != ".csv":
         raise ValueError(f"--output {output}: must end in .csv")
     classes = _classes(options.classes)
+    pictures = find_pictures(options.pictures)
+    model = load_model(options)
     from pcclip.data.comparatives import read_comparatives
     from pcclip.tools.prompting import classify, write_predictions
 
-    pictures = find_pictures(options.pictures)
-    model = load_model(options)
     if options.ask:
         _ask(classes, options)
     comparatives = read_comparatives(options.comparatives) if options.comparatives else []

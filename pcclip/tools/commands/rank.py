@@ -97,8 +97,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _attributes(options: argparse.Namespace) -> list[Attribute]:
-    from pcclip.tools.attributes import SHIPPED, Attribute, read_attribute
-    from pcclip.tools.model import wordings
+    from pcclip.tools.attributes import SHIPPED, Attribute, read_attribute, wordings
 
     if options.attribute:
         return [read_attribute(name, options.attributes or SHIPPED) for name in dict.fromkeys(options.attribute)]

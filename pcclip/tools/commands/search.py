@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _axis(model: Model, options: argparse.Namespace) -> Tensor:
-    from pcclip.tools.model import wordings
+    from pcclip.tools.attributes import wordings
 
     if options.reverse is None:
         return model.embed_texts([options.text])[0]
