@@ -77,7 +77,9 @@ class Analogies(EvaluationCallback):
             labelled = prepared.labelled
             embeddings, kept = self.embed(trainer, pl_module, labelled.images, name)
             results += analogy_results(
-                class_embeddings(self.encoder(pl_module), labelled.classes, prepared.templates),
+                class_embeddings(
+                    self.encoder(pl_module), labelled.classes, prepared.templates, where=f"analogies {name}"
+                ),
                 class_means(embeddings, labelled.labels[kept], labelled.classes, f"analogies {name}"),
                 prepared.quadruples,
                 subset=name,

@@ -103,7 +103,9 @@ class ConfusedPairs(EvaluationCallback):
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, name: str, settings: ConfusedSet) -> None:
         labelled = self._prepared[name]
-        texts = class_embeddings(self.encoder(pl_module), labelled.classes, self._templates[name])
+        texts = class_embeddings(
+            self.encoder(pl_module), labelled.classes, self._templates[name], where=f"confused pairs {name}"
+        )
         if settings.by == "closest":
             pairs = closest_pairs(texts, settings.count)
         else:

@@ -6,12 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from pcclip.callbacks.embeddings import EmbeddingCache, evaluating, model_of
 from pcclip.callbacks.stored_texts import StoredTexts
 from pcclip.data.labelled import ImageFile
 from pcclip.evaluation.bootstrap import RESAMPLES
+from pcclip.evaluation.embed import check_damaged
 from pcclip.evaluation.protocol import Encoder, Result
 
 
@@ -130,9 +132,13 @@ class EvaluationCallback(Callback, ABC):
     def embed(
         self, trainer: Trainer, pl_module: LightningModule, images: Sequence[ImageFile], name: str
     ) -> tuple[Tensor, list[int]]:
-        """Embeddings (M, D) of the intact images and their M indices, through the module's cache."""
+        """Finite embeddings (M, D) of the intact images and their M indices, through the module's cache.
+
+        Raises:
+            ValueError: As `EmbeddingCache.embed` and `finite_images`.
+        """
         cache = EmbeddingCache.of(pl_module)
-        return cache.embed(
+        embeddings, kept = cache.embed(
             trainer,
             pl_module,
             images,
@@ -141,6 +147,7 @@ class EvaluationCallback(Callback, ABC):
             num_workers=self.num_workers,
             cache_dir=self.cache_dir,
         )
+        return finite_images(embeddings, kept, f"{type(self).__name__} {name}")
 
     def _log(self, pl_module: LightningModule, results: Sequence[Result]) -> None:
         # every rank has the same value already, so nothing is left to reduce
@@ -149,6 +156,27 @@ class EvaluationCallback(Callback, ABC):
     def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:
         with evaluating(pl_module):
             self.show(trainer, pl_module)
+
+
+def finite_images(embeddings: Tensor, kept: list[int], where: str) -> tuple[Tensor, list[int]]:
+    """Leave out images whose embedding is NaN or infinite, with a warning that counts them.
+
+    Args:
+        embeddings: (N, D).
+        kept: Index of each image in its set, N of them.
+        where: Callback and set, for messages.
+
+    Raises:
+        ValueError: There are more of them than single damaged images explain; see `check_damaged`.
+    """
+    finite = embeddings.isfinite().all(1).tolist()
+    bad = len(kept) - sum(finite)
+    if not bad:
+        return embeddings, kept
+    check_damaged(bad, len(kept), where)
+    rank_zero_warn(f"{where}: the embeddings of {bad} of {len(kept)} images are not finite; these images are left out")
+    rows = [row for row, good in enumerate(finite) if good]
+    return embeddings[rows], [kept[row] for row in rows]
 
 
 def _named(results: Sequence[Result]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from pcclip.callbacks.embeddings import model_of
-from pcclip.callbacks.evaluation import EvaluationCallback
+from pcclip.callbacks.evaluation import EvaluationCallback, finite_images
 from pcclip.data.shard_index import ShardIndex, read_shard_index
 from pcclip.evaluation.protocol import Encoder, Result
 
@@ -70,7 +70,8 @@ class ShardEvaluation(EvaluationCallback):
             if index.embeddings is None:
                 images, kept = self.embed(trainer, pl_module, index.images, name)
             else:
-                kept = index.embeddings.isfinite().all(1).nonzero().view(-1).tolist()
-                images = index.embeddings[kept].to(pl_module.device)
+                every = list(range(len(index.embeddings)))
+                images, kept = finite_images(index.embeddings, every, f"{type(self).__name__} {name}")
+                images = images.to(pl_module.device)
             results += self.measure(self.encoder(pl_module), images, kept, index, name, resamples)
         return results

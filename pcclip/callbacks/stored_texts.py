@@ -33,7 +33,8 @@ class StoredTexts:
         if self._file.is_file():
             with np.load(self._file, allow_pickle=False) as stored:
                 texts = json.loads(stored["texts"].tobytes().decode("utf-8"))
-                self._rows = dict(zip(texts, torch.from_numpy(stored["embeddings"]), strict=True))
+                rows = zip(texts, torch.from_numpy(stored["embeddings"]), strict=True)
+                self._rows = {text: row for text, row in rows if bool(row.isfinite().all())}
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Texts to unit embeddings (N, D) in float32."""

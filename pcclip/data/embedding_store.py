@@ -62,12 +62,19 @@ class EmbeddingStore:
                 for key, embedding in database.execute(query, list(places)):
                     known[places[key]] = True
                     rows[places[key]] = np.frombuffer(embedding, dtype="<f4", count=self.embed_dim)
+                part = slice(start, start + _LOOKUP)  # embeddings that are not finite are computed again
+                known[part] &= torch.from_numpy(np.isfinite(rows[part]).all(1))
         return known
 
     def add(self, images: Sequence[ImageFile], embeddings: Tensor) -> None:
-        """Keep embeddings (N, D) on the CPU."""
+        """Keep those of the embeddings (N, D) on the CPU that are finite."""
         array = embeddings.float().numpy().astype("<f4", copy=False)
-        rows = [(key, row.tobytes()) for key, row in zip(self._keys(images), array, strict=True) if key is not None]
+        finite = np.isfinite(array).all(1)
+        rows = [
+            (key, row.tobytes())
+            for key, row, good in zip(self._keys(images), array, finite, strict=True)
+            if good and key is not None
+        ]
         with self._connected() as database:
             database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", rows)
 

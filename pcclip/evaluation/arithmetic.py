@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pcclip.evaluation.bootstrap import RESAMPLES, SEED, interval, listed_mean, resample_weights, weighted_mean
-from pcclip.evaluation.embed import embed_texts
+from pcclip.evaluation.embed import check_finite, embed_texts
 from pcclip.evaluation.protocol import Encoder, Result
 
 ARITHMETIC = "arithmetic"
@@ -78,19 +78,21 @@ def arithmetic(
         `class_means_recall1_<lambda>`; and `target_recall1`, of the target's text alone. `n` is the number of edits.
 
     Raises:
-        ValueError: A template without both places, no edit, lists of unlike length, an index out of range, or an edit
-            without a right image.
+        ValueError: A template without both places, no edit, lists of unlike length, an index out of range, an edit
+            without a right image, or an embedding that is not finite.
     """
+    where = f"arithmetic {subset}"
     if not lambdas or len(set(lambdas)) < len(lambdas):
-        raise ValueError(f"arithmetic {subset}: lambdas {list(lambdas)}: give one or more, each once")
-    _check_edits(edits, len(images), f"arithmetic {subset}")
+        raise ValueError(f"{where}: lambdas {list(lambdas)}: give one or more, each once")
+    _check_edits(edits, len(images), where)
+    check_finite(images, f"{where}: image embeddings")
     own, answers = edits.images.to(images.device), edits.answers.to(images.device)
     right, edit_weights = edits.right.to(images.device), edits.weights.to(images.device).float()
-    targets = embed_texts(encoder, edits.targets)
-    shifts = {"recall1": targets - embed_texts(encoder, edits.sources)}
+    targets = embed_texts(encoder, edits.targets, where)
+    shifts = {"recall1": targets - embed_texts(encoder, edits.sources, where)}
     if difference_template is not None:
         texts = difference_texts(difference_template, edits.targets, edits.sources)
-        shifts["difference_recall1"] = embed_texts(encoder, texts)
+        shifts["difference_recall1"] = embed_texts(encoder, texts, where)
     if edits.labels is not None:
         labels = edits.labels.to(images.device)
         classes = labels == torch.arange(int(labels.max()) + 1, device=images.device)[:, None]
@@ -175,12 +177,13 @@ def analogy_results(
         `text`, `image` and `image_by_text`; `n` is the number of analogies.
 
     Raises:
-        ValueError: No analogy, or one whose classes are not all different.
+        ValueError: No analogy, one whose classes are not all different, or an embedding that is not finite.
     """
     if not quadruples:
         raise ValueError(f"analogies {subset}: none; there must be classes that differ in one attribute only")
     if bad := [row for row in quadruples if len(set(row)) < 4]:
         raise ValueError(f"analogies {subset}: {bad[0]} names a class twice")
+    check_finite(torch.cat([texts, images]), f"analogies {subset}: class embeddings")
     weights = resample_weights(len(texts), resamples, seed).to(texts.device)
     items = torch.tensor(quadruples, device=texts.device).T
     results = []

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from pcclip.evaluation.bootstrap import RESAMPLES, SEED, quadratic_form
 from pcclip.evaluation.ceiling import ceiling_results, enough_of_either
-from pcclip.evaluation.embed import embed_texts
+from pcclip.evaluation.embed import check_finite, embed_texts
 from pcclip.evaluation.judged import TASK, JudgedAttribute
 from pcclip.evaluation.pairs import embed_pair_texts, judge
 from pcclip.evaluation.protocol import Encoder, Result, Wording
@@ -82,7 +82,8 @@ def attribute_ranking(
 
     Raises:
         ValueError: An attribute has no wordings, fewer than two known values (ten for the ceiling), one value only, or
-            no pair beyond `min_gap`; its values do not match the images in number; or fewer than two images are to be drawn.
+            no pair beyond `min_gap`; its values do not match the images in number; fewer than two images are to be drawn;
+            or an embedding is not finite.
     """
     check_draws(pair_images, images_per_draw, draws)
     results = []
@@ -114,13 +115,19 @@ def check_draws(pair_images: int | None, images_per_draw: int | None, draws: int
         raise ValueError(f"pair_images={pair_images}: give at least two images")
 
 
-def attribute_scores(encoder: Encoder, images: Tensor, wordings: Sequence[Wording]) -> Tensor:
-    """Score of each image on each wording's axis: `project(image - mean image) . (text - reverse)`, (W, N)."""
-    more = embed_texts(encoder, [wording.text for wording in wordings])
-    less = embed_texts(encoder, [wording.reverse for wording in wordings])
+def attribute_scores(encoder: Encoder, images: Tensor, wordings: Sequence[Wording], where: str = TASK) -> Tensor:
+    """Score of each image on each wording's axis: `project(image - mean image) . (text - reverse)`, (W, N).
+
+    Raises:
+        ValueError: Naming `where`, if texts or images have no finite embedding or score.
+    """
+    more = embed_texts(encoder, [wording.text for wording in wordings], where)
+    less = embed_texts(encoder, [wording.reverse for wording in wordings], where)
     with torch.no_grad():
         projected = encoder.project(images - images.mean(0))
-    return (more - less) @ projected.T
+    scores = (more - less) @ projected.T
+    check_finite(scores.T, f"{where}: scores of images")
+    return scores
 
 
 def _draw(count: int, images_per_draw: int, draws: int, seed: int) -> Tensor:
@@ -146,7 +153,7 @@ def _pair_results(
         return matrix
 
     images = judged.images[judged.paired]
-    for metric, by_wording in _verdicts(encoder, images, first, second, wordings).items():
+    for metric, by_wording in _verdicts(encoder, images, first, second, wordings, judged.where).items():
         matrix = add(metric, by_wording.mean(0))
         if metric == "sign_accuracy" and drawn is not None:
             results += _paper_results(judged, matrix, drawn.to(matrix.device))
@@ -177,17 +184,17 @@ def _paper_results(judged: JudgedAttribute, verdicts: Tensor, drawn: Tensor) -> 
 
 
 def _verdicts(
-    encoder: Encoder, images: Tensor, first: Tensor, second: Tensor, wordings: Sequence[Wording]
+    encoder: Encoder, images: Tensor, first: Tensor, second: Tensor, wordings: Sequence[Wording], where: str
 ) -> dict[str, Tensor]:
     """Verdict of each metric on each pair, where first has more than second: (W, P), or (1, P) their mean over wordings."""
-    texts = embed_pair_texts(encoder, [w.text for w in wordings], [w.reverse for w in wordings])
+    texts = embed_pair_texts(encoder, [w.text for w in wordings], [w.reverse for w in wordings], where)
     parts: dict[str, list[Tensor]] = {}
     size = max(1, _CHUNK_FLOATS // images.shape[1])
     for ones, others in zip(torch.split(first, size), torch.split(second, size), strict=True):
         with torch.no_grad():
             forward = encoder.difference(images[ones], images[others])
             backward = encoder.difference(images[others], images[ones])
-        verdicts = judge(texts.embedded @ forward.T, texts.embedded @ backward.T, texts.with_roles)
+        verdicts = judge(texts.embedded @ forward.T, texts.embedded @ backward.T, texts.with_roles, where)
         for metric, verdict in verdicts.items():
             # the wordings themselves are wanted of one metric only
             parts.setdefault(metric, []).append(verdict if metric == "forced_choice" else verdict.mean(0, keepdim=True))
@@ -205,7 +212,7 @@ def _rank_results(
     encoder: Encoder, judged: JudgedAttribute, wordings: Sequence[Wording]
 ) -> tuple[float, Tensor, list[Result]]:
     """The mean Spearman correlation, the same in each resample (R,), and all rows."""
-    scores = attribute_scores(encoder, judged.images, wordings)
+    scores = attribute_scores(encoder, judged.images, wordings, judged.where)
     spearman, spearman_resampled = _spearman(judged, scores)
     once = judged.weights.new_ones(1, scores.shape[1])
     kendall = torch.stack([weighted_kendall(once, row, judged.values) for row in scores])
@@ -227,11 +234,12 @@ def _prompt_results(
 ) -> list[Result]:
     """The same axis and choice with ordinary prompts in place of text and reverse, and what the texts have beyond it."""
     first, second = judged.more.nonzero().T
-    verdicts = _verdicts(encoder, judged.images[judged.paired], first, second, prompts)["forced_choice"].mean(0)
+    images = judged.images[judged.paired]
+    verdicts = _verdicts(encoder, images, first, second, prompts, judged.where)["forced_choice"].mean(0)
     matrix = torch.zeros_like(judged.more)
     matrix[first, second] = verdicts
     choice = judged.pair_mean(matrix, judged.pair_weights)
-    theirs, theirs_resampled = _spearman(judged, attribute_scores(encoder, judged.images, prompts))
+    theirs, theirs_resampled = _spearman(judged, attribute_scores(encoder, judged.images, prompts, judged.where))
     mean, mean_resampled, n = float(theirs.mean()), theirs_resampled.mean(0), len(judged.images)
     return [
         judged.result("prompt_forced_choice", float(verdicts.double().mean()), len(first), choice),

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pcclip.evaluation.bootstrap import RESAMPLES, SEED, interval, resample_weights, weighted_mean
-from pcclip.evaluation.embed import embed_texts
+from pcclip.evaluation.embed import check_finite, embed_texts
 from pcclip.evaluation.protocol import Comparative, Encoder, Result
 from pcclip.evaluation.zero_shot import class_embeddings
 
@@ -63,21 +63,21 @@ def comparative_prompting(
 
     Raises:
         ValueError: No text, or one about an unknown class or one class only; no image of a named class; an alpha
-            outside 0 to 1; or images, labels and classes that do not fit together.
+            outside 0 to 1; images, labels and classes that do not fit together; or an embedding that is not finite.
     """
+    where = f"comparative prompting {subset}"
     if not alphas or any(not 0 <= alpha < 1 for alpha in alphas) or len(set(alphas)) < len(alphas):
-        raise ValueError(
-            f"comparative prompting {subset}: alphas {list(alphas)}: give different ones from 0 to below 1"
-        )
+        raise ValueError(f"{where}: alphas {list(alphas)}: give different ones from 0 to below 1")
     if len(images) == 0 or len(images) != len(labels):
-        raise ValueError(f"comparative prompting {subset}: {len(images)} images and {len(labels)} labels")
+        raise ValueError(f"{where}: {len(images)} images and {len(labels)} labels")
     labels = labels.to(images.device)
     if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
-        raise ValueError(f"comparative prompting {subset}: a label is outside the {len(classes)} classes")
-    first, second = pair_indices(classes, comparatives, f"comparative prompting {subset}")
-    plain = class_embeddings(encoder, classes, templates)
+        raise ValueError(f"{where}: a label is outside the {len(classes)} classes")
+    first, second = pair_indices(classes, comparatives, where)
+    check_finite(images, f"{where}: image embeddings")
+    plain = class_embeddings(encoder, classes, templates, where=where)
     first, second = first.to(plain.device), second.to(plain.device)
-    texts = embed_texts(encoder, [comparative.text for comparative in comparatives])
+    texts = embed_texts(encoder, [comparative.text for comparative in comparatives], where)
     directions = {"texts": [texts]} | _controls(texts, first.tolist(), second.tolist(), seed)
 
     def correct(embeddings: Tensor) -> Tensor:
@@ -93,9 +93,7 @@ def comparative_prompting(
     named[torch.cat([first, second])] = True
     confused = named[labels].nonzero().view(-1)
     if len(confused) == 0:
-        raise ValueError(
-            f"comparative prompting {subset}: no image of the {int(named.sum())} classes that the texts name"
-        )
+        raise ValueError(f"{where}: no image of the {int(named.sum())} classes that the texts name")
     results = []
     for part, chosen in (("all", torch.arange(len(images), device=images.device)), ("confused", confused)):
         weights = resample_weights(len(chosen), resamples, seed).to(images.device)

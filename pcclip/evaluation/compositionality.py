@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pcclip.evaluation.bootstrap import RESAMPLES, SEED, interval, resample_weights, weighted_mean
-from pcclip.evaluation.embed import embed_texts
+from pcclip.evaluation.embed import check_finite, embed_texts
 from pcclip.evaluation.protocol import Encoder, Result
 
 TASK = "compositionality"
@@ -41,7 +41,7 @@ def compositionality(
         `accuracy`; `n` is the number of choices.
 
     Raises:
-        ValueError: No choice, lists of unlike length, or an image index out of range.
+        ValueError: No choice, lists of unlike length, an image index out of range, or an embedding that is not finite.
     """
     where = f"compositionality {subset}"
     if not len(image_of) == len(captions) == len(negatives) or not captions:
@@ -51,8 +51,9 @@ def compositionality(
         )
     if int(image_of.min()) < 0 or int(image_of.max()) >= len(images):
         raise ValueError(f"{where}: a choice points outside the {len(images)} images")
+    check_finite(images, f"{where}: image embeddings")
     image_of = image_of.to(images.device)
-    embedded = embed_texts(encoder, [*captions, *negatives])
+    embedded = embed_texts(encoder, [*captions, *negatives], where)
     right, wrong = ((part * images[image_of]).sum(1) for part in torch.split(embedded, len(captions)))
     verdicts = (1 + (right - wrong).sign()) / 2
     used, places = torch.unique(image_of, return_inverse=True)

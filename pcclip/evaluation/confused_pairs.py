@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pcclip.evaluation.embed import check_finite
+
 Pairs = list[tuple[int, int]]
 
 
@@ -15,9 +17,9 @@ def closest_pairs(class_embeddings: Tensor, count: int) -> Pairs:
     """The `count` pairs of classes whose embeddings (C, D), unit, are closest; closest first, smaller index first.
 
     Raises:
-        ValueError: Fewer than two classes, or no pair asked for.
+        ValueError: Fewer than two classes, no pair asked for, or an embedding that is not finite.
     """
-    _check(len(class_embeddings), count)
+    _check(class_embeddings, count)
     first, second = torch.triu_indices(len(class_embeddings), len(class_embeddings), offset=1)
     cosines = (class_embeddings @ class_embeddings.T).cpu()[first, second]
     order = cosines.argsort(descending=True, stable=True)[:count]
@@ -36,11 +38,12 @@ def disagreement_pairs(images: Tensor, class_embeddings: Tensor, count: int) -> 
         count: Number of pairs wanted.
 
     Raises:
-        ValueError: Fewer than two classes, no image, or no pair asked for.
+        ValueError: Fewer than two classes, no image, no pair asked for, or an embedding that is not finite.
     """
-    _check(len(class_embeddings), count)
+    _check(class_embeddings, count)
     if len(images) == 0:
         raise ValueError("no image to look for confused classes in")
+    check_finite(images, "confused pairs: image embeddings")
     scores, nearest = (images @ class_embeddings.T).topk(2)
     margin = scores[:, 0] - scores[:, 1]
     undecided = nearest[margin <= margin.median()].sort(1).values.cpu()
@@ -53,6 +56,8 @@ def disagreement_pairs(images: Tensor, class_embeddings: Tensor, count: int) -> 
     return [(first, second) for _, _, (first, second) in ranked[:count]]
 
 
-def _check(classes: int, count: int) -> None:
+def _check(class_embeddings: Tensor, count: int) -> None:
+    classes = len(class_embeddings)
     if classes < 2 or count < 1:
         raise ValueError(f"cannot choose {count} pairs of {classes} classes; there must be two classes, and one pair")
+    check_finite(class_embeddings, "confused pairs: class embeddings")

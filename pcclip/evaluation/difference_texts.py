@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pcclip.evaluation.bootstrap import RESAMPLES, SEED, interval, listed_pair_mean, resample_weights
-from pcclip.evaluation.embed import embed_texts
+from pcclip.evaluation.embed import check_finite, embed_texts
 from pcclip.evaluation.pairs import embed_pair_texts, judge
 from pcclip.evaluation.protocol import Encoder, Result
 
@@ -56,29 +56,32 @@ def difference_texts(
         difference texts have beyond it on the same pairs.
 
     Raises:
-        ValueError: No pair, lists of unlike length, an image index out of range, or an image compared with itself.
+        ValueError: No pair, lists of unlike length, an image index out of range, an image compared with itself, or an
+            embedding that is not finite.
     """
+    where = f"difference texts {subset}"
     if not len(texts) == len(reverses) == len(first) == len(second):
         raise ValueError(
-            f"difference texts {subset}: {len(first)} first, {len(second)} second, {len(texts)} texts and "
+            f"{where}: {len(first)} first, {len(second)} second, {len(texts)} texts and "
             f"{len(reverses)} reverses; each pair needs one of each"
         )
     if not texts:
-        raise ValueError(f"difference texts {subset}: no pair to judge")
+        raise ValueError(f"{where}: no pair to judge")
     first, second = first.to(images.device), second.to(images.device)
     if int(torch.minimum(first, second).min()) < 0 or int(torch.maximum(first, second).max()) >= len(images):
-        raise ValueError(f"difference texts {subset}: a pair points outside the {len(images)} images")
+        raise ValueError(f"{where}: a pair points outside the {len(images)} images")
     if bool((first == second).any()):
-        raise ValueError(f"difference texts {subset}: pair {int((first == second).nonzero()[0])} is of one image")
+        raise ValueError(f"{where}: pair {int((first == second).nonzero()[0])} is of one image")
+    check_finite(images, f"{where}: image embeddings")
 
     with torch.no_grad():
         forward = encoder.difference(images[first], images[second])
         backward = encoder.difference(images[second], images[first])
-    embedded = embed_pair_texts(encoder, texts, reverses)
+    embedded = embed_pair_texts(encoder, texts, reverses, where)
     # each text meets the differences of its own pair only
     forward = (embedded.embedded * forward[embedded.row]).sum(-1)
     backward = (embedded.embedded * backward[embedded.row]).sum(-1)
-    verdicts = judge(forward, backward, embedded.with_roles)
+    verdicts = judge(forward, backward, embedded.with_roles, where)
 
     # only images that are in some pair are drawn: others would not change the accuracies
     used, places = torch.unique(torch.stack([first, second]), return_inverse=True)
@@ -90,10 +93,10 @@ def difference_texts(
     }
     if captions:
         if len(captions) != len(images):
-            raise ValueError(f"difference texts {subset}: captions of {len(captions)} images, but {len(images)} images")
+            raise ValueError(f"{where}: captions of {len(captions)} images, but {len(images)} images")
         rows = [row for row in range(len(texts)) if captions[int(first[row])] and captions[int(second[row])]]
         if rows:
-            own = _caption_choice(encoder, images, first[rows], second[rows], captions)
+            own = _caption_choice(encoder, images, first[rows], second[rows], captions, where)
             judged["caption_forced_choice"] = own, rows
             judged["forced_choice_over_captions"] = verdicts["forced_choice"][rows] - own, rows
     for metric, (verdict, rows) in judged.items():
@@ -103,12 +106,12 @@ def difference_texts(
 
 
 def _caption_choice(
-    encoder: Encoder, images: Tensor, first: Tensor, second: Tensor, captions: Sequence[Sequence[str]]
+    encoder: Encoder, images: Tensor, first: Tensor, second: Tensor, captions: Sequence[Sequence[str]], where: str
 ) -> Tensor:
     """Whether the captions' difference points along the images', (P,): 1, 0, or one half for a tie."""
     used, places = torch.unique(torch.stack([first, second]), return_inverse=True)
     of = [captions[image] for image in used.tolist()]
-    embedded = embed_texts(encoder, [caption for own in of for caption in own])
+    embedded = embed_texts(encoder, [caption for own in of for caption in own], where)
     means = torch.stack([part.mean(0) for part in torch.split(embedded, [len(own) for own in of])])
     means = normalize(means, dim=-1)
     with torch.no_grad():

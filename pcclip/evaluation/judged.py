@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pcclip.evaluation.bootstrap import interval, quadratic_form, resample_weights
+from pcclip.evaluation.embed import check_finite
 from pcclip.evaluation.protocol import Result
 
 TASK = "attribute_ranking"
@@ -54,8 +55,8 @@ class JudgedAttribute:
         """Leave out images of unknown value (NaN), and pairs whose values differ by no more than `gap`.
 
         Raises:
-            ValueError: Values that do not match the images in number, fewer than two known, one value only, or no
-                pair beyond the gap.
+            ValueError: Values that do not match the images in number, fewer than two known, one value only, no pair
+                beyond the gap, or an image embedding that is not finite.
         """
         if numbers.shape != (len(images),):
             raise ValueError(
@@ -72,10 +73,12 @@ class JudgedAttribute:
             raise ValueError(f'attribute "{attribute}": every image has the value {float(values[0])}, nothing to rank')
         if not bool(values.max() - values.min() > gap):
             raise ValueError(f'attribute "{attribute}": no pair differs by more than min_gap {gap}; lower it')
+        name = f"{subset}/{attribute}" if subset else attribute
+        check_finite(images[known], f"{TASK} {name}: image embeddings")
         weights = resample_weights(len(values), resamples, seed).to(images.device)
         paired = _draw(values, gap, pair_images, seed)
         return cls(
-            name=f"{subset}/{attribute}" if subset else attribute,
+            name=name,
             images=images[known],
             values=values,
             groups=(torch.arange(len(images)) if groups is None else groups).to(images.device)[known],
@@ -84,6 +87,11 @@ class JudgedAttribute:
             more=(values[paired, None] - values[None, paired] > gap).float(),
             pair_weights=weights[:, paired],
         )
+
+    @property
+    def where(self) -> str:
+        """Task and set, for messages."""
+        return f"{TASK} {self.name}"
 
     def result(self, metric: str, value: float, n: int, statistics: Tensor) -> Result:
         """A row with the interval of the resamples' statistics (R,); an undefined value (NaN) has no interval."""

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from pcclip.evaluation.bootstrap import RESAMPLES, SEED, interval, resample_weights, weighted_mean
+from pcclip.evaluation.embed import check_finite
 from pcclip.evaluation.protocol import Result
 
 TASK = "linear_probe"
@@ -58,7 +59,8 @@ def linear_probe(
         `_lowest` and `_highest` of them. `n` is the number of test images.
 
     Raises:
-        ValueError: What `check_training_labels` raises, no test image, labels that do not fit, or nothing to fit.
+        ValueError: What `check_training_labels` raises, no test image, labels that do not fit, nothing to fit, or an
+            embedding that is not finite.
     """
     where = f"linear probe {subset}"
     if len(images) == 0 or len(images) != len(labels) or len(train_images) != len(train_labels):
@@ -73,6 +75,7 @@ def linear_probe(
     if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
         raise ValueError(f"{where}: a test label is outside the {len(classes)} classes")
     check_training_labels(train_labels, classes, shots, full, where)
+    check_finite(torch.cat([train_images, images]), f"{where}: image embeddings")
     x, y = train_images.double().cpu().numpy(), train_labels.cpu().numpy()
     test_x, test_y = images.double().cpu().numpy(), labels.cpu().numpy()
     weights = resample_weights(len(images), resamples, seed)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pcclip.data.roles import has_roles, swap_roles
-from pcclip.evaluation.embed import embed_texts
+from pcclip.evaluation.embed import check_finite, embed_texts
 from pcclip.evaluation.protocol import Encoder
 
 
@@ -33,31 +33,36 @@ class PairTexts:
     row: list[int]
 
 
-def embed_pair_texts(encoder: Encoder, texts: Sequence[str], reverses: Sequence[str]) -> PairTexts:
-    """Embed T texts and their T reverses.
+def embed_pair_texts(encoder: Encoder, texts: Sequence[str], reverses: Sequence[str], where: str) -> PairTexts:
+    """Embed T texts and their T reverses; `where` is task and set, for messages.
 
     Raises:
-        ValueError: There is none, or one is empty.
+        ValueError: As `embed_texts`.
     """
     both = zip(texts, reverses, strict=True)
     with_roles = [row for row, (text, reverse) in enumerate(both) if has_roles(text) and has_roles(reverse)]
     swapped = [swap_roles(part[row]) for part in (texts, reverses) for row in with_roles]
     every = list(range(len(texts)))
-    embedded = embed_texts(encoder, [*texts, *reverses, *swapped])
+    embedded = embed_texts(encoder, [*texts, *reverses, *swapped], where)
     return PairTexts(embedded, with_roles, every + every + with_roles + with_roles)
 
 
-def judge(forward: Tensor, backward: Tensor, with_roles: list[int]) -> dict[str, Tensor]:
+def judge(forward: Tensor, backward: Tensor, with_roles: list[int], where: str) -> dict[str, Tensor]:
     """Verdict of each metric, the mean over both ordered forms of a pair: 1 right, 0 wrong, ties one half.
 
     Args:
         forward: Cosines of `PairTexts.embedded` with the differences first - second, (2T + 2T', ...).
         backward: The same with the differences second - first.
         with_roles: `PairTexts.with_roles`.
+        where: Task and set, for messages.
 
     Returns:
         `sign_accuracy` and `forced_choice` (T, ...); `role_test` and `swapped_choice` (T', ...), left out if T' is 0.
+
+    Raises:
+        ValueError: A cosine is not finite.
     """
+    check_finite(torch.stack([forward, backward]).view(-1), f"{where}: cosines of texts and image differences")
     swaps = len(with_roles)
     sizes = [len(forward) // 2 - swaps] * 2 + [swaps] * 2
     text, reverse, swapped_text, swapped_reverse = torch.split(forward, sizes)

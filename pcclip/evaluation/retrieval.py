@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pcclip.evaluation.bootstrap import RESAMPLES, SEED, interval, resample_weights, weighted_mean
-from pcclip.evaluation.embed import embed_texts
+from pcclip.evaluation.embed import check_finite, embed_texts
 from pcclip.evaluation.protocol import Encoder, Result
 
 TASK = "retrieval"
@@ -39,17 +39,19 @@ def retrieval(
         seed: Seed of the resamples.
 
     Raises:
-        ValueError: No image, or an image without a caption.
+        ValueError: No image, an image without a caption, or an embedding that is not finite.
     """
+    where = f"retrieval {subset}"
     if len(images) == 0 or len(images) != len(captions):
-        raise ValueError(f"retrieval {subset}: {len(images)} images and captions of {len(captions)}; must be as many")
+        raise ValueError(f"{where}: {len(images)} images and captions of {len(captions)}; must be as many")
     if bare := [index for index, own in enumerate(captions) if not own]:
-        raise ValueError(f"retrieval {subset}: images {bare[:5]} have no caption; leave them out")
+        raise ValueError(f"{where}: images {bare[:5]} have no caption; leave them out")
+    check_finite(images, f"{where}: image embeddings")
     device = images.device
     texts = [caption for own in captions for caption in own]
     owner = torch.tensor([index for index, own in enumerate(captions) for _ in own], device=device)
     counts = torch.bincount(owner, minlength=len(images)).float()
-    similarity = embed_texts(encoder, texts) @ images.T  # (T, N)
+    similarity = embed_texts(encoder, texts, where) @ images.T  # (T, N)
     own_score = similarity.gather(1, owner[:, None])
     text_rank = (similarity >= own_score).sum(1)  # 1 is best; its own image is among those counted
 

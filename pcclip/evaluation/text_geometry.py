@@ -44,12 +44,13 @@ def text_geometry(
         number of texts.
 
     Raises:
-        ValueError: No text, or one about an unknown class or about one class only.
+        ValueError: No text, one about an unknown class or about one class only, or an embedding that is not finite.
     """
-    first, second = pair_indices(classes, comparatives, f"text geometry {subset}")
+    where = f"text geometry {subset}"
+    first, second = pair_indices(classes, comparatives, where)
     reverse = reverse_rows(first.tolist(), second.tolist())
-    plain = class_embeddings(encoder, classes, templates)
-    texts = embed_texts(encoder, [comparative.text for comparative in comparatives])
+    plain = class_embeddings(encoder, classes, templates, where=where)
+    texts = embed_texts(encoder, [comparative.text for comparative in comparatives], where)
     differences = normalize(plain[first.to(plain.device)] - plain[second.to(plain.device)], dim=-1)
     cosine = (texts * differences).sum(1)
 

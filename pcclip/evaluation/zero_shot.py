@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pcclip.evaluation.bootstrap import RESAMPLES, SEED, interval, resample_weights, weighted_mean
-from pcclip.evaluation.embed import embed_texts
+from pcclip.evaluation.embed import check_finite, embed_texts
 from pcclip.evaluation.protocol import Encoder, Result
 
 TASK = "zero_shot"
@@ -21,6 +21,8 @@ def class_embeddings(
     classes: Sequence[str],
     templates: Sequence[str],
     descriptions: Mapping[str, str] | None = None,
+    *,
+    where: str = "zero-shot",
 ) -> Tensor:
     """Class embeddings (C, D): the normalised mean over templates of text embeddings, as open_clip's
     `build_zero_shot_classifier` makes them.
@@ -30,13 +32,14 @@ def class_embeddings(
         classes: Names of the classes.
         templates: Sentences with `{}` for the class name, and perhaps `{description}`.
         descriptions: A sentence on each class, for templates that have a place for it.
+        where: Task and set, for messages.
 
     Raises:
-        ValueError: There is no class or no template, a class is named twice, or a template lacks the place `{}` for the
-            class name.
+        ValueError: There is no class or no template, a class is named twice, a template lacks the place `{}` for the
+            class name, or an embedding is not finite.
     """
     if not classes or not templates:
-        raise ValueError(f"zero-shot needs classes and templates, got {len(classes)} and {len(templates)}")
+        raise ValueError(f"{where}: needs classes and templates, got {len(classes)} and {len(templates)}")
     if len(set(classes)) < len(classes):
         twice = sorted({name for name in classes if list(classes).count(name) > 1})
         raise ValueError(
@@ -53,7 +56,7 @@ def class_embeddings(
     ]
     if bare := [text for text in texts if DESCRIPTION in text]:
         raise ValueError(f'"{bare[0]}": no description for it; give one of every class, or another template')
-    embedded = embed_texts(encoder, texts).view(len(classes), len(templates), -1)
+    embedded = embed_texts(encoder, texts, where).view(len(classes), len(templates), -1)
     return normalize(embedded.mean(1), dim=-1)
 
 
@@ -87,18 +90,19 @@ def zero_shot(
         is that of the class found worst, and its `n` the number of its images.
 
     Raises:
-        ValueError: No image, fewer than two classes, a label outside the classes, or what `class_embeddings` raises.
+        ValueError: No image, fewer than two classes, a label outside the classes, an image embedding that is not finite,
+            or what `class_embeddings` raises.
     """
+    where = f"zero-shot set {subset}"
     labels = labels.to(images.device)
     if len(classes) < 2:
-        raise ValueError(f"zero-shot set {subset}: classes {list(classes)}; there must be at least two to choose among")
+        raise ValueError(f"{where}: classes {list(classes)}; there must be at least two to choose among")
     if len(images) == 0 or len(images) != len(labels):
-        raise ValueError(f"zero-shot set {subset}: {len(images)} images and {len(labels)} labels; both must be equal")
+        raise ValueError(f"{where}: {len(images)} images and {len(labels)} labels; both must be equal")
     if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
-        raise ValueError(
-            f"zero-shot set {subset}: labels {int(labels.min())} to {int(labels.max())} for {len(classes)} classes"
-        )
-    logits = images @ class_embeddings(encoder, classes, templates, descriptions).T
+        raise ValueError(f"{where}: labels {int(labels.min())} to {int(labels.max())} for {len(classes)} classes")
+    check_finite(images, f"{where}: image embeddings")
+    logits = images @ class_embeddings(encoder, classes, templates, descriptions, where=where).T
     weights = resample_weights(len(images), resamples, seed).to(images.device)
 
     def result(metric: str, value: Tensor, n: int, statistics: Tensor) -> Result:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from pcclip.data.embedding_store import EmbeddingStore
 from pcclip.data.labelled import ImageFile, Picture, decoded
 from pcclip.data.pictures import UnreadableImageError
+from pcclip.evaluation.embed import check_damaged
 from pcclip.model.clip import DifferenceModel
 
 IN_MEMORY = 1 << 28
@@ -37,7 +38,7 @@ class Gallery:
     Attributes:
         pictures: The N pictures that could be read.
         embeddings: Unit embeddings, (N, D) float32 on the CPU.
-        unreadable: Name of each of the others, and why it cannot be read.
+        unreadable: Name of each of the others, and why it cannot be read or embedded.
     """
 
     pictures: list[Picture]
@@ -80,7 +81,8 @@ def embed_pictures(
         progress: Whether to show a bar, on a terminal.
 
     Raises:
-        ValueError: None of the pictures can be read.
+        ValueError: None of the pictures can be read, or more embeddings are not finite than single damaged pictures
+            explain (`check_damaged`).
     """
     embeddings = _room(len(pictures), clip.embed_dim)
     known = torch.zeros(len(pictures), dtype=torch.bool)
@@ -89,6 +91,7 @@ def embed_pictures(
         if len(files) < len(pictures):
             raise ValueError("pictures in memory cannot be kept in a store; leave `cache` out")
         known = store.load(files, embeddings)
+    damaged = 0  # pictures whose embedding is not finite
     missing = (~known).nonzero().view(-1).tolist()
     reasons: dict[int, str] = {}
     with tqdm(total=len(pictures), desc="embedding", unit=" pictures", disable=None if progress else True) as bar:
@@ -98,6 +101,10 @@ def embed_pictures(
         ):
             embeddings[places] = rows
             reasons |= unreadable
+            if wrong := places[~rows.isfinite().all(1)].tolist():
+                damaged += len(wrong)
+                check_damaged(damaged, len(pictures), clip.name)
+                reasons |= dict.fromkeys(wrong, "its embedding is not finite")
             if store is not None:
                 store.add([files[place] for place in places.tolist()], rows)
             bar.update(len(places) + len(unreadable))

@@ -123,7 +123,7 @@ class Model(nn.Module):
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Unit embeddings (N, D); warns of texts that are longer than the context."""
         self.warn_of_cuts(texts)
-        return embed_texts(self.clip, texts)
+        return embed_texts(self.clip, texts, self.source)
 
     def warn_of_cuts(self, texts: Sequence[str]) -> None:
         """Warn of texts that are longer than the context, and say what is cut off."""

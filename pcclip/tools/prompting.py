@@ -64,7 +64,7 @@ def classify(
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha {alpha}: must be from 0 (what the texts say alone) to 1 (plain prompts)")
     model.warn_of_cuts([template.replace("{}", name) for template in templates for name in classes])
-    embeddings = class_embeddings(model.clip, classes, templates)
+    embeddings = class_embeddings(model.clip, classes, templates, where=model.source)
     if comparatives:
         first, second = (
             part.to(embeddings.device) for part in pair_indices(classes, comparatives, "comparative texts")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pcclip.atomic import atomic_text
+from pcclip.evaluation.embed import check_finite
 from pcclip.evaluation.protocol import Wording
 from pcclip.tools.gallery import Gallery
 
@@ -62,10 +63,15 @@ def score(model: Projector, gallery: Gallery, axis: Tensor, centre: Tensor | Non
         gallery: The pictures.
         axis: (D,), from `axis_of`.
         centre: Embedding that scores 0, (D,); the gallery's mean by default.
+
+    Raises:
+        ValueError: A score is not finite.
     """
     middle = gallery.mean() if centre is None else centre
     parts = [model.project((chunk - middle).to(axis.device)) @ axis for chunk in gallery.chunks()]
-    return torch.cat(parts).cpu()
+    scores = torch.cat(parts).cpu()
+    check_finite(scores, "scores of pictures")
+    return scores
 
 
 def in_order(gallery: Gallery, scores: Tensor) -> Iterator[Ranked]:

@@ -223,7 +223,7 @@ def test_ceiling_needs_enough_values(
         images=str(world / "images"), table=str(table), texts=str(world / "texts.yaml"), ceiling=True
     )
     module = make_module()
-    with pytest.raises(ValueError, match=r"has 8 known values; the ceiling is cross-validated in 10 folds"):
+    with pytest.raises(ValueError, match=r"table.csv: .*brightness.* 8 rows"):
         make_trainer([AttributeRanking({"world": settings})]).fit(module)
     assert module.model.encoded == 0
 

@@ -8,11 +8,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 from lightning.pytorch import Trainer
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-from pcclip.callbacks import AttributeRanking, AttributeSet, ResultsTable
+from pcclip.callbacks import (
+    AttributeRanking,
+    AttributeSet,
+    LinearProbe,
+    LinearProbeSet,
+    ResultsTable,
+    ZeroShot,
+    ZeroShotSet,
+)
+from pcclip.callbacks.evaluation import EvaluationCallback, finite_images
 from pcclip.evaluation.tables import read_results
 
 
@@ -50,3 +62,93 @@ def test_an_undefined_number_is_null_in_rows_a_dash_in_tables_and_nan_in_tensorb
     values = [event.value for event in events.Scalars("attribute_ranking/world/brightness/spearman")]
     assert len(values) == 2
     assert all(map(math.isnan, values))
+
+
+def shot(world: Path, **settings: Any) -> ZeroShot:
+    sets = {"colours": ZeroShotSet(str(world / "classes"), ["a photo of a {} square"])}
+    return ZeroShot(sets, resamples=5, **settings)
+
+
+@pytest.mark.parametrize("stage", ["fit", "test"])
+def test_a_model_without_finite_images_ends_the_evaluation(
+    world: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer], stage: str
+) -> None:
+    classes = str(world / "classes")
+    callbacks: dict[str, EvaluationCallback] = {
+        "AttributeRanking world.* 23 of 23": ranking(world),
+        "ZeroShot colours.* 15 of 15": shot(world),
+        "LinearProbe probes.* 15 of 15": LinearProbe({"probes": LinearProbeSet(classes, classes)}),
+    }
+    for message, callback in callbacks.items():
+        module = make_module()
+        torch.nn.init.constant_(module.model.visual.weight, torch.nan)
+        with pytest.raises(ValueError, match=message):
+            getattr(make_trainer([callback]), stage)(module)
+        assert callback.rows == []
+
+
+def test_a_model_that_diverges_in_training_ends_it(
+    world: Path, tmp_path: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer]
+) -> None:
+    module = make_module()
+    module.configure_optimizers = lambda: torch.optim.SGD(module.model.words.parameters(), lr=torch.inf)
+    table = ResultsTable(str(tmp_path / "results.json"))
+    with pytest.raises(ValueError, match=r"colours.* 3 of 3"):
+        make_trainer([shot(world), table]).fit(module)
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_an_image_that_alone_is_not_finite_is_left_out_and_not_kept(
+    world: Path, tmp_path: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer]
+) -> None:
+    def encode(images: torch.Tensor) -> torch.Tensor:
+        embedded = whole(images)
+        embedded[images[:, 0, 0, 0] == level] = torch.inf
+        return embedded
+
+    with Image.open(world / "images" / "003.png") as picture:
+        level = picture.convert("RGB").getpixel((0, 0))[0]  # type: ignore[index]
+    callback = ranking(world)
+    callback.cache_dir = str(tmp_path / "cache")
+    module = make_module()
+    whole, module.model.encode_images = module.model.encode_images, encode
+    with pytest.warns(UserWarning, match=r"AttributeRanking world.* 1 of 23"):
+        make_trainer([callback]).test(module, verbose=False)
+    assert {row.metric: row.n for row in callback.rows}["spearman"] == 21  # one value is unknown
+    assert not any(math.isnan(row.value) for row in callback.rows)
+
+    again = make_module()
+    make_trainer([callback]).test(again, verbose=False)
+    assert again.model.encoded == 1  # the others were kept
+    assert {row.metric: row.n for row in callback.rows}["spearman"] == 22
+
+
+def test_rows_of_shards_are_counted_too() -> None:
+    embeddings = torch.ones(40, 8)
+    embeddings[7] = torch.nan
+    with pytest.warns(UserWarning, match=r"Retrieval held.* 1 of 40"):
+        finite, kept = finite_images(embeddings, list(range(40)), "Retrieval held")
+    assert kept == [*range(7), *range(8, 40)]
+    assert finite.isfinite().all()
+    embeddings[:3] = torch.nan
+    with pytest.raises(ValueError, match=r"Retrieval held.* 4 of 40"):
+        finite_images(embeddings, list(range(40)), "Retrieval held")
+
+
+def test_kept_texts_are_checked_when_they_are_read(
+    world: Path, tmp_path: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer]
+) -> None:
+    def measured() -> tuple[list[Any], int]:
+        callback, module = shot(world, cache_dir=str(tmp_path)), make_module()
+        make_trainer([callback]).test(module, verbose=False)
+        return callback.rows, module.model.encoded_texts
+
+    whole, encoded = measured()
+    assert encoded == 3
+    (file,) = tmp_path.glob("texts-*.npz")
+    with np.load(file) as stored:
+        texts, embeddings = stored["texts"], stored["embeddings"].copy()
+    embeddings[1] = np.nan
+    np.savez(file, texts=texts, embeddings=embeddings)
+    assert measured() == (whole, 1)
+    assert measured() == (whole, 0)

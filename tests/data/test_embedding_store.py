@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -36,6 +38,18 @@ def test_rows_come_back_in_any_order_and_new_or_changed_files_do_not(tmp_path: P
         assert torch.equal(found[place], rows[index] if known[place] else torch.zeros(3))
     known = EmbeddingStore(tmp_path / "kept", "another tower", 3).load(images, found)
     assert not known.any()
+
+
+def test_rows_that_are_not_finite_are_neither_kept_nor_read(tmp_path: Path) -> None:
+    images, rows = files(tmp_path, 3), torch.ones(3, 2)
+    rows[1, 0] = torch.inf
+    store = EmbeddingStore(tmp_path, "abc", 2)
+    store.add(images, rows)
+    assert store.load(images, torch.zeros(3, 2)).tolist() == [True, False, True]
+    with sqlite3.connect(store.file) as database:
+        wrong = np.array([np.nan, 1], "<f4").tobytes()
+        database.execute("UPDATE embeddings SET embedding = ?", [wrong])
+    assert not store.load(images, torch.zeros(3, 2)).any()
 
 
 def test_members_of_one_shard_are_told_apart(tmp_path: Path) -> None:

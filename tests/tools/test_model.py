@@ -84,6 +84,35 @@ def test_cached_is_the_same_as_live_and_damaged_files_are_known(model: Model, ph
     assert torch.equal(first.embeddings, again.embeddings)
 
 
+def test_a_model_without_finite_embeddings_is_refused(saved: Path, photos: Path) -> None:
+    broken = pcclip.load(str(saved))
+    broken.clip.towers.visual.proj.fill_(torch.nan)
+    with pytest.raises(ValueError, match="12 of 12"):
+        broken.embed(photos)
+    broken = pcclip.load(str(saved))
+    broken.clip.towers.text_projection.fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"tiny.* 1 of 1"):
+        broken.embed_texts(["a cat"])
+
+
+def test_a_picture_that_alone_has_no_finite_embedding_is_left_out(
+    model: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode(images: torch.Tensor) -> torch.Tensor:
+        embedded = whole(images)
+        embedded[images[:, 0, 0, 0] == 60] = torch.nan
+        return embedded
+
+    with monkeypatch.context() as patched:
+        whole = model.clip.encode_images
+        patched.setattr(model.clip, "encode_images", encode)
+        gallery = model.embed(photos, cache=tmp_path / "cache")
+    assert [Path(name).name for name in gallery.unreadable] == ["03.png"]
+    assert len(gallery.pictures) == len(gallery.embeddings) == 11
+    assert gallery.embeddings.isfinite().all()
+    assert not model.embed(photos, cache=tmp_path / "cache").unreadable  # not kept as damaged
+
+
 def test_many_pictures_lie_in_a_file(model: Model, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_memory = model.embed(photos).embeddings
     monkeypatch.setattr("pcclip.tools.gallery.IN_MEMORY", 0)
