@@ -55,6 +55,8 @@ def atomic_text(target: str | Path) -> Iterator[IO[str]]:
 def atomic_folder(target: str | Path) -> Iterator[Path]:
     """Yield an empty temporary folder. It replaces `target`, file or folder, when the block succeeds.
 
+    The modes of its files follow the umask, whatever the block does to them.
+
     Raises:
         OSError: The folder cannot be written; names `target`.
     """
@@ -64,8 +66,12 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
     with _naming(target, temporary):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
+        mode = temporary.stat().st_mode & 0o666
         try:
             yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file() and not file.is_symlink():
+                    file.chmod(mode)
             if target.exists():
                 target.replace(replaced)
             temporary.replace(target)

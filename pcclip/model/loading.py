@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import errno
 import json
 from pathlib import Path
 from typing import Any
 
 import open_clip
 from open_clip.factory import load_state_dict
+from open_clip.model import HFTextEncoder
+from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
+from pcclip.atomic import atomic_folder
 from pcclip.lean_import import import_transformers
 from pcclip.model.clip import DifferenceModel
 from pcclip.model.head import HeadName, build_head
 from pcclip.model.sharding import whole_state
+from pcclip.model.text import text_tower
 
 CONFIG_FILE = "open_clip_config.json"  # open_clip's own names
 WEIGHTS_FILE = "open_clip_model.safetensors"
 HEAD_FILE = "difference_head.safetensors"
+TEXT_CONFIG_FILE = "hf_text_config.json"  # architecture of a Hugging Face text tower
 
 
 def load_clip(
@@ -61,13 +68,21 @@ def load_clip(
         _check_known(known_as, name, pretrained)
     elif pretrained is not None:
         raise ValueError(f"{name} carries its weights; leave pretrained={pretrained!r} out")
+    overrides: dict[str, Any] = {}
     try:
         # Read now, since what the name stands for may have changed when the model is saved.
         config = open_clip.get_model_config(known_as)
         if "hf_model_name" in config["text_cfg"]:
             import_transformers()
+            if folder is not None and (folder / TEXT_CONFIG_FILE).is_file():  # in place of its name on the hub
+                architecture = {"hf_model_name": str(folder / TEXT_CONFIG_FILE), "hf_model_pretrained": False}
+                overrides["text_cfg"] = {**config["text_cfg"], **architecture}
         towers = open_clip.create_model(
-            known_as, pretrained=pretrained, force_preprocess_cfg=preprocess or {}, require_pretrained=carries_weights
+            known_as,
+            pretrained=pretrained,
+            force_preprocess_cfg=preprocess or {},
+            require_pretrained=carries_weights,
+            **overrides,
         )
     except RuntimeError as error:  # a download that failed, weights that do not fit
         raise ValueError(f"{name}: cannot be loaded with pretrained={pretrained!r}: {error}") from error
@@ -82,18 +97,48 @@ def load_clip(
 def save_clip(model: DifferenceModel, folder: str | Path) -> None:
     """Save as an open_clip folder that `local-dir:FOLDER` loads, here and in open_clip itself; safetensors only.
 
-    A head other than the identity is stored beside the towers, in `difference_head.safetensors`. Sharded weights must be
+    A head other than the identity is saved in `difference_head.safetensors`. A Hugging Face tokenizer is saved in its own
+    files. The architecture of a Hugging Face text tower is saved in `hf_text_config.json`, for `load_clip`; open_clip reads it
+    from the hub or its cache. A saved model that is there is replaced when all is written. Sharded weights must be
     `gathered`.
+
+    Raises:
+        FileExistsError: The folder holds something other than a saved model.
+        OSError: It cannot be written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        check_replaceable(folder)
     described = {"model_cfg": model.config, "preprocess_cfg": open_clip.get_model_preprocess_cfg(model.towers)}
-    state = {key: value.detach().cpu().contiguous() for key, value in whole_state(model, "towers").items()}
-    save_file(state, folder / WEIGHTS_FILE)
-    (folder / CONFIG_FILE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-    (folder / HEAD_FILE).unlink(missing_ok=True)
-    if not isinstance(model.head, nn.Identity):
-        save_file({key: value.detach().cpu() for key, value in whole_state(model, "head").items()}, folder / HEAD_FILE)
+    with atomic_folder(folder) as target:
+        state = {key: value.detach().cpu().contiguous() for key, value in whole_state(model, "towers").items()}
+        _save_tensors(state, target / WEIGHTS_FILE)
+        (target / CONFIG_FILE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+        if not isinstance(model.head, nn.Identity):
+            head = {key: value.detach().cpu() for key, value in whole_state(model, "head").items()}
+            _save_tensors(head, target / HEAD_FILE)
+        if isinstance(model.tokenizer.tokenize, HFTokenizer):  # CLIP's own is part of open_clip
+            model.tokenizer.tokenize.save_pretrained(target)
+        if isinstance(text_tower(model.towers), HFTextEncoder):
+            text_tower(model.towers).config.to_json_file(target / TEXT_CONFIG_FILE, use_diff=False)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Check that a folder is empty, or holds a saved model and nothing below it.
+
+    Raises:
+        FileExistsError: It is a file, or holds something else.
+    """
+    content = list(folder.iterdir()) if folder.is_dir() else [folder]
+    if content and (not (folder / CONFIG_FILE).is_file() or any(path.is_dir() for path in content)):
+        raise FileExistsError(f"{folder}: holds something other than a saved model; name a folder of its own")
+
+
+def _save_tensors(state: dict[str, Tensor], file: Path) -> None:
+    try:
+        save_file(state, file)
+    except SafetensorError as error:  # its way of saying that the disk is full
+        raise OSError(errno.EIO, str(error), str(file)) from error
 
 
 def _check_folder(folder: Path) -> None:

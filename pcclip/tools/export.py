@@ -35,9 +35,6 @@ def export(model: Model, folder: str | Path, layout: Format, *, text_only: bool 
     with atomic_folder(new_folder(folder)) as target:
         if layout == "open_clip":
             save_clip(model.clip, target)
-            tokenizer = model.clip.tokenizer.tokenize
-            if hasattr(tokenizer, "save_pretrained"):  # CLIP's own is part of open_clip
-                tokenizer.save_pretrained(target)
             kind = "open_clip"
         else:
             need("transformers", "huggingface")

@@ -62,8 +62,8 @@ def model_card(clip: DifferenceModel, source: str, folder: Path, kind: str, run:
         "A CLIP model finetuned so that differences of image embeddings point where texts describing them point: "
         "`normalize(image(a) - image(b))` against the embedding of a text on how a differs from b. The method is that of "
         "[Finetuning CLIP to Reason about Pairwise Differences](https://arxiv.org/abs/2409.09721).",
-        f"Embeddings have {clip.embed_dim} numbers. Exported from `{source}` with pcclip {__version__}.",
-        f"```python\n{LOADING[kind].format(folder=folder)}\n```",
+        f"Embeddings have {clip.embed_dim} numbers. Exported from `{_shown(source)}` with pcclip {__version__}.",
+        f"```python\n{LOADING[kind].format(folder=folder.name)}\n```",
     ]
     if type(clip.head).__name__ != "Identity":
         where = "in `difference_head.safetensors`" if kind == "open_clip" else "not in this folder"
@@ -81,7 +81,7 @@ def model_card(clip: DifferenceModel, source: str, folder: Path, kind: str, run:
 
 def _training(run: Run) -> list[str]:
     model: dict[str, Any] = run.config.get("model") or {}
-    shown: dict[str, Any] = {key: model[key] for key in SHOWN if key in model}
+    shown: dict[str, Any] = {key: _shown(model[key]) for key in SHOWN if key in model}
     shown["max_epochs"] = (run.config.get("trainer") or {}).get("max_epochs")
     shown["seed_everything"] = run.config.get("seed_everything")
     parts = [
@@ -95,3 +95,13 @@ def _training(run: Run) -> list[str]:
             markdown_table(run.results).strip(),
         ]
     return parts
+
+
+def _shown(value: Any) -> Any:
+    """A setting without absolute local paths: their last part alone, wherever they stand in it."""
+    if isinstance(value, dict):
+        return {key: _shown(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_shown(inner) for inner in value]
+    path = Path(value.removeprefix("local-dir:")) if isinstance(value, str) else None
+    return path.name if path is not None and path.is_absolute() else value

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
 import pytest
+import tokenizers
 import torch
+import transformers
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.transforms import Compose
@@ -19,7 +26,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from pcclip.model import DifferenceModel, load_clip, save_clip
 from pcclip.model.pixels import uint8_transform
-from tests.helpers.models import KINDS, make_clip, write_config
+from tests.helpers.models import KINDS, TEXT, VIT, make_clip, write_config
 
 TEXTS = ["a dog", "the first is a large dog, the second a small one"]
 
@@ -81,6 +88,113 @@ def test_open_clip_loads_the_saved_folder(tmp_path: Path, kind: str) -> None:
         images, texts = towers.encode_image(batch, normalize=True), towers.encode_text(tokens, normalize=True)
     torch.testing.assert_close(images, embeddings(model)[0], rtol=0, atol=1e-6)  # the layout of the weights differs
     torch.testing.assert_close(texts, embeddings(model)[1], rtol=0, atol=1e-6)
+
+
+@pytest.fixture
+def tokenizer_folder(tmp_path: Path) -> Path:
+    """A Hugging Face tokenizer of whole words, and a tiny text tower for it."""
+    words = ["<pad>", "</s>", "<unk>", *dict.fromkeys(" ".join(TEXTS).replace(",", " ,").split())]
+    built = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, "<unk>"))
+    built.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    ends = tokenizers.processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    built.post_processor = ends
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=built, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", sep_token="</s>"
+    )
+    folder = tmp_path / "hub"
+    config = transformers.RobertaConfig(
+        vocab_size=64, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, pad_token_id=0
+    )
+    transformers.RobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["siglip", "roberta"])
+def test_folder_of_a_hugging_face_tokenizer_needs_nothing_else(
+    tmp_path: Path, tokenizer_folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_clip, "get_tokenizer", open_clip.factory.get_tokenizer)  # not the tests' shared ones
+    source = str(tokenizer_folder)
+    settings = {
+        "siglip": {
+            "text_cfg": {
+                **TEXT,
+                "context_length": 20,
+                "vocab_size": 64,
+                "hf_tokenizer_name": source,
+                "tokenizer_kwargs": {"clean": "canonicalize"},
+                "no_causal_mask": True,
+                "proj_bias": True,
+                "pool_type": "last",
+            },
+            "custom_text": True,
+            "init_logit_bias": -10,
+        },
+        "roberta": {
+            "text_cfg": {
+                "hf_model_name": source,
+                "hf_tokenizer_name": source,
+                "hf_proj_type": "linear",
+                "hf_pooler_type": "mean_pooler",
+                "context_length": 20,
+            }
+        },
+    }
+    monkeypatch.setitem(KINDS, kind, {"vision_cfg": VIT, **settings[kind]})
+    model = make_clip(tmp_path, kind, head="linear").eval()
+    assert len(set(model.tokenizer(TEXTS)[1].tolist())) > 5
+    save_clip(model, tmp_path / "saved")
+    name = f"local-dir:{tmp_path / 'saved'}"
+    shutil.rmtree(tokenizer_folder)
+    loaded = load_clip(name).eval()
+    for mine, other in zip(embeddings(model), embeddings(loaded), strict=True):
+        assert torch.equal(mine, other)
+    tokens = open_clip.get_tokenizer(name)(TEXTS)
+    assert torch.equal(tokens, model.tokenizer(TEXTS))
+    if kind == "siglip":  # open_clip itself asks the hub for the architecture of the other
+        with torch.no_grad():
+            theirs = open_clip.create_model(name).eval().encode_text(tokens, normalize=True)
+        torch.testing.assert_close(theirs, embeddings(model)[1], rtol=0, atol=1e-6)
+    save_clip(loaded, tmp_path / "again")
+    assert torch.equal(embeddings(load_clip(f"local-dir:{tmp_path / 'again'}").eval())[1], embeddings(model)[1])
+
+
+def test_saved_files_have_the_mode_of_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save_clip(make_clip(tmp_path, "vit", head="linear"), tmp_path / "saved")
+    finally:
+        os.umask(before)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "saved").iterdir()}
+    assert set(modes.values()) == {0o640}, modes
+
+
+def test_failed_save_leaves_the_model_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_clip(tmp_path, "vit", head="linear")
+    saved = tmp_path / "saved"
+    save_clip(model, saved)
+    before = {file.name: file.read_bytes() for file in saved.iterdir()}
+
+    def full(state: Any, file: Path) -> None:
+        file.write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("pcclip.model.loading.save_file", full)
+    with pytest.raises(OSError, match=re.escape(str(saved))):
+        save_clip(model, saved)
+    with pytest.raises(OSError, match="elsewhere"):
+        save_clip(model, tmp_path / "elsewhere")
+    assert {file.name: file.read_bytes() for file in saved.iterdir()} == before
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"saved"}
+
+
+def test_folder_of_other_things_is_not_replaced(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    save_clip(make_clip(tmp_path, "vit"), run / "base")
+    with pytest.raises(FileExistsError, match=re.escape(str(run))):
+        save_clip(make_clip(tmp_path, "vit"), run)
+    assert (run / "base" / "open_clip_config.json").is_file()
 
 
 def test_saving_keeps_the_architecture_it_was_loaded_with(tmp_path: Path) -> None:

@@ -97,6 +97,21 @@ def test_what_hugging_face_cannot_hold_is_refused(tmp_path: Path) -> None:
     assert transformers.CLIPTextModel.from_pretrained(tmp_path / "text") is not None
 
 
+def test_model_card_names_no_local_path(tmp_path: Path, saved: Path) -> None:
+    run = tmp_path / "runs" / "some"
+    export(load_model(str(saved)), run / "finetuned", "open_clip")
+    callback = {"class_path": "pcclip.callbacks.SaveModel", "init_args": {"folder": str(run / "finetuned")}}
+    clip = {"name": f"local-dir:{tmp_path / 'private' / 'base'}", "image_weights": str(tmp_path / "tower.safetensors")}
+    (run / "fit" / "version_0").mkdir(parents=True)
+    config = {"model": {"clip": clip}, "trainer": {"callbacks": [callback]}}
+    (run / "fit" / "version_0" / "config.yaml").write_text(yaml.safe_dump(config))
+    for layout in ("open_clip", "huggingface"):
+        export(load_model(str(run / "finetuned")), tmp_path / layout, layout, text_only=layout == "huggingface")  # type: ignore[arg-type]
+        card = (tmp_path / layout / "README.md").read_text()
+        assert str(tmp_path) not in card
+        assert {"name: base", "image_weights: tower.safetensors"} <= {line.strip() for line in card.splitlines()}
+
+
 def test_model_card_tells_of_the_run(tmp_path: Path, saved: Path) -> None:
     run = tmp_path / "runs" / "some"
     export(load_model(str(saved)), run / "finetuned", "open_clip")
