@@ -14,7 +14,7 @@ from torch import Tensor
 from pcclip.callbacks.embeddings import EmbeddingCache, evaluating
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.tables import markdown_table, read_results, write_results
+from pcclip.evaluation.tables import markdown_table, read_results, unchanged, write_results
 from pcclip.model.sharding import gathered, load_whole_state, whole_state
 from pcclip.tools.ensemble import blend
 
@@ -129,6 +129,11 @@ class ResultsTable(Callback):
         return results
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule, results: Mapping[str, list[Result]]) -> None:
+        if unchanged(results.get(self.base, []), results.get(self.finetuned, [])):
+            rank_zero_warn(
+                f'{self.file}: every number of "{self.finetuned}" equals that of "{self.base}", so training changed nothing '
+                "that these tasks measure; raise model.optimizer.init_args.lr, or train for more steps (trainer.max_epochs)"
+            )
         if trainer.is_global_zero:
             write_results(self.file, results)  # what is there already stays, should an ensemble fail
         results = {**results, **self._ensembled(trainer, pl_module)}

@@ -53,6 +53,14 @@ def markdown_table(results: Mapping[str, Sequence[Result]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def unchanged(before: Sequence[Result], after: Sequence[Result]) -> bool:
+    """Whether two models have the same rows, and all with the same number as far as the table shows it (three decimals)."""
+    one, other = (
+        {(row.task, row.subset, row.metric): f"{row.value:.3f}" for row in results} for results in (before, after)
+    )
+    return bool(one) and one == other
+
+
 def write_results(file: str | Path, results: Mapping[str, Sequence[Result]]) -> tuple[Path, Path]:
     """Write the rows to `file` (JSON) and the table beside it (`.md`), each replaced in one step.
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.evaluation.protocol import Result
+from pcclip.evaluation.tables import unchanged
 from pcclip.model.clip import DifferenceModel
 from pcclip.model.loading import save_clip
 from pcclip.tools.ensemble import blend
+from pcclip.tools.output import ToolWarning
 from pcclip.tools.tradeoff import name_of
 from pcclip.training_cli import pair_cli
 
@@ -60,4 +63,11 @@ def sweep(
         cli.model.model.load_state_dict(blend(before, after, alpha))
         trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
         results[name_of(alpha)] = [row for callback in evaluations for row in callback.rows]
+    if unchanged(results.get(name_of(0), []), results.get(name_of(1), [])):
+        warnings.warn(
+            "every number of the finetuned model equals the base's; check that the two models are the right ones, and if so "
+            "train with a higher learning rate or for more steps",
+            ToolWarning,
+            stacklevel=2,
+        )
     return results

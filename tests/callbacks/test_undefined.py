@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from pcclip.callbacks import (
     ZeroShotSet,
 )
 from pcclip.callbacks.evaluation import EvaluationCallback, finite_images
-from pcclip.evaluation.tables import read_results
+from pcclip.evaluation.protocol import Result
+from pcclip.evaluation.tables import read_results, unchanged
 
 
 def ranking(world: Path, **changes: Any) -> AttributeRanking:
@@ -152,3 +154,32 @@ def test_kept_texts_are_checked_when_they_are_read(
     np.savez(file, texts=texts, embeddings=embeddings)
     assert measured() == (whole, 1)
     assert measured() == (whole, 0)
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_training_that_changes_nothing_is_reported(
+    world: Path, tmp_path: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer], trains: bool
+) -> None:
+    module = make_module() if trains else idle(make_module())
+    table = ResultsTable(str(tmp_path / "results.json"), base="before", finetuned="after")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        make_trainer([ranking(world), table], epochs=1).fit(module)
+    equal = [str(warning.message) for warning in told if "results.json" in str(warning.message)]
+    assert len(equal) == (0 if trains else 1)
+    for message in equal:
+        assert "before" in message
+        assert "after" in message
+        assert "optimizer.init_args.lr" in message
+
+
+def test_numbers_are_compared_as_the_table_shows_them() -> None:
+    def result(value: float, metric: str = "top1") -> Result:
+        return Result("zero_shot", "shape", metric, value, 10, 0, 1)
+
+    one = [result(0.5), result(math.nan, "worst_class")]
+    assert unchanged(one, [result(0.5002), result(math.nan, "worst_class")])
+    assert not unchanged(one, [result(0.501), result(math.nan, "worst_class")])
+    assert not unchanged(one, [result(0.5), result(0.1, "worst_class")])
+    assert not unchanged(one, one[:1])
+    assert not unchanged([], [])

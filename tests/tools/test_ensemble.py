@@ -59,7 +59,9 @@ def test_command_saves_the_blend(two: tuple[Path, Path], tmp_path: Path) -> None
         assert torch.allclose(value, 0.75 * base[key] + 0.25 * finetuned[key], atol=1e-6)
 
 
-def test_sweep_measures_and_plots(two: tuple[Path, Path], tmp_path: Path, shards: Path) -> None:
+def test_sweep_measures_and_plots(
+    two: tuple[Path, Path], tmp_path: Path, shards: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     retrieval = {"class_path": "pcclip.callbacks.Retrieval", "init_args": {"sets": {"pictures": str(shards)}}}
     config = {
         "trainer": {"accelerator": "cpu", "callbacks": [retrieval], "enable_progress_bar": False},
@@ -75,7 +77,9 @@ def test_sweep_measures_and_plots(two: tuple[Path, Path], tmp_path: Path, shards
     assert list(results) == ["base", "ensembled 0.5", "finetuned"]
     chart = ElementTree.parse(tmp_path / "sweep" / "retrieval_text_to_image_recall10.svg")
     assert len(chart.findall(".//{*}circle")) == 3
+    assert "warning" not in capsys.readouterr().err
     # A model blended with itself gives its own numbers.
-    alone = ["--base", str(two[1]), "--finetuned", str(two[1]), "--sweep", str(file), "--alphas", "0.5"]
+    alone = ["--base", str(two[1]), "--finetuned", str(two[1]), "--sweep", str(file), "--alphas", "0", "0.5", "1"]
     assert main(["ensemble", *alone, "--output", str(tmp_path / "alone")]) == 0
     assert read_results(tmp_path / "alone" / "results.json")["ensembled 0.5"] == results["finetuned"]
+    assert capsys.readouterr().err.count("warning") == 1  # the two are equal
