@@ -8,9 +8,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import cast
 
-from data_prep.files import Row, image_reference, write_jsonl
+from data_prep.files import Row, image_reference, manifest_path, write_jsonl
 from data_prep.lock import locks_output
-from data_prep.manifest import Manifest, manifest_path
+from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.sources.check import check_all
 from data_prep.sources.source import Candidates, Losses, Options, Source, clean

@@ -21,7 +21,6 @@ from data_prep.llm.step import ask, checked_prompt
 from data_prep.llm.task import Question, Requests
 from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
-from pcclip.data.format import sha256_of
 
 STEP_VERSION = 1
 BACKENDS = ("openai", "batch")
@@ -132,9 +131,9 @@ def run(options: Options) -> None:
     prompt = checked_prompt("class_texts", options, known, answer)
     requests = Requests(options, prompt)
     settings = {"writer": f"openai:{options.model}", "kind": options.kind, **requests.settings}
-    manifest = Manifest("class_texts", STEP_VERSION, {"source": sha256_of(source)}, settings)
+    manifest = Manifest("class_texts", STEP_VERSION, {"source": source}, settings)
     again = options.retry_failed and failures_path(output).exists()
-    if manifest.matches(output) and not again and not options.dry_run:
+    if manifest.matches(output, resumes=True) and not again and not options.dry_run:
         print(f"{output} is up to date")
         return
     task = (ClassTask if options.classes else ClassPairTask)(source, prompt, options.kind)

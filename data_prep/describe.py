@@ -22,7 +22,6 @@ from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.world.describer import describe as describe_scenes
 from data_prep.world.scene import Scene
-from pcclip.data.format import sha256_of
 
 STEP_VERSION = 7
 MODEL_BACKENDS = ("openai", "batch")
@@ -137,14 +136,14 @@ def run(options: Options) -> None:
     for file in (pairs, captions):
         if not file.is_file():
             raise FileNotFoundError(f"{file}: file not found; check the path, or run the step that writes it first")
-    inputs = {"pairs": sha256_of(pairs), "captions": sha256_of(captions)}
+    inputs: dict[str, str | Path] = {"pairs": pairs, "captions": captions}
     if options.backend in MODEL_BACKENDS:
         _ask_model(options, pairs, captions, output, inputs)
     else:
         _describe(options, pairs, captions, output, inputs)
 
 
-def _ask_model(options: Options, pairs: Path, captions: Path, output: Path, inputs: dict[str, str]) -> None:
+def _ask_model(options: Options, pairs: Path, captions: Path, output: Path, inputs: dict[str, str | Path]) -> None:
     prompt = checked_prompt("describe", options, ("first", "second"), ANSWER)
     if not options.with_images and prompt.placeholders != {"first", "second"}:
         raise ValueError(f"{options.prompt}: `user` must hold {{first}} and {{second}}, or with_images must be true")
@@ -156,7 +155,7 @@ def _ask_model(options: Options, pairs: Path, captions: Path, output: Path, inpu
         "describe", STEP_VERSION, inputs, {**described, "captions_per_image": options.captions_per_image}
     )
     again = options.retry_failed and failures_path(output).exists()
-    if manifest.matches(output) and not again and not options.dry_run:
+    if manifest.matches(output, resumes=True) and not again and not options.dry_run:
         print(f"{output} is up to date")
         return
     with LineIndex(captions, CAPTION_KEYS, "id", unique=True) as index:
@@ -166,7 +165,7 @@ def _ask_model(options: Options, pairs: Path, captions: Path, output: Path, inpu
         manifest.write(output, totals.counts(options))
 
 
-def _describe(options: Options, pairs: Path, captions: Path, output: Path, inputs: dict[str, str]) -> None:
+def _describe(options: Options, pairs: Path, captions: Path, output: Path, inputs: dict[str, str | Path]) -> None:
     manifest = Manifest("describe", STEP_VERSION, inputs, {"describer": options.backend, "seed": options.seed})
     if manifest.matches(output):
         print(f"{output} is up to date")

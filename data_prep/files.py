@@ -13,13 +13,19 @@ from pcclip.atomic import atomic_text
 Row = dict[str, Any]
 
 
+def manifest_path(output: Path) -> Path:
+    """Return `<output>.manifest.json`, next to the output."""
+    return output.with_name(output.name + ".manifest.json")
+
+
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write one JSON object a line, atomically, and return how many."""
+    """Write one JSON object a line, atomically, and return how many. The manifest of an earlier file is removed."""
     count = 0
     with atomic_text(path) as stream:
         for row in rows:
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
+        manifest_path(path).unlink(missing_ok=True)
     return count
 
 

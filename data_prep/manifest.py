@@ -5,69 +5,123 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import InitVar, asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from data_prep.files import manifest_path
 from pcclip.atomic import atomic_text
+from pcclip.data.format import DATASET_FILE, sha256_of
 
 PACKAGES = ("pcclip", "numpy", "openai", "pillow", "scikit-learn", "webdataset")
 
 
 @dataclass
 class Manifest:
-    """Record of one run of a step. It holds no time and no path, so that the same run gives the same bytes anywhere.
+    """Record of one run of a step. It holds no path, so that the same run gives the same bytes anywhere.
 
     Attributes:
         step: The step's name.
         step_version: Raised when the step's code makes other output of the same input.
+        read: What the step reads, by its role: a file to hash, or a hash. Files must not change during the run.
         inputs: Hash of each input by its role, e.g. `captions`.
-        options: The step's options, less its paths.
+        options: The step's options without its paths.
         counts: What was made, and what was left out and why.
         left_out: Names of left-out items by reason.
+        output: Size and hash of the output; of a shard folder, those of its `dataset.json`; of other folders nothing.
         versions: Versions of Python and of the packages that shape the output.
     """
 
     step: str
     step_version: int
-    inputs: dict[str, str]
+    read: InitVar[Mapping[str, str | Path]]
+    inputs: dict[str, str] = field(init=False)
     options: dict[str, Any]
     counts: dict[str, int | float] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=dict)
+    output: dict[str, int | str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
-    def matches(self, output: Path) -> bool:
-        """Whether `output` exists and was made by the same step from the same inputs with the same options."""
-        file = manifest_path(output)
-        if not output.exists() or not file.is_file():
+    def __post_init__(self, read: Mapping[str, str | Path]) -> None:
+        self._files = {role: (source, _state(source)) for role, source in read.items() if isinstance(source, Path)}
+        self.inputs = {role: sha256_of(it) if isinstance(it, Path) else it for role, it in read.items()}
+
+    def matches(self, output: Path, *, resumes: bool = False) -> bool:
+        """Return whether `output` is what this step wrote from the same inputs with the same options.
+
+        Args:
+            output: The output.
+            resumes: Whether the step goes on with what `output` holds instead of replacing it.
+
+        Raises:
+            ValueError: A file was changed since its step wrote it, and the step would replace it.
+        """
+        manifest = manifest_path(output)
+        if not output.exists() or not manifest.is_file():
             return False
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            found = json.loads(manifest.read_text(encoding="utf-8"))
         except json.JSONDecodeError:
             return False  # a torn manifest proves nothing: make the output again
+        if not isinstance(found, dict):
+            return False
+        written = found.get("output")
+        unchanged = written == _content(output)
+        if written and not unchanged and not resumes and output.is_file():
+            raise ValueError(
+                f"{output}: not as the step wrote it; delete it to make it again, or, to keep a change, give it another "
+                "name and let the next step read that"
+            )
         mine = json.loads(json.dumps(asdict(self)))
-        keys = ("step", "step_version", "inputs", "options")
-        return isinstance(found, dict) and all(found.get(key) == mine[key] for key in keys)
+        return unchanged and all(found.get(key) == mine[key] for key in ("step", "step_version", "inputs", "options"))
 
     def write(
-        self, output: Path, counts: Mapping[str, int | float], left_out: Mapping[str, list[str]] | None = None
+        self,
+        output: Path,
+        counts: Mapping[str, int | float],
+        left_out: Mapping[str, list[str]] | None = None,
+        *,
+        written: Path | None = None,
     ) -> None:
-        """Complete the record and write it beside `output`."""
+        """Complete the record and write it next to `output`.
+
+        Args:
+            output: The output.
+            counts: What was made.
+            left_out: Names of left-out items by reason.
+            written: Where the output lies as yet, if it has not got its name.
+
+        Raises:
+            ValueError: As `complete`.
+        """
         self.complete(counts, left_out)
+        self.output = _content(written or output)
         with atomic_text(manifest_path(output)) as stream:
             stream.write(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
     def complete(self, counts: Mapping[str, int | float], left_out: Mapping[str, list[str]] | None = None) -> None:
-        """Fill in counts, left-out items and versions."""
+        """Fill in counts, left-out items and versions.
+
+        Raises:
+            ValueError: An input was changed during the run.
+        """
+        for role, (file, state) in self._files.items():
+            if _state(file) != state and sha256_of(file) != self.inputs[role]:
+                raise ValueError(f"{file}: was changed while the step {self.step} read it; run the step again")
         self.counts = dict(counts)
         self.left_out = {reason: names for reason, names in (left_out or {}).items() if names}
         self.versions = {"python": platform.python_version(), **package_versions()}
 
 
-def manifest_path(output: Path) -> Path:
-    """`<output>.manifest.json`, beside the output."""
-    return output.with_name(output.name + ".manifest.json")
+def _state(file: Path) -> tuple[int, int, int]:
+    found = file.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _content(output: Path) -> dict[str, int | str]:
+    file = output / DATASET_FILE if output.is_dir() else output
+    return {"bytes": file.stat().st_size, "sha256": sha256_of(file)} if file.is_file() else {}
 
 
 def package_versions() -> dict[str, str]:

@@ -16,7 +16,6 @@ from data_prep.files import Row, read_captions, write_jsonl
 from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
-from pcclip.data.format import sha256_of
 
 STEP_VERSION = 1
 DEALINGS = ("random", "similar")
@@ -71,7 +70,7 @@ def run(options: Options) -> None:
     captions, output = Path(options.captions), Path(options.output)
     next(read_captions(captions), None)  # says what is wrong where `captions` is missing
     settings = {name: value for name, value in asdict(options).items() if name not in ("captions", "output")}
-    manifest = Manifest("pairs", STEP_VERSION, {"captions": sha256_of(captions), **_weights(options)}, settings)
+    manifest = Manifest("pairs", STEP_VERSION, {"captions": captions, **_weights(options)}, settings)
     if manifest.matches(output):
         print(f"{output} is up to date")
         return
@@ -107,12 +106,12 @@ def _check(options: Options) -> None:
         raise ValueError("pairs.similar_by: comparing images needs pairs.model, whose image tower embeds them")
 
 
-def _weights(options: Options) -> dict[str, str]:
-    """Hashes of the weights that `model` names as local files, which may change under the same name."""
+def _weights(options: Options) -> dict[str, str | Path]:
+    """Return the weights that `model` names as local files, which may change under the same name."""
     files = [Path(options.pretrained)] if options.pretrained else []
     if options.model is not None and options.model.startswith("local-dir:"):
         files += sorted(Path(options.model.removeprefix("local-dir:")).glob("*.safetensors"))
-    return {f"model.{file.name}": sha256_of(file) for file in files if file.is_file()}
+    return {f"model.{file.name}": file for file in files if file.is_file()}
 
 
 def choose(captions: Path, total: int, options: Options) -> Indices:

@@ -20,7 +20,6 @@ from data_prep.llm.task import Question, Requests
 from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
 from data_prep.world.captions import captions as write_captions
-from pcclip.data.format import sha256_of
 
 STEP_VERSION = 1
 BACKENDS = ("scene", "openai", "batch")
@@ -101,7 +100,7 @@ def run(options: Options) -> None:
     manifest = Manifest(
         "rewrite",
         STEP_VERSION,
-        {"captions": sha256_of(captions)},
+        {"captions": captions},
         {**described, "captions_per_image": options.captions_per_image},
     )
     answers = answers_path(output)
@@ -124,7 +123,7 @@ def _rewrite_scenes(options: Options, captions: Path, output: Path) -> None:
     if not captions.is_file():
         raise FileNotFoundError(f"{captions}: file not found; check the path, or run the step that writes it first")
     settings = {"writer": "scene", "seed": options.seed, "captions_per_image": options.captions_per_image}
-    manifest = Manifest("rewrite", STEP_VERSION, {"captions": sha256_of(captions)}, settings)
+    manifest = Manifest("rewrite", STEP_VERSION, {"captions": captions}, settings)
     if manifest.matches(output):
         print(f"{output} is up to date")
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, read_jsonl
+from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, manifest_path, read_jsonl
 from data_prep.line_index import LineIndex
 from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
@@ -18,7 +18,6 @@ from data_prep.rules.census import Census
 from data_prep.rules.judge import Judge, RuleOptions
 from data_prep.rules.report import Report, line_of
 from pcclip.atomic import atomic_text
-from pcclip.data.format import sha256_of
 
 STEP_VERSION = 1
 
@@ -63,7 +62,7 @@ def run(options: Options) -> None:
     for file, required in ((differences, DIFFERENCE_KEYS), (captions, CAPTION_KEYS)):
         if file is not None:
             next(read_jsonl(file, required), None)  # says what is wrong where the file is missing
-    inputs = {"differences": sha256_of(differences)} | ({"captions": sha256_of(captions)} if captions else {})
+    inputs = {"differences": differences} | ({"captions": captions} if captions else {})
     paths = ("differences", "output", "captions", "rejected", "report")
     settings = {name: value for name, value in asdict(options).items() if name not in paths}
     manifest = Manifest("screen", STEP_VERSION, inputs, settings)
@@ -85,6 +84,7 @@ def run(options: Options) -> None:
                 passed_stream.write(line_of({**row, "text": text, "reverse_text": reverse_text}))
             else:
                 rejected_stream.write(line_of({**row, "reason": judgement.reason, "detail": judgement.detail}))
+        manifest_path(output).unlink(missing_ok=True)
     with atomic_text(report_file) as stream:
         stream.write(report.markdown())
     manifest.write(output, report.counts())

@@ -1,0 +1,74 @@
+"""An output counts as up to date only while it and its inputs are what they were."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_prep import pairs
+from data_prep.files import write_jsonl
+from data_prep.manifest import Manifest
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> pairs.Options:
+    captions = tmp_path / "captions.jsonl"
+    write_jsonl(captions, ({"id": str(n), "file": "", "captions": []} for n in range(40)))
+    options = pairs.Options(str(captions), str(tmp_path / "pairs.jsonl"))
+    pairs.run(options)
+    return options
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_changed_output_is_neither_up_to_date_nor_overwritten(options: pairs.Options, seed: int) -> None:
+    output = Path(options.output)
+    whole = output.read_bytes()
+    for changed in (whole[: len(whole) // 2], whole.replace(b"r0g00000", b"r0g00009", 1)):
+        output.write_bytes(changed)
+        with pytest.raises(ValueError, match=str(output)):
+            pairs.run(replace(options, seed=seed))
+        assert output.read_bytes() == changed
+    output.unlink()
+    pairs.run(options)
+    assert output.read_bytes() == whole
+
+
+def test_the_manifest_holds_size_and_hash(options: pairs.Options) -> None:
+    recorded = json.loads(Path(options.output + ".manifest.json").read_text())["output"]
+    assert recorded["bytes"] == Path(options.output).stat().st_size
+    assert len(recorded["sha256"]) == 64
+
+
+def test_an_input_that_changes_during_the_run_is_named(
+    options: pairs.Options, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    captions = Path(options.captions)
+    deal = pairs.deal
+
+    def editing(*arguments: Any) -> Iterator[Any]:
+        yield from deal(*arguments)
+        captions.write_bytes(captions.read_bytes().replace(b'"39"', b'"40"'))
+
+    options = replace(options, seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(pairs, "deal", editing)
+        with pytest.raises(ValueError, match=str(captions)):
+            pairs.run(options)
+    pairs.run(options)
+    assert "up to date" not in capsys.readouterr().out
+    assert '"40"' in Path(options.output).read_text()
+
+
+def test_a_run_killed_before_its_manifest_is_run_again(options: pairs.Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = replace(options, seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Manifest, "write", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            pairs.run(options)
+    pairs.run(options)
+    assert Path(options.output + ".manifest.json").is_file()
