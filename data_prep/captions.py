@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import cast
 
-from data_prep.files import Row, image_reference, manifest_path, write_jsonl
+from data_prep.files import Row, clean, image_reference, manifest_path, write_jsonl
 from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.sources.check import check_all
-from data_prep.sources.source import Candidates, Losses, Options, Source, clean
+from data_prep.sources.source import Candidates, Losses, Options, Source
 from pcclip.atomic import atomic_folder
 
 __all__ = ["Options", "run"]
@@ -116,11 +117,7 @@ def _rows(
             )
             if options.duplicates == "drop":
                 continue
-        ids.add(hash(candidate.id))
-        contents.add(content)
-        if candidate.payload is not None and unpacked is not None:
-            (unpacked / candidate.path.name).write_bytes(candidate.payload)
-        yield {
+        row = {
             "id": candidate.id,
             "file": image_reference(candidate.path, output),
             "captions": captions,
@@ -129,3 +126,13 @@ def _rows(
             "height": image.height,
             "sha256": image.sha256,
         }
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            losses.add("not_utf8", f"{candidate.id}: {error}")
+            continue
+        ids.add(hash(candidate.id))
+        contents.add(content)
+        if candidate.payload is not None and unpacked is not None:
+            (unpacked / candidate.path.name).write_bytes(candidate.payload)
+        yield row

@@ -31,9 +31,10 @@ from tqdm import tqdm
 from data_prep.embed_files import FinishedShard, GroupInfo, ShardFile, Work
 from data_prep.lock import output_lock
 from data_prep.manifest import Manifest
+from data_prep.partial import PartialFolder
 from data_prep.progress import progress
 from pcclip.data.damage import DamagedGroupError
-from pcclip.data.format import DatasetInfo, EmbeddingInfo, ShardInfo
+from pcclip.data.format import DATASET_FILE, DatasetInfo, EmbeddingInfo, ShardInfo, sha256_of
 from pcclip.data.groups import ImageTransform, Sample, decode_group, read_samples
 from pcclip.model.clip import DifferenceModel
 from pcclip.model.loading import load_clip
@@ -81,7 +82,8 @@ def run(options: Options) -> None:
 
     Raises:
         FileNotFoundError: `shards`, a shard or a file of weights is missing.
-        ValueError: `shards` holds no images, the model is unknown or its image tower would have random weights.
+        ValueError: `shards` holds no images or a damaged shard, the model is unknown or its image tower would have random
+            weights.
     """
     for name, least in (("groups_per_batch", 1), ("workers", 0), ("num_nodes", 1)):
         if getattr(options, name) < least:
@@ -113,10 +115,11 @@ def _embed(options: Options) -> None:
         {"fingerprint": embedding.fingerprint}
         | ({} if options.precision == "32-true" else {"precision": options.precision}),
     )
-    if manifest.matches(output) and _is_whole(output):
+    partial = PartialFolder(output)
+    if partial.is_published(manifest):
         print(f"{output} is up to date")
         return
-    work = Work(source, read, output, embedding, manifest)
+    work = Work(source, read, embedding, manifest, partial)
     shards = ImageShards(work, model.image_transform, options)
     trainer = build_trainer(options, ShardWriter(work, shards))
     trainer.predict(ImageEmbedder(options, model), datamodule=shards, return_predictions=False)
@@ -151,14 +154,6 @@ def _load(options: Options) -> DifferenceModel:
         options.model, options.pretrained, image_weights=options.image_weights, preprocess=options.preprocess
     )
     return model.requires_grad_(False).eval()
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        DatasetInfo.read(folder)
-    except (ValueError, FileNotFoundError):
-        return False
-    return True
 
 
 class Batch(NamedTuple):
@@ -198,8 +193,18 @@ class ShardBatches(IterableDataset[Batch]):
         for shard in self.shards:
             for samples, last in _chunks(read_samples(self.source / shard.name, shard.groups), self.groups_per_batch):
                 if number % turns == turn:
+                    if last:
+                        self._check(shard)
                     yield self._batch(shard.name, samples, last)
                 number += 1
+
+    def _check(self, shard: ShardInfo) -> None:
+        """Check that a shard is the one that was packed. It has just been read, so the system still has it in memory."""
+        path = self.source / shard.name
+        if sha256_of(path) != shard.sha256:
+            raise ValueError(
+                f"{path}: damaged, its sha256 is not that of {DATASET_FILE}; copy it again, or make the shards again"
+            )
 
     def _batch(self, shard: str, samples: list[Sample], last: bool) -> Batch:
         groups: list[GroupInfo] = []
@@ -327,7 +332,7 @@ class ShardWriter(Callback):
     ) -> None:
         """Write the batch's groups."""
         if self._file is None:
-            self._file = ShardFile(self._work.shard_path(batch.shard))
+            self._file = ShardFile(self._work.partial.shards / batch.shard)
         embedded = outputs.cpu()
         if not embedded[batch.intact.cpu()].isfinite().all():
             raise ValueError(
@@ -349,7 +354,7 @@ class ShardWriter(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave no half shard behind."""
         if self._file is not None:
-            self._file.discard()
+            self._file.discard(exception)
         if self._bar is not None:
             self._bar.close()
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import io
-import json
-import shutil
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import webdataset as wds
 from numpy.typing import NDArray
 
 from data_prep.manifest import Manifest
-from pcclip.atomic import atomic_text
+from data_prep.partial import PartialFolder
+from pcclip.atomic import atomic_path
 from pcclip.data.format import EMBEDDINGS_EXTENSION, DatasetInfo, EmbeddingInfo, ShardInfo, parse_group, sha256_of
 
 
@@ -30,74 +30,51 @@ class FinishedShard:
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done, and the folder `<output>.partial` that tells what has been.
-
-    It holds `plan.json` (what is being made of what), `shards/` and for each finished shard a file in `records/`.
+    """What is to be done.
 
     Attributes:
         source: Folder of image shards.
         read: Its `dataset.json`.
-        output: Folder of embedded shards to write.
         embedding: The tower.
         manifest: The run's manifest, without counts.
+        partial: Where the embedded shards are written until all are there.
     """
 
     source: Path
     read: DatasetInfo
-    output: Path
     embedding: EmbeddingInfo
     manifest: Manifest
-
-    @property
-    def partial(self) -> Path:
-        """The folder."""
-        return self.output.with_name(self.output.name + ".partial")
-
-    def shard_path(self, name: str) -> Path:
-        """Where an embedded shard is written."""
-        return self.partial / "shards" / name
-
-    def record_path(self, name: str) -> Path:
-        """Where a finished shard is recorded."""
-        return self.partial / "records" / (name + ".json")
+    partial: PartialFolder
 
     def begin(self) -> list[ShardInfo]:
-        """Prepare the folder, emptied if it was for other input or another tower; returns the shards still to be made."""
+        """Prepare the folder; return the shards still to be made."""
         plan = {
             "step_version": self.manifest.step_version,
             "inputs": self.manifest.inputs,
             "options": self.manifest.options,
         }
-        file = self.partial / "plan.json"
-        if not file.is_file() or json.loads(file.read_text(encoding="utf-8")) != plan:
-            shutil.rmtree(self.partial, ignore_errors=True)
-            with atomic_text(file) as stream:
-                stream.write(json.dumps(plan))
-        (self.partial / "shards").mkdir(exist_ok=True)
+        self.partial.begin(plan)
         return [shard for shard in self.read.shards if self._finished(shard.name) is None]
 
     def _finished(self, name: str) -> FinishedShard | None:
-        file, path = self.record_path(name), self.shard_path(name)
-        if not file.is_file():
-            return None
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        done = FinishedShard(**{**record, "shard": ShardInfo(**record["shard"])})
-        return done if path.is_file() and path.stat().st_size == done.shard.bytes else None
+        content = self.partial.recorded(name)
+        return None if content is None else FinishedShard(**{**content, "shard": ShardInfo(**content["shard"])})
 
     def record(self, done: FinishedShard) -> None:
         """Remember a finished shard for restarts."""
-        with atomic_text(self.record_path(done.shard.name)) as stream:
-            stream.write(json.dumps(asdict(done)))
+        self.partial.record(done.shard.name, asdict(done))
 
     def end(self, finished: list[FinishedShard]) -> None:
-        """Describe all shards, some `finished` now and the others before, and give the folder its name."""
+        """Describe all shards, some `finished` now and the others before, and publish them."""
         fresh = {done.shard.name: done for done in finished}
         info = DatasetInfo("embeddings", self.read.group_size, 0, 0, [], self.embedding)
         damaged = 0
         for shard in self.read.shards:
             done = fresh.get(shard.name) or self._finished(shard.name)
             if done is None:
-                raise FileNotFoundError(f"{self.shard_path(shard.name)}: has gone while others were made; run again")
+                raise FileNotFoundError(
+                    f"{self.partial.shards / shard.name}: has gone while others were made; run again"
+                )
             info.shards.append(done.shard)
             info.images += done.images
             info.pairs += done.pairs
@@ -107,16 +84,11 @@ class Work:
         lost = self.read.groups - info.groups
         counts = {"groups": info.groups, "images": info.images, "pairs": info.pairs, "damaged_images": damaged}
         self.manifest.complete({**counts, "damaged_groups": lost})
-        info.made_by = asdict(self.manifest)
-        info.write(self.partial / "shards")
-        # In this order, being killed in between costs no shard.
-        shutil.rmtree(self.output, ignore_errors=True)
-        self.manifest.write(self.output, self.manifest.counts)
-        (self.partial / "shards").replace(self.output)
-        shutil.rmtree(self.partial)
-        print(f"{self.output}: {info.groups} groups, {info.images} embeddings of width {self.embedding.width}")
+        self.partial.publish(info, self.manifest, self.manifest.inputs)
+        output = self.partial.output
+        print(f"{output}: {info.groups} groups, {info.images} embeddings of width {self.embedding.width}")
         if damaged or lost:
-            print(f"{self.output}: {damaged} images and {lost} whole groups could not be read")
+            print(f"{output}: {damaged} images and {lost} whole groups could not be read")
 
 
 class GroupInfo(NamedTuple):
@@ -140,8 +112,10 @@ class ShardFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._temporary = path.with_name(path.name + ".tmp")
-        self._stream = self._temporary.open("wb")
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic_path(path))
+            self._stream = stack.enter_context(temporary.open("wb"))
+            self._open = stack.pop_all()
         self._tar = wds.TarWriter(self._stream, user="", group="", mtime=0, encoder=False)
         self._groups = self._images = self._pairs = self._damaged = 0
 
@@ -155,16 +129,17 @@ class ShardFile:
         self._pairs += len(parse_group(payload, f"{self._path}: group {group.key}")["pairs"])
         self._damaged += group.damaged
 
-    def discard(self) -> None:
-        """Delete what has been written."""
-        self._tar.close()
-        self._stream.close()
-        self._temporary.unlink(missing_ok=True)
+    def discard(self, error: BaseException) -> None:
+        """Delete what has been written.
+
+        Raises:
+            OSError: `error` is about a full disk; names the shard.
+        """
+        self._open.__exit__(type(error), error, error.__traceback__)
 
     def finish(self) -> FinishedShard:
         """Give the shard its name."""
         self._tar.close()
-        self._stream.close()
-        self._temporary.replace(self._path)
+        self._open.close()
         info = ShardInfo(self._path.name, self._groups, self._path.stat().st_size, sha256_of(self._path))
         return FinishedShard(info, self._images, self._pairs, self._damaged)

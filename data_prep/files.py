@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,15 +60,24 @@ def read_jsonl_with_offsets(path: Path, required: Mapping[str, type]) -> Iterato
 def _parse(line: bytes, where: str, required: Mapping[str, type]) -> Row:
     try:
         row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{where}: not valid JSON ({error}); mend or delete the line") from error
+        if b"\\u" in line:
+            json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair cannot be written again
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: not valid JSON ({error}); fix or delete the line") from error
     if not isinstance(row, dict):
         raise ValueError(f"{where}: expected a JSON object, found {type(row).__name__}")
     for key, kind in required.items():
         if not isinstance(row.get(key), kind):
             found = f"found {row[key]!r}" if key in row else "the key is missing"
             raise ValueError(f"{where}: `{key}` must be a {kind.__name__}, {found}")
+    if required is CAPTION_KEYS and len(clean(row["captions"])) < len(row["captions"]):
+        raise ValueError(f"{where}: `captions` must hold texts, none of them empty, found {row['captions']}")
     return row
+
+
+def clean(captions: Iterable[object]) -> list[str]:
+    """Return the captions that are texts and say something, without space around them."""
+    return [text for caption in captions if isinstance(caption, str) and (text := caption.strip())]
 
 
 CAPTION_KEYS: Mapping[str, type] = {"id": str, "file": str, "captions": list}
@@ -103,13 +113,21 @@ def image_reference(image: Path, captions: Path) -> str:
     return image.relative_to(folder).as_posix() if image.is_relative_to(folder) else str(image)
 
 
-def sizes_hash(files: Iterable[tuple[str, Path]]) -> str:
-    """Hex sha256 over names and sizes of files.
+def file_state(path: Path) -> tuple[int, int]:
+    """Return the size of a file and when it was changed, in nanoseconds; (-1, 0) for what is not a regular file."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # the latter for names that no file can have
+        return -1, 0
+    return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else (-1, 0)
+
+
+def states_hash(files: Iterable[tuple[str, Path]]) -> str:
+    """Return the hex sha256 over names, sizes and times of change of files.
 
     Stands in for the hash of their content, which for large image sets would take as long as the step itself.
     """
     digest = hashlib.sha256()
     for name, path in files:
-        size = path.stat().st_size if path.is_file() else -1
-        digest.update(f"{name}\0{size}\n".encode())
+        digest.update("{}\0{}\0{}\n".format(name, *file_state(path)).encode(errors="surrogatepass"))
     return digest.hexdigest()

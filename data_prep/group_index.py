@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -13,7 +14,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, image_path, read_jsonl, read_jsonl_with_offsets
+from data_prep.files import (
+    CAPTION_KEYS,
+    DIFFERENCE_KEYS,
+    Row,
+    file_state,
+    image_path,
+    read_jsonl,
+    read_jsonl_with_offsets,
+)
 from data_prep.line_index import FAST, naming_database
 from pcclip.data.format import PairRecord
 
@@ -34,12 +43,14 @@ class SourceImage:
         path: Its file.
         name: The file as its captions row names it.
         captions: Its captions.
+        sha256: Hash of the file, if its captions row says it.
     """
 
     id: str
     path: Path
     name: str
     captions: list[str]
+    sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -192,14 +203,21 @@ class GroupIndex:
         self._database.execute("CREATE INDEX by_number ON unpaired (number)")
         return -(-len(images) // size)
 
-    def image_files(self, wanted: NDArray[np.bool_]) -> Iterator[tuple[str, Path]]:
-        """(Id, file) of the wanted images, in the order of the captions files."""
+    def image_hashes(self, wanted: NDArray[np.bool_]) -> tuple[str, str]:
+        """Return a hash over ids and sizes of the wanted images, and one that notices images of equal size, too.
+
+        The second adds the time of change where the captions row has no `sha256` that packing will check.
+        """
+        sizes, states = hashlib.sha256(), hashlib.sha256()
         number = 0
         for file in self.sources.captions:
             for _, row in read_jsonl(file, CAPTION_KEYS):
                 if wanted[number]:
-                    yield row["id"], image_path(file, row)
+                    size, changed = file_state(image_path(file, row))
+                    sizes.update(f"{row['id']}\0{size}\n".encode())
+                    states.update(f"{row['id']}\0{size}\0{row.get('sha256') or changed}\n".encode())
                 number += 1
+        return sizes.hexdigest(), states.hexdigest()
 
 
 class GroupReader:
@@ -239,7 +257,7 @@ class GroupReader:
         source, offset = self._database.execute(query, (number,)).fetchone()
         file = self._captions[source]
         row = self._row(file, offset)
-        return SourceImage(row["id"], image_path(file, row), row["file"], [str(text) for text in row["captions"]])
+        return SourceImage(row["id"], image_path(file, row), row["file"], row["captions"], row.get("sha256"))
 
     def _row(self, file: Path, offset: int) -> Row:
         self._streams[file].seek(offset)

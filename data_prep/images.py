@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,15 +95,21 @@ def encode_image(payload: bytes, where: str, resize: int | None, quality: int) -
 
 
 def read_bytes(path: Path) -> bytes:
-    """Bytes of a file.
+    """Return the bytes of a file.
 
     Raises:
-        UnreadableImageError: The file is missing or may not be read.
+        UnreadableImageError: The file is missing, not a regular one, or may not be read.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
+            raise UnreadableImageError(str(path), "is not a file")
         return path.read_bytes()
     except OSError as error:
         raise UnreadableImageError(str(path), error.strerror or str(error)) from error
+    except UnreadableImageError:
+        raise
+    except ValueError as error:
+        raise UnreadableImageError(str(path), f"no file can have this name ({error})") from error
 
 
 def _loaded(image: Image.Image) -> Image.Image:

@@ -80,17 +80,25 @@ def _acquire(lock: Path, output: Path) -> int:
 
 def remove_leftovers(output: Path) -> None:
     """Remove temporary files of an output and of its manifest, and all that the same processes left next to them."""
-    folder = output.parent
-    found = [match for path in folder.iterdir() if (match := TEMPORARY.fullmatch(path.name))]
     names = (output.name, f"{output.name}.manifest.json")
-    killed = {match["process"] for match in found if match["stem"] + (match["suffix"] or "") in names}
-    for match in found:
+    found = list(_temporary(output.parent))
+    killed = {match["process"] for _, match in found if match["stem"] + (match["suffix"] or "") in names}
+    for path, match in found:
         if match["process"] in killed:
-            remove(folder / match[0])
+            _remove(path)
 
 
-def remove(path: Path) -> None:
-    """Remove a file or a folder."""
+def remove_temporary(folder: Path) -> None:
+    """Remove all temporary files in a folder, if there is one."""
+    for path, _ in list(_temporary(folder)) if folder.is_dir() else ():
+        _remove(path)
+
+
+def _temporary(folder: Path) -> Iterator[tuple[Path, re.Match[str]]]:
+    return ((path, match) for path in folder.iterdir() if (match := TEMPORARY.fullmatch(path.name)))
+
+
+def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -115,6 +115,8 @@ class Manifest:
 
 
 def _state(file: Path) -> tuple[int, int, int]:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: file not found; check the path, or run the step that writes it first")
     found = file.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
 

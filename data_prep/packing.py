@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import webdataset as wds
 
 from data_prep.group_index import GroupReader, SourceGroup, Sources
 from data_prep.images import StoredImage, encode_image, read_bytes
-from pcclip.atomic import atomic_path, atomic_text
+from data_prep.partial import PartialFolder
+from pcclip.atomic import atomic_path
 from pcclip.data.format import GroupRecord, ShardInfo, image_member, sha256_of
 from pcclip.data.pictures import UnreadableImageError
 
@@ -23,7 +24,7 @@ class Packing:
     """How shards are packed: out of which files, into which folder, with images of which size and quality."""
 
     sources: Sources
-    folder: Path
+    partial: PartialFolder
     resize: int | None
     quality: int
 
@@ -64,7 +65,7 @@ def write_shard(packing: Packing, name: str, first_key: int, groups: Sequence[in
         first_key: Key of its first group; the others count on from it.
         groups: Numbers of its groups in the index.
     """
-    path = packing.folder / name
+    path = packing.partial.shards / name
     done = FinishedShard(ShardInfo(name, 0, 0, ""))
     with atomic_path(path) as temporary:
         with temporary.open("wb") as stream, GroupReader(packing.sources) as reader:
@@ -82,35 +83,18 @@ def write_shard(packing: Packing, name: str, first_key: int, groups: Sequence[in
         done.shard.bytes, done.shard.sha256 = temporary.stat().st_size, sha256_of(temporary)
     if not done.images:
         path.unlink()
-    with atomic_text(_record(path)) as record:
-        record.write(json.dumps(asdict(done)))
+    packing.partial.record(name, asdict(done))
     return done
 
 
-def finished_shard(folder: Path, name: str) -> FinishedShard | None:
-    """What an earlier run has recorded of a shard, or None if it did not finish it."""
-    path = folder / name
-    try:
-        content: dict[str, Any] = json.loads(_record(path).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    done = FinishedShard(**{**content, "shard": ShardInfo(**content["shard"])})
-    whole = not done.images or (path.is_file() and path.stat().st_size == done.shard.bytes)
-    return done if whole else None
-
-
-def forget_records(folder: Path) -> None:
-    """Delete the records of all shards, which only restarts need."""
-    for file in folder.glob("*.tar.json"):
-        file.unlink()
-
-
-def _record(shard: Path) -> Path:
-    return shard.with_name(shard.name + ".json")
+def finished_shard(partial: PartialFolder, name: str) -> FinishedShard | None:
+    """Return what an earlier run has recorded of a shard, or None if it did not finish it."""
+    content = partial.recorded(name)
+    return None if content is None else FinishedShard(**{**content, "shard": ShardInfo(**content["shard"])})
 
 
 def pack(group: SourceGroup, resize: int | None, quality: int, unreadable: dict[str, str]) -> PackedGroup:
-    """Read a group's images; unreadable ones go out with their pairs.
+    """Read a group's images; those that are unreadable or have changed go out with their pairs.
 
     Args:
         group: What to pack.
@@ -122,7 +106,10 @@ def pack(group: SourceGroup, resize: int | None, quality: int, unreadable: dict[
     place: dict[int, int] = {}
     for index, image in enumerate(group.images):
         try:
-            stored.append(encode_image(read_bytes(image.path), image.name, resize, quality))
+            payload = read_bytes(image.path)
+            if image.sha256 and hashlib.sha256(payload).hexdigest() != image.sha256:
+                raise UnreadableImageError(str(image.path), "is not the picture that the captions step read")
+            stored.append(encode_image(payload, image.name, resize, quality))
         except UnreadableImageError as error:
             unreadable[image.id] = f"{image.name}: {error.reason}"
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -16,18 +15,16 @@ from braceexpand import braceexpand
 from numpy.typing import NDArray
 from omegaconf import MISSING
 
-from data_prep.files import sizes_hash
 from data_prep.group_index import GroupIndex
 from data_prep.lock import locks_output
 from data_prep.manifest import Manifest, package_versions
-from data_prep.packing import FinishedShard, Packing, finished_shard, forget_records, write_shard
+from data_prep.packing import FinishedShard, Packing, finished_shard, write_shard
+from data_prep.partial import PartialFolder
 from data_prep.progress import progress
 from data_prep.workers import worker_pool
-from pcclip.atomic import atomic_text
-from pcclip.data.format import DatasetInfo, sha256_of
+from pcclip.data.format import DatasetInfo
 
 STEP_VERSION = 2
-PLAN_FILE = "plan.json"
 LISTED = 1000  # unreadable images named in the manifest; all are counted
 
 
@@ -78,45 +75,43 @@ def run(options: Options) -> None:
     _check(options)
     output = Path(options.output)
     captions, differences = ([Path(file) for file in files] for files in (options.captions, options.differences))
+    manifest = Manifest(
+        "shard",
+        STEP_VERSION,
+        {
+            **{f"captions.{place}": file for place, file in enumerate(captions)},
+            **{f"differences.{place}": file for place, file in enumerate(differences)},
+        },
+        {
+            name: value
+            for name, value in asdict(options).items()
+            if name not in ("captions", "differences", "output", "workers")
+        },
+    )
+    partial = PartialFolder(output)
     with GroupIndex(captions, differences, output) as index:
         groups, used = choose_groups(index, options)
-        manifest = Manifest(
-            "shard",
-            STEP_VERSION,
-            {
-                **{f"captions.{place}": sha256_of(file) for place, file in enumerate(captions)},
-                **{f"differences.{place}": sha256_of(file) for place, file in enumerate(differences)},
-                "images": sizes_hash(index.image_files(used)),
-            },
-            {
-                name: value
-                for name, value in asdict(options).items()
-                if name not in ("captions", "differences", "output", "workers")
-            },
-        )
-        if manifest.matches(output) and is_whole(output):
+        sizes, manifest.inputs["images"] = index.image_hashes(used)
+        if partial.is_published(manifest):
             print(f"{output} is up to date")
             return
-        folder = _partial_folder(output, manifest)
-        packing = Packing(index.sources, folder, options.resize, options.quality)
+        plan = {"step_version": STEP_VERSION, "inputs": manifest.inputs, "options": manifest.options}
+        partial.begin({**plan, "versions": package_versions()})
+        packing = Packing(index.sources, partial, options.resize, options.quality)
         info, unreadable = write_shards(packing, groups, options.groups_per_shard, options.workers)
     if not info.shards:
-        shutil.rmtree(folder)
+        shutil.rmtree(partial.folder)
         raise ValueError(f"{output}: not one image could be read, the first because {next(iter(unreadable.values()))}")
     counts = {"groups": info.groups, "images": info.images, "pairs": info.pairs, "unreadable": len(unreadable)}
     manifest.complete(counts, {"unreadable": list(unreadable.values())[:LISTED]})
-    info.made_by = asdict(manifest)
-    info.write(folder)
-    forget_records(folder)
-    (folder / PLAN_FILE).unlink()
-    shutil.rmtree(output, ignore_errors=True)
-    folder.replace(output)
-    manifest.write(output, manifest.counts, manifest.left_out)
+    partial.publish(info, manifest, {**manifest.inputs, "images": sizes})
     print(
         f"{output}: {info.groups} groups, {info.images} images, {info.pairs} ordered pairs in {len(info.shards)} shards"
     )
     if unreadable:
-        print(f"{output}: left out {len(unreadable)} unreadable images, listed in the manifest")
+        print(
+            f"{output}: left out {len(unreadable)} images that are unreadable or have changed, listed in the manifest"
+        )
 
 
 def _check(options: Options) -> None:
@@ -127,15 +122,6 @@ def _check(options: Options) -> None:
         raise ValueError(f"shard.quality must be at most 100, found {options.quality}")
     if options.resize is not None and options.resize < 1:
         raise ValueError(f"shard.resize must be at least 1 or null, found {options.resize}")
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether a shard folder still has all of its shards in full: somebody may have deleted one."""
-    try:
-        DatasetInfo.read(folder)
-    except (ValueError, FileNotFoundError):
-        return False
-    return True
 
 
 def choose_groups(index: GroupIndex, options: Options) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -196,7 +182,7 @@ def write_shards(
     jobs = [
         (f"{number:06d}.tar", start, groups[start : start + groups_per_shard]) for number, start in enumerate(starts)
     ]
-    earlier = {name: done for name, _, _ in jobs if (done := finished_shard(packing.folder, name))}
+    earlier = {name: done for name, _, _ in jobs if (done := finished_shard(packing.partial, name))}
     remaining = _write_all(packing, [job for job in jobs if job[0] not in earlier], workers)
     info = DatasetInfo(kind="images", group_size=0, images=0, pairs=0, shards=[])
     unreadable: dict[str, str] = {}
@@ -226,7 +212,7 @@ def _write_all(packing: Packing, jobs: Sequence[Job], workers: int) -> Iterator[
             yield from pool.map(partial(_write, packing), jobs)
         except BrokenProcessPool as error:
             raise ChildProcessError(
-                f"{packing.folder}: a worker died, perhaps for want of memory; finished shards are kept, run the step "
+                f"{packing.partial.output}: a worker died, perhaps for want of memory; finished shards are kept, run the step "
                 "again, with a smaller shard.workers if it happens again"
             ) from error
 
@@ -234,22 +220,3 @@ def _write_all(packing: Packing, jobs: Sequence[Job], workers: int) -> Iterator[
 def _write(packing: Packing, job: Job) -> FinishedShard:
     name, first_key, groups = job
     return write_shard(packing, name, first_key, groups.tolist())
-
-
-def _partial_folder(output: Path, manifest: Manifest) -> Path:
-    """Folder of finished shards of an interrupted run, emptied if that run had other input or options."""
-    folder = output.with_name(output.name + ".partial")
-    plan = json.dumps(
-        {
-            "step_version": STEP_VERSION,
-            "inputs": manifest.inputs,
-            "options": manifest.options,
-            "versions": package_versions(),
-        }
-    )
-    file = folder / PLAN_FILE
-    if not file.is_file() or file.read_text(encoding="utf-8") != plan:
-        shutil.rmtree(folder, ignore_errors=True)
-        with atomic_text(file) as stream:
-            stream.write(plan)
-    return folder

@@ -45,7 +45,7 @@ def check(path: Path, payload: bytes | None) -> Checked:
         content = read_bytes(path) if payload is None else payload
         width, height = check_image(content, str(path))
     except UnreadableImageError as error:
-        absent = payload is None and not path.exists()
+        absent = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
         return Checked(reason="missing" if absent else "unreadable", message=str(error))
     return Checked(width, height, hashlib.sha256(content).hexdigest())
 

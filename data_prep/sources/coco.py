@@ -7,22 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_prep.files import clean
 from data_prep.sources.source import (
     Candidate,
     Candidates,
     Losses,
     Options,
-    clean,
     folder_hash,
     image_folder,
     input_file,
 )
-from pcclip.data.format import sha256_of
 
 
-def inputs(options: Options) -> dict[str, str]:
-    """Hash of the annotation file; names and sizes of the images."""
-    return {"input": sha256_of(input_file(options)), "images": folder_hash(image_folder(options))}
+def inputs(options: Options) -> dict[str, str | Path]:
+    """Return the annotation file, and a hash over names, sizes and times of the images."""
+    return {"input": input_file(options), "images": folder_hash(image_folder(options))}
 
 
 def candidates(options: Options, losses: Losses) -> Candidates:
@@ -50,7 +49,7 @@ def candidates(options: Options, losses: Losses) -> Candidates:
 def _read(file: Path) -> tuple[list[Any], list[Any]]:
     try:
         content = json.loads(file.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not valid JSON ({error}); fetch the file again") from error
     parts = [content.get(key) if isinstance(content, dict) else None for key in ("images", "annotations")]
     images, annotations = parts

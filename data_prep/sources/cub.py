@@ -8,11 +8,10 @@ from pathlib import Path
 
 from data_prep.sources.folder import read_lines
 from data_prep.sources.source import REPLACED, Candidate, Candidates, Losses, Options, folder_hash
-from pcclip.data.format import sha256_of
 
 
-def inputs(options: Options) -> dict[str, str]:
-    """Hash of images.txt; names and sizes of images and captions.
+def inputs(options: Options) -> dict[str, str | Path]:
+    """Return images.txt, and hashes over names, sizes and times of images and captions.
 
     Raises:
         FileNotFoundError: images.txt, the images or the captions are missing.
@@ -27,7 +26,7 @@ def inputs(options: Options) -> dict[str, str]:
             f"{texts}: captions not found; set captions.texts to the folder text_c10 of Reed et al."
         )
     return {
-        "input": sha256_of(root / "images.txt"),
+        "input": root / "images.txt",
         "images": folder_hash(root / "images"),
         "texts": folder_hash(texts, (".txt",)),
     }
@@ -52,7 +51,7 @@ def _texts(options: Options) -> Path:
 def _found(lines: list[str], images: Path, texts: Path, losses: Losses) -> Iterator[Candidate]:
     for number, line in enumerate(lines, start=1):
         name, _, file = line.strip().partition(" ")
-        if not file or REPLACED in line:
+        if not Path(file).name or REPLACED in line:
             losses.add("bad_row", f"images.txt, line {number}: {line!r}")
             continue
         captions = read_lines((texts / file).with_suffix(".txt"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_prep.files import clean
 from data_prep.sources.source import (
     IMAGE_SUFFIXES,
     REPLACED,
@@ -12,14 +13,13 @@ from data_prep.sources.source import (
     Candidates,
     Losses,
     Options,
-    clean,
     folder_hash,
     walk,
 )
 
 
-def inputs(options: Options) -> dict[str, str]:
-    """Names and sizes of images and captions.
+def inputs(options: Options) -> dict[str, str | Path]:
+    """Return a hash over names, sizes and times of images and captions.
 
     Raises:
         FileNotFoundError: `input` is not a folder.
@@ -36,7 +36,9 @@ def candidates(options: Options, losses: Losses) -> Candidates:
 
 
 def read_lines(file: Path) -> list[str] | None:
-    """The captions of a text file, one a line; None if it is missing or not UTF-8."""
+    """Return the captions of a text file, one a line; None if it is no file or not UTF-8."""
+    if not file.is_file():
+        return None
     try:
         text = file.read_text(encoding="utf-8-sig", errors="replace")
     except OSError:
@@ -45,7 +47,7 @@ def read_lines(file: Path) -> list[str] | None:
 
 
 def _found(folder: Path, losses: Losses) -> Iterator[Candidate]:
-    for name in walk(folder):
+    for name in walk(folder, losses):
         path = folder / name
         if path.suffix.lower() in IMAGE_SUFFIXES:
             text = path.with_suffix(".txt")

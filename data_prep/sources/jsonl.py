@@ -6,19 +6,18 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.files import sizes_hash
-from data_prep.sources.source import Candidate, Candidates, Losses, Options, clean, image_folder, input_file
-from pcclip.data.format import sha256_of
+from data_prep.files import clean, states_hash
+from data_prep.sources.source import Candidate, Candidates, Losses, Options, image_folder, input_file
 
 CHECKED_FIELDS = ("width", "height", "sha256")  # found anew
 
 
-def inputs(options: Options) -> dict[str, str]:
-    """Hash of the file; names and sizes of the images that it names."""
+def inputs(options: Options) -> dict[str, str | Path]:
+    """Return the file, and a hash over names, sizes and times of the images that it names."""
     found = candidates(options, Losses()).found
     return {
-        "input": sha256_of(input_file(options)),
-        "images": sizes_hash((candidate.id, candidate.path) for candidate in found),
+        "input": input_file(options),
+        "images": states_hash((candidate.id, candidate.path) for candidate in found),
     }
 
 
@@ -35,12 +34,17 @@ def _found(file: Path, folder: Path, options: Options, losses: Losses) -> Iterat
             if not line.strip():
                 continue
             try:
-                yield _candidate(line, folder, options)
-            except ValueError as error:
+                candidate, captions = _candidate(line, folder, options)
+            except (ValueError, RecursionError) as error:
                 losses.add("bad_row", f"line {number}: {error}")
+                continue
+            if (bad := len(captions) - len(candidate.captions)) > 0:
+                losses.add("bad_caption", f"line {number}: {bad} of {len(captions)} captions are empty or not a text")
+            yield candidate
 
 
-def _candidate(line: bytes, folder: Path, options: Options) -> Candidate:
+def _candidate(line: bytes, folder: Path, options: Options) -> tuple[Candidate, list[object]]:
+    """Return the image of a row, and its captions as they stand there."""
     row = json.loads(line)
     if not isinstance(row, dict):
         raise ValueError(f"expected a JSON object, found {type(row).__name__}")
@@ -55,4 +59,5 @@ def _candidate(line: bytes, folder: Path, options: Options) -> Candidate:
     if not isinstance(captions, str | list):
         raise ValueError(f"`{captions_key}` must be a caption or a list of captions, found {captions!r}")
     fields = {key: value for key, value in row.items() if key not in ("id", file_key, captions_key, *CHECKED_FIELDS)}
-    return Candidate(name, folder / file, clean([captions] if isinstance(captions, str) else captions), fields)
+    listed = [captions] if isinstance(captions, str) else captions
+    return Candidate(name, folder / file, clean(listed), fields), listed

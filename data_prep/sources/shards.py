@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import webdataset as wds
-
-from data_prep.files import sizes_hash
+from data_prep.files import clean, states_hash
 from data_prep.sources.source import REPLACED, Candidate, Candidates, Losses, Options
-from pcclip.data.format import IMAGE_EXTENSIONS, sha256_of
+from pcclip.data.damage import DamagedGroupError
+from pcclip.data.format import IMAGE_EXTENSIONS
+from pcclip.data.tar_index import TarIndex
 
 LONGEST_NAME = 255  # bytes of a file name
+LONGEST_LABEL = 10  # digits
+END = 1024  # bytes of zeros that end a tar
 
 
-def inputs(options: Options) -> dict[str, str]:
-    """Names and sizes of the shards; hash of the class names.
+def inputs(options: Options) -> dict[str, str | Path]:
+    """Return a hash over names, sizes and times of the shards, and the class names.
 
     Raises:
         FileNotFoundError: No shards.
@@ -26,9 +29,9 @@ def inputs(options: Options) -> dict[str, str]:
     """
     if options.images is None:
         raise ValueError("captions.images: source `shards` needs the folder of the images, to unpack them into")
-    found = {"shards": sizes_hash((path.name, path) for path in _shards(Path(options.input)))}
+    found: dict[str, str | Path] = {"shards": states_hash((path.name, path) for path in _shards(Path(options.input)))}
     if options.class_names is not None:
-        found["class_names"] = sha256_of(Path(options.class_names))
+        found["class_names"] = Path(options.class_names)
     return found
 
 
@@ -66,27 +69,40 @@ def read_class_names(file: Path) -> list[str]:
 
 
 def _shards(folder: Path) -> list[Path]:
-    shards = sorted(folder.glob("*.tar"))
+    shards = sorted(path for path in folder.glob("*.tar") if path.is_file())
     if not shards:
         raise FileNotFoundError(f"{folder}: no .tar files in it; `input` must be the folder of the caption shards")
     return shards
 
 
-def _samples(folder: Path, losses: Losses) -> Iterator[dict[str, Any]]:
-    def note(error: Exception) -> bool:
-        losses.add("damaged_shard", str(error))
-        return True
+def _samples(folder: Path, losses: Losses) -> Iterator[tuple[str, str, dict[str, bytes]]]:
+    """Yield shard, key and members of each sample. Damage costs the samples that it is in, and is counted once a shard."""
+    for shard in _shards(folder):
+        try:
+            with TarIndex(shard) as index:
+                for place, entry in enumerate(index.entries):
+                    if entry.damage:
+                        losses.add(entry.damage, f"{shard}: {entry.key}")
+                    else:
+                        members = index.read(place)
+                        yield str(shard), entry.key, {name.lower(): payload for name, payload in members.items()}
+                damage = "" if index.damage == "truncated" and _ends(shard) else index.damage
+        except (OSError, DamagedGroupError) as error:
+            damage = str(error)
+        if damage:
+            losses.add("damaged_shard", f"{shard}: {damage}")
 
-    samples: Iterator[dict[str, Any]] = wds.tariterators.tarfile_samples(
-        [{"url": str(shard)} for shard in _shards(folder)], handler=note
-    )
-    return samples
+
+def _ends(shard: Path) -> bool:
+    """Return whether a tar has the two empty blocks of its end."""
+    with shard.open("rb") as stream:
+        stream.seek(max(0, shard.stat().st_size - END))
+        return stream.read() == bytes(END)
 
 
 def _found(shards: Path, folder: Path, class_captions: list[str], losses: Losses) -> Iterator[Candidate]:
     names: set[int] = set()
-    for sample in _samples(shards, losses):
-        key = str(sample["__key__"])
+    for shard, key, sample in _samples(shards, losses):
         record = _record(sample)
         extension = next((extension for extension in IMAGE_EXTENSIONS if extension in sample), None)
         name = f"{key.replace('/', '__')}.{extension}"  # keys may hold folders; ours are flat
@@ -95,8 +111,8 @@ def _found(shards: Path, folder: Path, class_captions: list[str], losses: Losses
             failed = record.get("status", "success") != "success"
             losses.add("failed_download" if failed else "missing", key)
         elif hash(name) in names:
-            losses.add("duplicate_key", f"{sample['__url__']}: {key}")
-        elif len(name.encode()) > LONGEST_NAME:
+            losses.add("duplicate_key", f"{shard}: {key}")
+        elif len(os.fsencode(name)) > LONGEST_NAME:
             losses.add("long_key", key)
         elif REPLACED in caption:
             losses.add("not_utf8", key)
@@ -105,22 +121,23 @@ def _found(shards: Path, folder: Path, class_captions: list[str], losses: Losses
         else:
             names.add(hash(name))
             fields = {"url": record["url"]} if isinstance(record.get("url"), str) else {}
-            yield Candidate(key, folder / name, [caption], fields, payload=bytes(sample[extension]))
+            yield Candidate(key, folder / name, [caption], fields, payload=sample[extension])
 
 
-def _record(sample: dict[str, Any]) -> dict[str, Any]:
+def _record(sample: dict[str, bytes]) -> dict[str, Any]:
     try:
         record = json.loads(sample.get("json", b"{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 
 
-def _caption(sample: dict[str, Any], record: dict[str, Any], class_captions: list[str]) -> str:
-    """The caption of a sample: its `.txt`, that of its class, or `caption` of its `.json`; empty if there is none."""
+def _caption(sample: dict[str, bytes], record: dict[str, Any], class_captions: list[str]) -> str:
+    """Return the caption of a sample: its `.txt`, that of its class, or `caption` of its `.json`; empty if there is none."""
     if "txt" in sample:
-        return bytes(sample["txt"]).decode("utf-8", errors="replace").strip()
+        return sample["txt"].decode("utf-8", errors="replace").strip()
     if "cls" in sample and class_captions:
-        label = bytes(sample["cls"]).decode("ascii", errors="replace").strip()
-        return class_captions[int(label)] if label.isdigit() and int(label) < len(class_captions) else ""
-    return str(record.get("caption") or "").strip()
+        label = sample["cls"].decode("ascii", errors="replace").strip()
+        known = label.isdigit() and len(label) < LONGEST_LABEL and int(label) < len(class_captions)
+        return class_captions[int(label)] if known else ""
+    return "".join(clean([record.get("caption")]))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from omegaconf import MISSING
 
-from data_prep.files import sizes_hash
+from data_prep.files import states_hash
 
 LISTED = 1000  # names a reason keeps for the manifest; counts are exact however many there are
 REPLACED = "\ufffd"  # what decoding puts in place of bytes that are not UTF-8
@@ -24,7 +24,7 @@ class Options:
     Attributes:
         source: What `input` is:
             `coco`: a COCO captions annotation file (`captions_*.json`, held in memory whole), its images in `images`;
-            `csv`: a table with one row a caption (`.tsv` is split at tabs), its images in `images`;
+            `csv`: a table with one row a caption (`.tsv` is split at tabs and has no quoting), its images in `images`;
             `jsonl`: one image a line, as in another `captions.jsonl`, or with `image_column` and `caption_column` (one
             caption or a list) as keys; files are relative to `images`, or without it to the file's own folder;
             `folder`: images with a `.txt` of the same name beside them, one caption a line, in folders of any depth;
@@ -97,7 +97,7 @@ class Losses:
         self.counts[reason] = self.counts.get(reason, 0) + 1
         names = self._names.setdefault(reason, [])
         if len(names) < LISTED:
-            names.append(name)
+            names.append(name.encode(errors="backslashreplace").decode())  # it must be possible to write it
 
     def names(self) -> dict[str, list[str]]:
         """The names noted first, by reason, and how many more there are."""
@@ -110,8 +110,8 @@ class Losses:
 class Source(Protocol):
     """What the module of a source offers."""
 
-    def inputs(self, options: Options) -> dict[str, str]:
-        """Hashes of what it reads, by role.
+    def inputs(self, options: Options) -> dict[str, str | Path]:
+        """Return what it reads, by role: a file to hash, or a hash.
 
         Raises:
             FileNotFoundError: A file or folder is missing.
@@ -155,22 +155,55 @@ def image_folder(options: Options) -> Path:
     return folder
 
 
-def walk(folder: Path) -> Iterator[str]:
-    """Names of all files below a folder, relative to it, sorted folder by folder. Links to folders are followed."""
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders.sort()
-        for name in sorted(files):
-            yield (Path(parent) / name).relative_to(folder).as_posix()
+def walk(folder: Path, losses: Losses | None = None) -> Iterator[str]:
+    """Yield the names of all files below a folder, relative to it, sorted folder by folder.
+
+    Links to folders are followed, but no folder is entered twice.
+
+    Args:
+        folder: The folder.
+        losses: Takes folders that were entered before or cannot be read, and pipes, devices and sockets.
+    """
+    losses = Losses() if losses is None else losses
+    entered: set[tuple[int, int]] = set()
+    waiting = [""]
+    while waiting:
+        parent = waiting.pop()
+        files, folders = [], []
+        try:
+            found = (folder / parent).stat()
+            if (found.st_dev, found.st_ino) in entered:
+                losses.add("folder_again", parent)
+                continue
+            entered.add((found.st_dev, found.st_ino))
+            with os.scandir(folder / parent) as entries:
+                for entry in entries:
+                    name = parent + entry.name
+                    match _kind(entry):
+                        case "folder":
+                            folders.append(name + "/")
+                        case "file":
+                            files.append(name)
+                        case _:
+                            losses.add("not_a_file", name)
+        except OSError as error:
+            losses.add("unreadable_folder", f"{parent}: {error.strerror}")
+        yield from sorted(files)
+        waiting += sorted(folders, reverse=True)
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    try:
+        if entry.is_dir():
+            return "folder"
+        return "file" if entry.is_file() or not Path(entry).exists() else "other"
+    except OSError:  # a broken link
+        return "file"
 
 
 def folder_hash(folder: Path, suffixes: tuple[str, ...] = ("", *IMAGE_SUFFIXES)) -> str:
-    """Hash over names and sizes of the files below a folder that have one of the suffixes.
+    """Return a hash over names, sizes and times of the files below a folder that have one of the suffixes.
 
     What the steps write has other suffixes, so that it may lie in the same folder.
     """
-    return sizes_hash((name, folder / name) for name in walk(folder) if Path(name).suffix.lower() in suffixes)
-
-
-def clean(captions: Iterable[object]) -> list[str]:
-    """The captions that are texts and say something, without space around them."""
-    return [text for caption in captions if isinstance(caption, str) and (text := caption.strip())]
+    return states_hash((name, folder / name) for name in walk(folder) if Path(name).suffix.lower() in suffixes)

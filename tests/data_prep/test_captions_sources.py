@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ def run(tmp_path: Path, read: Read) -> Callable[..., tuple[Rows, dict[str, Any]]
 
     def run_step(source: str, input: Path, **options: Any) -> tuple[Rows, dict[str, Any]]:
         output = tmp_path / "out/captions.jsonl"
-        captions.run(Options(source, str(input), str(output), workers=1, **options))
+        captions.run(Options(source, str(input), str(output), **{"workers": 1, **options}))
         return read(output), json.loads(Path(f"{output}.manifest.json").read_text())
 
     return run_step
@@ -268,7 +269,7 @@ def test_jsonl_of_other_keys(tmp_path: Path, run: Run) -> None:
         ("x", ["two", "three"], 8),
     ]
     assert rows[0]["note"] == 5
-    assert manifest["counts"] == {"images": 2, "bad_row": 5, "duplicate_id": 1}
+    assert manifest["counts"] == {"images": 2, "bad_row": 5, "bad_caption": 1, "duplicate_id": 1}
     assert manifest["left_out"]["bad_row"][2] == "line 5: `text` must be a caption or a list of captions, found None"
 
 
@@ -287,3 +288,137 @@ def test_a_table_whose_rows_are_scattered_or_broken(tmp_path: Path, run: Run) ->
         ("c.jpg", ["four"]),
     ]
     assert manifest["counts"] == {"images": 3, "not_utf8": 1, "bad_row": 1, "incomplete_row": 1}
+
+
+def test_commas_and_quotation_marks_that_break_rows_are_counted(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "images").mkdir()
+    for index in range(6):
+        (tmp_path / f"images/{index}.jpg").write_bytes(jpeg(index))
+    lines = [
+        "image,caption",
+        '0.jpg,"Two lines,\nquoted, as they may be"',
+        "1.jpg,a dog, running",  # line 4
+        '2.jpg,"open here',  # line 5
+        '3.jpg,"fine, too"',
+        '4.jpg,"open again',  # line 7
+        '5.jpg,closed here"',
+        '0.jpg,a 6" plate',
+        '1.jpg,"never closed',  # line 10
+        *["2.jpg,many rows"] * 40,
+    ]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    rows, manifest = run("csv", tmp_path / "table.csv", images=str(tmp_path / "images"))
+    assert [(row["id"], row["captions"]) for row in rows] == [
+        ("0.jpg", ["Two lines,\nquoted, as they may be", 'a 6" plate']),
+        ("3.jpg", ["fine, too"]),
+        ("5.jpg", ['closed here"']),
+        ("2.jpg", ["many rows"] * 40),
+    ]
+    assert manifest["counts"] == {"images": 4, "bad_row": 3, "surplus_columns": 1}
+    assert [row.split(":")[0] for row in manifest["left_out"]["bad_row"]] == ["line 5", "line 7", "line 10"]
+    assert manifest["left_out"]["surplus_columns"][0].startswith("line 4:")
+
+
+def test_a_tsv_has_no_quoting(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "images").mkdir()
+    for index in range(2):
+        (tmp_path / f"images/{index}.jpg").write_bytes(jpeg(index))
+    (tmp_path / "table.tsv").write_text('image\tcaption\n0.jpg\t"A dog" it says, open\n1.jpg\t"open\n')
+    rows, _ = run("csv", tmp_path / "table.tsv", images=str(tmp_path / "images"))
+    assert [row["captions"] for row in rows] == [['"A dog" it says, open'], ['"open']]
+
+
+def test_bad_rows_never_end_the_step(tmp_path: Path, run: Run) -> None:
+    for index in range(2):
+        (tmp_path / f"{index}.jpg").write_bytes(jpeg(index))
+    deep = "[" * 100_000 + "]" * 100_000
+    lines = [
+        '{"file": "0.jpg", "captions": [null, 5, "", "good"]}',
+        '{"file": "1.jpg", "captions": ["half a pair \\ud83d"]}',
+        '{"file": "1.jpg", "captions": ["note"], "note": "\\ud83d"}',
+        '{"id": "\\ud83d", "file": "1.jpg", "captions": ["id"]}',
+        '{"file": "\\ud83d.jpg", "captions": ["file"]}',
+        '{"file": "nul\\u0000.jpg", "captions": ["nul"]}',
+        json.dumps({"file": "long" * 100 + ".jpg", "captions": ["long"]}),
+        f'{{"file": "1.jpg", "captions": {deep}}}',
+        '{"file": "1.jpg", "captions": [null, 5, ""]}',
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    rows, manifest = run("jsonl", tmp_path / "in.jsonl")
+    assert [(row["id"], row["captions"]) for row in rows] == [("0.jpg", ["good"])]
+    assert manifest["counts"] == {
+        "images": 1,
+        "bad_caption": 2,
+        "not_utf8": 3,
+        "unreadable": 3,
+        "bad_row": 1,
+        "without_caption": 1,
+    }
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_no_file_is_skipped(tmp_path: Path, run: Run, workers: int) -> None:
+    root = tmp_path / "in"
+    (root / "b").mkdir(parents=True)
+    for name in ("a", "b/c"):
+        (root / f"{name}.jpg").write_bytes(jpeg(len(name)))
+        (root / f"{name}.txt").write_text(name)
+    (root / "b/loop").symlink_to(root)
+    (root / "again").symlink_to(root / "b")
+    (root / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (root / "gone.txt").write_text("a link to nothing")
+    for name in ("pipe.jpg", "d.txt"):
+        os.mkfifo(root / name)
+    (root / "d.jpg").write_bytes(jpeg(7))
+    (root / os.fsdecode(b"caf\xe9.jpg")).write_bytes(jpeg(8))
+    (root / os.fsdecode(b"caf\xe9.txt")).write_text("a name that is not UTF-8")
+    rows, manifest = run("folder", root, workers=workers)
+    assert [row["id"] for row in rows] == ["a.jpg", "again/c.jpg"]
+    assert manifest["counts"] == {
+        "images": 2,
+        "not_a_file": 2,
+        "folder_again": 2,
+        "without_caption": 1,
+        "not_utf8": 1,
+        "missing": 2,
+    }
+
+
+def test_a_row_that_names_a_pipe_does_not_wait_for_it(tmp_path: Path, run: Run) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "0.jpg").write_bytes(jpeg(0))
+    (tmp_path / "in.jsonl").write_text(
+        "".join(json.dumps({"file": name, "captions": ["a"]}) + "\n" for name in ("pipe.jpg", "0.jpg"))
+    )
+    _, manifest = run("jsonl", tmp_path / "in.jsonl")
+    assert manifest["counts"] == {"images": 1, "unreadable": 1}
+
+
+def test_a_replaced_image_of_equal_size_is_read_again(tmp_path: Path, run: Run) -> None:
+    root = tmp_path / "in"
+    root.mkdir()
+    (root / "a.txt").write_text("a")
+    Image.new("RGB", (4, 4), "red").save(root / "a.bmp")
+    before, _ = run("folder", root)
+    Image.new("RGB", (4, 4), "blue").save(root / "a.bmp")
+    after, _ = run("folder", root)
+    assert after[0]["sha256"] != before[0]["sha256"]
+
+
+def test_damaged_tar_headers_cost_only_the_samples_they_are_in(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "in").mkdir()
+    shard = tmp_path / "in/0.tar"
+    write_tar(
+        shard, {f"{n}.{kind}": jpeg(n) if kind == "jpg" else b"text" for n in range(10) for kind in ("jpg", "txt")}
+    )
+    payload = bytearray(shard.read_bytes())
+    start = payload.index(b"3.jpg")
+    payload[start : start + 8] = b"\xff" * 8
+    shard.write_bytes(payload)
+    write_tar(tmp_path / "in/1.tar", {"cut.jpg": jpeg(11), "cut.txt": b"text", "off.jpg": jpeg(12), "off.txt": b"text"})
+    cut = (tmp_path / "in/1.tar").read_bytes()
+    (tmp_path / "in/1.tar").write_bytes(cut[: cut.index(b"off.txt") + 512])
+    rows, manifest = run("shards", tmp_path / "in", images=str(tmp_path / "images"))
+    assert [row["id"] for row in rows] == [*"012456789", "cut"]
+    assert manifest["counts"] == {"images": 10, "missing": 1, "without_caption": 1, "damaged_shard": 2}
+    assert ["0.tar" in where or "1.tar" in where for where in manifest["left_out"]["damaged_shard"]] == [True, True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from data_prep import embed, shard
 from data_prep.embed_files import FinishedShard, Work
 from data_prep.manifest import Manifest
+from data_prep.partial import PartialFolder
 from pcclip.data.format import DatasetInfo, EmbeddingInfo, ShardInfo
 from pcclip.data.groups import read_groups
 from pcclip.model import DifferenceModel, load_clip, save_clip
@@ -162,7 +164,7 @@ def test_processes_share_the_shards_that_the_first_finds_left(
 ) -> None:
     source = DatasetInfo.read(options.shards)
     manifest = Manifest("embed", 1, {}, {})
-    work = Work(Path(options.shards), source, tmp_path / "out", EmbeddingInfo("m", 32, "f"), manifest)
+    work = Work(Path(options.shards), source, EmbeddingInfo("m", 32, "f"), manifest, PartialFolder(tmp_path / "out"))
     told: list[list[ShardInfo]] = []
 
     def broadcast(found: list[ShardInfo]) -> list[ShardInfo]:
@@ -234,6 +236,7 @@ def test_damaged_images_become_nan(options: embed.Options, image_shards: Path, t
         if entry.name == "000001.tar":
             start = payload.index(b"IDAT")
             payload[start + 4 : start + 40] = bytes(36)
+            entry.sha256 = hashlib.sha256(payload).hexdigest()
         (folder / entry.name).write_bytes(payload)
     source.write(folder)
     options.shards = str(folder)
@@ -243,6 +246,20 @@ def test_damaged_images_become_nan(options: embed.Options, image_shards: Path, t
     (damaged,) = [group for group in groups if not group.intact.all()]
     assert all(damaged.intact[pair["first"]] and damaged.intact[pair["second"]] for pair in damaged.pairs)
     assert json.loads((tmp_path / "embedded.manifest.json").read_text())["counts"]["damaged_images"] == 1
+
+
+def test_a_shard_that_is_not_the_packed_one_is_refused(
+    options: embed.Options, image_shards: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(image_shards, folder)
+    payload = (folder / "000001.tar").read_bytes()
+    (folder / "000001.tar").write_bytes(payload.replace(b"first", b"First", 1))  # as readable as before
+    options.shards, options.workers = str(folder), 1
+    with pytest.raises(ValueError, match=r"damaged/000001.tar"):
+        embed.run(options)
+    assert not (tmp_path / "embedded.partial/records/000001.tar.json").exists()
+    assert not (tmp_path / "embedded").exists()
 
 
 def test_shards_without_any_readable_group(options: embed.Options, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import webdataset as wds
 from PIL import Image
 
 from data_prep import packing, shard
+from data_prep.manifest import Manifest
 from pcclip.data.format import DatasetInfo, GroupRecord, parse_group
 from tests.data_prep.conftest import Rows
 
@@ -176,7 +178,29 @@ def test_unreadable_images_go_out_with_their_pairs(
     manifest = json.loads((tmp_path / "out.manifest.json").read_text())
     assert manifest["counts"]["unreadable"] == 1
     assert "b.png" in manifest["left_out"]["unreadable"][0]
-    assert "1 unreadable" in capsys.readouterr().out
+    assert "left out 1 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_an_image_replaced_by_another_of_equal_size_is_noticed(tmp_path: Path, write: Write, checked: bool) -> None:
+    rows: Rows = []
+    for name in "ab":
+        file = tmp_path / f"{name}.bmp"
+        Image.new("RGB", (4, 4), (ord(name), 0, 0)).save(file)
+        sha256 = {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()} if checked else {}
+        rows.append({"id": name, "file": file.name, "captions": [name], **sha256})
+    options = shard.Options([str(write("c.jsonl", rows))], str(tmp_path / "out"), unpaired=True, workers=0)
+    if not checked:
+        shard.run(options)
+        before = content(tmp_path / "out")
+    Image.new("RGB", (4, 4), (200, 0, 0)).save(tmp_path / "b.bmp")
+    shard.run(options)
+    manifest = json.loads((tmp_path / "out.manifest.json").read_text())
+    assert manifest["counts"]["unreadable"] == checked
+    if checked:
+        assert "b.bmp" in manifest["left_out"]["unreadable"][0]
+    else:
+        assert content(tmp_path / "out")["000000.tar"] != before["000000.tar"]
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -213,8 +237,8 @@ def test_an_interrupted_run_is_continued(
         shard.run(again)
     assert not (tmp_path / "again").exists()
     # A shard that was damaged meanwhile and a record torn by a power cut do not count as finished.
-    (tmp_path / "again.partial" / written[0]).write_bytes(b"cut short")
-    (tmp_path / "again.partial" / (written[1] + ".json")).write_text('{"shard": {"na')
+    (tmp_path / "again.partial/shards" / written[0]).write_bytes(b"cut short")
+    (tmp_path / "again.partial/records" / (written[1] + ".json")).write_text('{"shard": {"na')
     continued: list[str] = []
     monkeypatch.setattr(
         shard, "write_shard", lambda job, name, *rest: continued.append(name) or pack_one(job, name, *rest)
@@ -225,6 +249,36 @@ def test_an_interrupted_run_is_continued(
     assert not (tmp_path / "again.partial").exists()
 
 
+@pytest.mark.parametrize("last", ["write", "manifest", "replace"])
+def test_a_kill_between_finishing_and_renaming_costs_no_shard(
+    options: shard.Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    options.groups_per_shard = 1
+    shard.run(replace(options, output=str(tmp_path / "whole")))
+    targets: dict[str, tuple[Any, str]] = {
+        "write": (DatasetInfo, "write"),
+        "manifest": (Manifest, "write"),
+        "replace": (Path, "replace"),
+    }
+    of, name = targets[last]
+    do = getattr(of, name)
+
+    def die(self: Any, *arguments: Any, **more: Any) -> Any:
+        if last != "replace" or self.name == "shards":
+            raise KeyboardInterrupt
+        return do(self, *arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(of, name, die)
+        with pytest.raises(KeyboardInterrupt):
+            shard.run(options)
+    (tmp_path / "shards.partial/shards/.000001.1-0a0a0a0a.tmp.tar").touch()  # of a worker that was killed
+    monkeypatch.setattr(shard, "write_shard", lambda *_: 1 / 0)
+    shard.run(options)
+    assert content(tmp_path / "shards") == content(tmp_path / "whole")
+    assert not (tmp_path / "shards.partial").exists()
+
+
 def test_other_options_do_not_continue_an_interrupted_run(
     options: shard.Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,7 +287,7 @@ def test_other_options_do_not_continue_an_interrupted_run(
         patch.setattr(DatasetInfo, "write", lambda *_: 1 / 0)  # all shards are finished
         with pytest.raises(ZeroDivisionError):
             shard.run(options)
-    assert len(list((tmp_path / "shards.partial").glob("*.tar.json"))) == 6
+    assert len(list((tmp_path / "shards.partial/records").glob("*.tar.json"))) == 6
     options.quality = 30
     shard.run(options)
     shard.run(replace(options, output=str(tmp_path / "new")))
