@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from pcclip.atomic import atomic_text
 
 Row = dict[str, Any]
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def manifest_path(output: Path) -> Path:
@@ -60,8 +62,6 @@ def read_jsonl_with_offsets(path: Path, required: Mapping[str, type]) -> Iterato
 def _parse(line: bytes, where: str, required: Mapping[str, type]) -> Row:
     try:
         row = json.loads(line)
-        if b"\\u" in line:
-            json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair cannot be written again
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: not valid JSON ({error}); fix or delete the line") from error
     if not isinstance(row, dict):
@@ -70,8 +70,11 @@ def _parse(line: bytes, where: str, required: Mapping[str, type]) -> Row:
         if not isinstance(row.get(key), kind):
             found = f"found {row[key]!r}" if key in row else "the key is missing"
             raise ValueError(f"{where}: `{key}` must be a {kind.__name__}, {found}")
-    if required is CAPTION_KEYS and len(clean(row["captions"])) < len(row["captions"]):
-        raise ValueError(f"{where}: `captions` must hold texts, none of them empty, found {row['captions']}")
+    if required is CAPTION_KEYS:
+        if len(clean(row["captions"])) < len(row["captions"]):
+            raise ValueError(f"{where}: `captions` must hold texts, none of them empty, found {row['captions']}")
+        if b"\\u" in line and SURROGATE.search(json.dumps(row, ensure_ascii=False)):
+            raise ValueError(f"{where}: holds half a surrogate pair, which is no text; fix or delete the line")
     return row
 
 
