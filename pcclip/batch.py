@@ -10,10 +10,31 @@ from torch import Tensor
 from pcclip.data.damage import Damage
 
 
+class PairRow(NamedTuple):
+    """Where an ordered pair of a batch comes from.
+
+    Attributes:
+        shards: The shard folder, as the settings name it.
+        group: Key of the group.
+        first: Id of the first image.
+        second: Id of the second image.
+        text: The text that describes first against second.
+        reverse: Place in the batch of the reversed pair with its text; None if there is none.
+    """
+
+    shards: str
+    group: str
+    first: str
+    second: str
+    text: str
+    reverse: int | None
+
+
 class PairBatch(NamedTuple):
     """B unique images, P ordered pairs that share them, and C captions.
 
-    Exactly one of `images` and `embeddings` is there. P and C are the same in every batch of a run, on every rank.
+    Exactly one of `images` and `embeddings` is there. P and C are the same in every training batch of a run, on every rank.
+    Held-out batches differ in size. An empty one, without either, keeps ranks in step that have fewer batches than others.
 
     Attributes:
         images: (B, 3, H, W) uint8.
@@ -25,6 +46,7 @@ class PairBatch(NamedTuple):
         captioned: (C,) indices into B.
         caption_tokens: (C, L') token ids of one caption for each of `captioned`.
         damaged: What had to be left out where this batch was drawn.
+        rows: For predictions, where each of the P pairs comes from.
     """
 
     images: Tensor | None
@@ -36,3 +58,4 @@ class PairBatch(NamedTuple):
     captioned: Tensor
     caption_tokens: Tensor
     damaged: Sequence[Damage] = ()
+    rows: Sequence[PairRow] = ()

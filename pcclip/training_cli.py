@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from pcclip.callbacks.predictions import Predictions
 from pcclip.callbacks.run_config import RunConfig
 from pcclip.data import PairDataModule
 from pcclip.model import DifferenceCLIP
@@ -19,6 +20,7 @@ class PairCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Let one seed govern weights and data, let runs be resumed, and add what is set for the whole process."""
+        parser.add_lightning_class_args(Predictions, "predictions")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.add_argument(
             "--float32_matmul_precision",

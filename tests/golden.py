@@ -44,7 +44,6 @@ def batches() -> list[str]:
         both_directions=True,
         role_swap=0.3,
         role_twins=False,
-        shuffle=True,
         block=1024,
         seed=0,
     )

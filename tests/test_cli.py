@@ -284,6 +284,7 @@ def test_the_other_commands_run(config: Path, tmp_path: Path) -> None:
         assert (tmp_path / "runs" / "fit" / command / "config.yaml").is_file()
     assert "val/loss" in scalars(tmp_path / "runs" / "fit" / "validate")
     assert "test/difference_loss" in scalars(tmp_path / "runs" / "fit" / "test")
+    assert json.loads((tmp_path / "runs" / "fit" / "predict" / "predictions.jsonl").read_text().splitlines()[0])["text"]
 
 
 def test_checkpoint_of_another_head_or_base_is_refused(config: Path, tmp_path: Path, tiny_config: str) -> None:

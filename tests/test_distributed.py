@@ -91,3 +91,34 @@ def test_processes_share_the_data_and_end_together(tmp_path: Path, groups_per_sh
         assert len(met) >= 23  # 24 pictures, of which one may be damaged
         assert max(met.values()) == 1
     assert first["epochs"][0] != first["epochs"][1]
+
+
+def test_held_out_losses_and_predictions_do_not_depend_on_the_processes(tmp_path: Path) -> None:
+    # Seven groups in batches of three at most: three batches, of which the second of two processes has one and an empty one.
+    folder = write_image_shards(tmp_path / "shards", groups=7, group_size=4, groups_per_shard=3)
+    found = []
+    for devices, workers in ((1, 0), (2, 1)):
+        output = tmp_path / str(devices)
+        output.mkdir()
+        script = Path(__file__).parent / "helpers" / "run_held_out.py"
+        done = subprocess.run(
+            [sys.executable, str(script), str(folder), str(output), str(devices), str(workers)],
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        ranks = [json.loads((output / f"{rank}.json").read_text()) for rank in range(devices)]
+        for rank in ranks[1:]:
+            assert rank["losses"] == ranks[0]["losses"]
+        assert sorted(group for rank in ranks for group in rank["groups"]) == sorted(list(range(7)) * 2)
+        rows = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+        assert len({(row["first"], row["second"]) for row in rows}) == len(rows) == 7 * 4 * 3
+        assert done.stdout.count(f"written to {output / 'predictions.jsonl'}: 84 pairs") == 1
+        found.append((ranks[0]["losses"], rows))
+    (one, rows), (two, more) = found
+    assert one.keys() == two.keys() >= {"val/loss", "val/caption_loss", "test/loss", "test/sign_accuracy"}
+    assert two == pytest.approx(one, abs=1e-6)
+    for mine, other in zip(rows, more, strict=True):
+        assert other == pytest.approx(mine, abs=2e-6)

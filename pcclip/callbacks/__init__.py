@@ -9,6 +9,7 @@ from pcclip.callbacks.compositionality import Compositionality, Compositionality
 from pcclip.callbacks.confused_pairs import ConfusedPairs, ConfusedSet
 from pcclip.callbacks.difference_texts import DifferenceTexts
 from pcclip.callbacks.linear_probe import LinearProbe, LinearProbeSet
+from pcclip.callbacks.predictions import Predictions
 from pcclip.callbacks.results import ResultsTable
 from pcclip.callbacks.retrieval import KarpathySet, Retrieval
 from pcclip.callbacks.run_config import RunConfig
@@ -33,6 +34,7 @@ __all__ = [
     "KarpathySet",
     "LinearProbe",
     "LinearProbeSet",
+    "Predictions",
     "ResultsTable",
     "Retrieval",
     "RunConfig",

@@ -25,23 +25,23 @@ class Draw:
 
     Attributes:
         groups_per_batch: Groups in a batch, on each rank.
-        pairs_per_group: Ordered pairs drawn from each group, anew each epoch.
+        pairs_per_group: Ordered pairs drawn from each group, anew each epoch; None for all, in order.
         both_directions: Whether each pair comes with its reverse, half as many unordered pairs being drawn.
         captions_per_group: Captioned images drawn from each group.
         role_swap: Probability that a pair is given as its reverse, with "first" and "second" exchanged in its text.
         role_twins: Give each drawn pair both ways instead, side by side in the batch; half as many are drawn.
-        shuffle: Whether shards and groups are shuffled; without, epochs are alike, and pairs are drawn alike.
+        fill: Whether pairs and captions are repeated where a group has too few, so that batches keep one size.
         block: Groups that are shuffled among each other.
         seed: Seed of everything drawn.
     """
 
     groups_per_batch: int
-    pairs_per_group: int
+    pairs_per_group: int | None
     captions_per_group: int
     both_directions: bool = False
     role_swap: float = 0.0
     role_twins: bool = False
-    shuffle: bool = True
+    fill: bool = True
     block: int = 1024
     seed: int = 0
 
@@ -49,7 +49,7 @@ class Draw:
     def needs(self) -> str:
         """What a group must have to be drawn from, for messages."""
         pairs = "pairs in both directions" if self.both_directions else "pairs"
-        wanted = [pairs] * bool(self.pairs_per_group) + ["captions"] * bool(self.captions_per_group)
+        wanted = [pairs] * (self.pairs_per_group != 0) + ["captions"] * bool(self.captions_per_group)
         return " and ".join(wanted)
 
 
@@ -67,7 +67,7 @@ def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.r
         texts += [pair["text"] for pair in pairs]
         intact = group.intact.tolist()
         with_captions = [i for i, own in enumerate(group.captions) if own and intact[i]]
-        chosen = _indices(len(with_captions), draw.captions_per_group, rng)
+        chosen = _indices(len(with_captions), draw.captions_per_group, rng, draw.fill)
         for index, which in zip(chosen, rng.random(len(chosen)).tolist(), strict=True):
             own = group.captions[with_captions[index]]
             captioned.append(offset + with_captions[index])
@@ -97,11 +97,13 @@ def both_ways(pairs: Sequence[PairRecord]) -> list[tuple[PairRecord, PairRecord]
     return couples
 
 
-def _draw_pairs(pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generator) -> list[PairRecord]:
+def _draw_pairs(pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generator) -> Sequence[PairRecord]:
     """`pairs_per_group` of a group's pairs.
 
     Pairs are drawn in bundles: a pair alone or with its reverse, each alone or with its twin.
     """
+    if draw.pairs_per_group is None:
+        return pairs
     if not draw.pairs_per_group:
         return []
     bundles: Sequence[tuple[PairRecord, ...]] = (
@@ -111,7 +113,8 @@ def _draw_pairs(pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generato
     if twins:
         told_apart = [bundle for bundle in bundles if _have_roles(bundle)]
         bundles, twins = told_apart or bundles, bool(told_apart)
-    chosen = _indices(len(bundles), draw.pairs_per_group // (len(bundles[0]) * (2 if twins else 1)), rng)
+    together = len(bundles[0]) * (2 if twins else 1) if bundles else 1
+    chosen = _indices(len(bundles), draw.pairs_per_group // together, rng, draw.fill)
     drawn: list[PairRecord] = []
     # A number for each in any case, so that texts without roles do not shift what is drawn after them.
     for index, number in zip(chosen, rng.random(len(chosen)).tolist(), strict=True):
@@ -142,9 +145,9 @@ def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
     return torch.cat(present) if present else None
 
 
-def _indices(available: int, wanted: int, rng: np.random.Generator) -> list[int]:
-    """`wanted` of `available` indices; all of them and repeats where there are too few, for batches of one size."""
-    if wanted <= available:
+def _indices(available: int, wanted: int, rng: np.random.Generator, fill: bool) -> list[int]:
+    """`wanted` of `available` indices; where there are too few all of them, with `fill` and repeats."""
+    if wanted <= available or not fill:
         chosen: list[int] = rng.permutation(available)[:wanted].tolist()
         return chosen
     return [*range(available), *rng.integers(available, size=wanted - available).tolist()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from pcclip.data.collate import Draw
 from pcclip.data.damage import DamageTally
 from pcclip.data.folders import ShardFolder, expand
 from pcclip.data.groups import MAX_PIXELS
+from pcclip.data.held_out import HeldOutBatches
 from pcclip.data.loader import EpochLoader
 from pcclip.data.monitor import DataMonitor
 from pcclip.data.stream import PairBatches
@@ -30,7 +32,8 @@ class PairDataModule(LightningDataModule):
         train: Shard folders to train on, which `fit` needs: paths, also with braces (`data/train-{000..012}`), addresses
             (`s3://`, `gs://`, `https://`), or `pipe:` and a command that writes the folder's file `{name}` to its output.
         val: Shard folders of held-out groups, for the losses on them; none to leave that out. Without any, `test` runs the
-            evaluation callbacks alone.
+            evaluation callbacks alone. Every group is used, in batches of at most `groups_per_batch` that do not depend on
+            the number of processes; `predict` uses all pairs.
         groups_per_batch: Groups in a batch on each process; a group has up to G images, 16 by default.
         pairs_per_group: Ordered pairs drawn from each group each time it is met.
         captions_per_group: Captioned images drawn from each group; all G by default.
@@ -115,6 +118,8 @@ class PairDataModule(LightningDataModule):
             raise ValueError(f"data.val is empty, so there is nothing to {wanted} on; name a folder of held-out groups")
         for name in [*(self._train if stage == "fit" else []), *self._val]:
             folder = self._folder(name)
+            if stage == "predict" and not folder.info.pairs:
+                raise ValueError(f"{name}: holds no pairs, so there is nothing to predict; leave it out of data.val")
             if module.difference_weight and not folder.info.pairs:
                 raise ValueError(
                     f"{name}: holds no pairs, but model.difference_weight is {module.difference_weight}; "
@@ -139,20 +144,20 @@ class PairDataModule(LightningDataModule):
 
     def train_dataloader(self) -> EpochLoader:
         """Shuffled batches, other ones each epoch."""
-        self.train_loader = self._loader(self._train, shuffle=True)
+        self.train_loader = self._loader(self._train)
         return self.train_loader
 
     def val_dataloader(self) -> EpochLoader | list[Any]:
         """Batches of held-out pairs, the same in every epoch."""
-        return self._loader(self._val, shuffle=False) if self._val else []
+        return self._loader(self._val, held_out=True) if self._val else []
 
     def test_dataloader(self) -> EpochLoader | DataLoader[Any] | list[Any]:
         """As `val_dataloader`; one empty batch if there are none, since Lightning runs no test without any."""
         return self.val_dataloader() if self._val else DataLoader([None], batch_size=None)  # type: ignore[arg-type]  # a list will do
 
-    def predict_dataloader(self) -> EpochLoader | list[Any]:
-        """As `val_dataloader`."""
-        return self.val_dataloader()
+    def predict_dataloader(self) -> EpochLoader:
+        """Every held-out pair once, with the `rows` that say which they are."""
+        return self._loader(self._val, held_out=True, every_pair=True)
 
     def teardown(self, stage: str) -> None:
         """End the workers."""
@@ -189,27 +194,31 @@ class PairDataModule(LightningDataModule):
                 "epoch that was begun starts anew; weights, optimiser and step count are kept"
             )
 
-    def _loader(self, names: list[str], shuffle: bool) -> EpochLoader:
+    def _loader(self, names: list[str], held_out: bool = False, every_pair: bool = False) -> EpochLoader:
         assert self.trainer is not None
         trainer, module = self.trainer, self._module()
         folders = [self._folder(name) for name in names]
         infos = [folder.info for folder in folders]
-        groups_per_batch = self._groups_per_batch
-        if not shuffle:  # held-out sets may be smaller than one training batch
-            groups_per_batch = max(1, min(groups_per_batch, sum(i.groups for i in infos) // trainer.world_size))
         captions = self._captions_per_group or max(info.group_size for info in infos)
         draw = Draw(
-            groups_per_batch=groups_per_batch,
+            groups_per_batch=self._groups_per_batch,
             pairs_per_group=self._pairs_per_group if module.difference_weight else 0,
             captions_per_group=captions if module.caption_weight else 0,
-            both_directions=self._both_directions and shuffle,
-            role_swap=self._role_swap if shuffle and self._role_swap != "twins" else 0.0,
-            role_twins=shuffle and self._role_swap == "twins",
-            shuffle=shuffle,
+            both_directions=self._both_directions,
+            role_swap=self._role_swap if self._role_swap != "twins" else 0.0,
+            role_twins=self._role_swap == "twins",
             block=self._block,
             seed=self._seed,
         )
-        batches = PairBatches(
+        images = sum(info.images for info in infos)
+        if held_out:
+            draw = dataclasses.replace(draw, both_directions=False, role_swap=0.0, role_twins=False, fill=False)
+        else:
+            images //= trainer.world_size
+        if every_pair:
+            draw = dataclasses.replace(draw, pairs_per_group=None, captions_per_group=0)
+        stream = HeldOutBatches if held_out else PairBatches
+        batches = stream(
             folders,
             module.model.image_transform,
             module.model.tokenizer,
@@ -218,10 +227,9 @@ class PairDataModule(LightningDataModule):
             world_size=trainer.world_size,
             max_pixels=self._max_pixels,
         )
-        images = sum(info.images for info in infos) // trainer.world_size
 
         def place() -> tuple[int, int]:
-            if not shuffle:
+            if held_out:
                 return 0, 0
             return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
@@ -229,6 +237,6 @@ class PairDataModule(LightningDataModule):
             batches,
             place,
             DamageTally(self._max_damaged, images),
-            num_workers=self._num_workers if shuffle else min(1, self._num_workers),
-            persistent=shuffle,
+            num_workers=min(1, self._num_workers) if held_out else self._num_workers,
+            persistent=not held_out,
         )

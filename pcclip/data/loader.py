@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from pcclip.batch import PairBatch
 from pcclip.data.damage import DamageTally
-from pcclip.data.stream import PairBatches
+from pcclip.data.stream import GroupStream
 
 
 class EpochLoader:
@@ -33,7 +33,7 @@ class EpochLoader:
 
     def __init__(
         self,
-        batches: PairBatches,
+        batches: GroupStream,
         place: Callable[[], tuple[int, int]],
         tally: DamageTally,
         num_workers: int,

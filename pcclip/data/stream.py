@@ -8,6 +8,7 @@ other; and since a shard's index tells where each group lies, any batch can be m
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -27,8 +28,8 @@ from pcclip.model.text import Tokenizer
 LINE, BLOCK, PAIRS, SUBSTITUTES = range(4)
 
 
-class PairBatches(Dataset[PairBatch]):
-    """Batches of pairs from one or more shard folders; `batches[epoch, number]` is one of them.
+class GroupStream(Dataset[PairBatch], ABC):
+    """Batches of pairs from the groups of one or more shard folders; `stream[epoch, number]` is one of a rank's batches.
 
     Args:
         folders: Shard folders; all of images or all of embeddings.
@@ -40,7 +41,7 @@ class PairBatches(Dataset[PairBatch]):
         max_pixels: Images of more pixels are not decoded.
 
     Raises:
-        ValueError: Mixed kinds of folders, and fewer groups than one batch needs.
+        ValueError: Mixed kinds of folders.
     """
 
     def __init__(
@@ -67,35 +68,29 @@ class PairBatches(Dataset[PairBatch]):
         self._draw = draw
         self._rank = rank
         self._max_pixels = max_pixels
-        self._line: tuple[int, NDArray[np.int64], NDArray[np.int64], int] | None = None
-        self._batches = self._groups // (world_size * draw.groups_per_batch)
-        if self._batches == 0:
-            raise ValueError(
-                f"{', '.join(names)}: {self._groups} groups are fewer than the {draw.groups_per_batch} of one batch "
-                f"on each of {world_size} processes; lower data.groups_per_batch"
-            )
+        self._world_size = world_size
+        self._names = ", ".join(names)
+        self._batches = self._count()
 
     def __len__(self) -> int:
         """Batches per epoch, equal on every rank."""
         return self._batches
 
-    def __getitem__(self, place: tuple[int, int]) -> PairBatch:
-        """The batch of an epoch with a number.
+    @abstractmethod
+    def _count(self) -> int:
+        """Batches per epoch, equal on every rank."""
 
-        Raises:
-            ValueError: No group is usable.
-            ConnectionError: A remote shard cannot be fetched.
-        """
-        epoch, number = place
-        if not self._draw.shuffle:
-            epoch = 0
-        damaged: list[Damage] = []
-        places = self._places(epoch, number)
-        groups = [group for one in places if (group := self._read(one, damaged)) is not None]
-        if len(groups) < len(places):
-            groups += self._substitutes(epoch, number, places, groups)
-        batch = collate(groups, self._draw, self._tokenizer, self._random(PAIRS, epoch, self._rank, number))
-        return batch._replace(damaged=damaged)
+    @abstractmethod
+    def __getitem__(self, place: tuple[int, int]) -> PairBatch:
+        """The batch of an epoch with a number."""
+
+    @abstractmethod
+    def shards_of(self, epoch: int, number: int) -> Iterator[int]:
+        """The shards that an epoch needs from a batch on, in the order in which it needs them."""
+
+    def _usable(self, pairs: Sequence[PairRecord], captions: Sequence[Sequence[str]]) -> bool:
+        """Whether a group has what is drawn; groups without are no damage, data sets may be mixed."""
+        return True
 
     @property
     def is_remote(self) -> bool:
@@ -105,6 +100,61 @@ class PairBatches(Dataset[PairBatch]):
     def fetch(self, shard: int) -> None:
         """Fetch a shard if it is remote and not in the cache; see `ShardFolder.path`."""
         self._shards.fetch(shard)
+
+    def _random(self, *what: int) -> np.random.Generator:
+        return np.random.default_rng([self._draw.seed, *what])
+
+    def _read(self, place: tuple[int, int], damaged: list[Damage]) -> Group | None:
+        """The decoded group, or None if it cannot be used; adds what is lost of it to `damaged`."""
+        try:
+            sample = read_sample(self._shards[place[0]], place[1])
+            record = _sound_record(sample)
+            if not self._usable(record["pairs"], [image["captions"] for image in record["images"]]):
+                return None
+            group = decode_group(sample, record, self._transform, self._max_pixels)
+        except DamagedGroupError as error:
+            damaged.append(Damage(error.reason, error.where, self._group_size))
+            return None
+        damaged += group.damaged
+        if not group.damaged:
+            return group
+        whole = [captions for captions, intact in zip(group.captions, group.intact.tolist(), strict=True) if intact]
+        return group if self._usable(group.pairs, whole) else None
+
+
+class PairBatches(GroupStream):
+    """Training batches. Each epoch deals other groups to the ranks and draws other pairs.
+
+    Raises:
+        ValueError: Mixed kinds of folders, and fewer groups than one batch needs.
+    """
+
+    _line: tuple[int, NDArray[np.int64], NDArray[np.int64], int] | None = None
+
+    def _count(self) -> int:
+        size = self._draw.groups_per_batch
+        if batches := self._groups // (self._world_size * size):
+            return batches
+        raise ValueError(
+            f"{self._names}: {self._groups} groups are fewer than the {size} of one batch "
+            f"on each of {self._world_size} processes; lower data.groups_per_batch"
+        )
+
+    def __getitem__(self, place: tuple[int, int]) -> PairBatch:
+        """The batch of an epoch with a number.
+
+        Raises:
+            ValueError: No group is usable.
+            ConnectionError: A remote shard cannot be fetched.
+        """
+        epoch, number = place
+        damaged: list[Damage] = []
+        places = self._places(epoch, number)
+        groups = [group for one in places if (group := self._read(one, damaged)) is not None]
+        if len(groups) < len(places):
+            groups += self._substitutes(epoch, number, places, groups)
+        batch = collate(groups, self._draw, self._tokenizer, self._random(PAIRS, epoch, self._rank, number))
+        return batch._replace(damaged=damaged)
 
     def shards_of(self, epoch: int, number: int) -> Iterator[int]:
         """The shards that an epoch needs from a batch on, in the order in which it needs them."""
@@ -119,17 +169,12 @@ class PairBatches(Dataset[PairBatch]):
             shard = (shard + 1) % len(ends)
             first = int(ends[shard - 1]) if shard else 0
 
-    def _random(self, *what: int) -> np.random.Generator:
-        return np.random.default_rng([self._draw.seed, *what])
-
     def _line_of(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
         """The epoch's order of shards, where each ends in the line, and where the line begins."""
         if self._line is None or self._line[0] != epoch:
-            order, offset = np.arange(len(self._sizes)), 0
-            if self._draw.shuffle:
-                # Drawn alike on every rank, so that their parts do not overlap.
-                shared = self._random(LINE, epoch)
-                order, offset = shared.permutation(len(self._sizes)), int(shared.integers(self._groups))
+            # Drawn alike on every rank, so that their parts do not overlap.
+            shared = self._random(LINE, epoch)
+            order, offset = shared.permutation(len(self._sizes)), int(shared.integers(self._groups))
             self._line = (epoch, order, self._sizes[order].cumsum(), offset)
         return self._line[1:]
 
@@ -137,13 +182,12 @@ class PairBatches(Dataset[PairBatch]):
         """Shard and place in it of the groups of a batch."""
         size = self._draw.groups_per_batch
         places = np.arange(number * size, (number + 1) * size)
-        if self._draw.shuffle:
-            # Whole batches, so that each group is drawn once whatever the block's size.
-            length = max(1, self._draw.block // size) * size
-            block = number * size // length
-            end = min((block + 1) * length, self._batches * size)
-            order = self._random(BLOCK, epoch, self._rank, block).permutation(end - block * length)
-            places = block * length + order[places - block * length]
+        # Whole batches, so that each group is drawn once whatever the block's size.
+        length = max(1, self._draw.block // size) * size
+        block = number * size // length
+        end = min((block + 1) * length, self._batches * size)
+        order = self._random(BLOCK, epoch, self._rank, block).permutation(end - block * length)
+        places = block * length + order[places - block * length]
         return self._located(epoch, self._rank * self._batches * size + places)
 
     def _located(self, epoch: int, places: NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -184,25 +228,7 @@ class PairBatches(Dataset[PairBatch]):
             )
         return iter(found + [usable[i] for i in random.integers(len(usable), size=missing - len(found))])
 
-    def _read(self, place: tuple[int, int], damaged: list[Damage]) -> Group | None:
-        """The decoded group, or None if it cannot be used; adds what is lost of it to `damaged`."""
-        try:
-            sample = read_sample(self._shards[place[0]], place[1])
-            record = _sound_record(sample)
-            if not self._usable(record["pairs"], [image["captions"] for image in record["images"]]):
-                return None
-            group = decode_group(sample, record, self._transform, self._max_pixels)
-        except DamagedGroupError as error:
-            damaged.append(Damage(error.reason, error.where, self._group_size))
-            return None
-        damaged += group.damaged
-        if not group.damaged:
-            return group
-        whole = [captions for captions, intact in zip(group.captions, group.intact.tolist(), strict=True) if intact]
-        return group if self._usable(group.pairs, whole) else None
-
     def _usable(self, pairs: Sequence[PairRecord], captions: Sequence[Sequence[str]]) -> bool:
-        """Whether there is something to draw; such groups are no damage, data sets may be mixed."""
         drawn = both_ways(pairs) if self._draw.both_directions else pairs
         return bool(drawn or not self._draw.pairs_per_group) and (any(captions) or not self._draw.captions_per_group)
 

@@ -160,7 +160,7 @@ def sign_loss(differences: Tensor, texts: Tensor, logit_scale: Tensor, counted: 
     return losses.mean() if counted is None else counted.mean(losses)
 
 
-def build_loss(name: LossName, rank: int = 0, world_size: int = 1) -> nn.Module:
+def build_loss(name: LossName, rank: int = 0, world_size: int = 1) -> ContrastiveLoss | SigmoidLoss | MSELoss:
     """A loss by name, called with unit image-side and text-side embeddings (P, D) each, a logit scale and a logit bias.
 
     As a fifth argument it takes keys (P, K) int64: two pairs that have a key in common, in the same column, are duplicates.

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from pcclip.batch import PairBatch
 from pcclip.model.head import HeadName
+from pcclip.model.held_out import HeldOutLosses
 from pcclip.model.loading import load_clip
 from pcclip.model.losses import Counted, LossName, build_loss, row_keys, sign_loss
 from pcclip.model.optim import Schedule, parameter_groups
@@ -41,7 +41,7 @@ class ClipSource:
     preprocess: dict[str, Any] | None = None
 
 
-class DifferenceCLIP(LightningModule):
+class DifferenceCLIP(HeldOutLosses):
     """CLIP with a difference head, trained by a weighted sum of a difference loss and a caption loss.
 
     Args:
@@ -204,31 +204,38 @@ class DifferenceCLIP(LightningModule):
         assert batch.images is not None
         return self.model.encode_images(batch.images)
 
-    def losses(self, batch: PairBatch) -> dict[str, Tensor]:
-        """The losses of a batch by name, with their weighted sum as `loss`."""
+    def losses(self, batch: PairBatch, alone: bool = False) -> dict[str, Tensor]:
+        """The losses of a batch by name, with their weighted sum as `loss`.
+
+        Args:
+            batch: The batch; of all ranks together one joint batch.
+            alone: Take this rank's batch for itself. It may then lack pairs or captions, and their losses with them.
+        """
         images = self.embed(batch)
         parts: dict[str, Tensor] = {}
         total = images.new_zeros(())
-        if self.difference_weight:
+        if self.difference_weight and not (alone and not len(batch.first)):
+            difference_loss = build_loss(self._loss_name) if alone else self._difference_loss
             first, second = images[batch.first], images[batch.second]
-            counted = Counted.distinct(first - second, self._difference_loss.world_size)
+            counted = Counted.distinct(first - second, difference_loss.world_size)
             differences = self.model.difference(first, second)
             texts = self.model.encode_tokens(batch.tokens)
             scale = self.log_logit_scale.exp()
             bias = self.logit_bias if self._loss_name == "sigmoid" else None
             pair_ids = batch.image_ids[torch.stack([batch.first, batch.second], 1)]
             keys = self._keys(batch.tokens, row_keys(pair_ids))
-            parts["difference_loss"] = self._difference_loss(differences, texts, scale, bias, keys, counted)
+            parts["difference_loss"] = difference_loss(differences, texts, scale, bias, keys, counted)
             parts["sign_accuracy"] = counted.mean(((differences * texts).sum(-1) > 0).float())
             parts["identical_pairs"] = (~counted.own).sum()
             total = total + self.difference_weight * parts["difference_loss"]
             if self.sign_weight:
                 parts["sign_loss"] = sign_loss(differences, texts, scale, counted)
                 total = total + self.sign_weight * parts["sign_loss"]
-        if self.caption_weight:
+        if self.caption_weight and not (alone and not len(batch.captioned)):
+            caption_loss = build_loss("contrastive") if alone else self._caption_loss
             captions = self.model.encode_tokens(batch.caption_tokens)
             keys = self._keys(batch.caption_tokens, batch.image_ids[batch.captioned])
-            parts["caption_loss"] = self._caption_loss(
+            parts["caption_loss"] = caption_loss(
                 images[batch.captioned], captions, self.caption_logit_scale, self.model.towers.logit_bias, keys
             )
             total = total + self.caption_weight * parts["caption_loss"]
@@ -255,21 +262,10 @@ class DifferenceCLIP(LightningModule):
                 if scale.requires_grad:
                     scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
 
-    def validation_step(self, batch: PairBatch, batch_index: int) -> None:
-        """Losses on held-out pairs."""
-        self._log_held_out("val", batch)
-
-    def test_step(self, batch: PairBatch | None, batch_index: int) -> None:
-        """Losses on held-out pairs, if there are any; the evaluation callbacks do the rest of `pcclip test`."""
-        if batch is not None:
-            self._log_held_out("test", batch)
-
-    def _log_held_out(self, stage: str, batch: PairBatch) -> None:
-        losses = {f"{stage}/{name}": value for name, value in self.losses(batch).items()}
-        self.log_dict(losses, batch_size=len(batch.first) or len(batch.captioned), sync_dist=True)
-
     def predict_step(self, batch: PairBatch, batch_index: int) -> Tensor:
         """Cosine of each pair's difference with its text, (P,)."""
+        if not len(batch.first):
+            return batch.first.float()
         images = self.embed(batch)
         differences = self.model.difference(images[batch.first], images[batch.second])
         return (differences * self.model.encode_tokens(batch.tokens)).sum(-1)

@@ -219,7 +219,7 @@ def test_predict_gives_the_cosine_of_each_pair(shards: Path, tmp_path: Path) -> 
     module = make_module()
     cosines = make_trainer(tmp_path, 1).predict(module, make_data(shards, val=shards))
     assert cosines is not None
-    assert [tuple(part.shape) for part in cosines] == [(8,)] * 5  # type: ignore[union-attr]
+    assert [tuple(part.shape) for part in cosines] == [(24,)] * 5  # type: ignore[union-attr]
 
 
 def test_runs_without_held_out_shards(shards: Path, tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""The file that `pcclip predict` writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from pcclip.atomic import atomic_text
+from pcclip.batch import PairBatch
+
+
+class Predictions(Callback):
+    """Writes the predicted cosines of all held-out pairs to a JSON Lines file, one row for each ordered pair.
+
+    Rows are in the order of the shards, whatever the number of processes. They have the keys `shards` (folder), `group`,
+    `first`, `second` (ids of the images), `text`, `cosine` of the pair's difference with its text, and `reverse_cosine`, that
+    of the same difference with the reversed pair's text (null if the group has none).
+
+    Args:
+        file: Where to; `predictions.jsonl` in the run's log folder by default.
+    """
+
+    def __init__(self, file: str | None = None) -> None:
+        self.file = file
+        self._rows: list[dict[str, Any]] = []
+
+    def on_predict_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget an earlier prediction."""
+        self._rows = []
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Tensor, batch: PairBatch, *_: Any
+    ) -> None:
+        """Keep a batch's rows."""
+        cosines = [round(cosine, 6) for cosine in outputs.tolist()]
+        for row, cosine in zip(batch.rows, cosines, strict=True):
+            # a reversed pair has the opposite difference, since heads are odd
+            other = None if row.reverse is None else -cosines[row.reverse]
+            fields = row._asdict()
+            del fields["reverse"]
+            self._rows.append({**fields, "cosine": cosine, "reverse_cosine": other})
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the rows of all processes."""
+        file = Path(self.file or Path(trainer.log_dir or ".") / "predictions.jsonl")
+        parts: list[list[dict[str, Any]] | None] = [self._rows]
+        if trainer.world_size > 1:
+            parts = [None] * trainer.world_size
+            torch.distributed.gather_object(self._rows, parts if trainer.is_global_zero else None)
+        if not trainer.is_global_zero:
+            return
+        with atomic_text(file) as stream:
+            count = 0
+            for row in (row for part in parts for row in part or ()):
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+                count += 1
+        print(f"written to {file}: {count} pairs")

@@ -1,0 +1,67 @@
+"""Held-out data as batches of pairs: every group once, in batches that do not depend on the number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from pcclip.batch import PairBatch, PairRow
+from pcclip.data.collate import both_ways, collate
+from pcclip.data.damage import Damage
+from pcclip.data.groups import Group
+from pcclip.data.stream import PAIRS, GroupStream
+
+
+class HeldOutBatches(GroupStream):
+    """All groups in the order of their folders, cut into batches of at most `groups_per_batch` and of nearly equal size.
+
+    A rank gets neighbouring batches. All ranks have the same number of them, the last ones perhaps empty. Damaged groups are
+    left out, without a substitute. The same pairs are drawn every time; with `pairs_per_group=None` batches hold all pairs,
+    and their `rows`.
+    """
+
+    def _count(self) -> int:
+        whole = -(-self._groups // self._draw.groups_per_batch)
+        self._bounds = [number * self._groups // whole for number in range(whole + 1)]
+        return -(-whole // self._world_size)
+
+    def __getitem__(self, place: tuple[int, int]) -> PairBatch:
+        """The batch with a number, in any epoch.
+
+        Raises:
+            ConnectionError: A remote shard cannot be fetched.
+        """
+        number = self._rank * self._batches + place[1]
+        damaged: list[Damage] = []
+        read = [(shard, self._read((shard, at), damaged)) for shard, at in self._places(number)]
+        groups = [(self._shards.folder(shard), group) for shard, group in read if group is not None]
+        rng = self._random(PAIRS, 0, 0, number)
+        batch = collate([group for _, group in groups], self._draw, self._tokenizer, rng)
+        rows = _rows(groups) if self._draw.pairs_per_group is None else []
+        return batch._replace(damaged=damaged, rows=rows)
+
+    def shards_of(self, epoch: int, number: int) -> Iterator[int]:
+        """The shards that this rank needs from a batch on, in order."""
+        later = range(self._rank * self._batches + number, (self._rank + 1) * self._batches)
+        yield from dict.fromkeys(shard for one in later for shard, _ in self._places(one))
+
+    def _places(self, number: int) -> list[tuple[int, int]]:
+        """Shard and place in it of the groups of a batch; none where the batches of all ranks are fewer."""
+        places = np.arange(*self._bounds[number : number + 2]) if number + 1 < len(self._bounds) else np.arange(0)
+        ends = self._sizes.cumsum()
+        shards = np.searchsorted(ends, places, side="right")
+        return list(zip(shards.tolist(), (places - (ends - self._sizes)[shards]).tolist(), strict=True))
+
+
+def _rows(groups: Sequence[tuple[str, Group]]) -> list[PairRow]:
+    rows: list[PairRow] = []
+    for folder, group in groups:
+        reverse: dict[int, int] = {}
+        place = {id(pair): len(rows) + number for number, pair in enumerate(group.pairs)}
+        for one, other in both_ways(group.pairs):
+            reverse |= {place[id(one)]: place[id(other)], place[id(other)]: place[id(one)]}
+        for pair in group.pairs:
+            first, second = group.ids[pair["first"]], group.ids[pair["second"]]
+            rows.append(PairRow(folder, group.key, first, second, pair["text"], reverse.get(place[id(pair)])))
+    return rows

@@ -1,0 +1,92 @@
+"""Validation and test: losses on held-out batches that do not depend on the number of processes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import defaultdict
+from contextlib import ExitStack
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from pcclip.batch import PairBatch
+from pcclip.model.sharding import gathered
+
+PAIR_LOSSES = ("difference_loss", "sign_accuracy", "sign_loss")
+PARTS = (*PAIR_LOSSES, "caption_loss")
+
+
+class HeldOutLosses(LightningModule):
+    """Logs the means of the losses over all held-out pairs and captions, as `val/<name>` and `test/<name>`.
+
+    Each batch belongs to one process and is its own set of negatives. Sums and counts are added up in float64, over all
+    batches and processes, at the end of the epoch. `loss` is the weighted sum of these means.
+    """
+
+    difference_weight: float
+    caption_weight: float
+    sign_weight: float
+
+    @abstractmethod
+    def losses(self, batch: PairBatch, alone: bool = False) -> dict[str, Tensor]:
+        """The losses of a batch by name."""
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to add up; hold whole weights where they are sharded, since processes may have other numbers of batches."""
+        self._sums: defaultdict[str, float] = defaultdict(float)
+        self._counts: defaultdict[str, int] = defaultdict(int)
+        self._whole = ExitStack()
+        self._whole.enter_context(gathered(self))
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def validation_step(self, batch: PairBatch, batch_index: int) -> None:
+        """Add up the losses on held-out pairs."""
+        if not len(batch.image_ids):
+            return
+        found = self.losses(batch, alone=True)
+        pairs = len(batch.first) - int(found.get("identical_pairs", 0))
+        for name in PARTS:
+            if name in found:
+                count = pairs if name in PAIR_LOSSES else len(batch.captioned)
+                self._sums[name] += float(found[name]) * count
+                self._counts[name] += count
+
+    def test_step(self, batch: PairBatch | None, batch_index: int) -> None:
+        """As `validation_step`, if there are held-out pairs; the evaluation callbacks do the rest of `pcclip test`."""
+        if batch is not None:
+            self.validation_step(batch, batch_index)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means."""
+        self._log_means("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means, if there were held-out pairs."""
+        self._log_means("test")
+
+    def _log_means(self, stage: str) -> None:
+        self._whole.close()
+        added = torch.tensor([[self._sums[name], self._counts[name]] for name in PARTS], dtype=torch.float64)
+        if self.trainer.world_size > 1:  # which no device without float64 allows
+            reduced = self.trainer.strategy.reduce(added.to(self.device), reduce_op="sum")
+            assert isinstance(reduced, Tensor)
+            added = reduced.cpu()
+        means = {name: total / count for name, (total, count) in zip(PARTS, added.tolist(), strict=True) if count}
+        weights = {
+            "difference_loss": self.difference_weight,
+            "sign_loss": self.sign_weight,
+            "caption_loss": self.caption_weight,
+        }
+        parts = {name: weight for name, weight in weights.items() if weight}
+        if missing := parts.keys() - means.keys():
+            if stage == "val" or means:  # else a test without held-out data
+                rank_zero_warn(
+                    f"{stage}/loss is not logged, since the held-out groups that were read have nothing for "
+                    f"{', '.join(sorted(missing))}; give data.val groups with pairs (and captions)"
+                )
+        else:
+            means["loss"] = sum(weight * means[name] for name, weight in parts.items())
+        self.log_dict({f"{stage}/{name}": value for name, value in means.items()}, sync_dist=True)

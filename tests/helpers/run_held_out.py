@@ -1,0 +1,68 @@
+"""Validates, tests and predicts with the tiny module: `run_held_out.py SHARDS OUTPUT DEVICES WORKERS`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+
+from pcclip.batch import PairBatch
+from pcclip.callbacks import Predictions
+from pcclip.data import PairDataModule
+from pcclip.model import ClipSource, DifferenceCLIP
+
+
+class Groups(Callback):
+    """Keeps which groups this process met in validation and test, by the colours of their pictures."""
+
+    def __init__(self) -> None:
+        self.met: list[int] = []
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: PairBatch, *_: Any
+    ) -> None:
+        colours = [] if batch.images is None else [tuple(pixel.tolist()) for pixel in batch.images[:, :, 0, 0]]
+        self.met += [COLOURS[colour] // 4 for colour in colours[::4]]
+
+    on_test_batch_start = on_validation_batch_start
+
+
+def main(shards: str, output: Path, devices: int, workers: int) -> None:
+    torch.set_num_threads(1)
+    seed_everything(0)
+    source = ClipSource(str(Path(__file__).with_name("tiny.json")))
+    module = DifferenceCLIP(source, ["all"], head="linear", caption_weight=0.5, sign_weight=0.3)
+    data = PairDataModule(None, [shards], groups_per_batch=3, pairs_per_group=5, num_workers=workers)
+    groups = Groups()
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        logger=False,
+        default_root_dir=output,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[groups, Predictions()],
+    )
+    losses: dict[str, float] = {}
+    for stage in (trainer.validate, trainer.test):
+        stage(module, data, verbose=False)
+        losses |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+    trainer.predict(module, data)
+    (output / f"{trainer.global_rank}.json").write_text(json.dumps({"losses": losses, "groups": groups.met}))
+
+
+if __name__ == "__main__":
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    from tests.helpers.shards import picture
+
+    COLOURS = {tuple(np.array(Image.open(io.BytesIO(picture(index))))[0, 0].tolist()): index for index in range(28)}
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
