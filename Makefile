@@ -57,8 +57,8 @@ photos: $(VENV)/ready ## The same on photographs: make photos DATA=/folder/with/
 	$(BIN)/pcclip fit --config conf/photos/finetune.yaml $(ARGS)
 
 # What the tables of several seeds show; each run's results.json has everything.
-SPREAD := sign_accuracy forced_choice forced_choice_lowest prompt_forced_choice caption_forced_choice role_test swapped_choice \
-  spearman share_of_ceiling prompt_spearman top1 text_to_image_recall10 image_to_text_recall10
+SPREAD := [sign_accuracy,forced_choice,forced_choice_lowest,prompt_forced_choice,caption_forced_choice,role_test,swapped_choice,$\
+  spearman,share_of_ceiling,prompt_spearman,top1,text_to_image_recall10,image_to_text_recall10]
 
 # Each seed runs in a folder of its own, runs/seeds/NAME-SEED, with the same conf/ and data/.
 IN_SEED = run=runs/seeds/$(1)-$$seed; mkdir -p $$run; ln -sfn $(CURDIR)/conf $$run/conf; ln -sfn $(CURDIR)/data $$run/data; cd $$run
@@ -69,21 +69,21 @@ demo-seeds: $(VENV)/ready ## The demo with SEEDS="0 1 2", pretraining included; 
 	  $(CURDIR)/$(BIN)/pcclip fit --config conf/demo/pretrain.yaml --seed_everything=$$seed; \
 	  $(CURDIR)/$(BIN)/pcclip-data embed --config conf/data/demo.yaml; \
 	  $(CURDIR)/$(BIN)/pcclip fit --config conf/demo/finetune.yaml --seed_everything=$$seed ); done
-	$(BIN)/python -m pcclip.tools.spread $(foreach seed,$(SEEDS),runs/seeds/demo-$(seed)/runs/demo/results.json) \
-	  --title demo --output docs/results.md --metrics $(SPREAD)
+	$(BIN)/python -m pcclip.experiments.spread $(foreach seed,$(SEEDS),runs/seeds/demo-$(seed)/runs/demo/results.json) \
+	  --title demo --output docs/results.md --metrics '$(SPREAD)'
 
 photos-seeds: $(VENV)/ready ## The photographs with SEEDS="0 1 2" after `make photos`; the spread goes into docs/results.md
 	for seed in $(SEEDS); do ( $(call IN_SEED,photos); \
 	  $(CURDIR)/$(BIN)/pcclip fit --config conf/photos/pretrain.yaml --seed_everything=$$seed; \
 	  $(CURDIR)/$(BIN)/pcclip fit --config conf/photos/finetune.yaml --seed_everything=$$seed ); done
-	$(BIN)/python -m pcclip.tools.spread $(foreach seed,$(SEEDS),runs/seeds/photos-$(seed)/runs/photos/results.json) \
-	  --title photos --output docs/results.md --metrics $(SPREAD)
+	$(BIN)/python -m pcclip.experiments.spread $(foreach seed,$(SEEDS),runs/seeds/photos-$(seed)/runs/photos/results.json) \
+	  --title photos --output docs/results.md --metrics '$(SPREAD)'
 
 # The last checkpoint of the newest run of an experiment.
 LAST = $$(ls -t runs/$(1)/finetune/*/checkpoints/last.ckpt | head -n 1)
 # A picture of comparative prompting over alpha, beside the table of results.
-ALPHA_PLOT = $(BIN)/python -m pcclip.tools.factor_plot runs/$(1)/eval/results.json --task comparative_prompting \
-  --subset $(2) --factor alpha --curves top1_texts top1_reversed top1_shuffled top1_random --lines top1_plain \
+ALPHA_PLOT = $(BIN)/python -m pcclip.experiments.factor_plot runs/$(1)/eval/results.json --task comparative_prompting \
+  --subset $(2) --factor alpha --curves [top1_texts,top1_reversed,top1_shuffled,top1_random] --lines [top1_plain] \
   --output runs/$(1)/eval/comparative_prompting.png
 
 eval: $(VENV)/ready ## The whole protocol on the embedded world's models that `make train` left: runs/demo/eval/results.md
@@ -92,8 +92,8 @@ eval: $(VENV)/ready ## The whole protocol on the embedded world's models that `m
 	$(BIN)/pcclip test --config conf/eval/demo.yaml
 	$(BIN)/pcclip test --config conf/eval/demo.yaml --ckpt_path "$(call LAST,demo)" $(ARGS)
 	$(call ALPHA_PLOT,demo,unseen/confused)
-	$(BIN)/python -m pcclip.tools.factor_plot runs/demo/eval/results.json --task arithmetic --subset grid --factor lambda \
-	  --curves recall1 difference_recall1 class_means_recall1 --lines target_recall1 --output runs/demo/eval/arithmetic.png
+	$(BIN)/python -m pcclip.experiments.factor_plot runs/demo/eval/results.json --task arithmetic --subset grid --factor lambda \
+	  --curves [recall1,difference_recall1,class_means_recall1] --lines [target_recall1] --output runs/demo/eval/arithmetic.png
 
 photos-eval: $(VENV)/ready ## The same on the photographs, after `make photos`: runs/photos/eval/results.md
 	$(BIN)/pcclip test --config conf/photos/eval/photos.yaml
@@ -101,7 +101,7 @@ photos-eval: $(VENV)/ready ## The same on the photographs, after `make photos`: 
 	$(call ALPHA_PLOT,photos,tiny_imagenet/confused)
 
 ablations: $(VENV)/ready ## The grid of conf/ablations.yaml on the embedded world, after `make train` (hours; can be stopped): docs/ablations.md
-	$(BIN)/python -m pcclip.tools.ablations conf/ablations.yaml demo $(ARGS)
+	$(BIN)/python -m pcclip.experiments.ablations conf/ablations.yaml demo $(ARGS)
 
 tensorboard: $(VENV)/ready ## Show all runs at http://localhost:6006 (PORT=...)
 	$(BIN)/tensorboard --logdir runs --port $(PORT)

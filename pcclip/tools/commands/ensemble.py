@@ -55,15 +55,14 @@ def run(options: argparse.Namespace) -> None:
         print(f"{options.alpha:g} of {options.finetuned} and {1 - options.alpha:g} of {options.base}: {options.output}")
         return
     from pcclip.evaluation.tables import markdown_table, write_results
+    from pcclip.reports.tradeoff import METRICS, tradeoff_charts
     from pcclip.tools.sweep import sweep
-    from pcclip.tools.tradeoff import METRICS, tradeoff_charts
 
     with tempfile.TemporaryDirectory() as scratch:
         results = sweep(base, finetuned, options.sweep, options.alphas or ALPHAS, Path(scratch))
     shown = {model: [row for row in rows if row.metric in METRICS] for model, rows in results.items()}
     with atomic_folder(options.output) as target:
         write_results(target / "results.json", results)
-        for chart in tradeoff_charts(results):
-            title = chart.split("<title>")[1].split("</title>")[0]
+        for title, chart in tradeoff_charts(results).items():
             (target / f"{title.replace(': ', '_')}.svg").write_text(chart, encoding="utf-8")
     print(f"\n{markdown_table(shown)}\nall metrics and the plots: {options.output}")

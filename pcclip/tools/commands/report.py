@@ -16,12 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Read, and write the page."""
     from pcclip.atomic import atomic_text
+    from pcclip.reports.report import find_results, report_page
     from pcclip.tools.output import check_writable
-    from pcclip.tools.report import find_results, read_report, report_page
 
     check_writable(options.output)
     files = find_results(options.runs)
-    page = report_page([read_report(file) for file in files], files)
+    page = report_page(files)
     with atomic_text(options.output) as stream:
         stream.write(page)
     print(f"{len(files)} runs: {options.output}")

@@ -1,0 +1,1 @@
+"""Scripts over several runs: grids, seeds and plots. They write pages and pictures for docs."""

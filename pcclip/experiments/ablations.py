@@ -1,0 +1,279 @@
+"""A grid of finetuning runs that differ in a few settings: `python -m pcclip.experiments.ablations conf/ablations.yaml NAME`.
+
+Each run is a `pcclip fit` in its own folder, with links to `conf`, `data` and what else it reads. Finished runs are not run
+again, so the command can be stopped and started at any time. It writes tables and plots of the finished runs into a Markdown
+file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from pcclip.experiments.document import write_part
+from pcclip.experiments.script import run_script
+from pcclip.reports.plots import plot_cells, plot_sweeps
+from pcclip.reports.rows import read_runs, spread
+from pcclip.reports.tradeoff import alpha_of
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One section of the file."""
+
+    fit: str
+    """Configuration of `pcclip fit` that all cells start from."""
+    results: str
+    """The `results.json` that it writes."""
+    columns: dict[str, str]
+    """Heading to `task/subset/metric`: the columns of the table."""
+    cells: dict[str, dict[str, Any] | None]
+    """Name to settings of its own, each `--key=value` of `pcclip fit`."""
+    seeds: list[int]
+    """`seed_everything` of the runs of each cell."""
+    models: list[str]
+    """The models to tabulate, as they are called in `results.json`."""
+    settings: dict[str, Any]
+    """Settings of every cell that save time and change no result."""
+    links: list[str]
+    """Files or folders that a run reads and does not make; linked into its folder."""
+    plot: list[str]
+    """Two headings to plot against each other, across and up, for cells that measure more ensembles than `models`."""
+    prepare: list[list[str]]
+    """Arguments of `pcclip-data` to run first; steps that are up to date do nothing."""
+
+
+def read_experiment(file: str | Path, name: str) -> Experiment:
+    """Read a section of the file.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: There is no such section, or a key of it is missing, unknown or of another type.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: grid not found")
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or name not in content:
+        raise ValueError(f'{file}: no experiment "{name}"; it has {", ".join(content or {})}')
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Experiment)
+    try:
+        experiment = Experiment(**vars(parser.parse_object(content[name])))
+    except ArgumentError as error:
+        raise ValueError(f"{file}: {name}: {error}") from error
+    if unknown := [heading for heading in experiment.plot if heading not in experiment.columns]:
+        raise ValueError(f"{file}: {name}.plot names {unknown}, which is no column")
+    if len({_slug(cell) for cell in experiment.cells}) < len(experiment.cells):
+        raise ValueError(f"{file}: {name}.cells: two cells have the same folder name; rename one")
+    return experiment
+
+
+def command(experiment: Experiment, cell: str, seed: int, settings: dict[str, Any] | None = None) -> list[str]:
+    """Return the arguments of `pcclip fit` of one run. Later settings win: of all cells, of the cell, those given."""
+    chosen = experiment.settings | (experiment.cells[cell] or {}) | (settings or {})
+    words = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in chosen.items()]
+    return ["fit", "--config", experiment.fit, f"--seed_everything={seed}", *words]
+
+
+def run_cell(experiment: Experiment, folder: Path, arguments: Sequence[str], root: Path) -> bool:
+    """Run `pcclip` in `folder` unless that is done; return whether there are results.
+
+    Args:
+        experiment: Files that the run reads and writes.
+        folder: The run's own folder.
+        arguments: Arguments of `pcclip`.
+        root: Folder of configuration, data and links.
+    """
+    record = folder / "cell.json"
+    configuration = hashlib.sha256((root / experiment.fit).read_bytes()).hexdigest()
+    wanted = {"arguments": list(arguments), "configuration": configuration}
+    if (folder / experiment.results).is_file() and record.is_file() and json.loads(record.read_text()) == wanted:
+        return True
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in dict.fromkeys(["conf", "data", *experiment.links]):
+        if not (root / name).exists():
+            raise FileNotFoundError(f"{root / name}: not found; the grid's runs read it, make it first")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to((root / name).resolve())
+    print(f"{folder.name}: pcclip {shlex.join(arguments)}", flush=True)
+    with (folder / "log.txt").open("w") as log:
+        done = subprocess.run(
+            [sys.executable, "-m", "pcclip.cli", *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if done.returncode or not (folder / experiment.results).is_file():
+        tail = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        print(f"{folder.name}: failed ({done.returncode}), see {folder / 'log.txt'}: {' '.join(tail)}", flush=True)
+        return False
+    record.write_text(json.dumps(wanted))
+    return True
+
+
+def tabulate(experiment: Experiment, folder: Path) -> pd.DataFrame:
+    """Return the finished runs' numbers: columns cell, run, model, heading and those of `read_runs`.
+
+    Raises:
+        ValueError: A run lacks a column of one of the models.
+    """
+    headings = {metric: heading for heading, metric in experiment.columns.items()}
+    tables = []
+    for cell in experiment.cells:
+        files = [path / experiment.results for path in _finished(folder, cell)]
+        rows = read_runs(files)
+        if rows.empty:
+            continue
+        rows["metric"] = rows[["task", "subset", "metric"]].agg(lambda names: "/".join(filter(None, names)), axis=1)
+        for model in ("base", *experiment.models):
+            for metric in headings:
+                found = rows.loc[(rows["model"] == model) & (rows["metric"] == metric), "run"]
+                if found.nunique() < len(files):
+                    raise ValueError(
+                        f'{cell}: no row "{metric}" of model "{model}" in every run; fix `columns` or `models`'
+                    )
+        tables.append(rows[rows["metric"].isin(headings)].assign(cell=cell, task="", subset=""))
+    if not tables:
+        raise ValueError(f"{folder}: no run is finished, so there is nothing to write")
+    found = pd.concat(tables, ignore_index=True)
+    return found.assign(heading=found["metric"].map(headings))
+
+
+def table(experiment: Experiment, rows: pd.DataFrame, model: str) -> str:
+    """Return Markdown: a row for each cell, mean [lowest, highest] over its seeds in each column."""
+    first = rows["cell"].iloc[0]
+    lines = [[model, *experiment.columns, "seeds"], ["---"] * (len(experiment.columns) + 2)]
+    for name, cell, shown in [("*base*", first, "base"), *((cell, cell, model) for cell in rows["cell"].unique())]:
+        own = rows[(rows["cell"] == cell) & (rows["model"] == shown)]
+        numbers = spread(own).set_index("metric")
+        cells = [_cell(numbers.loc[metric]) for metric in experiment.columns.values()]
+        lines.append([name, *cells, str(own["run"].nunique())])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def sweeps(experiment: Experiment, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the plotted columns over alpha, as means over seeds, for each cell that measured a sweep over ensembles."""
+    found = {}
+    for cell, own in rows.groupby("cell", sort=False):
+        if set(own["model"]) <= {"base", *experiment.models}:
+            continue
+        alphas = own.assign(alpha=own["model"].map(alpha_of)).dropna(subset="alpha")
+        found[cell] = alphas.pivot_table(index="alpha", columns="heading", values="value").reset_index()
+    return found
+
+
+def run_grid(
+    grid: str,
+    experiment: str,
+    cells: list[str] | None = None,
+    seeds: list[int] | None = None,
+    settings: dict[str, Any] | None = None,
+    folder: str = "runs/ablations",
+    output: str = "docs/ablations.md",
+) -> None:
+    """Run a grid of finetuning runs and write its table. Finished runs are not run again.
+
+    Args:
+        grid: YAML with the experiments, e.g. conf/ablations.yaml.
+        experiment: Which of them.
+        cells: Only these.
+        seeds: These in place of the file's; an empty list writes the table only.
+        settings: Settings of `pcclip fit` for every run, e.g. `{trainer.max_epochs: 1}`.
+        folder: Folder of the runs.
+        output: Markdown file of the tables; pictures go into `images` next to it.
+    """
+    section, root = read_experiment(grid, experiment), Path.cwd()
+    if unknown := [cell for cell in cells or [] if cell not in section.cells]:
+        raise ValueError(f"{grid}: no cells {unknown}; it has {', '.join(section.cells)}")
+    place = root / folder / experiment
+    seeds = section.seeds if seeds is None else seeds
+    for step in section.prepare if seeds else []:
+        words = [sys.executable, "-m", "data_prep", *step]
+        if subprocess.run(words, check=False).returncode:
+            raise ValueError(f"{shlex.join(words)} failed")
+    failed = []
+    for seed in seeds:  # whole grids, seed by seed
+        for cell in cells or section.cells:
+            run = place / f"{_slug(cell)}-{seed}"
+            if not run_cell(section, run, command(section, cell, seed, settings), root):
+                failed.append(run.name)
+    write(section, experiment, place, Path(output))
+    if failed:
+        raise ValueError(f"{len(failed)} runs failed: {', '.join(failed)}")
+
+
+def write(experiment: Experiment, name: str, folder: Path, output: Path) -> None:
+    """Write the tables and plots of the finished runs between the experiment's marks in `output`.
+
+    Raises:
+        ValueError: No run is finished, or one lacks a column.
+    """
+    rows = tabulate(experiment, folder)
+    finished = rows.groupby("cell")["run"].nunique()
+    missing = [cell for cell in experiment.cells if finished.get(cell, 0) < len(experiment.seeds)]
+    text = "Mean [lowest, highest] over seeds.\n"
+    if missing:
+        text += f"Not run, or not with all {len(experiment.seeds)} seeds: {', '.join(missing)}.\n"
+    for model in experiment.models:
+        text += f"\n{table(experiment, rows, model)}"
+    tables = [
+        spread(own).assign(cell=cell)
+        for cell, own in rows[rows["model"].isin(experiment.models)].groupby("cell", sort=False)
+    ]
+    cells = pd.concat(tables, ignore_index=True)
+    cells["heading"] = cells["metric"].map({metric: heading for heading, metric in experiment.columns.items()})
+    base = rows[(rows["model"] == "base") & (rows["cell"] == rows["cell"].iloc[0])].groupby("heading")["value"].mean()
+    pictures = output.parent / "images"
+    plot_cells(pictures / f"ablations_{name}_cells.png", cells, dict(base))
+    text += f"\n![The cells of the tables](images/ablations_{name}_cells.png)\n"
+    if found := sweeps(experiment, rows):
+        across, up = experiment.plot
+        plot_sweeps(pictures / f"ablations_{name}.png", found, across, up)
+        text += f"\n![{up} against {across}](images/ablations_{name}.png)\n"
+    write_part(output, f"ablations-{name}", text)
+    print(f'written to {output}, part "ablations-{name}"')
+
+
+def _finished(folder: Path, cell: str) -> list[Path]:
+    """Folders of a cell's finished runs."""
+    slug = re.escape(_slug(cell))
+    return [
+        path.parent for path in sorted(folder.glob("*/cell.json")) if re.fullmatch(rf"{slug}-\d+", path.parent.name)
+    ]
+
+
+def _slug(cell: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "_", cell.lower()).strip("_")
+
+
+def _cell(numbers: pd.Series[Any]) -> str:
+    if pd.isna(numbers["value"]):
+        return "-"
+    mean = f"{numbers['value']:.3f}"
+    return mean if numbers["low"] == numbers["high"] else f"{mean} [{numbers['low']:.3f}, {numbers['high']:.3f}]"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return run_script(run_grid, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

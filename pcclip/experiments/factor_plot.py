@@ -1,0 +1,91 @@
+"""A plot of numbers over a factor, such as alpha or lambda: `python -m pcclip.experiments.factor_plot FILE...`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import pandas as pd
+
+from pcclip.experiments.script import run_script
+from pcclip.reports.plots import plot_factors
+from pcclip.reports.rows import check_alike, read_runs, spread
+
+
+def points(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Return the rows `<metric>_<factor>` of some metrics, with a column `factor` and the metric without it.
+
+    Of several runs, `value` is the mean and `low` and `high` the lowest and highest run. Of one run, `low` and `high` are the
+    ends of its interval. Ascending in the factor.
+    """
+    parts = rows["metric"].str.extract(r"^(?P<name>.+)_(?P<factor>\d+(?:\.\d+)?)$")
+    chosen = rows.assign(name=parts["name"], factor=parts["factor"].astype(float))
+    chosen = chosen[chosen["name"].isin(metrics)]
+    if chosen["run"].nunique() > 1:
+        numbers = chosen[["metric", "name", "factor"]].drop_duplicates()
+        chosen = spread(chosen).merge(numbers, on="metric")
+    return chosen.assign(metric=chosen["name"]).sort_values("factor", kind="stable")
+
+
+def plot(
+    files: list[str],
+    task: str,
+    subset: str,
+    curves: list[str],
+    output: str,
+    lines: list[str] | None = None,
+    models: list[str] | None = None,
+    factor: str = "factor",
+) -> None:
+    """Plot rows `<metric>_<factor>` of one or more results.json, a panel for each model: several runs as mean and range.
+
+    Args:
+        files: `results.json` of `pcclip test` or `pcclip fit`.
+        task: For example `comparative_prompting`.
+        subset: For example `unseen/confused`.
+        curves: Metrics without their factor, e.g. `[top1_texts, top1_reversed]`. Those that no run has are left out.
+        output: The PNG to write.
+        lines: Metrics that have no factor, e.g. `[top1_plain]`.
+        models: Only these (default: all).
+        factor: Name of the factor, e.g. `alpha`.
+    """
+    rows = read_runs(files)
+    models = models or list(rows["model"].unique())
+    if unknown := sorted(set(models) - set(rows["model"])):
+        raise ValueError(f"no models {unknown}; they are {', '.join(rows['model'].unique())}")
+    chosen = rows[(rows["task"] == task) & (rows["subset"] == subset) & rows["model"].isin(models)]
+    if chosen.empty:
+        known = sorted(set(rows["task"] + " " + rows["subset"]))
+        raise ValueError(f"no rows of {task} {subset}; tasks and subsets are {', '.join(known)}")
+    check_alike(chosen)
+    found, metrics = points(chosen, curves), ", ".join(chosen["metric"].unique())
+    missing = [curve for curve in curves if curve not in set(found["metric"])]
+    if found.empty:
+        raise ValueError(f"no rows {missing[0]}_<{factor}>; there are {metrics}")
+    if missing:
+        print(f"factor_plot: left out, as there are no such rows: {', '.join(missing)}", file=sys.stderr)
+    if unknown := sorted(set(lines or []) - set(chosen["metric"])):
+        raise ValueError(f"no rows {unknown}; there are {metrics}")
+    levels = chosen.groupby(["model", "metric"])["value"].mean()
+    panels = {
+        model: (
+            {
+                curve: found[(found["model"] == model) & (found["metric"] == curve)]
+                for curve in curves
+                if curve not in missing
+            },
+            {line: float(levels[model, line]) for line in lines or []},
+        )
+        for model in models
+    }
+    plot_factors(output, panels, factor)
+    print(f"written to {output}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return run_script(plot, arguments, several="files")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
