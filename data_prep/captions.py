@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
 from data_prep.files import Row, clean, image_reference, manifest_path, write_jsonl
-from data_prep.lock import locks_output
+from data_prep.lock import locks_output, output_lock
 from data_prep.manifest import Manifest
+from data_prep.parts import Part
 from data_prep.progress import progress
 from data_prep.sources.check import check_all
 from data_prep.sources.source import Candidates, Losses, Options, Source
@@ -28,6 +29,7 @@ SOURCES = {
     "folder": "data_prep.sources.folder",
     "shards": "data_prep.sources.shards",
     "cub": "data_prep.sources.cub",
+    "parts": "data_prep.sources.parts",
 }
 DUPLICATES = ("drop", "keep")
 
@@ -50,7 +52,8 @@ def run(options: Options) -> None:
         source.inputs(options),
         {
             name: getattr(options, name)
-            for name in ("source", "image_column", "caption_column", "template", "duplicates")
+            for name in ("source", "image_column", "caption_column", "template", "duplicates", "part")
+            if name != "part" or options.part
         },
     )
     unpacked = Path(str(options.images)) if options.source == "shards" else None
@@ -63,7 +66,11 @@ def run(options: Options) -> None:
             "give a new one, or delete it"
         )
     losses = Losses()
-    with nullcontext() if unpacked is None else atomic_folder(unpacked) as folder:
+    with ExitStack() as stack:
+        folder = None
+        if unpacked is not None:
+            stack.enter_context(output_lock(unpacked))
+            folder = stack.enter_context(atomic_folder(unpacked))
         images = write_jsonl(output, _rows(source.candidates(options, losses), output, options, losses, folder))
         summary = "".join(f", {count} {reason}" for reason, count in losses.counts.items())
         if not images:
@@ -84,10 +91,11 @@ def _checked_source(options: Options) -> Source:
         raise ValueError(f"captions.duplicates: {options.duplicates!r}; choose one of {', '.join(DUPLICATES)}")
     if options.workers < 1:
         raise ValueError(f"captions.workers must be at least 1, found {options.workers}")
-    if not Path(options.input).exists():
+    if options.source != "parts" and not Path(options.input).exists():
         raise FileNotFoundError(f"{options.input}: `input` of the captions step not found")
     if options.class_names is not None and not Path(options.class_names).is_file():
         raise FileNotFoundError(f"{options.class_names}: `class_names` of the captions step not found")
+    Part.parse(options.part, "captions.part")
     if options.template.count("{}") != 1:
         raise ValueError(f"captions.template: {options.template!r} must hold {{}} once, for the class's name")
     return cast(Source, importlib.import_module(SOURCES[options.source]))
@@ -99,8 +107,12 @@ def _rows(
     """Rows of the candidates that have a caption and an image that decodes."""
     ids: set[int] = set()  # hashes, which take far less memory than what they stand for
     contents: set[int] = set()
-    checked = check_all(candidates.found, options.workers)
-    for candidate, image in progress(checked, desc="captions", unit="image", total=candidates.total):
+    part = Part.parse(options.part, "captions.part")
+    found, total = candidates.found, candidates.total
+    if part.count > 1 and options.source != "shards":  # whose shards are shared out instead
+        found, total = (candidate for candidate in found if part.holds(candidate.id)), None
+    checked = check_all(found, 1 if options.source == "parts" else options.workers)
+    for candidate, image in progress(checked, desc="captions", unit="image", total=total):
         captions = clean(candidate.captions)
         if not captions:
             losses.add("without_caption", candidate.id)

@@ -70,7 +70,7 @@ def _parse(line: bytes, where: str, required: Mapping[str, type]) -> Row:
         if not isinstance(row.get(key), kind):
             found = f"found {row[key]!r}" if key in row else "the key is missing"
             raise ValueError(f"{where}: `{key}` must be a {kind.__name__}, {found}")
-    if required is CAPTION_KEYS:
+    if required.get("captions") is list:
         if len(clean(row["captions"])) < len(row["captions"]):
             raise ValueError(f"{where}: `captions` must hold texts, none of them empty, found {row['captions']}")
         if b"\\u" in line and SURROGATE.search(json.dumps(row, ensure_ascii=False)):

@@ -80,10 +80,13 @@ def run(options: Options) -> None:
     chosen = choose(captions, len(ids), options)
     vectors = _embed(captions, chosen, options) if options.dealing == "similar" else None
     ids = [ids[index] for index in chosen.tolist()]
-    rows = deal_all(ids, options, vectors) if options.all_pairs else deal(ids, options, vectors)
+    paired = np.zeros(len(ids), np.bool_)
+    rows = (deal_all if options.all_pairs else deal)(ids, options, vectors, paired)
     pairs = write_jsonl(output, progress(rows, desc="pairs", unit="pair"))
-    manifest.write(output, {"images": len(ids), "pairs": pairs})
-    print(f"{output}: {pairs} pairs of {len(ids)} images")
+    images = int(paired.sum())
+    manifest.write(output, {"images": images, "unpaired": len(ids) - images, "pairs": pairs})
+    rest = f"; {len(ids) - images} others are in no pair" if images < len(ids) else ""
+    print(f"{output}: {pairs} pairs of {images} images{rest}")
 
 
 def _check(options: Options) -> None:
@@ -145,7 +148,12 @@ def _embed(captions: Path, chosen: Indices, options: Options) -> NDArray[np.floa
     )
 
 
-def deal(ids: list[str], options: Options, vectors: NDArray[np.float32] | None = None) -> Iterator[Row]:
+def deal(
+    ids: list[str],
+    options: Options,
+    vectors: NDArray[np.float32] | None = None,
+    paired: NDArray[np.bool_] | None = None,
+) -> Iterator[Row]:
     """Yield the pairs rows, group by group; no unordered pair comes twice over all rounds.
 
     When the number of images is no multiple of G, the last group of a round is smaller; an image that would be alone
@@ -155,6 +163,7 @@ def deal(ids: list[str], options: Options, vectors: NDArray[np.float32] | None =
         ids: Ids of the images.
         options: Options of the step.
         vectors: (N, D) embeddings of the images: deal those together that are alike. None: deal at random.
+        paired: (N,) set to True where an image is in a pair.
     """
     rng = np.random.default_rng(options.seed)
     taken = np.empty(0, np.int64)  # pairs of earlier rounds as sorted numbers: 8 bytes a pair
@@ -170,11 +179,16 @@ def deal(ids: list[str], options: Options, vectors: NDArray[np.float32] | None =
             if turn + 1 < options.rounds:  # within a round nothing can repeat
                 fresh.extend(keys[drawn].tolist())
             group = f"r{turn}g{start // options.group_size:05d}"
-            yield from _rows(ids, group, members, first[drawn], second[drawn], rng)
+            yield from _rows(ids, group, members, first[drawn], second[drawn], rng, paired)
         taken = np.sort(np.concatenate([taken, np.frombuffer(fresh, np.int64)]))
 
 
-def deal_all(ids: list[str], options: Options, vectors: NDArray[np.float32] | None = None) -> Iterator[Row]:
+def deal_all(
+    ids: list[str],
+    options: Options,
+    vectors: NDArray[np.float32] | None = None,
+    paired: NDArray[np.bool_] | None = None,
+) -> Iterator[Row]:
     """Yield every unordered pair once, in groups of at most G.
 
     The images are cut into k blocks of at most G/2, and every two blocks are a group: with the pairs across the blocks,
@@ -183,7 +197,7 @@ def deal_all(ids: list[str], options: Options, vectors: NDArray[np.float32] | No
     rng = np.random.default_rng(options.seed)
     order = _order(len(ids), options, vectors, 0, rng)
     if len(ids) <= options.group_size:
-        yield from _rows(ids, "r0g00000", order, *_combinations(len(ids)), rng)
+        yield from _rows(ids, "r0g00000", order, *_combinations(len(ids)), rng, paired)
         return
     half = options.group_size // 2
     blocks = np.array_split(order, -(-len(ids) // half))
@@ -199,7 +213,7 @@ def deal_all(ids: list[str], options: Options, vectors: NDArray[np.float32] | No
                 wanted |= second < size
             if one == 0 and other == last:  # the last block has no next one
                 wanted |= first >= size
-            yield from _rows(ids, f"r0g{group:05d}", members, first[wanted], second[wanted], rng)
+            yield from _rows(ids, f"r0g{group:05d}", members, first[wanted], second[wanted], rng, paired)
             group += 1
 
 
@@ -235,9 +249,17 @@ def _contains(haystack: Indices, needles: Indices) -> NDArray[np.bool_]:
 
 
 def _rows(
-    ids: list[str], group: str, members: Indices, first: Indices, second: Indices, rng: np.random.Generator
+    ids: list[str],
+    group: str,
+    members: Indices,
+    first: Indices,
+    second: Indices,
+    rng: np.random.Generator,
+    paired: NDArray[np.bool_] | None,
 ) -> Iterator[Row]:
     """Rows of a group's pairs, given as positions among its members; chance says which of the two is first."""
+    if paired is not None:
+        paired[members[first]] = paired[members[second]] = True
     names = [ids[index] for index in members.tolist()]
     for i, j in zip(first.tolist(), second.tolist(), strict=True):
         i, j = (j, i) if rng.random() < 0.5 else (i, j)

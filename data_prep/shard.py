@@ -20,11 +20,13 @@ from data_prep.lock import locks_output
 from data_prep.manifest import Manifest, package_versions
 from data_prep.packing import FinishedShard, Packing, finished_shard, write_shard
 from data_prep.partial import PartialFolder
+from data_prep.parts import Part
 from data_prep.progress import progress
 from data_prep.workers import worker_pool
 from pcclip.data.format import DatasetInfo
 
 STEP_VERSION = 2
+Job = tuple[str, int, NDArray[np.int64]]  # name, key of the first group, and numbers of the groups
 LISTED = 1000  # unreadable images named in the manifest; all are counted
 
 
@@ -46,6 +48,7 @@ class Options:
         quality: JPEG quality of images that have to be encoded anew.
         seed: Seed of the order of groups.
         workers: Processes that each pack a shard at a time; 0 packs in this one. The shards do not depend on it.
+        part: Pack only every K-th shard, `1/K` to `K/K`; each machine writes another `output`, and training reads them all.
     """
 
     captions: list[str] = MISSING
@@ -60,6 +63,7 @@ class Options:
     quality: int = 90
     seed: int = 0
     workers: int = 2
+    part: str | None = None
 
 
 @locks_output
@@ -85,12 +89,13 @@ def run(options: Options) -> None:
         {
             name: value
             for name, value in asdict(options).items()
-            if name not in ("captions", "differences", "output", "workers")
+            if name not in ("captions", "differences", "output", "workers") and not (name == "part" and value is None)
         },
     )
     partial = PartialFolder(output)
     with GroupIndex(captions, differences, output) as index:
         groups, used = choose_groups(index, options)
+        jobs = plan_shards(groups, options)
         sizes, manifest.inputs["images"] = index.image_hashes(used)
         if partial.is_published(manifest):
             print(f"{output} is up to date")
@@ -98,7 +103,7 @@ def run(options: Options) -> None:
         plan = {"step_version": STEP_VERSION, "inputs": manifest.inputs, "options": manifest.options}
         partial.begin({**plan, "versions": package_versions()})
         packing = Packing(index.sources, partial, options.resize, options.quality)
-        info, unreadable = write_shards(packing, groups, options.groups_per_shard, options.workers)
+        info, unreadable = write_shards(packing, jobs, options.workers)
     if not info.shards:
         shutil.rmtree(partial.folder)
         raise ValueError(f"{output}: not one image could be read, the first because {next(iter(unreadable.values()))}")
@@ -118,6 +123,7 @@ def _check(options: Options) -> None:
     for name, least in (("group_size", 1), ("groups_per_shard", 1), ("quality", 1), ("workers", 0)):
         if getattr(options, name) < least:
             raise ValueError(f"shard.{name} must be at least {least}, found {getattr(options, name)}")
+    Part.parse(options.part, "shard.part")
     if options.quality > 100:
         raise ValueError(f"shard.quality must be at most 100, found {options.quality}")
     if options.resize is not None and options.resize < 1:
@@ -170,24 +176,35 @@ def matching_groups(index: GroupIndex, options: Options) -> NDArray[np.bool_]:
     return matching("groups_include", options.groups_include) & ~matching("groups_exclude", options.groups_exclude)
 
 
-def write_shards(
-    packing: Packing, groups: NDArray[np.int64], groups_per_shard: int, workers: int
-) -> tuple[DatasetInfo, dict[str, str]]:
-    """Write the groups into `000000.tar`, `000001.tar`, ..., but for those that an earlier run has finished.
+def plan_shards(groups: NDArray[np.int64], options: Options) -> list[Job]:
+    """Return the shards to write: `000000.tar`, `000001.tar`, ..., or those of them that belong to `part`.
+
+    Raises:
+        ValueError: `part` has no shard.
+    """
+    part = Part.parse(options.part, "shard.part")
+    size = options.groups_per_shard
+    jobs = [
+        (f"{number:06d}.tar", start, groups[start : start + size])
+        for number, start in enumerate(range(0, len(groups), size))
+    ]
+    if part.index >= len(jobs):
+        raise ValueError(f"shard.part: {options.part} has no shard, there are only {len(jobs)}; use fewer parts")
+    return jobs[part.index :: part.count]
+
+
+def write_shards(packing: Packing, jobs: Sequence[Job], workers: int) -> tuple[DatasetInfo, dict[str, str]]:
+    """Write shards, except those that an earlier run has finished.
 
     Returns:
         What was written, and the reasons of unreadable images by id.
     """
-    starts = range(0, len(groups), groups_per_shard)
-    jobs = [
-        (f"{number:06d}.tar", start, groups[start : start + groups_per_shard]) for number, start in enumerate(starts)
-    ]
     earlier = {name: done for name, _, _ in jobs if (done := finished_shard(packing.partial, name))}
     remaining = _write_all(packing, [job for job in jobs if job[0] not in earlier], workers)
     info = DatasetInfo(kind="images", group_size=0, images=0, pairs=0, shards=[])
     unreadable: dict[str, str] = {}
     nothing: tuple[int, ...] = ()
-    with progress(nothing, desc="shard", unit="group", total=len(groups)) as bar:
+    with progress(nothing, desc="shard", unit="group", total=sum(len(numbers) for _, _, numbers in jobs)) as bar:
         for name, _, numbers in jobs:
             done = earlier.get(name) or next(remaining)
             info.group_size = max(info.group_size, done.group_size)
@@ -197,9 +214,6 @@ def write_shards(
             unreadable |= done.unreadable
             bar.update(len(numbers))
     return info, unreadable
-
-
-Job = tuple[str, int, NDArray[np.int64]]
 
 
 def _write_all(packing: Packing, jobs: Sequence[Job], workers: int) -> Iterator[FinishedShard]:

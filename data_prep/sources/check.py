@@ -7,36 +7,16 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from data_prep.images import check_image, read_bytes
-from data_prep.sources.source import Candidate
+from data_prep.sources.source import Candidate, Checked
 from data_prep.workers import worker_pool
 from pcclip.data.pictures import UnreadableImageError
 
 CHUNK = 16  # images sent to a process at once
 CHUNKS_AHEAD = 2  # chunks under way for each process, which bounds the memory
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What decoding an image told: its upright size and the hash of its bytes, or why it cannot be used.
-
-    Attributes:
-        width: In pixels, of the upright image.
-        height: In pixels, of the upright image.
-        sha256: Hash of the file.
-        reason: `missing` or `unreadable`; empty if it can be used.
-        message: More about the reason.
-    """
-
-    width: int = 0
-    height: int = 0
-    sha256: str = ""
-    reason: str = ""
-    message: str = ""
 
 
 def check(path: Path, payload: bytes | None) -> Checked:
@@ -62,7 +42,7 @@ def check_all(candidates: Iterable[Candidate], workers: int) -> Iterator[tuple[C
     """
     if workers == 1:
         for candidate in candidates:
-            yield candidate, check(candidate.path, candidate.payload)
+            yield candidate, candidate.checked or check(candidate.path, candidate.payload)
         return
     stream = iter(candidates)
     under_way: deque[tuple[list[Candidate], Future[list[Checked]]]] = deque()

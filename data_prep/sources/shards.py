@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.files import clean, states_hash
+from data_prep.parts import Part
 from data_prep.sources.source import REPLACED, Candidate, Candidates, Losses, Options
 from pcclip.data.damage import DamagedGroupError
 from pcclip.data.format import IMAGE_EXTENSIONS
@@ -29,7 +30,7 @@ def inputs(options: Options) -> dict[str, str | Path]:
     """
     if options.images is None:
         raise ValueError("captions.images: source `shards` needs the folder of the images, to unpack them into")
-    found: dict[str, str | Path] = {"shards": states_hash((path.name, path) for path in _shards(Path(options.input)))}
+    found: dict[str, str | Path] = {"shards": states_hash((path.name, path) for path in _shards(options))}
     if options.class_names is not None:
         found["class_names"] = Path(options.class_names)
     return found
@@ -44,7 +45,7 @@ def candidates(options: Options, losses: Losses) -> Candidates:
     class_captions = []
     if options.class_names is not None:
         class_captions = [class_caption(options.template, name) for name in read_class_names(Path(options.class_names))]
-    return Candidates(_found(Path(options.input), Path(str(options.images)).absolute(), class_captions, losses))
+    return Candidates(_found(options, Path(str(options.images)).absolute(), class_captions, losses))
 
 
 def class_caption(template: str, name: str) -> str:
@@ -68,16 +69,17 @@ def read_class_names(file: Path) -> list[str]:
     return names
 
 
-def _shards(folder: Path) -> list[Path]:
+def _shards(options: Options) -> list[Path]:
+    folder, part = Path(options.input), Part.parse(options.part, "captions.part")
     shards = sorted(path for path in folder.glob("*.tar") if path.is_file())
     if not shards:
         raise FileNotFoundError(f"{folder}: no .tar files in it; `input` must be the folder of the caption shards")
-    return shards
+    return shards[part.index :: part.count]
 
 
-def _samples(folder: Path, losses: Losses) -> Iterator[tuple[str, str, dict[str, bytes]]]:
+def _samples(options: Options, losses: Losses) -> Iterator[tuple[str, str, dict[str, bytes]]]:
     """Yield shard, key and members of each sample. Damage costs the samples that it is in, and is counted once a shard."""
-    for shard in _shards(folder):
+    for shard in _shards(options):
         try:
             with TarIndex(shard) as index:
                 for place, entry in enumerate(index.entries):
@@ -100,9 +102,9 @@ def _ends(shard: Path) -> bool:
         return stream.read() == bytes(END)
 
 
-def _found(shards: Path, folder: Path, class_captions: list[str], losses: Losses) -> Iterator[Candidate]:
+def _found(options: Options, folder: Path, class_captions: list[str], losses: Losses) -> Iterator[Candidate]:
     names: set[int] = set()
-    for shard, key, sample in _samples(shards, losses):
+    for shard, key, sample in _samples(options, losses):
         record = _record(sample)
         extension = next((extension for extension in IMAGE_EXTENSIONS if extension in sample), None)
         name = f"{key.replace('/', '__')}.{extension}"  # keys may hold folders; ours are flat

@@ -30,8 +30,9 @@ class Options:
             `folder`: images with a `.txt` of the same name beside them, one caption a line, in folders of any depth;
             `shards`: a folder of webdataset caption shards: image + `.txt`, or `.cls` with `class_names`, or `.json`
             with a `caption` (as img2dataset writes them);
-            `cub`: the folder CUB_200_2011 with its images, and the ten captions an image of Reed et al. in `texts`.
-        input: The file or folder.
+            `cub`: the folder CUB_200_2011 with its images, and the ten captions an image of Reed et al. in `texts`;
+            `parts`: the `captions.jsonl` of all parts, to bring them together.
+        input: The file or folder; for `parts` a pattern such as `data/captions-*.jsonl`.
         output: The `captions.jsonl` to write.
         images: For `coco` and `csv` the folder of the images, for `shards` the folder to unpack them into.
         texts: For `cub` the folder `text_c10`, by default the one in `input`.
@@ -43,6 +44,8 @@ class Options:
         duplicates: What becomes of an image with the same bytes as an earlier one: `drop` or `keep`. The manifest lists
             it either way. Dropping is the default because an image paired with its copy has no difference to describe.
         workers: Processes that decode; the output does not depend on their number.
+        part: Do only a part of the images, `1/4` to `4/4`; each machine writes another `output`. For `shards` a part of
+            the shards, each machine with `images` of its own.
     """
 
     source: str = MISSING
@@ -56,6 +59,26 @@ class Options:
     texts: str | None = None
     duplicates: str = "drop"
     workers: int = 2
+    part: str | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What decoding an image told: its upright size and the hash of its bytes, or why it cannot be used.
+
+    Attributes:
+        width: In pixels, of the upright image.
+        height: In pixels, of the upright image.
+        sha256: Hash of the file.
+        reason: `missing` or `unreadable`; empty if it can be used.
+        message: More about the reason.
+    """
+
+    width: int = 0
+    height: int = 0
+    sha256: str = ""
+    reason: str = ""
+    message: str = ""
 
 
 @dataclass
@@ -68,6 +91,7 @@ class Candidate:
         captions: Its captions.
         fields: Further fields of its row.
         payload: The image itself, when it has no file yet.
+        checked: What decoding it told, when that is known already.
     """
 
     id: str
@@ -75,6 +99,7 @@ class Candidate:
     captions: list[str]
     fields: dict[str, Any] = field(default_factory=dict)
     payload: bytes | None = None
+    checked: Checked | None = None
 
 
 @dataclass

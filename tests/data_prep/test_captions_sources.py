@@ -422,3 +422,39 @@ def test_damaged_tar_headers_cost_only_the_samples_they_are_in(tmp_path: Path, r
     assert [row["id"] for row in rows] == [*"012456789", "cut"]
     assert manifest["counts"] == {"images": 10, "missing": 1, "without_caption": 1, "damaged_shard": 2}
     assert ["0.tar" in where or "1.tar" in where for where in manifest["left_out"]["damaged_shard"]] == [True, True]
+
+
+def test_parts_are_brought_together(tmp_path: Path, run: Run, read: Read) -> None:
+    root = tmp_path / "in"
+    root.mkdir()
+    for index in range(12):
+        (root / f"{index}.jpg").write_bytes(jpeg(index % 10))  # 10 and 11 are copies
+        (root / f"{index}.txt").write_text(f"number {index}")
+    whole, _ = run("folder", root)
+    parts = [tmp_path / f"out/part-{number}.jsonl" for number in (1, 2, 3)]
+    for number, part in enumerate(parts, start=1):
+        captions.run(Options("folder", str(root), str(part), workers=1, part=f"{number}/3"))
+    ids = [row["id"] for part in parts for row in read(part)]
+    assert len(ids) == len(set(ids)) > len(whole)  # the copies of images in another part are still there
+    rows, manifest = run("parts", tmp_path / "out/part-?.jsonl")
+    assert {row["sha256"] for row in rows} == {row["sha256"] for row in whole}
+    assert manifest["counts"] == {"images": 10, "duplicate": len(ids) - 10}
+    by_id = {row["id"]: row for row in whole}
+    assert all(row == by_id[row["id"]] for row in rows if row["id"] in by_id)
+
+
+def test_parts_of_shards_are_whole_shards(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "in").mkdir()
+    for index in range(5):
+        write_tar(tmp_path / f"in/{index}.tar", {f"{index}.jpg": jpeg(index), f"{index}.txt": b"text"})
+    found = [
+        [row["id"] for row in run("shards", tmp_path / "in", images=str(tmp_path / f"images{part[0]}"), part=part)[0]]
+        for part in ("1/2", "2/2")
+    ]
+    assert found == [["0", "2", "4"], ["1", "3"]]
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "1", "a/b"])
+def test_a_part_that_does_not_exist_is_refused(tmp_path: Path, run: Run, part: str) -> None:
+    with pytest.raises(ValueError, match=r"captions.part"):
+        run("folder", tmp_path, part=part)

@@ -161,3 +161,18 @@ def test_torn_json_names_the_line(tmp_path: Path) -> None:
 def test_missing_captions(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none.jsonl: file not found; check the path, or run the step"):
         pairs.run(pairs.Options(str(tmp_path / "none.jsonl"), str(tmp_path / "p.jsonl")))
+
+
+@pytest.mark.parametrize(("all_pairs", "images"), [(False, None), (True, 5)])
+def test_only_images_in_a_pair_are_counted(write: Write, tmp_path: Path, all_pairs: bool, images: int | None) -> None:
+    captions = write("captions.jsonl", [{"id": str(n), "file": "a", "captions": []} for n in range(17)])
+    output = tmp_path / "pairs.jsonl"
+    options = pairs.Options(
+        str(captions), str(output), group_size=8, pairs_per_group=2, all_pairs=all_pairs, images=images
+    )
+    pairs.run(options)
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    paired = len({row[side] for row in rows for side in ("first", "second")})
+    counts = json.loads(Path(f"{output}.manifest.json").read_text())["counts"]
+    assert counts == {"images": paired, "unpaired": (images or 17) - paired, "pairs": len(rows)}
+    assert (counts["unpaired"] == 0) == all_pairs

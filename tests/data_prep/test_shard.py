@@ -279,6 +279,22 @@ def test_a_kill_between_finishing_and_renaming_costs_no_shard(
     assert not (tmp_path / "shards.partial").exists()
 
 
+def test_parts_are_the_shards_of_the_whole(options: shard.Options, tmp_path: Path) -> None:
+    options.groups_per_shard = 1
+    shard.run(options)
+    whole = content(tmp_path / "shards")
+    parts: dict[str, bytes] = {}
+    for part in ("1/4", "2/4", "3/4", "4/4"):
+        folder = tmp_path / part[0]
+        shard.run(replace(options, output=str(folder), part=part))
+        assert DatasetInfo.read(folder).groups in (1, 2)
+        parts |= {name: payload for name, payload in content(folder).items() if name != "dataset.json"}
+    del whole["dataset.json"]
+    assert parts == whole
+    with pytest.raises(ValueError, match=r"shard.part: 7/7"):
+        shard.run(replace(options, output=str(tmp_path / "none"), part="7/7"))
+
+
 def test_other_options_do_not_continue_an_interrupted_run(
     options: shard.Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
