@@ -1,44 +1,37 @@
-"""Fetching one file over HTTP so that it arrives whole: continued after a broken connection, then checked."""
+"""Download one file with curl: resumed after a broken connection, then checked."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import http.client
-import json
 import os
 import random
-import re
-import ssl
+import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
-
-from pcclip.atomic import atomic_text
 
 CHUNK = 1 << 18  # bytes
 LONGEST_PAUSE = 60.0  # seconds between two attempts
 PASSING = (408, 425, 429)  # statuses below 500 that may be gone the next time
-OUR_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # trying again would not help
-AGENT = "pcclip-data"
+HTTP_ERROR, CANNOT_RESUME, BAD_CERTIFICATE = 22, 33, 60  # curl's exit codes
+# After the transfer, on stderr: status, and headers where the server sent them.
+REPORT = "%{stderr}\n%{http_code} %header{retry-after} %header{content-length}"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file to fetch.
+    """A file to download.
 
     Attributes:
-        url: Where it is, http or https.
-        size: Its bytes, if known.
-        md5: Its checksum, if known.
-        sha256: The same, by the stronger hash.
+        url: Address, http or https.
+        size: Bytes, if known.
+        md5: Checksum, if known.
+        sha256: Checksum, if known.
     """
 
     url: str
@@ -52,7 +45,7 @@ class Patience:
     """How long to try.
 
     Attributes:
-        attempts: Attempts in a row that bring nothing new before giving up.
+        attempts: Attempts in a row without progress before giving up.
         timeout: Seconds without a byte after which a connection counts as broken.
         pause: Seconds before the second attempt; the pause doubles with each further one.
     """
@@ -62,37 +55,21 @@ class Patience:
     pause: float
 
 
-@dataclass
-class _Origin:
-    """What a partial file is a part of; kept beside it, so that only the same file is continued."""
+class _Failure(NamedTuple):
+    """A transfer that may succeed the next time; `wait` is the server's Retry-After in seconds."""
 
-    url: str
-    etag: str | None = None
-    modified: str | None = None
-    size: int | None = None
-
-    @property
-    def validator(self) -> str | None:
-        """What If-Range may compare: a strong ETag, else the date."""
-        return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
-
-    def differs(self, other: _Origin) -> bool:
-        """Whether both say something about their file, and not the same."""
-        pairs = ((self.etag, other.etag), (self.modified, other.modified), (self.size, other.size))
-        return any(mine is not None and theirs is not None and mine != theirs for mine, theirs in pairs)
-
-
-class _BrokenConnectionError(OSError):
-    """The answer ended early."""
+    reason: str
+    wait: float | None = None
 
 
 def fetch(wanted: Wanted, target: Path, patience: Patience) -> None:
-    """Fetch a file to `target`, which appears only when it is whole and right.
+    """Download a file to `target`, which appears only when it is complete and correct.
 
-    What has arrived stays in `<target>.part` and is continued the next time, if the server still has the same file.
+    Received bytes stay in `<target>.part`. They are continued if a checksum or the server's ETag tells that the file is
+    still the same.
 
     Raises:
-        OSError: The server refuses, or too many attempts in a row brought nothing.
+        OSError: The server refuses, too many attempts in a row made no progress, the disk is full, or curl is missing.
         ValueError: The file has another size or checksum than it should have.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -104,8 +81,7 @@ def fetch(wanted: Wanted, target: Path, patience: Patience) -> None:
         _discard(part)
         if not resumed:
             raise
-        # Parts of two versions may have met, which a new beginning mends.
-        print(f"{error}; fetching it again from the start", file=sys.stderr)
+        print(f"{error}; downloading it again from the start", file=sys.stderr)  # parts of two versions may be mixed
         _receive(wanted, part, patience)
         try:
             verify(part, wanted)
@@ -113,7 +89,7 @@ def fetch(wanted: Wanted, target: Path, patience: Patience) -> None:
             _discard(part)
             raise
     part.replace(target)
-    _origin_path(part).unlink(missing_ok=True)
+    _discard(part)
 
 
 def part_path(target: Path) -> Path:
@@ -159,136 +135,105 @@ def byte_bar(name: str, total: int | None, done: int = 0) -> tqdm[Any]:
 
 
 def _receive(wanted: Wanted, part: Path, patience: Patience) -> bool:
-    """Fill `part` to the end, and say whether that took more than one request."""
+    """Fill `part` to the end. Return whether that took more than one request."""
     requests, fruitless, furthest = int(_offset(wanted, part) > 0), 0, _offset(wanted, part)
     while True:
         requests += 1
-        waited: float | None = None
-        try:
-            _request(wanted, part, patience.timeout)
+        failure = _request(wanted, part, patience.timeout)
+        if failure is None:
             return requests > 1
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code == 416:  # what we have cannot be a beginning of what is there
-                _discard(part)
-            elif error.code < 500 and error.code not in PASSING:
-                raise OSError(
-                    f"{wanted.url}: the server says {error.code} {error.reason}; check the address"
-                ) from error
-            reason = f"{error.code} {error.reason}"
-            waited = _retry_after(error)
-        except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
-            if _is_final(error):
-                raise
-            reason = str(getattr(error, "reason", error)) or type(error).__name__
-        # A server that cannot continue starts from zero each time: only bytes beyond the furthest point are progress.
+        # A server that cannot resume starts from zero each time: only bytes beyond the furthest point are progress.
         reached = part.stat().st_size if part.exists() else 0
         fruitless = 0 if reached > furthest else fruitless + 1
         furthest = max(furthest, reached)
         if fruitless >= patience.attempts:
             raise OSError(
-                f"{wanted.url}: gave up after {fruitless} attempts in a row, the last one: {reason}; "
+                f"{wanted.url}: gave up after {fruitless} attempts without progress, the last one: {failure.reason}; "
                 f"{reached} bytes are kept in {part}, run the command again to go on"
             )
-        pause = (
-            min(LONGEST_PAUSE, patience.pause * 2**fruitless * random.uniform(0.5, 1.0)) if waited is None else waited
+        wait = failure.wait
+        if wait is None:
+            wait = patience.pause * 2**fruitless * random.uniform(0.5, 1.0)
+        wait = min(LONGEST_PAUSE, wait)
+        print(
+            f"{wanted.url}: {failure.reason}; next attempt in {wait:.0f} s, {reached} bytes received", file=sys.stderr
         )
-        print(f"{wanted.url}: {reason}; trying again in {pause:.0f} s, {reached} bytes are there", file=sys.stderr)
-        time.sleep(pause)
+        time.sleep(wait)
 
 
-def _request(wanted: Wanted, part: Path, timeout: float) -> None:
-    """One request for what is missing of `part`.
+def _request(wanted: Wanted, part: Path, timeout: float) -> _Failure | None:
+    """Make one request for what is missing of `part`; return why it is not complete.
 
     Raises:
-        OSError, HTTPException: The connection failed or broke.
+        OSError: A failure that another attempt cannot fix.
         ValueError: The server has a file of another size.
     """
-    offset, known = _offset(wanted, part), _origin(part)
-    if offset and offset == (wanted.size or known.size):
-        return
-    headers = {"Accept-Encoding": "identity", "User-Agent": AGENT}
+    offset, seconds = _offset(wanted, part), str(max(1, round(timeout)))
+    if offset and offset == wanted.size:
+        return None
+    etag = _etag(part)
+    words = ["curl", "--silent", "--show-error", "--fail", "--location", "--user-agent", "pcclip-data"]
+    words += ["--speed-limit", "1", "--speed-time", seconds, "--connect-timeout", seconds, "--write-out", REPORT]
+    words += ["--etag-save", str(_etag_path(part))]
     if offset:
-        headers["Range"] = f"bytes={offset}-"
-        if known.validator is not None:
-            headers["If-Range"] = known.validator
-    with urllib.request.urlopen(urllib.request.Request(wanted.url, headers=headers), timeout=timeout) as response:
-        start, total = _extent(response)
-        origin = _Origin(wanted.url, response.headers.get("ETag"), response.headers.get("Last-Modified"), total)
-        if response.status == 206 and (start != offset or origin.differs(known)):
-            _discard(part)
-            raise _BrokenConnectionError("the server went on with another file, or at another place")
-        if wanted.size is not None and total is not None and total != wanted.size:
-            raise ValueError(
-                f"{wanted.url}: the server has a file of {total} bytes, expected {wanted.size}; "
-                "mend `size` if the file has a new version, else the address"
-            )
-        total = wanted.size if total is None else total
-        with part.open("r+b" if start else "wb") as stream:
-            if not start:  # noted before the first byte, so that no byte is ever taken for one of another version
-                with atomic_text(_origin_path(part)) as note:
-                    note.write(json.dumps(asdict(origin)))
-            stream.truncate(start)
-            stream.seek(start)
-            with closing(byte_bar(part.stem, total, start)) as bar:
-                _copy(response, stream, bar)
-            stream.flush()
-            os.fsync(stream.fileno())
+        words += ["--continue-at", str(offset), *(["--header", f"If-Range: {etag}"] if etag else [])]
+    try:
+        process = subprocess.Popen([*words, wanted.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    except FileNotFoundError as error:
+        raise OSError("curl is not installed; install it with the system's package manager") from error
+    # Through a pipe, so that curl ends when this process is killed.
+    with (
+        process,
+        part.open("ab" if offset else "wb") as stream,
+        closing(byte_bar(part.stem, wanted.size, offset)) as bar,
+    ):
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while chunk := os.read(process.stdout.fileno(), CHUNK):
+            stream.write(chunk)
+            bar.update(len(chunk))
+        said = process.stderr.read().decode(errors="replace").strip()
+    message, _, report = said.rpartition("\n")
+    status, wait, length = (int(field) if field.isdigit() else None for field in (*report.split(" "), "", "")[:3])
+    reason = message.strip() or f"curl ended with {process.returncode}"
     reached = part.stat().st_size
-    if total is not None and reached < total:
-        raise _BrokenConnectionError(f"the connection broke after {reached} of {total} bytes")
-
-
-def _copy(response: http.client.HTTPResponse, stream: BinaryIO, bar: tqdm[Any]) -> None:
-    while chunk := response.read1(CHUNK):  # what has arrived, so that a break loses nothing of it
-        stream.write(chunk)
-        bar.update(len(chunk))
-
-
-def _extent(response: http.client.HTTPResponse) -> tuple[int, int | None]:
-    """Where the body starts in the file, and how many bytes the file has, if the server says so."""
-    if response.status == 206:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-        if found is None:
-            raise _BrokenConnectionError(f"Content-Range {response.headers.get('Content-Range')!r} makes no sense")
-        return int(found[1]), int(found[2])
-    length = response.headers.get("Content-Length", "")
-    return 0, int(length) if length.isdigit() else None
+    if offset and _etag(part) != etag:
+        _discard(part)
+        return _Failure("the server has another file now")
+    if process.returncode == 0:
+        if wanted.size is None or reached >= wanted.size:
+            return None
+        if length is not None and offset + length < wanted.size:
+            raise ValueError(
+                f"{wanted.url}: the server has {offset + length} bytes, expected {wanted.size}; fix `size` or `url`"
+            )
+        return _Failure(f"the connection ended after {reached} of {wanted.size} bytes")
+    if process.returncode == CANNOT_RESUME or status == 416:
+        _discard(part)
+    elif process.returncode == BAD_CERTIFICATE:
+        raise OSError(f"{wanted.url}: {reason}")
+    elif process.returncode == HTTP_ERROR and status is not None and status < 500 and status not in PASSING:
+        raise OSError(f"{wanted.url}: the server answers {status}; check the address")
+    return _Failure(reason, wait)
 
 
 def _offset(wanted: Wanted, part: Path) -> int:
-    """How many bytes of `part` can be built on."""
-    origin = _origin(part)
-    if not part.is_file() or origin.url != wanted.url:
+    """Bytes of `part` to continue from; 0 if nothing would tell that they are of another file."""
+    if not part.is_file() or not (wanted.md5 or wanted.sha256 or _etag(part)):
         return 0
-    # Without anything to recognise the file by, a wrong continuation would go unnoticed.
-    recognised = origin.validator is not None or wanted.md5 is not None or wanted.sha256 is not None
     size = part.stat().st_size
-    return size if recognised and (wanted.size is None or size <= wanted.size) else 0
+    return size if wanted.size is None or size <= wanted.size else 0
 
 
-def _origin_path(part: Path) -> Path:
-    return part.with_name(part.name + ".json")
+def _etag_path(part: Path) -> Path:
+    return part.with_name(part.name + ".etag")
 
 
-def _origin(part: Path) -> _Origin:
-    try:
-        return _Origin(**json.loads(_origin_path(part).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
-        return _Origin("")  # a part of we know not what: begin anew
+def _etag(part: Path) -> str:
+    file = _etag_path(part)
+    return file.read_text(encoding="latin-1").strip() if file.is_file() else ""
 
 
 def _discard(part: Path) -> None:
     part.unlink(missing_ok=True)
-    _origin_path(part).unlink(missing_ok=True)
-
-
-def _retry_after(error: urllib.error.HTTPError) -> float | None:
-    seconds = error.headers.get("Retry-After", "")
-    return min(float(seconds), LONGEST_PAUSE) if seconds.isdigit() else None
-
-
-def _is_final(error: Exception) -> bool:
-    """Whether trying again would not help: our disk failed, not the connection, or the server is not to be trusted."""
-    ours = isinstance(error, OSError) and (error.errno in OUR_DISK or error.filename is not None)
-    return ours or isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError)
+    _etag_path(part).unlink(missing_ok=True)

@@ -98,15 +98,13 @@ def test_retry_after_is_honoured(run: Run, server: FileServer, monkeypatch: pyte
 def test_a_server_that_cannot_continue_starts_from_zero(run: Run, server: FileServer) -> None:
     server.faults = [Fault(drop_after=100_000), Fault(ignore_range=True)]
     assert run() == CONTENT
-    assert server.ranges == [None, "bytes=100000-"]
+    assert server.ranges == [None, "bytes=100000-", None]
 
 
 def test_it_ends_when_nothing_new_comes(run: Run, server: FileServer, tmp_path: Path) -> None:
     # Bytes come each time, but never one beyond those of the first time.
     server.always = Fault(ignore_range=True, drop_after=100_000)
-    with pytest.raises(
-        OSError, match=r"gave up after 3 attempts in a row.*100000 bytes are kept in .*file.bin.part, run"
-    ):
+    with pytest.raises(OSError, match=r"3 attempts .*file\.bin\.part"):
         run(attempts=3)
     assert len(server.requests) == 4
     assert not (tmp_path / "out/file.bin").exists()
@@ -123,7 +121,7 @@ def test_an_interrupted_run_is_continued_by_the_next(run: Run, server: FileServe
 def test_a_file_that_changed_meanwhile_is_fetched_anew(run: Run, server: FileServer) -> None:
     server.faults = [Fault(drop_after=100_000), Fault(content=OTHER)]
     assert run(size=None, sha256=None) == OTHER
-    assert server.ranges == [None, "bytes=100000-"]
+    assert server.ranges == [None, "bytes=100000-", None]
 
 
 @pytest.mark.parametrize("with_etag", [True, False])
@@ -143,22 +141,11 @@ def test_what_cannot_be_recognised_is_not_continued(run: Run, server: FileServer
     assert server.ranges == [None, None]
 
 
-def test_a_part_of_another_address_is_not_continued(run: Run, server: FileServer) -> None:
-    server.faults = [Fault(drop_after=100_000), Fault(status=500)]
-    with pytest.raises(OSError, match="500"):
-        run(attempts=1)
-    assert run(url=server.url.replace("folder", "other")) == CONTENT
-    assert server.ranges[-1] is None
-
-
 def test_a_part_that_was_whole_needs_no_request(run: Run, server: FileServer, tmp_path: Path) -> None:
-    run(size=None, sha256=None)
+    run()
     (tmp_path / "out.manifest.json").unlink()
     (tmp_path / "out/file.bin").rename(tmp_path / "out/file.bin.part")
-    (tmp_path / "out/file.bin.part.json").write_text(
-        json.dumps({"url": server.url, "etag": '"x"', "size": len(CONTENT)})
-    )
-    assert run(size=None, sha256=None) == CONTENT
+    assert run() == CONTENT
     assert len(server.requests) == 1
 
 
@@ -174,8 +161,8 @@ def test_a_part_longer_than_the_file_is_dropped(run: Run, server: FileServer) ->
 @pytest.mark.parametrize(
     ("fault", "file", "error", "message"),
     [
-        (Fault(status=404), {}, OSError, r"file.bin: the server says 404 .*check the address"),
-        (Fault(content=OTHER[:1000]), {}, ValueError, r"the server has a file of 1000 bytes, expected 300000"),
+        (Fault(status=404), {}, OSError, r"file\.bin: .*404"),
+        (Fault(content=OTHER[:1000]), {}, ValueError, r"1000 bytes, expected 300000"),
         (Fault(content=CONTENT[:1000], headers={"Content-Length": None}), {"sha256": None}, OSError, r"1000 of 300000"),
         (Fault(content=OTHER), {}, ValueError, r"sha256 is [0-9a-f]{64}, expected"),
         (Fault(content=OTHER), {"sha256": None, "md5": "0" * 32}, ValueError, r"md5 is [0-9a-f]{32}, expected 0000"),
@@ -233,6 +220,12 @@ def test_killed_and_started_again(server: FileServer, tmp_path: Path) -> None:
     assert subprocess.run(command, check=False).returncode == 0
     assert server.ranges == [None, f"bytes={kept}-"]
     assert (tmp_path / "out/file.bin").read_bytes() == CONTENT
+
+
+def test_without_curl(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(OSError, match="curl"):
+        run()
 
 
 def test_too_little_space_is_found_before_the_start(
