@@ -20,13 +20,16 @@ def blend(base: Mapping[str, Tensor], finetuned: Mapping[str, Tensor], alpha: fl
     Raises:
         ValueError: The two states differ in keys or shapes, so they are not of one model.
     """
-    if odd := sorted(set(base) ^ set(finetuned)):
-        raise ValueError(f"cannot blend: only one of the two states has {odd[:5]} ({len(odd)} such keys)")
+    for key in sorted({*base, *finetuned}):
+        shapes = [list(state[key].shape) if key in state else "nothing" for state in (base, finetuned)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"base and finetuned model have different architectures ({key}: {shapes[0]} and {shapes[1]}); "
+                "blend a model with the one that it was finetuned from"
+            )
     blended = {}
     for key, tuned in finetuned.items():
         start = base[key]
-        if start.shape != tuned.shape:
-            raise ValueError(f"cannot blend {key}: base has shape {tuple(start.shape)}, finetuned {tuple(tuned.shape)}")
         if tuned.is_floating_point():
             start = start.to(tuned.device, tuned.dtype)
             blended[key] = start + alpha * (tuned - start)  # exact for weights that did not change

@@ -1,7 +1,7 @@
 """Blend two models in weight space: `alpha * finetuned + (1 - alpha) * base`.
 
-pcclip ensemble --base A --finetuned B --alpha 0.5 --output DIR             saves the blend
-pcclip ensemble --base A --finetuned B --sweep CONFIG --output DIR          measures and plots many
+pcclip ensemble --base A --model B --alpha 0.5 --output DIR             saves the blend
+pcclip ensemble --base A --model B --sweep CONFIG --output DIR          measures and plots many
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ ALPHAS = [0.0, 0.25, 0.5, 0.75, 1.0]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     parser.add_argument("--base", required=True, metavar="MODEL", help="the model before finetuning")
-    parser.add_argument("--finetuned", default=DEMO, metavar="MODEL", help="the model after it (default: %(default)s)")
+    parser.add_argument("--pretrained", metavar="TAG", help="weights of --base, if that is an open_clip name")
+    parser.add_argument("--model", default=DEMO, help="the finetuned model (default: %(default)s)")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--alpha", type=float, help="0 is the base, 1 the finetuned model")
     what.add_argument(
@@ -43,8 +44,8 @@ def run(options: argparse.Namespace) -> None:
     import_open_clip()
     from pcclip.tools.loading import load_model
 
-    base = load_model(options.base, device="cpu").clip
-    finetuned = load_model(options.finetuned, device="cpu").clip
+    base = load_model(options.base, options.pretrained, "cpu").clip
+    finetuned = load_model(options.model, device="cpu").clip
     if options.alpha is not None:
         from pcclip.model.loading import save_clip
         from pcclip.tools.ensemble import ensemble
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
         ensemble(base, finetuned, options.alpha)
         with atomic_folder(options.output) as target:
             save_clip(finetuned, target)
-        print(f"{options.alpha:g} of {options.finetuned} and {1 - options.alpha:g} of {options.base}: {options.output}")
+        print(f"{options.alpha:g} of {options.model} and {1 - options.alpha:g} of {options.base}: {options.output}")
         return
     from pcclip.evaluation.tables import markdown_table, write_results
     from pcclip.reports.tradeoff import METRICS, tradeoff_charts
