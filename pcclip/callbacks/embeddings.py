@@ -131,14 +131,13 @@ class EmbeddingCache:
     """Embeddings of image files, kept as long as the image tower has the same weights.
 
     One cache serves all callbacks of a module (`EmbeddingCache.of`), so that an image in several sets is encoded once.
-    Whether a tower is frozen says only that no training step changes it: `test` with a frozen tower may load a checkpoint
-    in which it was trained, and blend that with another. So the weights decide, by their fingerprint.
+    Training steps, checkpoints, blends and averages change weights, some of them unseen by torch's version counters. So the
+    weights decide, by their fingerprint, which is computed once for each evaluation (`weights_changed`).
     """
 
     _caches: ClassVar[WeakKeyDictionary[LightningModule, EmbeddingCache]] = WeakKeyDictionary()
 
     def __init__(self) -> None:
-        self._step: int | None = None
         self._fingerprint: str | None = None  # of the present weights; None where they may have become others
         self._made_by: str | None = None  # fingerprint of the tower that made the rows
         self._rows: dict[ImageFile, Tensor | None] = {}
@@ -154,7 +153,7 @@ class EmbeddingCache:
         self._fingerprint = None
 
     def weights_changed(self) -> None:
-        """Look at the image tower again before the next use, as its weights changed other than by a training step."""
+        """Look at the image tower again before the next use, since its weights may be others."""
         self._fingerprint = None
 
     def fingerprint(self, trainer: Trainer, pl_module: LightningModule) -> str:
@@ -162,12 +161,10 @@ class EmbeddingCache:
 
         Every rank must call this, with whole weights (`evaluating`), and gets the same answer.
         """
-        model = model_of(pl_module)
-        step = None if model.image_tower_frozen else trainer.global_step
-        if self._fingerprint is None or step != self._step:
+        if self._fingerprint is None:
             # rank 0 decides for all, lest some of them wait for others to encode
-            own = model.image_fingerprint if trainer.is_global_zero else ""
-            self._fingerprint, self._step = trainer.strategy.broadcast(own), step
+            own = model_of(pl_module).image_fingerprint if trainer.is_global_zero else ""
+            self._fingerprint = trainer.strategy.broadcast(own)
         return self._fingerprint
 
     def embed(

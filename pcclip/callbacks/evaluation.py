@@ -15,6 +15,7 @@ from pcclip.data.labelled import ImageFile
 from pcclip.evaluation.bootstrap import RESAMPLES
 from pcclip.evaluation.embed import check_damaged
 from pcclip.evaluation.protocol import Encoder, Result
+from pcclip.model.averaging import averaged
 
 
 class EvaluationCallback(Callback, ABC):
@@ -23,7 +24,7 @@ class EvaluationCallback(Callback, ABC):
     Values go to all loggers as `<task>/<subset>/<metric>`, and to `trainer.callback_metrics`, so that
     `ModelCheckpoint(monitor=...)` may name them. Intervals are for the table of results (`ResultsTable`): they are
     computed before training and by the table at its end, not each epoch. A run resumed from a checkpoint is not
-    evaluated again before its first epoch.
+    evaluated again before its first epoch. With Lightning's `WeightAveraging` the averaged weights are measured.
 
     Every rank must run it, and every rank computes the same numbers.
 
@@ -79,6 +80,7 @@ class EvaluationCallback(Callback, ABC):
         """Measure the module as it is, with or without the bootstrap's intervals, and keep it as `rows`."""
         # in training no text tower is met twice
         keep = self.cache_dir is not None and trainer.testing
+        EmbeddingCache.of(pl_module).weights_changed()
         with evaluating(pl_module):
             self._texts = StoredTexts(model_of(pl_module), str(self.cache_dir)) if keep else None
             self.rows = self.results(trainer, pl_module, self.resamples if intervals else 0)
@@ -117,8 +119,9 @@ class EvaluationCallback(Callback, ABC):
         """Evaluate after an epoch."""
         every = self.every_n_epochs or trainer.check_val_every_n_epoch or 1
         if (trainer.current_epoch + 1) % every == 0:
-            self._log(pl_module, self.evaluate(trainer, pl_module, intervals=False))
-            self._show(trainer, pl_module)
+            with averaged(trainer, pl_module):
+                self._log(pl_module, self.evaluate(trainer, pl_module, intervals=False))
+                self._show(trainer, pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the files against the model."""
@@ -127,7 +130,8 @@ class EvaluationCallback(Callback, ABC):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate in `test`."""
-        self._log(pl_module, self.evaluate(trainer, pl_module))
+        with averaged(trainer, pl_module):
+            self._log(pl_module, self.evaluate(trainer, pl_module))
 
     def embed(
         self, trainer: Trainer, pl_module: LightningModule, images: Sequence[ImageFile], name: str

@@ -11,10 +11,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from pcclip.callbacks.embeddings import EmbeddingCache, evaluating
+from pcclip.callbacks.embeddings import evaluating
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.tables import markdown_table, read_results, unchanged, write_results
+from pcclip.model.averaging import averaged
 from pcclip.model.sharding import gathered, load_whole_state, whole_state
 from pcclip.tools.ensemble import blend
 
@@ -24,7 +25,8 @@ class ResultsTable(Callback):
 
     The base model's rows are those measured before training. They and, with `alphas`, its trainable weights and buffers
     are kept in checkpoints (which grow by the size of what trains), so that a resumed run still compares with the model that
-    training started from, and not with the one it resumed from. What does not train is the same in both.
+    training started from, and not with the one it resumed from. What does not train is the same in both. With Lightning's
+    `WeightAveraging` the finetuned model is the averaged one, which is also saved.
 
     Args:
         file: JSON file of rows; the Markdown table goes beside it, with the ending `.md`.
@@ -92,14 +94,16 @@ class ResultsTable(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the finetuned and the ensembled models, then write the table."""
         results = {self.base: self._base_rows} if self._base_rows else {}
-        results[self.finetuned] = _evaluate(trainer, pl_module)
-        self._finish(trainer, pl_module, results)
+        with averaged(trainer, pl_module):
+            results[self.finetuned] = _evaluate(trainer, pl_module)
+            self._finish(trainer, pl_module, results)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what the evaluation callbacks measured in `test`."""
         name = self.finetuned if trainer.ckpt_path else self.base
         known = read_results(self.file) if Path(self.file).is_file() else {}
-        self._finish(trainer, pl_module, known | {name: _collect(trainer)})
+        with averaged(trainer, pl_module):
+            self._finish(trainer, pl_module, known | {name: _collect(trainer)})
 
     def state_dict(self) -> dict[str, Any]:
         """The base model's rows and what of its state trains."""
@@ -121,11 +125,11 @@ class ResultsTable(Callback):
         base = finetuned | self._base_state  # of a checkpoint only what trained is kept
         try:
             for alpha in self.alphas:
-                _load(pl_module, blend(base, finetuned, alpha))
+                load_whole_state(pl_module, blend(base, finetuned, alpha))
                 _check(trainer, pl_module)
                 results[f"ensembled {alpha:g}"] = _evaluate(trainer, pl_module)
         finally:
-            _load(pl_module, finetuned)
+            load_whole_state(pl_module, finetuned)
         return results
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule, results: Mapping[str, list[Result]]) -> None:
@@ -165,8 +169,3 @@ def _check(trainer: Trainer, pl_module: LightningModule) -> None:
 def _cpu_copy(pl_module: LightningModule) -> dict[str, Tensor]:
     with gathered(pl_module):
         return {key: value.detach().cpu().clone() for key, value in whole_state(pl_module).items()}
-
-
-def _load(pl_module: LightningModule, state: Mapping[str, Tensor]) -> None:
-    load_whole_state(pl_module, state)
-    EmbeddingCache.of(pl_module).weights_changed()

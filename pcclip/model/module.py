@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from pcclip.batch import PairBatch
+from pcclip.model.averaging import average_exactly
 from pcclip.model.head import HeadName
 from pcclip.model.held_out import HeldOutLosses
 from pcclip.model.loading import load_clip
@@ -185,6 +186,8 @@ class DifferenceCLIP(HeldOutLosses):
 
     def setup(self, stage: str) -> None:
         """Build the losses, which must know the rank and the number of processes."""
+        if stage == "fit":
+            average_exactly(self.trainer)
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         self._difference_loss = build_loss(self._loss_name, rank, world_size)
         self._caption_loss = build_loss("contrastive", rank, world_size)

@@ -1,0 +1,66 @@
+"""Averaged weights: Lightning's WeightAveraging and EMAWeightAveraging, and what must be measured with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+from torch.optim.swa_utils import get_swa_avg_fn
+
+
+@contextmanager
+def averaged(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
+    """Hold the averaged weights, as Lightning does while it validates: those that checkpoints and `SaveModel` save.
+
+    Without such a callback, and after it has ended training, the weights stay as they are.
+    """
+    averaging = _averaging(trainer)
+    for callback in averaging:
+        callback.on_validation_epoch_start(trainer, pl_module)
+    try:
+        yield
+    finally:
+        for callback in averaging:
+            callback.on_validation_epoch_end(trainer, pl_module)
+
+
+def average_exactly(trainer: Trainer) -> None:
+    """Let the average of equal weights be that weight; call it when training is set up.
+
+    Rounding otherwise changes frozen weights, so that embeddings of the frozen tower no longer fit the model that is saved.
+    The minus infinity of attention masks, which are buffers, would even become NaN.
+    """
+    for callback in _averaging(trainer):
+        average = callback._average_model
+        if average is None:
+            continue
+        if average.multi_avg_fn is not None:
+            average.multi_avg_fn = _all_exact(average.multi_avg_fn)
+        else:
+            average.avg_fn = _exact(average.avg_fn or get_swa_avg_fn())  # type: ignore[no-untyped-call]
+
+
+def _exact(average: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def exact(mean: Tensor, weight: Tensor, count: Tensor | int) -> Tensor:
+        return torch.where(mean == weight, weight, average(mean, weight, count))
+
+    return exact
+
+
+def _all_exact(average: Callable[..., None]) -> Callable[..., None]:
+    def exact(means: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor | int) -> None:
+        equal = [mean == weight for mean, weight in zip(means, weights, strict=True)]
+        average(means, weights, count)
+        for mean, weight, same in zip(means, weights, equal, strict=True):
+            mean.copy_(weight.where(same, mean))
+
+    return exact
+
+
+def _averaging(trainer: Trainer) -> list[WeightAveraging]:
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]  # declared nowhere in Trainer
+    return [callback for callback in callbacks if isinstance(callback, WeightAveraging)]
