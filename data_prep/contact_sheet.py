@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from data_prep.sample import SampleImage, SamplePair
 from pcclip.atomic import atomic_path
+from pcclip.data.picture_files import save_png
 from pcclip.data.pictures import decode
 
 PICTURE = 240  # pixels
@@ -46,7 +47,7 @@ def write_sheet(file: Path, source: str, pairs: Sequence[SamplePair]) -> None:
             sheet.paste(card, (2 * GAP + column * (WIDTH + 3 * GAP), top + GAP))
         top += height + 2 * GAP
     with atomic_path(file) as temporary:
-        sheet.save(temporary, "PNG")
+        save_png(sheet, temporary)
 
 
 def _card(pair: SamplePair) -> Image.Image:

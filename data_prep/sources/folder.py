@@ -7,7 +7,6 @@ from pathlib import Path
 
 from data_prep.files import clean
 from data_prep.sources.source import (
-    IMAGE_SUFFIXES,
     REPLACED,
     Candidate,
     Candidates,
@@ -16,6 +15,9 @@ from data_prep.sources.source import (
     folder_hash,
     walk,
 )
+from pcclip.data.picture_files import PICTURE_ENDINGS
+
+BESIDE = (".txt", ".json", ".jsonl")  # captions, and what the steps write
 
 
 def inputs(options: Options) -> dict[str, str | Path]:
@@ -27,7 +29,7 @@ def inputs(options: Options) -> dict[str, str | Path]:
     folder = Path(options.input)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: a file, but source `folder` of the captions step reads a folder")
-    return {"input": folder_hash(folder, (".txt", *IMAGE_SUFFIXES))}
+    return {"input": folder_hash(folder, (".txt", *PICTURE_ENDINGS))}
 
 
 def candidates(options: Options, losses: Losses) -> Candidates:
@@ -49,7 +51,7 @@ def read_lines(file: Path) -> list[str] | None:
 def _found(folder: Path, losses: Losses) -> Iterator[Candidate]:
     for name in walk(folder, losses):
         path = folder / name
-        if path.suffix.lower() in IMAGE_SUFFIXES:
+        if path.suffix.lower() in PICTURE_ENDINGS:
             text = path.with_suffix(".txt")
             captions = read_lines(text)
             if captions is None and text.is_file():
@@ -58,9 +60,11 @@ def _found(folder: Path, losses: Losses) -> Iterator[Candidate]:
                 yield Candidate(name, path, captions or [])
         elif path.suffix == ".txt" and not any(_beside(path)):
             losses.add("missing", f"{name}: no image of this name beside it")
+        elif path.suffix not in BESIDE and not path.name.startswith("."):
+            losses.add("not_an_image", name)
 
 
 def _beside(text: Path) -> Iterator[bool]:
-    for extension in IMAGE_SUFFIXES:
+    for extension in PICTURE_ENDINGS:
         yield text.with_suffix(extension).exists()
         yield text.with_suffix(extension.upper()).exists()

@@ -13,7 +13,7 @@ from data_prep.files import clean, states_hash
 from data_prep.parts import Part
 from data_prep.sources.source import REPLACED, Candidate, Candidates, Losses, Options
 from pcclip.data.damage import DamagedGroupError
-from pcclip.data.format import IMAGE_EXTENSIONS
+from pcclip.data.pictures import PICTURE_EXTENSIONS
 from pcclip.data.tar_index import TarIndex
 
 LONGEST_NAME = 255  # bytes of a file name
@@ -106,7 +106,7 @@ def _found(options: Options, folder: Path, class_captions: list[str], losses: Lo
     names: set[int] = set()
     for shard, key, sample in _samples(options, losses):
         record = _record(sample)
-        extension = next((extension for extension in IMAGE_EXTENSIONS if extension in sample), None)
+        extension = next((extension for extension in PICTURE_EXTENSIONS if extension in sample), None)
         name = f"{key.replace('/', '__')}.{extension}"  # keys may hold folders; ours are flat
         caption = _caption(sample, record, class_captions)
         if extension is None:

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 from omegaconf import MISSING
 
 from data_prep.files import states_hash
+from pcclip.data.picture_files import PICTURE_ENDINGS
 
 LISTED = 1000  # names a reason keeps for the manifest; counts are exact however many there are
 REPLACED = "\ufffd"  # what decoding puts in place of bytes that are not UTF-8
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 @dataclass
@@ -226,7 +226,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
         return "file"
 
 
-def folder_hash(folder: Path, suffixes: tuple[str, ...] = ("", *IMAGE_SUFFIXES)) -> str:
+def folder_hash(folder: Path, suffixes: tuple[str, ...] = ("", *PICTURE_ENDINGS)) -> str:
     """Return a hash over names, sizes and times of the files below a folder that have one of the suffixes.
 
     What the steps write has other suffixes, so that it may lie in the same folder.

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pcclip.data.picture_files import COPIES, Skipped, is_picture
 from pcclip.data.pictures import PICTURE_EXTENSIONS, UnreadableImageError, decode
 
 
@@ -48,6 +49,8 @@ class ImageFile:
         Raises:
             UnreadableImageError: It is missing or damaged; see `pcclip.data.pictures.decode`.
         """
+        if not Path(self.path).is_file():
+            raise UnreadableImageError(self.key, "not found, or not a file")
         try:
             payload = self.read()
         except OSError as error:
@@ -133,8 +136,15 @@ def read_images(source: str | Path) -> ImageSet:
     _check_shards(source, tars)
     if tars:
         return _read_tars(source, tars)
-    flat = _images_in(source)
-    inside = {folder: _images_in(folder) for folder in sorted(source.iterdir()) if folder.is_dir()}
+    skipped = Skipped()
+    flat = _images_in(source, skipped)
+    inside = {
+        folder: _images_in(folder, skipped)
+        for folder in sorted(source.iterdir())
+        if folder.is_dir() and not (folder / COPIES).exists()
+    }
+    if skipped:
+        rank_zero_warn(f"{source}: skipped {skipped}")
     folders = [folder for folder, files in inside.items() if files]
     if flat and folders:
         raise ValueError(
@@ -162,8 +172,9 @@ def read_images(source: str | Path) -> ImageSet:
     return ImageSet(source, images, [folder.name for folder in folders])
 
 
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower().lstrip(".") in PICTURE_EXTENSIONS)
+def _images_in(folder: Path, skipped: Skipped) -> list[Path]:
+    files = sorted(file for file in folder.iterdir() if not file.name.startswith(".") and not file.is_dir())
+    return [file for file in files if is_picture(str(file), skipped)]
 
 
 def _check_shards(source: Path, tars: Sequence[Path]) -> None:

@@ -8,16 +8,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
 
-from pcclip.atomic import atomic_folder, atomic_text
 from pcclip.data.labelled import ImageFile
+from pcclip.data.picture_files import COPIES
 from pcclip.data.tables import read_table
 from pcclip.tools.attributes import Attribute
 from pcclip.tools.gallery import Gallery
-from pcclip.tools.output import new_folder
 
 TRUE, FALSE = ("1", "more", "yes", "true"), ("0", "less", "no", "false")
 
@@ -86,29 +86,28 @@ def classes_of(
     ]
 
 
-def write_classes(file: str | Path, gallery: Gallery, scores: Mapping[str, Tensor], classes: Sequence[str]) -> None:
+def write_classes(stream: IO[str], gallery: Gallery, scores: Mapping[str, Tensor], classes: Sequence[str]) -> None:
     """Write a CSV: path, class, and the score on each axis."""
-    with atomic_text(file) as stream:
-        writer = csv.writer(stream)
-        writer.writerow(("path", "class", *scores))
-        columns = [values.tolist() for values in scores.values()]
-        for picture, name, *row in zip(gallery.pictures, classes, *columns, strict=True):
-            writer.writerow((picture.key, name, *(f"{value:.6f}" for value in row)))
+    writer = csv.writer(stream)
+    writer.writerow(("path", "class", *scores))
+    columns = [values.tolist() for values in scores.values()]
+    for picture, name, *row in zip(gallery.pictures, classes, *columns, strict=True):
+        writer.writerow((picture.key, name, *(f"{value:.6f}" for value in row)))
 
 
-def split(folder: str | Path, gallery: Gallery, classes: Sequence[str]) -> None:
-    """Copy the pictures into a folder for each class; a name that comes again gets a number."""
-    with atomic_folder(new_folder(folder)) as target:
-        for name in dict.fromkeys(classes):
-            (target / name.replace("/", "-")).mkdir()
-        names: Counter[tuple[str, str]] = Counter()
-        for picture, name in zip(gallery.pictures, classes, strict=True):
-            assert isinstance(picture, ImageFile)
-            base = Path(picture.key)
-            names[name, base.name] += 1
-            again = names[name, base.name]
-            file = target / name.replace("/", "-") / (base.name if again == 1 else f"{base.stem}-{again}{base.suffix}")
-            if picture.offset is None:
-                shutil.copyfile(picture.path, file)
-            else:
-                file.write_bytes(picture.read())
+def split(folder: Path, gallery: Gallery, classes: Sequence[str]) -> None:
+    """Copy the pictures into a subfolder for each class; a name that comes again gets a number."""
+    (folder / COPIES).touch()
+    for name in dict.fromkeys(classes):
+        (folder / name.replace("/", "-")).mkdir()
+    names: Counter[tuple[str, str]] = Counter()
+    for picture, name in zip(gallery.pictures, classes, strict=True):
+        assert isinstance(picture, ImageFile)
+        base = Path(picture.key)
+        names[name, base.name] += 1
+        again = names[name, base.name]
+        file = folder / name.replace("/", "-") / (base.name if again == 1 else f"{base.stem}-{again}{base.suffix}")
+        if picture.offset is None:
+            shutil.copyfile(picture.path, file)
+        else:
+            file.write_bytes(picture.read())

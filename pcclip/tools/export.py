@@ -15,7 +15,9 @@ from pcclip.tools.runs import run_of
 Format = Literal["open_clip", "huggingface"]
 
 
-def export(model: Model, folder: str | Path, layout: Format, *, text_only: bool = False) -> None:
+def export(
+    model: Model, folder: str | Path, layout: Format, *, text_only: bool = False, overwrite: bool = False
+) -> None:
     """Write a folder that another library loads; weights are safetensors.
 
     Args:
@@ -23,6 +25,7 @@ def export(model: Model, folder: str | Path, layout: Format, *, text_only: bool 
         folder: A new folder.
         layout: `open_clip`, which `local-dir:FOLDER` loads; or `huggingface`, for `CLIPModel.from_pretrained(FOLDER)`.
         text_only: The text tower alone; `huggingface` only.
+        overwrite: Whether a folder that was exported earlier may be replaced.
 
     Raises:
         FileExistsError: The folder is there already.
@@ -32,7 +35,7 @@ def export(model: Model, folder: str | Path, layout: Format, *, text_only: bool 
     if text_only and layout != "huggingface":
         raise ValueError("the text tower alone can be exported to Hugging Face only; open_clip loads whole models")
     run = run_of(model.source.removeprefix("local-dir:"))
-    with atomic_folder(new_folder(folder)) as target:
+    with atomic_folder(new_folder(folder, overwrite)) as target:
         if layout == "open_clip":
             save_clip(model.clip, target)
             kind = "open_clip"

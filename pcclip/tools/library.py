@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pcclip.data.picture_files import COPIES, Skipped, is_picture
 from pcclip.model.loading import CONFIG_FILE
 from pcclip.tools.attributes import wordings
 from pcclip.tools.gallery import Gallery
 from pcclip.tools.loading import run_config
 from pcclip.tools.model import Model
-from pcclip.tools.pictures import ENDINGS
 from pcclip.tools.ranking import score
 from pcclip.tools.search import ExactIndex, search
 
@@ -119,8 +119,12 @@ class Shown:
 
 
 def folders_beneath(root: str) -> list[str]:
-    """Folders that hold pictures, the root among them; hidden ones and links are not looked into."""
-    return [folder for folder, names in _walk(root) if any(name.lower().endswith(ENDINGS) for name in names)]
+    """Folders that hold pictures, the root among them. Hidden folders, links and files of training runs do not count."""
+    return [
+        folder
+        for folder, names in _walk(root)
+        if not _of_a_run(names) and any(is_picture(str(Path(folder, name)), Skipped()) for name in names)
+    ]
 
 
 def models_beneath(root: str) -> list[str]:
@@ -134,6 +138,13 @@ def models_beneath(root: str) -> list[str]:
     return found
 
 
+def _of_a_run(names: list[str]) -> bool:
+    """Whether a folder of these files is a run, a saved model or logs; pictures in it are charts."""
+    return bool({CONFIG_FILE, "config.yaml", "results.json"} & {*names}) or any(
+        name.endswith(".ckpt") or name.startswith("events.out.tfevents") for name in names
+    )
+
+
 def _in_its_run(checkpoint: Path) -> bool:
     try:
         run_config(checkpoint)
@@ -144,6 +155,9 @@ def _in_its_run(checkpoint: Path) -> bool:
 
 def _walk(root: str) -> Iterator[tuple[str, list[str]]]:
     for place, folders, names in os.walk(os.path.normpath(root)):
+        if COPIES in names:
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield place, sorted(names)
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+
+from pcclip.data.picture_files import COPIES
+
+OR_OVERWRITE = " or add --overwrite"
+FOLDER_FILES = (
+    "open_clip_config.json",
+    "config.json",
+    "results.json",
+)  # of models and sweeps, which have no subfolders
 
 
 class ToolWarning(UserWarning):
@@ -27,12 +37,53 @@ def check_writable(target: str | Path) -> Path:
     return target
 
 
-def new_folder(target: str | Path) -> Path:
-    """Check that `target` can be made; raise as `check_writable` does."""
+def new_file(target: str | Path, suffix: str, overwrite: bool = False, beside: Sequence[str] = ()) -> Path:
+    """Check that a file can be written, before any work is done.
+
+    Args:
+        target: The file.
+        suffix: What its name must end in.
+        overwrite: Whether it may be there already.
+        beside: Endings that replace the suffix in the names of further files that are written.
+
+    Raises:
+        ValueError: Its name ends otherwise.
+        FileExistsError: It, or one of the others, is there already.
+        OSError: As `check_writable`.
+    """
+    target = check_writable(target)
+    if target.suffix.lower() != suffix:
+        raise ValueError(f"--output {target}: must end in {suffix}")
+    for file in (target, *(target.with_name(target.stem + ending) for ending in beside)):
+        if file.is_dir() or (file.exists() and not overwrite):
+            raise FileExistsError(f"{file}: exists; choose another --output{OR_OVERWRITE * file.is_file()}")
+    return target
+
+
+def new_folder(target: str | Path, overwrite: bool = False) -> Path:
+    """Check that a folder can be written, before any work is done.
+
+    Args:
+        target: The folder.
+        overwrite: Whether what an earlier command wrote there may be replaced. Other folders never are.
+
+    Raises:
+        FileExistsError: It is there already, and not empty.
+        OSError: As `check_writable`.
+    """
     target = check_writable(target)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise FileExistsError(f"{target}: is there already; remove it or choose another place")
+        own = _written_by_a_tool(target)
+        if not (own and overwrite):
+            raise FileExistsError(f"{target}: exists; choose another place{OR_OVERWRITE * own}")
     return target
+
+
+def _written_by_a_tool(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    flat = not any(file.is_dir() for file in folder.iterdir())
+    return (folder / COPIES).exists() or (flat and any((folder / name).exists() for name in FOLDER_FILES))
 
 
 def need(package: str, extra: str) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import glob
 import os
+import re
 import sys
 import tarfile
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,9 @@ from braceexpand import braceexpand
 from PIL import Image
 
 from pcclip.data.labelled import ImageFile
-from pcclip.data.pictures import PICTURE_EXTENSIONS, upright
-
-ENDINGS = tuple(f".{extension}" for extension in PICTURE_EXTENSIONS)
+from pcclip.data.picture_files import PICTURE_ENDINGS, Skipped, is_copy, is_picture, walk
+from pcclip.data.pictures import upright
+from pcclip.tools.output import ToolWarning
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,14 @@ def find_pictures(sources: Sequence[str | Path]) -> list[ImageFile]:
 
     Args:
         sources: Any of
-            a folder, looked through with its subfolders in the order of names; its `.tar` are shards;
+            a folder, looked through with its subfolders in the order of names; its `.tar` are shards; sheets that pcclip
+            drew and folders that it copied pictures into are left out;
             a shard, or a brace pattern of shards such as `train-{000..010}.tar`; members are found by their endings;
             a pattern such as `photos/**/*.jpg`;
             a list: `.txt` with a path a line, `.csv` with a column `path`, `-` for lines of the standard input;
             a picture.
+
+    A warning counts the files of folders and patterns that are skipped, by extension or reason.
 
     Raises:
         FileNotFoundError: A source that is not there.
@@ -49,26 +54,35 @@ def find_pictures(sources: Sequence[str | Path]) -> list[ImageFile]:
     """
     found: dict[ImageFile, None] = {}
     for source in sources:
-        pictures = dict.fromkeys(_pictures_of(str(source)))
+        skipped = Skipped()
+        pictures = dict.fromkeys(_pictures_of(str(source), skipped))
         if not pictures:
-            raise ValueError(f"{source}: no pictures in it ({', '.join(ENDINGS)}); check the path")
+            also = f", skipped {skipped}" if skipped else ""
+            raise ValueError(f"{source}: no pictures in it ({', '.join(PICTURE_ENDINGS)}{also}); check the path")
+        if skipped:
+            warnings.warn(f"{source}: skipped {skipped}", ToolWarning, stacklevel=2)
         found |= pictures
     return list(found)
 
 
-def _pictures_of(source: str) -> Iterator[ImageFile]:
+def _pictures_of(source: str, skipped: Skipped) -> Iterator[ImageFile]:
     path = Path(source)
     if source == "-":
         yield from _listed(line.rstrip("\n") for line in sys.stdin)
     elif path.is_dir():
-        yield from _in_folder(source)
+        yield from _in_folder(source, skipped)
     elif "{" in source and not path.exists():
         for name in braceexpand(source):
-            yield from _pictures_of(name)
+            yield from _pictures_of(name, skipped)
     elif any(mark in source for mark in "*?[") and not path.exists():
+        fixed = os.path.dirname(re.split(r"[*?[]", source)[0])  # noqa: PTH120 (the folder before the first mark)
         for name in sorted(glob.glob(source, recursive=True)):  # noqa: PTH207 (Path.glob takes no absolute patterns)
-            if name.lower().endswith((*ENDINGS, ".tar")):
-                yield from _pictures_of(name)
+            if os.path.isdir(name):  # noqa: PTH112
+                continue
+            if is_copy(name, fixed):
+                skipped["copied by pcclip"] += 1
+            elif name.endswith(".tar") or is_picture(name, skipped):
+                yield from _pictures_of(name, skipped)
     elif not path.is_file():
         raise FileNotFoundError(f"{source}: not found; give a folder, a pattern, a list, shards or pictures")
     elif path.suffix == ".tar":
@@ -81,25 +95,22 @@ def _pictures_of(source: str) -> Iterator[ImageFile]:
             if "path" not in (reader.fieldnames or []):
                 raise ValueError(f"{source}: no column `path`; it has {reader.fieldnames}")
             yield from _listed(row["path"] for row in reader)
-    elif source.lower().endswith(ENDINGS):
+    elif source.lower().endswith(PICTURE_ENDINGS):
         yield ImageFile(source, source)
     else:
         raise ValueError(
-            f"{source}: neither a picture ({', '.join(ENDINGS)}) nor a list (.txt, .csv) nor a shard (.tar)"
+            f"{source}: neither a picture ({', '.join(PICTURE_ENDINGS)}) nor a list (.txt, .csv) nor a shard (.tar)"
         )
 
 
-def _in_folder(folder: str) -> Iterator[ImageFile]:
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.startswith("."):
-                continue
+def _in_folder(folder: str, skipped: Skipped) -> Iterator[ImageFile]:
+    for place, _, names in walk(folder, skipped):
+        for name in names:
             path = os.path.join(place, name)  # noqa: PTH118 (a Path for each of a million files is slow)
-            if name.lower().endswith(ENDINGS):
-                yield ImageFile(path, path)
-            elif name.endswith(".tar"):
+            if name.endswith(".tar"):
                 yield from _in_shard(path)
+            elif is_picture(path, skipped):
+                yield ImageFile(path, path)
 
 
 def _in_shard(shard: str) -> Iterator[ImageFile]:
@@ -107,7 +118,7 @@ def _in_shard(shard: str) -> Iterator[ImageFile]:
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
                 archive.members = []  # type: ignore[attr-defined]  # which would grow with the shard
-                if member.isfile() and member.name.lower().endswith(ENDINGS):
+                if member.isfile() and member.name.lower().endswith(PICTURE_ENDINGS):
                     yield ImageFile(shard, f"{shard}/{member.name}", offset=member.offset_data, size=member.size)
     except tarfile.TarError as error:
         raise ValueError(f"{shard}: not a readable tar ({error}); copy it again") from error

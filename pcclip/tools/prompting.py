@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
 
-from pcclip.atomic import atomic_text
 from pcclip.evaluation.comparative_prompting import compared, pair_indices
 from pcclip.evaluation.protocol import Comparative
 from pcclip.evaluation.zero_shot import class_embeddings
@@ -77,14 +76,11 @@ def classify(
     return Prediction(list(classes), places[:, 0], places[:, 1], cosines[:, 0], cosines[:, 0] - cosines[:, 1])
 
 
-def write_predictions(file: str | Path, gallery: Gallery, prediction: Prediction) -> None:
+def write_predictions(stream: IO[str], gallery: Gallery, prediction: Prediction) -> None:
     """Write a CSV: path, class, its cosine, the next class, and the margin."""
-    with atomic_text(file) as stream:
-        writer = csv.writer(stream)
-        writer.writerow(("path", "class", "cosine", "second", "margin"))
-        columns = (
-            part.tolist() for part in (prediction.first, prediction.cosine, prediction.second, prediction.margin)
-        )
-        for picture, first, cosine, second, margin in zip(gallery.pictures, *columns, strict=True):
-            names = prediction.classes
-            writer.writerow((picture.key, names[first], f"{cosine:.6f}", names[second], f"{margin:.6f}"))
+    writer = csv.writer(stream)
+    writer.writerow(("path", "class", "cosine", "second", "margin"))
+    columns = (part.tolist() for part in (prediction.first, prediction.cosine, prediction.second, prediction.margin))
+    for picture, first, cosine, second, margin in zip(gallery.pictures, *columns, strict=True):
+        names = prediction.classes
+        writer.writerow((picture.key, names[first], f"{cosine:.6f}", names[second], f"{margin:.6f}"))

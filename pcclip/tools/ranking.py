@@ -5,13 +5,11 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import torch
 from torch import Tensor
 
-from pcclip.atomic import atomic_text
 from pcclip.evaluation.embed import check_finite
 from pcclip.evaluation.protocol import Wording
 from pcclip.tools.gallery import Gallery
@@ -89,10 +87,9 @@ def ranked(gallery: Gallery, scores: Tensor) -> list[Ranked]:
     return list(in_order(gallery, scores))
 
 
-def write_ranking(file: str | Path, gallery: Gallery, scores: Tensor) -> None:
+def write_ranking(stream: IO[str], gallery: Gallery, scores: Tensor) -> None:
     """Write a CSV: path, score, rank, percentile; most first."""
-    with atomic_text(file) as stream:
-        writer = csv.writer(stream)
-        writer.writerow(COLUMNS)
-        for row in in_order(gallery, scores):
-            writer.writerow((row.path, f"{row.score:.6f}", row.rank, f"{row.percentile:.2f}"))
+    writer = csv.writer(stream)
+    writer.writerow(COLUMNS)
+    for row in in_order(gallery, scores):
+        writer.writerow((row.path, f"{row.score:.6f}", row.rank, f"{row.percentile:.2f}"))

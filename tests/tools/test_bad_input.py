@@ -109,12 +109,12 @@ CASES = {
         "ensemble --base {model} --model {model} --alpha 0.5 --output {file}/e",
         "cannot be written",
     ),
-    "ensemble occupied": ("ensemble --base {model} --alpha 0.5 --output {photos}", "is there already"),
+    "ensemble occupied": ("ensemble --base {model} --alpha 0.5 --output {photos}", "photos: exists"),
     "ensemble no configuration": (
         "ensemble --base {model} --model {model} --sweep {nowhere} --output {new}",
         "configuration not found",
     ),
-    "export occupied": ("export --model {model} --format open_clip --output {photos}", "is there already"),
+    "export occupied": ("export --model {model} --format open_clip --output {photos}", "photos: exists"),
     "export no permission": ("export --model {model} --format open_clip --output {file}/x", "cannot be written"),
     "export corrupt checkpoint": (
         "export --model {corrupt_ckpt} --format open_clip --output {new}",
@@ -130,19 +130,26 @@ CASES = {
     ),
     "export impossible": ("export --model {other} --format huggingface --output {new}", "ModifiedResNet"),
     "export unknown format": ("export --model {model} --format onnx --output {new}", "invalid choice: 'onnx'"),
-    "report empty folder": ("report {empty} --output {new}", "no results.json in it"),
-    "report corrupt": ("report {texts} --output {new}", "expected a list of result rows|not JSON"),
+    "report empty folder": ("report {empty} --output {new}.html", "no results.json in it"),
+    "report corrupt": ("report {texts} --output {new}.html", "expected a list of result rows|not JSON"),
+    "rank other suffix": (f"rank {{photos}} {AXIS} --output {{new}}.txt", "must end in .csv"),
+    "report other suffix": ("report {empty} --output {new}.pdf", "must end in .html"),
+    "report occupied": ("report {empty} --output {page}", "page.html: exists; .* --overwrite"),
+    "generate other suffix": (
+        "generate --pipeline {empty} --prompt a --difference b --model {model} --output {new}.jpg",
+        "must end in .png",
+    ),
     "report no permission": ("report {empty} --output {file}/r.html", "cannot be written"),
     "generate no pipeline": (
-        "generate --pipeline {empty} --prompt a --difference b --model {model} --output {new}",
+        "generate --pipeline {empty} --prompt a --difference b --model {model} --output {new}.png",
         "not the folder of a diffusers pipeline",
     ),
     "generate corrupt checkpoint": (
-        "generate --pipeline {empty} --prompt a --difference b --model {corrupt_ckpt} --output {new}",
+        "generate --pipeline {empty} --prompt a --difference b --model {corrupt_ckpt} --output {new}.png",
         "bad.ckpt: corrupt",
     ),
     "generate other architecture": (
-        "generate --pipeline {empty} --prompt a --difference b --model {other_ckpt} --output {new}",
+        "generate --pipeline {empty} --prompt a --difference b --model {other_ckpt} --output {new}.png",
         "of another architecture",
     ),
     "generate no permission": (
@@ -150,7 +157,7 @@ CASES = {
         "cannot be written",
     ),
     "generate same lambdas": (
-        "generate --pipeline {empty} --prompt a --difference b --lambda 1 1 --model {model} --output {new}",
+        "generate --pipeline {empty} --prompt a --difference b --lambda 1 1 --model {model} --output {new}.png",
         "the same number twice",
     ),
     "demo other architecture": ("demo {photos} --model {other_ckpt}", "of another architecture"),
@@ -176,6 +183,7 @@ def places(tmp_path_factory: pytest.TempPathFactory, saved: Path) -> dict[str, P
         (root / "broken" / f"{number}.png").write_bytes(b"no picture")
     (root / "bad.tar").write_bytes(b"no tar" * 500)
     (root / "file").write_text("a file")
+    (root / "page.html").write_text("a page")
     (root / "hf" / "config.json").write_text('{"model_type": "clip"}')
     (root / "texts.jsonl").write_text(json.dumps({"first": "a", "second": "owl", "text": "x"}) + "\n")
     (root / "corrupt" / "open_clip_config.json").write_text((saved / "open_clip_config.json").read_text())
@@ -191,6 +199,7 @@ def places(tmp_path_factory: pytest.TempPathFactory, saved: Path) -> dict[str, P
     return found | {
         "tar": root / "bad.tar",
         "texts": root / "texts.jsonl",
+        "page": root / "page.html",
         "model": saved,
         "corrupt_ckpt": root / "run/checkpoints/bad.ckpt",
         "pickled": root / "run/checkpoints/pickled.ckpt",

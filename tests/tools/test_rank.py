@@ -49,7 +49,9 @@ def test_ranking_is_written_with_its_sheet(
     # Reversed, and from the embeddings that were kept.
     arguments[2:6] = ["--more", AXIS[3], "--less", AXIS[1]]
     before = output.read_text()
-    assert main(arguments) == 0
+    assert main(arguments) == 2
+    assert output.read_text() == before
+    assert main([*arguments, "--overwrite"]) == 0
     assert output.read_text() != before
     assert [row["path"] for row in rows(output)] == [row.path for row in expected][::-1]
 

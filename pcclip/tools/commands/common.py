@@ -6,17 +6,20 @@ import argparse
 import csv
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
     from pcclip.data.labelled import Picture
     from pcclip.tools.gallery import Gallery
     from pcclip.tools.model import Model
 
+BESIDE = (".png", ".unreadable.csv")  # what is written next to a CSV, by the end of its name
 DEMO = "runs/demo/finetuned"
 SHOWN = 10  # unreadable pictures that are named on the terminal
 
@@ -50,6 +53,17 @@ def add_embedding(parser: argparse.ArgumentParser) -> None:
     cache.add_argument("--no-cache", action="store_true", help="keep no embeddings")
     parser.add_argument("--batch-size", type=positive, default=256, metavar="N", help="pictures encoded at a time")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that decode (default: by the cores)")
+
+
+def add_output(parser: argparse.ArgumentParser, default: str, what: str) -> None:
+    """Where the output goes."""
+    parser.add_argument("--output", default=default, metavar="FILE", help=f"{what} (default: {default})")
+    add_overwrite(parser)
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Whether output may be replaced."""
+    parser.add_argument("--overwrite", action="store_true", help="replace output that exists")
 
 
 def positive(text: str) -> int:
@@ -92,33 +106,43 @@ def embed(model: Model, pictures: Sequence[Picture], options: argparse.Namespace
     return gallery
 
 
-def write_unreadable(gallery: Gallery, output: Path) -> None:
-    """Write path and reason of unreadable pictures to `<stem>.unreadable.csv` next to the output, if there are any."""
-    from pcclip.atomic import atomic_text
+def write_outputs(output: Path, write_table: Callable[[IO[str]], None], sheet: Image.Image, gallery: Gallery) -> Path:
+    """Write a CSV, its sheet and, if there are any, the list of unreadable pictures: all of them or none.
 
-    listed = output.with_name(f"{output.stem}.unreadable.csv")
-    listed.unlink(missing_ok=True)
-    if gallery.unreadable:
-        with atomic_text(listed) as stream:
-            writer = csv.writer(stream)
+    Returns:
+        The file of the sheet.
+    """
+    from pcclip.atomic import atomic_path, atomic_text
+    from pcclip.data.picture_files import save_png
+
+    drawn, listed = (output.with_name(output.stem + ending) for ending in BESIDE)
+    with ExitStack() as stack:
+        # The contents are on the disk before the first file gets its name.
+        table = stack.enter_context(atomic_text(output))
+        write_table(table)
+        table.flush()
+        save_png(sheet, stack.enter_context(atomic_path(drawn)))
+        if gallery.unreadable:
+            names = stack.enter_context(atomic_text(listed))
+            writer = csv.writer(names)
             writer.writerow(("path", "reason"))
             writer.writerows(gallery.unreadable.items())
+            names.flush()
+    if gallery.unreadable:
         print(f"{len(gallery.unreadable)} pictures could not be read; they are listed in {listed}")
+    else:
+        listed.unlink(missing_ok=True)
+    return drawn
 
 
-def draw_sheet(gallery: Gallery, order: Tensor, labels: Sequence[str], title: str, output: Path, most: int) -> Path:
-    """Draw at most so many pictures, spread evenly over an order (N,), beside the output; returns the file."""
+def draw_sheet(gallery: Gallery, order: Tensor, labels: Sequence[str], title: str, most: int) -> Image.Image:
+    """Draw at most so many pictures, spread evenly over an order (N,)."""
     import torch
 
-    from pcclip.atomic import atomic_path
     from pcclip.tools.contact_sheet import contact_sheet
 
     places = torch.linspace(0, len(order) - 1, min(most, len(order))).round().long()
     chosen = order[places].tolist()
-    sheet = contact_sheet(
+    return contact_sheet(
         [gallery.pick(index) for index in chosen], [labels[index] for index in chosen], title, columns=10
     )
-    file = output.with_suffix(".png")
-    with atomic_path(file) as path:
-        sheet.save(path)
-    return file

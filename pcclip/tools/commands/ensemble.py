@@ -10,7 +10,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from pcclip.tools.commands.common import DEMO
+from pcclip.tools.commands.common import DEMO, add_overwrite
 
 ALPHAS = [0.0, 0.25, 0.5, 0.75, 1.0]
 
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--alphas", type=float, nargs="+", metavar="X", help=f"of the sweep (default: {ALPHAS})")
     parser.add_argument("--output", required=True, metavar="DIR", help="a new folder")
+    add_overwrite(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     from pcclip.atomic import atomic_folder
     from pcclip.tools.output import new_folder
 
-    new_folder(options.output)
+    new_folder(options.output, options.overwrite)
     from pcclip.lean_import import import_open_clip
 
     import_open_clip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pcclip.tools.commands.common import add_model, load_model
+from pcclip.tools.commands.common import add_model, add_overwrite, load_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,6 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--format", choices=("open_clip", "huggingface"), required=True, help="whose layout")
     parser.add_argument("--output", required=True, metavar="DIR", help="a new folder")
+    add_overwrite(parser)
     parser.add_argument("--text-only", action="store_true", help="the text tower alone (huggingface)")
 
 
@@ -19,9 +20,9 @@ def run(options: argparse.Namespace) -> None:
     """Load and export."""
     from pcclip.tools.output import new_folder
 
-    new_folder(options.output)
+    new_folder(options.output, options.overwrite)
     model = load_model(options)
     from pcclip.tools.export import export
 
-    export(model, options.output, options.format, text_only=options.text_only)
+    export(model, options.output, options.format, text_only=options.text_only, overwrite=options.overwrite)
     print(f"written to {options.output}")

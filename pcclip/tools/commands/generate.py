@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from pcclip.tools.commands.common import add_model, load_model, positive
+from pcclip.tools.commands.common import add_model, add_output, load_model, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,20 +26,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--guidance", type=float, default=7.5, metavar="X", help="(default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3], metavar="N", help="a picture for each")
     parser.add_argument("--side", type=positive, metavar="N", help="width and height in pixels")
-    parser.add_argument("--output", default="generated.png", metavar="FILE", help="a row for each lambda")
+    add_output(parser, "generated.png", "PNG with a row for each lambda")
 
 
 def run(options: argparse.Namespace) -> None:
     """Generate, judge, and write the grid."""
     from pcclip.atomic import atomic_path
-    from pcclip.tools.output import check_writable, need
+    from pcclip.tools.output import need, new_file
 
-    check_writable(options.output)
+    output = new_file(options.output, ".png", options.overwrite)
     for package in ("diffusers", "transformers"):
         need(package, "generation")
     if len(set(options.lambdas)) < len(options.lambdas):
         raise ValueError("--lambda: the same number twice")
     from pcclip import load
+    from pcclip.data.picture_files import save_png
     from pcclip.evaluation.protocol import Wording
     from pcclip.tools.contact_sheet import contact_sheet
     from pcclip.tools.generation import Sampling, clip_score, generate, load_pipeline
@@ -62,6 +63,6 @@ def run(options: argparse.Namespace) -> None:
         f"{options.prompt} + lambda x: {options.difference}",
         columns=len(options.seeds),
     )
-    with atomic_path(options.output) as path:
-        sheet.save(path)
-    print(f"written to {options.output}")
+    with atomic_path(output) as path:
+        save_png(sheet, path)
+    print(f"written to {output}")

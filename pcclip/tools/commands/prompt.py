@@ -16,13 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pcclip.tools.commands.common import (
+    BESIDE,
     add_model,
+    add_output,
     add_pictures,
     draw_sheet,
     embed,
     load_model,
     positive,
-    write_unreadable,
+    write_outputs,
 )
 
 
@@ -44,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base-url", metavar="URL", help="its OpenAI-compatible endpoint (default: OpenAI's own)")
     parser.add_argument("--kind", metavar="WHAT", help="what the classes are, e.g. flowers; told to the model")
     parser.add_argument("--alpha", type=float, help="weight of plain prompts against the texts (default: 0.8)")
-    parser.add_argument("--output", default="classes.csv", metavar="FILE", help="CSV; the sheet is beside it as .png")
+    add_output(parser, "classes.csv", "CSV; the sheet is next to it as .png")
     parser.add_argument("--sheet", type=positive, default=60, metavar="N", help="pictures on the sheet")
 
 
@@ -56,12 +58,10 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError("--ask needs --comparatives FILE, in which the answers are kept")
     if (options.base_url or options.kind) and not options.ask:
         raise ValueError("--base-url and --kind belong to --ask MODEL")
-    from pcclip.tools.output import check_writable
+    from pcclip.tools.output import new_file
     from pcclip.tools.pictures import find_pictures
 
-    output = check_writable(options.output)
-    if output.suffix != ".csv":
-        raise ValueError(f"--output {output}: must end in .csv")
+    output = new_file(options.output, ".csv", options.overwrite, BESIDE)
     classes = _classes(options.classes)
     pictures = find_pictures(options.pictures)
     model = load_model(options)
@@ -75,7 +75,6 @@ def run(options: argparse.Namespace) -> None:
     alpha = 0.8 if options.alpha is None else options.alpha
     templates = options.template or ["a photo of a {}"]
     prediction = classify(model, gallery, classes, templates, comparatives, alpha)
-    write_predictions(output, gallery, prediction)
     names = [classes[index] for index in prediction.first.tolist()]
     for name, count in Counter(names).most_common():
         print(f"{count:>8}  {name}")
@@ -85,9 +84,9 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     order = sorted(range(len(names)), key=lambda index: (names[index], -float(prediction.margin[index])))
-    sheet = draw_sheet(gallery, torch.tensor(order), names, f"{len(set(names))} classes", output, options.sheet)
-    print(f"{len(names)} pictures: {output} and {sheet}")
-    write_unreadable(gallery, output)
+    sheet = draw_sheet(gallery, torch.tensor(order), names, f"{len(set(names))} classes", options.sheet)
+    drawn = write_outputs(output, lambda stream: write_predictions(stream, gallery, prediction), sheet, gallery)
+    print(f"{len(names)} pictures: {output} and {drawn}")
 
 
 def _ask(classes: Sequence[str], options: argparse.Namespace) -> None:

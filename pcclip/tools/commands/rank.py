@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pcclip.tools.commands.common import (
+    BESIDE,
     add_model,
+    add_overwrite,
     add_pictures,
     draw_sheet,
     embed,
     load_model,
     positive,
-    write_unreadable,
+    write_outputs,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--examples", metavar="FILE", help="choose thresholds by a table: path, and 1 or 0 for each axis"
     )
     classify.add_argument("--split", metavar="DIR", help="also copy the pictures into a folder for each class")
-    parser.add_argument("--output", default="ranked.csv", metavar="FILE", help="CSV; the sheet is beside it as .png")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="CSV; the sheet is next to it as .png (default: ranked.csv, with --classify classified.csv)",
+    )
+    add_overwrite(parser)
     parser.add_argument("--sheet", type=positive, default=60, metavar="N", help="pictures on the sheet, spread evenly")
 
 
@@ -63,22 +71,20 @@ def run(options: argparse.Namespace) -> None:
     if options.pairs:
         _compare(load_model(options), attributes, options)
         return
-    from pcclip.tools.output import check_writable, new_folder
+    from pcclip.tools.output import new_file, new_folder
     from pcclip.tools.pictures import find_pictures
 
-    output = check_writable(options.output)
-    if output.suffix != ".csv":
-        raise ValueError(f"--output {output}: must end in .csv")
+    default = "classified.csv" if options.classify else "ranked.csv"
+    output = new_file(options.output or default, ".csv", options.overwrite, BESIDE)
     if options.split:
-        new_folder(options.split)
+        new_folder(options.split, options.overwrite)
     pictures = find_pictures(options.pictures)
     model = load_model(options)
     gallery = embed(model, pictures, options)
     if options.classify:
-        _classify(model, gallery, attributes, options)
+        _classify(model, gallery, attributes, output, options)
     else:
-        _rank(model, gallery, attributes[0], options)
-    write_unreadable(gallery, output)
+        _rank(model, gallery, attributes[0], output, options.sheet)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -115,16 +121,14 @@ def _compare(model: Model, attributes: list[Attribute], options: argparse.Namesp
         print(f"{attribute.name}: {more} has more, by a margin of {abs(margin):.3f} (cosine with text less reverse)")
 
 
-def _rank(model: Model, gallery: Gallery, attribute: Attribute, options: argparse.Namespace) -> None:
+def _rank(model: Model, gallery: Gallery, attribute: Attribute, output: Path, most: int) -> None:
     from pcclip.tools.ranking import in_order, score, write_ranking
 
     scores = score(model, gallery, model.axis(attribute.wordings))
-    write_ranking(options.output, gallery, scores)
     order = scores.argsort(descending=True, stable=True)
     title = f"{attribute.name}: {attribute.more} first, {attribute.less} last"
-    sheet = draw_sheet(
-        gallery, order, [f"{value:+.3f}" for value in scores.tolist()], title, Path(options.output), options.sheet
-    )
+    sheet = draw_sheet(gallery, order, [f"{value:+.3f}" for value in scores.tolist()], title, most)
+    drawn = write_outputs(output, lambda stream: write_ranking(stream, gallery, scores), sheet, gallery)
     rows = in_order(gallery, scores)
     print(f"{'rank':>6}  {'score':>8}  path")
     for row in rows:
@@ -132,10 +136,15 @@ def _rank(model: Model, gallery: Gallery, attribute: Attribute, options: argpars
             print(f"{row.rank:>6}  {row.score:>+8.4f}  {row.path}")
         elif row.rank == 4:
             print("   ...")
-    print(f"{len(scores)} pictures ranked: {options.output} and {sheet}")
+    print(f"{len(scores)} pictures ranked: {output} and {drawn}")
 
 
-def _classify(model: Model, gallery: Gallery, attributes: list[Attribute], options: argparse.Namespace) -> None:
+def _classify(
+    model: Model, gallery: Gallery, attributes: list[Attribute], output: Path, options: argparse.Namespace
+) -> None:
+    import torch
+
+    from pcclip.atomic import atomic_folder
     from pcclip.tools.classify import Threshold, calibrate, classes_of, read_examples, split, write_classes
     from pcclip.tools.ranking import score
 
@@ -159,19 +168,16 @@ def _classify(model: Model, gallery: Gallery, attributes: list[Attribute], optio
         thresholds = {name: Threshold(value) for name, value in _thresholds(options.threshold, list(axes)).items()}
     scores = {name: score(model, gallery, axis, centre) for name, axis in axes.items()}
     classes = classes_of(attributes, scores, thresholds)
-    write_classes(options.output, gallery, scores, classes)
-    if options.split:
-        split(options.split, gallery, classes)
     counts = Counter(classes)
     order = sorted(range(len(classes)), key=lambda index: (classes[index], -scores[attributes[0].name][index]))
-    import torch
-
-    sheet = draw_sheet(
-        gallery, torch.tensor(order), classes, f"{len(counts)} classes", Path(options.output), options.sheet
-    )
+    sheet = draw_sheet(gallery, torch.tensor(order), classes, f"{len(counts)} classes", options.sheet)
+    with nullcontext() if options.split is None else atomic_folder(options.split) as folder:
+        if folder is not None:
+            split(folder, gallery, classes)
+        drawn = write_outputs(output, lambda stream: write_classes(stream, gallery, scores, classes), sheet, gallery)
     for name, count in sorted(counts.items()):
         print(f"{count:>8}  {name}")
-    print(f"{len(classes)} pictures classified: {options.output} and {sheet}")
+    print(f"{len(classes)} pictures classified: {output} and {drawn}")
 
 
 def _thresholds(given: list[str], names: list[str]) -> dict[str, float]:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import argparse
 
+from pcclip.tools.commands.common import add_output
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="folders of runs, such as runs/demo, or results.json files"
     )
-    parser.add_argument("--output", default="report.html", metavar="FILE", help="(default: %(default)s)")
+    add_output(parser, "report.html", "HTML page")
 
 
 def run(options: argparse.Namespace) -> None:
     """Read, and write the page."""
     from pcclip.atomic import atomic_text
     from pcclip.reports.report import find_results, report_page
-    from pcclip.tools.output import check_writable
+    from pcclip.tools.output import new_file
 
-    check_writable(options.output)
+    output = new_file(options.output, ".html", options.overwrite)
     files = find_results(options.runs)
     page = report_page(files)
-    with atomic_text(options.output) as stream:
+    with atomic_text(output) as stream:
         stream.write(page)
-    print(f"{len(files)} runs: {options.output}")
+    print(f"{len(files)} runs: {output}")

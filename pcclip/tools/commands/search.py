@@ -8,16 +8,20 @@ The picture that is wanted is called the first, the one given the second. With -
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import csv
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 from pcclip.tools.commands.common import (
+    BESIDE,
     add_model,
+    add_output,
     add_pictures,
     cache_of,
     embed,
     load_model,
     positive,
-    write_unreadable,
+    write_outputs,
 )
 
 if TYPE_CHECKING:
@@ -46,17 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--count", type=positive, default=8, metavar="N", help="pictures for each lambda")
     parser.add_argument("--engine", choices=("exact", "faiss"), default="exact", help="faiss is in the extra `search`")
-    parser.add_argument("--output", default="found.csv", metavar="FILE", help="CSV; the sheet is beside it as .png")
+    add_output(parser, "found.csv", "CSV; the sheet is next to it as .png")
 
 
 def run(options: argparse.Namespace) -> None:
     """Embed, search, and write what was found."""
-    from pcclip.tools.output import check_writable
+    from pcclip.tools.output import new_file
     from pcclip.tools.pictures import find_pictures
 
-    output = check_writable(options.output)
-    if output.suffix != ".csv":
-        raise ValueError(f"--output {output}: must end in .csv")
+    output = new_file(options.output, ".csv", options.overwrite, BESIDE)
     if len(set(options.lambdas)) < len(options.lambdas):
         raise ValueError("--lambda: the same number twice")
     pictures = find_pictures(options.pictures)
@@ -64,8 +66,7 @@ def run(options: argparse.Namespace) -> None:
     start = model.embed([options.image])
     shift = model.shift(_axis(model, options))
     gallery = embed(model, pictures, options)
-    _write(options, gallery, _index(model, gallery, options), start, shift.cpu())
-    write_unreadable(gallery, output)
+    _write(options, output, gallery, _index(model, gallery, options), start, shift.cpu())
 
 
 def _axis(model: Model, options: argparse.Namespace) -> Tensor:
@@ -93,11 +94,9 @@ def _index(model: Model, gallery: Gallery, options: argparse.Namespace) -> Index
     return FaissIndex(gallery, cache / f"{digest}.faiss")
 
 
-def _write(options: argparse.Namespace, gallery: Gallery, index: Index, start: Gallery, shift: Tensor) -> None:
-    import csv
-    from pathlib import Path
-
-    from pcclip.atomic import atomic_path, atomic_text
+def _write(
+    options: argparse.Namespace, output: Path, gallery: Gallery, index: Index, start: Gallery, shift: Tensor
+) -> None:
     from pcclip.tools.contact_sheet import contact_sheet
     from pcclip.tools.search import search
 
@@ -106,13 +105,14 @@ def _write(options: argparse.Namespace, gallery: Gallery, index: Index, start: G
         factor: search(gallery, index, start.embeddings[0], shift, factor=factor, count=options.count, exclude=[key])
         for factor in options.lambdas
     }
-    with atomic_text(options.output) as stream:
+
+    def write_table(stream: IO[str]) -> None:
         writer = csv.writer(stream)
         writer.writerow(("lambda", "rank", "path", "cosine"))
         for factor, rows in found.items():
             for rank, row in enumerate(rows, start=1):
                 writer.writerow((f"{factor:g}", rank, row.path, f"{row.cosine:.6f}"))
-            print(f"lambda {factor:g}: " + ", ".join(Path(row.path).name for row in rows[:4]))
+
     tiles: list[tuple[int | None, str]] = []
     for factor, rows in found.items():
         tiles.append((None, f"lambda {factor:g}"))
@@ -121,7 +121,8 @@ def _write(options: argparse.Namespace, gallery: Gallery, index: Index, start: G
     query = start.pick(0)
     pictures = [query if place is None else None if place < 0 else gallery.pick(place) for place, _ in tiles]
     title = f"the picture on the left, and lambda x: {options.text}"
-    sheet = Path(options.output).with_suffix(".png")
-    with atomic_path(sheet) as path:
-        contact_sheet(pictures, [label for _, label in tiles], title, columns=options.count + 1).save(path)
-    print(f"written to {options.output} and {sheet}")
+    sheet = contact_sheet(pictures, [label for _, label in tiles], title, columns=options.count + 1)
+    drawn = write_outputs(output, write_table, sheet, gallery)
+    for factor, rows in found.items():
+        print(f"lambda {factor:g}: " + ", ".join(Path(row.path).name for row in rows[:4]))
+    print(f"written to {output} and {drawn}")

@@ -1,0 +1,90 @@
+"""Which files are taken as pictures: by their extensions, and not what pcclip itself drew or copied."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from pcclip.data.pictures import PICTURE_EXTENSIONS
+
+PICTURE_ENDINGS = tuple(f".{extension}" for extension in PICTURE_EXTENSIONS)
+COPIES = ".pcclip"  # a file in folders of copied pictures
+LISTED = 5  # reasons that a message names
+OWN_PNG = b"tEXtSoftware\0pcclip"
+HEAD = 64  # bytes of a PNG in which `OWN_PNG` lies
+
+
+class Skipped(Counter[str]):
+    """Counts of what was not taken as a picture, by extension or reason."""
+
+    def __str__(self) -> str:
+        named = self.most_common(LISTED)
+        others = self.total() - sum(count for _, count in named)
+        return ", ".join([f"{count} {what}" for what, count in named] + ([f"{others} others"] if others else []))
+
+
+def save_png(image: Image.Image, file: Path) -> None:
+    """Save a sheet of pictures so that no command takes it for a picture when it looks through a folder."""
+    info = PngInfo()
+    info.add_text("Software", "pcclip")
+    image.save(file, "PNG", pnginfo=info)
+
+
+def is_picture(path: str, skipped: Skipped) -> bool:
+    """Whether a file found in a folder is a picture by its name, and not written by `save_png`. Others are counted."""
+    ending = os.path.splitext(path)[1].lower()  # noqa: PTH122 (a Path for each of a million files is slow)
+    if ending not in PICTURE_ENDINGS:
+        skipped[ending or "without extension"] += 1
+        return False
+    if ending == ".png" and _is_own(path):
+        skipped["written by pcclip"] += 1
+        return False
+    return True
+
+
+def walk(folder: str, skipped: Skipped) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Look through a folder as `os.walk` does, in the order of names and through links, each folder once.
+
+    Hidden files and folders are left out. Folders of pictures that pcclip copied are counted and left out, unless `folder`
+    is one.
+    """
+    seen: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        state = os.stat(place)  # noqa: PTH116
+        if (state.st_dev, state.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        if COPIES in names and place != folder:
+            skipped["folders of copies that pcclip made"] += 1
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield place, folders, sorted(name for name in names if not name.startswith("."))
+
+
+def is_copy(path: str, base: str) -> bool:
+    """Whether a file lies in a folder of copied pictures that lies below `base`."""
+    return any(_holds_copies(parent) for parent in Path(path).parents if Path(base) in parent.parents)
+
+
+@lru_cache(maxsize=1024)
+def _holds_copies(folder: Path) -> bool:
+    return (folder / COPIES).exists()
+
+
+def _is_own(png: str) -> bool:
+    try:
+        stream = os.open(png, os.O_RDONLY | os.O_NONBLOCK)  # half the time of `open`; a pipe must not block
+        try:
+            return OWN_PNG in os.read(stream, HEAD)
+        finally:
+            os.close(stream)
+    except OSError:
+        return False  # found unreadable when it is decoded
