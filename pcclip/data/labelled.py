@@ -127,6 +127,8 @@ def read_images(source: str | Path) -> ImageSet:
         ValueError: No image in it, images beside class folders, a label that is not an index into the classes, or
             another number of tars than `nshards.txt` says.
     """
+    from lightning.pytorch.utilities import rank_zero_warn  # here: the tools need no Lightning
+
     source = Path(source)
     if not source.exists():
         raise FileNotFoundError(
@@ -163,8 +165,6 @@ def read_images(source: str | Path) -> ImageSet:
         )
     # a hidden folder is some program's, never a class
     if bare := [folder.name for folder, files in inside.items() if not files and not folder.name.startswith(".")]:
-        from lightning.pytorch.utilities import rank_zero_warn  # here: the tools need no Lightning
-
         rank_zero_warn(
             f"{source}: {len(bare)} of {len(folders) + len(bare)} folders have no image and are left out as classes: "
             f"{', '.join(bare[:5])}; with fewer classes to choose among, classification is easier"

@@ -111,7 +111,7 @@ def test_prompt_has_the_texts_written_once(
     texts, output = tmp_path / "kept" / "comparatives.jsonl", tmp_path / "classes.csv"
     with running_server() as server:
         arguments = ["prompt", str(photos), "--classes", "red,green,blue", "--model", str(saved)]
-        arguments += ["--output", str(output), "--comparatives", str(texts), "--kind", "colours"]
+        arguments += ["--output", str(output), "--comparatives", str(texts), "--kind", "colours", "--overwrite"]
         for _ in range(2):
             assert main([*arguments, "--ask", "writer", "--base-url", server.url]) == 0
             assert "changed their class by the 6 texts" in capsys.readouterr().out
