@@ -10,7 +10,6 @@ from typing import Any
 
 from data_prep.line_index import temporary_database
 from data_prep.sources.source import (
-    IMAGE_SUFFIXES,
     REPLACED,
     Candidate,
     Candidates,
@@ -20,6 +19,7 @@ from data_prep.sources.source import (
     image_folder,
     input_file,
 )
+from pcclip.data.picture_files import PICTURE_ENDINGS
 
 MOST_LINES = 32  # of a row: a quotation mark that is open for longer is a mistake
 
@@ -119,7 +119,7 @@ def _rows(file: Path, options: Options, losses: Losses) -> Iterator[tuple[str, s
 def _names_image(line: str, column: int) -> bool:
     """Return whether a line, taken by itself, is a row of an image."""
     row = next(csv.reader([line]), [])
-    return column < len(row) and Path(row[column]).suffix.lower() in IMAGE_SUFFIXES
+    return column < len(row) and Path(row[column]).suffix.lower() in PICTURE_ENDINGS
 
 
 def _columns(file: Path, table: Iterator[list[str]]) -> list[str]:
