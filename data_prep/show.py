@@ -1,4 +1,4 @@
-"""Step `show`: a page or sheet of sample pairs with their pictures, captions and texts, to look at before training."""
+"""Step `show`: a page of sample pairs with their pictures, captions and texts, to look at before training."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from data_prep.contact_sheet import write_sheet
 from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, image_path, read_jsonl
-from data_prep.html_page import write_page
 from data_prep.images import read_bytes
-from data_prep.sample import SampleImage, SamplePair
+from data_prep.pair_page import SampleImage, SamplePair, write_page
 from data_prep.shard_check import Findings, RawGroup, read_groups
 from pcclip.data.format import IMAGE_EXTENSIONS, DatasetInfo, GroupRecord, parse_group
 from pcclip.data.pictures import UnreadableImageError
@@ -24,7 +22,7 @@ class Options:
     """Options of the step.
 
     Attributes:
-        output: The page to write (`.html`), or the sheet (`.png`).
+        output: The page to write (`.html`).
         shards: A folder of image shards to draw pairs from; or else give the two below.
         differences: `differences.jsonl`, `screened.jsonl` or `rejected.jsonl`, whose reasons are shown too.
         captions: The `captions.jsonl` files of the images in it.
@@ -48,9 +46,8 @@ def run(options: Options) -> None:
         ValueError: An option or a row is bad, or there is no pair to show.
     """
     output = Path(options.output)
-    writers = {".html": write_page, ".htm": write_page, ".png": write_sheet}
-    if output.suffix.lower() not in writers:
-        raise ValueError(f"show.output: {output} must end in {', '.join(writers)}")
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"show.output: {output} must end in .html")
     if options.pairs < 1:
         raise ValueError(f"show.pairs must be at least 1, found {options.pairs}")
     if (options.shards is None) == (options.differences is None):
@@ -63,8 +60,7 @@ def run(options: Options) -> None:
         pairs = pairs_from_rows(source, [Path(file) for file in options.captions], options.pairs, options.seed)
     if not pairs:
         raise ValueError(f"{source}: holds no pair to show")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    writers[output.suffix.lower()](output, str(source), pairs)
+    write_page(output, str(source), pairs)
     print(f"{output}: {len(pairs)} pairs of {source}")
 
 
