@@ -39,7 +39,7 @@ class PairBatch(NamedTuple):
     Attributes:
         images: (B, 3, H, W) uint8.
         embeddings: (B, D) float32, unit: what a frozen image tower made of the images.
-        image_ids: (B,) int64, hash of each image's id: equal for the same picture in another group or on another rank.
+        image_ids: (B,) int64, hash of each image's dataset and id: equal for the same picture in another group or rank.
         first: (P,) indices into B.
         second: (P,) indices into B.
         tokens: (P, L) token ids of the texts that describe first against second.
@@ -47,6 +47,7 @@ class PairBatch(NamedTuple):
         caption_tokens: (C, L') token ids of one caption for each of `captioned`.
         damaged: What had to be left out where this batch was drawn.
         rows: For predictions, where each of the P pairs comes from.
+        roleless: With `role_swap: twins`, pairs of its groups whose texts have no role words.
     """
 
     images: Tensor | None
@@ -59,3 +60,4 @@ class PairBatch(NamedTuple):
     caption_tokens: Tensor
     damaged: Sequence[Damage] = ()
     rows: Sequence[PairRow] = ()
+    roleless: int = 0

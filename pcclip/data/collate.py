@@ -59,9 +59,10 @@ def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.r
     second: list[int] = []
     texts: list[str] = []
     captioned, captions = [], []
-    offset = 0
+    offset = roleless = 0
     for group in groups:
         pairs = _draw_pairs(group.pairs, draw, rng)
+        roleless += draw.role_twins and sum(not has_roles(pair["text"]) for pair in group.pairs)
         first += [offset + pair["first"] for pair in pairs]
         second += [offset + pair["second"] for pair in pairs]
         texts += [pair["text"] for pair in pairs]
@@ -76,12 +77,15 @@ def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.r
     return PairBatch(
         images=_joined_images([group.images for group in groups]),
         embeddings=_joined([group.embeddings for group in groups]),
-        image_ids=torch.tensor([_hashed(name) for group in groups for name in group.ids], dtype=torch.long),
+        image_ids=torch.tensor(
+            [_hashed(group.dataset, name) for group in groups for name in group.ids], dtype=torch.long
+        ),
         first=torch.tensor(first, dtype=torch.long),
         second=torch.tensor(second, dtype=torch.long),
         tokens=tokenizer(texts),
         captioned=torch.tensor(captioned, dtype=torch.long),
         caption_tokens=tokenizer(captions),
+        roleless=roleless,
     )
 
 
@@ -157,8 +161,9 @@ def _have_roles(pairs: Sequence[PairRecord]) -> bool:
     return all(has_roles(pair["text"]) for pair in pairs)
 
 
-def _hashed(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
+def _hashed(dataset: str, name: str) -> int:
+    digest = hashlib.blake2b(f"{dataset}\0{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
 
 
 def _exchanged(pair: PairRecord) -> PairRecord:

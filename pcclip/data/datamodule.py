@@ -41,8 +41,8 @@ class PairDataModule(LightningDataModule):
             the difference and not its opposite is then learned in every batch. `pairs_per_group` must be even.
         role_swap: Probability that a pair is given as its reverse, with "first" and "second" exchanged in its text. `twins`
             gives each drawn pair both ways in the same batch, so that the two texts, alike but for these words, are each
-            other's negatives; half as many pairs are then drawn. Groups whose texts have neither
-            word are drawn from as usual.
+            other's negatives; half as many pairs are then drawn. Groups whose texts all have neither word are drawn from as
+            usual; in other groups such pairs are passed over. `data/roleless` counts them.
         shuffle_block: Groups that are shuffled among each other; each block is a few neighbouring shards.
         num_workers: Worker processes that read, decode and tokenise; 0 does it in the training process.
         max_damaged: Share of an epoch's images that may be lost to damaged shards, groups and images; training stops above.
@@ -92,11 +92,13 @@ class PairDataModule(LightningDataModule):
                 raise ValueError(f"data.{name}={value}: must be at least {least}")
         self._train = expand(train or [])
         self._val = expand(val or [])
+        self._entries = {name: entry for entry in [*(train or []), *(val or [])] for name in expand([entry])}
         self._groups_per_batch = groups_per_batch
         self._pairs_per_group = pairs_per_group
         self._captions_per_group = captions_per_group
         self._both_directions = both_directions
-        self._role_swap: float | Literal["twins"] = role_swap
+        self._role_swap = 0.0 if role_swap == "twins" else role_swap
+        self.role_twins = role_swap == "twins"
         self._block = shuffle_block
         self._num_workers = num_workers
         self._max_damaged = max_damaged
@@ -136,7 +138,7 @@ class PairDataModule(LightningDataModule):
 
     def _folder(self, name: str) -> ShardFolder:
         if name not in self._folders:
-            folder = self._folders[name] = ShardFolder.open(name, self._cache)
+            folder = self._folders[name] = ShardFolder.open(name, self._cache, self._entries[name])
             if folder.cache is None:
                 for problem in folder.info.wrong_sizes(Path(name)):
                     rank_zero_warn(f"damaged shard: {problem}; what can be read of it is used")
@@ -205,8 +207,8 @@ class PairDataModule(LightningDataModule):
             pairs_per_group=self._pairs_per_group if module.difference_weight else 0,
             captions_per_group=captions if module.caption_weight else 0,
             both_directions=self._both_directions,
-            role_swap=self._role_swap if self._role_swap != "twins" else 0.0,
-            role_twins=self._role_swap == "twins",
+            role_swap=self._role_swap,
+            role_twins=self.role_twins,
             block=self._block,
             seed=self._seed,
         )

@@ -46,27 +46,32 @@ class ShardFolder:
         name: As the settings name it.
         info: Its `dataset.json`.
         cache: Where remote shards are kept; None for a local folder.
+        dataset: What its images' ids are unique in: the entry of the settings that names the folder. Folders that braces
+            name together are parts of one dataset.
     """
 
     name: str
     info: DatasetInfo
     cache: Path | None = None
+    dataset: str = ""
 
     @classmethod
-    def open(cls, name: str, cache: Path) -> ShardFolder:
+    def open(cls, name: str, cache: Path, dataset: str | None = None) -> ShardFolder:
         """Read the folder's `dataset.json`.
 
         Args:
             name: A path; an address that webdataset can open (`s3://`, `gs://`, `https://`, ...); or `pipe:` and a command
                 that writes the file `{name}` of the folder to its output. Commands come from the settings alone.
             cache: Where remote shards are kept.
+            dataset: The entry of the settings that names it; the name itself by default.
 
         Raises:
             FileNotFoundError, ValueError: As `DatasetInfo.find`; also shard names that are no plain names.
             ConnectionError: A remote folder cannot be reached.
         """
+        dataset = name if dataset is None else dataset
         if not is_remote(name):
-            return cls(name, DatasetInfo.find(name))
+            return cls(name, DatasetInfo.find(name), dataset=dataset)
         if name.startswith("pipe:") and "{name}" not in name:
             raise ValueError(f"{name}: write {{name}} where the command takes the name of the file to read")
         info = DatasetInfo.parse(_attempt(_address(name, DATASET_FILE)), _address(name, DATASET_FILE))
@@ -78,7 +83,7 @@ class ShardFolder:
                 )
             if not re.fullmatch("[0-9a-f]{64}", shard.sha256):
                 raise ValueError(f"{_address(name, DATASET_FILE)}: {shard.name} has no sha256; make the shards again")
-        return cls(name, info, cache)
+        return cls(name, info, cache, dataset)
 
     def path(self, shard: ShardInfo) -> Path:
         """The shard's local file, fetched if need be.

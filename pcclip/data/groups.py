@@ -73,6 +73,7 @@ class Group:
         intact: (G,) bool: which images could be decoded.
         pairs: The ordered pairs whose two images are intact.
         damaged: What is lost of it.
+        dataset: What the ids are unique in; see `ShardFolder`.
     """
 
     key: str
@@ -83,6 +84,7 @@ class Group:
     intact: Tensor
     pairs: list[PairRecord]
     damaged: list[Damage]
+    dataset: str = ""
 
 
 def read_groups(folder: str | Path, transform: ImageTransform | None = None) -> Iterator[Group]:

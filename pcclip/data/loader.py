@@ -41,6 +41,7 @@ class EpochLoader:
     ) -> None:
         self.tally = tally
         self.waited = 0.0  # seconds
+        self.roleless = 0  # pairs of this epoch
         self._batches = batches
         self._place = place
         self._order = _Order()
@@ -63,6 +64,7 @@ class EpochLoader:
         epoch, number = self._place()
         self._order.places = [(epoch, n) for n in range(number, len(self._batches))]
         self.tally.begin_epoch()
+        self.roleless = 0
         iterator = iter(self._loader)  # which starts the workers, before there is a thread that they would copy half
         stop = threading.Event()
         if self._batches.is_remote:
@@ -75,6 +77,7 @@ class EpochLoader:
                     next(iterator, None)
                 self.waited += time.perf_counter() - began
                 self.tally.add(batch.damaged)
+                self.roleless += batch.roleless
                 yield batch
         finally:
             stop.set()

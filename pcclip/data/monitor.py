@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from pcclip.data.damage import REASONS
 
@@ -23,11 +24,13 @@ class DataMonitor(Callback):
 
     Logs `data/damaged` and `data/damaged/<reason>` of each epoch, over all processes, and `data/wait_share`: of the time
     since it was logged last, the share in which this process waited for its next batch. What was damaged is said again when
-    training ends.
+    training ends. With `data.role_swap=twins` it also logs `data/roleless` of each epoch, the number of pairs whose texts
+    have no role words, and warns of the first ones.
     """
 
     def __init__(self) -> None:
         self._since = 0.0
+        self._told = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Where a resumed epoch cannot be continued, let it start anew."""
@@ -53,6 +56,20 @@ class DataMonitor(Callback):
         counts = _over_all(trainer, _data(trainer).train_loader.tally.epoch)
         pl_module.log("data/damaged", float(sum(counts.values())))
         pl_module.log_dict({f"data/damaged/{reason}": float(count) for reason, count in counts.items()})
+        if _data(trainer).role_twins:
+            self._log_roleless(trainer, pl_module)
+
+    def _log_roleless(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        own = torch.tensor(_data(trainer).train_loader.roleless, device=trainer.strategy.root_device)
+        count = int(trainer.strategy.reduce(own, reduce_op="sum"))
+        pl_module.log("data/roleless", float(count))
+        if count and not self._told:
+            rank_zero_warn(
+                f'data.role_swap=twins: {count} pairs of this epoch\'s groups have neither "first" nor "second" in their text. '
+                "They have no twin: they are not drawn from groups that also have other pairs, and come alone from groups "
+                "without. Write both words into the texts, or set data.role_swap to a probability"
+            )
+            self._told = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what was damaged, over all epochs."""

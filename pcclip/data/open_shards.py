@@ -49,9 +49,9 @@ class OpenShards:
             self._open.popitem(last=False)[1].close()
         return index
 
-    def folder(self, number: int) -> str:
-        """The folder of a shard, as the settings name it."""
-        return self._shards[number][0].name
+    def folder(self, number: int) -> ShardFolder:
+        """The folder of a shard."""
+        return self._shards[number][0]
 
     def fetch(self, number: int) -> Path:
         """The local file of a shard, fetched if it is remote; see `ShardFolder.path`."""

@@ -112,6 +112,7 @@ class GroupStream(Dataset[PairBatch], ABC):
             if not self._usable(record["pairs"], [image["captions"] for image in record["images"]]):
                 return None
             group = decode_group(sample, record, self._transform, self._max_pixels)
+            group.dataset = self._shards.folder(place[0]).dataset
         except DamagedGroupError as error:
             damaged.append(Damage(error.reason, error.where, self._group_size))
             return None

@@ -15,6 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from pcclip.batch import PairBatch
 from pcclip.model.averaging import average_exactly
+from pcclip.model.batch_norm import batch_norm_trains, synchronise
 from pcclip.model.head import HeadName
 from pcclip.model.held_out import HeldOutLosses
 from pcclip.model.loading import load_clip
@@ -143,8 +144,7 @@ class DifferenceCLIP(HeldOutLosses):
     def _spare_memory(self, chunk_size: int | None, grad_checkpointing: bool) -> None:
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(f"model.chunk_size={chunk_size}: must be at least 1")
-        norms = (child for child in self.model.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm))
-        if chunk_size is not None and any(norm.training for norm in norms):
+        if chunk_size is not None and batch_norm_trains(self.model):
             raise ValueError(
                 f"model.chunk_size={chunk_size}: the towers' batch norms would take their statistics from chunks; "
                 "freeze the image tower or leave chunk_size out"
@@ -188,6 +188,7 @@ class DifferenceCLIP(HeldOutLosses):
         """Build the losses, which must know the rank and the number of processes."""
         if stage == "fit":
             average_exactly(self.trainer)
+            synchronise(self.trainer, self.model.towers.visual)
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         self._difference_loss = build_loss(self._loss_name, rank, world_size)
         self._caption_loss = build_loss("contrastive", rank, world_size)

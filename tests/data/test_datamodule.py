@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,33 @@ def test_seed_reaches_the_stream(shards: Path, tmp_path: Path) -> None:
         runs.append(seen.train)
     assert same(runs[0], runs[1])
     assert not same(runs[0], runs[2])
+
+
+def test_equal_ids_are_one_picture_in_parts_of_one_dataset_alone(shards: Path, tmp_path: Path) -> None:
+    shutil.copytree(shards, tmp_path / "part-0")
+    shutil.copytree(shards, tmp_path / "part-1")
+    for train, different in (
+        ([f"{tmp_path}/part-{{0,1}}"], 40),
+        ([f"{tmp_path}/part-0", f"{tmp_path}/part-1"], 80),
+    ):
+        seen = Recorder()
+        make_trainer(tmp_path, 1, seen).fit(make_module(), make_data(*train))
+        assert len({key for batch in seen.train for key in batch.image_ids.tolist()}) == different
+
+
+def test_pairs_without_role_words_are_counted(tmp_path: Path) -> None:
+    records = [group_record(number, 2) for number in range(4)]
+    records[0]["pairs"][0]["text"] = records[1]["pairs"][0]["text"] = records[1]["pairs"][1]["text"] = "smaller"
+    samples = [image_sample(number, record) for number, record in enumerate(records)]
+    folder = write_dataset(tmp_path / "few", [samples], {"kind": "images", "group_size": 2, "images": 8, "pairs": 8})
+    trainer = make_trainer(tmp_path, 2)
+    with pytest.warns(UserWarning, match=r"data\.role_swap=twins: 3 pairs") as caught:
+        trainer.fit(make_module(), make_data(folder, role_swap="twins"))
+    assert sum("data.role_swap" in str(warning.message) for warning in caught) == 1
+    assert float(trainer.callback_metrics["data/roleless"]) == 3
+    trainer = make_trainer(tmp_path, 1)
+    trainer.fit(make_module(), make_data(folder))
+    assert "data/roleless" not in trainer.callback_metrics
 
 
 def test_damage_is_counted_in_the_log(shards: Path, tmp_path: Path) -> None:

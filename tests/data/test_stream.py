@@ -60,10 +60,13 @@ def write(folder: Path, sizes: Sequence[int]) -> Path:
     return write_embedded_shards(folder, one_hot(sum(sizes)), "f", sizes=sizes)
 
 
-def make(folder: Path | list[Path], rank: int = 0, world_size: int = 1, **draw: Any) -> PairBatches:
+def make(
+    folder: Path | list[Path], rank: int = 0, world_size: int = 1, dataset: str | None = None, **draw: Any
+) -> PairBatches:
     """A stream that draws two pairs and one caption from each of two groups, unless told otherwise."""
     settings = {"groups_per_batch": 2, "pairs_per_group": 2, "captions_per_group": 1, **draw}
-    folders = [ShardFolder.open(str(one), Path()) for one in (folder if isinstance(folder, list) else [folder])]
+    names = [str(one) for one in (folder if isinstance(folder, list) else [folder])]
+    folders = [ShardFolder.open(name, Path(), dataset) for name in names]
     return PairBatches(folders, read_colour, read_texts, Draw(**settings), rank, world_size)  # type: ignore[arg-type]
 
 
@@ -253,8 +256,10 @@ def test_several_folders_make_one_stream(tmp_path: Path) -> None:
     met = Counter(g for batch in batches(stream) for g in batch.tokens[:, 0].tolist())
     assert len(stream) == 4
     assert met == dict.fromkeys(range(4), 4)  # each group twice, with two pairs
-    ids = Counter(i for batch in batches(stream) for i in batch.image_ids.tolist())
-    assert sorted(ids.values()) == [2] * 12  # a picture's id is the same wherever it stands
+    # an id names one picture in a dataset: in each folder, unless they are parts of one
+    for dataset, expected in ((None, [1] * 24), ("parts", [2] * 12)):
+        drawn = batches(make(folders, dataset=dataset))
+        assert sorted(Counter(i for batch in drawn for i in batch.image_ids.tolist()).values()) == expected
     with pytest.raises(ValueError, match="images and of embeddings cannot be mixed"):
         make([folders[0], write(tmp_path / "c", [4])])
 
