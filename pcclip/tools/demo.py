@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gradio
 from PIL import Image
 
-from pcclip.tools.library import Library, Shown, Tiles
+from pcclip.tools.library import Library, Shown, Tiles, uploaded
 
 NOTHING = "nothing"  # beside the model
 COLUMNS = 8
@@ -41,7 +42,10 @@ def build_page(library: Library, pictures: str, model: str, beside: str | None) 
             rankings = _galleries("ranked", beside)
         with gradio.Tab("Search"):
             with gradio.Row():
-                picture = gradio.Image(label="A picture", type="pil", sources=["upload"], height=240, elem_id="picture")
+                with gradio.Column():
+                    # Neither `gradio.Image` nor `file_types`: they end in a traceback when a file is no picture.
+                    picture = gradio.File(label="A picture", elem_id="picture")
+                    preview = gradio.Image(show_label=False, interactive=False, height=240, elem_id="preview")
                 with gradio.Column():
                     text = gradio.Textbox(
                         label="How the wanted picture, the first, differs from it", elem_id="text", max_length=500
@@ -53,18 +57,20 @@ def build_page(library: Library, pictures: str, model: str, beside: str | None) 
         def rank(pictures: str, model: str, beside: str, more: str, less: str) -> list[Any]:
             return _side_by_side(library, pictures, model, beside, [more, less], lambda shown: shown.ranked(more, less))
 
-        def seeking(
-            pictures: str, model: str, beside: str, picture: Image.Image | None, text: str, factor: float
-        ) -> list[Any]:
-            if picture is None or not text.strip():
-                raise gradio.Error("give a picture, and how the wanted one differs from it", print_exception=False)
+        def seeking(pictures: str, model: str, beside: str, picture: str | None, text: str, factor: float) -> list[Any]:
+            if picture is None:
+                raise gradio.Error("Upload a picture to start from.", print_exception=False)
+            if not text.strip():
+                raise gradio.Error("Fill in the field: how the wanted picture differs.", print_exception=False)
             return _side_by_side(
-                library, pictures, model, beside, [text], lambda shown: shown.found(picture, text, factor)
+                library, pictures, model, beside, [text], lambda shown: shown.found(uploaded(picture), text, factor)
             )
 
-        def again(
-            pictures: str, model: str, beside: str, picture: Image.Image | None, text: str, factor: float
-        ) -> list[Any]:
+        def previewed(picture: str | None) -> Image.Image | None:
+            with _errors_shown():
+                return None if picture is None else uploaded(picture)
+
+        def again(pictures: str, model: str, beside: str, picture: str | None, text: str, factor: float) -> list[Any]:
             if picture is None or not text.strip():
                 return [gradio.Gallery(value=[]), gradio.Gallery(value=[], visible=beside != NOTHING)]
             return seeking(pictures, model, beside, picture, text, factor)
@@ -74,6 +80,7 @@ def build_page(library: Library, pictures: str, model: str, beside: str | None) 
         latest: Any = {"trigger_mode": "always_last"}  # what is asked while another answer is made is answered next
         gradio.on([page.load, *changed, more.submit, less.submit, go.click], rank, asked, rankings, **latest)
         gradio.on([text.submit, seek.click, factor.release], seeking, sought, results, **latest)
+        picture.change(previewed, picture, preview, show_progress="hidden", **latest)
         gradio.on(changed, again, sought, results, show_progress="hidden", **latest)
     return page
 
@@ -85,15 +92,22 @@ def _side_by_side(
     galleries: list[Any] = []
     names = [model] if beside == NOTHING else [model, beside]
     columns = COLUMNS // len(names)
-    try:
+    with _errors_shown():
         for name in names:
             shown = library.shown(pictures, name)
             for cut in shown.cut(*texts):
                 gradio.Warning(f"text too long for {name}, cut off: ...{cut!r}")
             galleries.append(gradio.Gallery(value=ask(shown), label=name, columns=columns, visible=True))
+    return galleries if len(galleries) == 2 else [*galleries, gradio.Gallery(value=[], visible=False)]
+
+
+@contextmanager
+def _errors_shown() -> Iterator[None]:
+    """Show expected errors on the page, without a traceback on the terminal."""
+    try:
+        yield
     except (ValueError, OSError) as error:
         raise gradio.Error(str(error), print_exception=False) from error
-    return galleries if len(galleries) == 2 else [*galleries, gradio.Gallery(value=[], visible=False)]
 
 
 def _galleries(role: str, beside: str | None) -> list[Any]:

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from pcclip.data.picture_files import COPIES, Skipped, is_picture
+from pcclip.data.pictures import decode
 from pcclip.model.loading import CONFIG_FILE
 from pcclip.tools.attributes import wordings
 from pcclip.tools.gallery import Gallery
@@ -87,6 +88,10 @@ class Shown:
         Raises:
             ValueError: An opposite of nothing, or two equal texts.
         """
+        if less.strip() and not more.strip():
+            raise ValueError("Fill in the field: the first picture has more of it.")
+        if less.strip() == more.strip() != "":
+            raise ValueError("The two texts are the same. Write the opposite, or leave the second field empty.")
         if not more.strip() and not less.strip():
             places = _spread(len(self.gallery.pictures))
             return [(self._thumbnail(place), Path(self.gallery.pictures[place].key).name) for place in places]
@@ -116,6 +121,11 @@ class Shown:
         picture = self.gallery.pick(index) or Image.new("RGB", (THUMBNAIL, THUMBNAIL), "grey")
         scale = THUMBNAIL / max(picture.size)
         return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+
+
+def uploaded(file: str) -> Image.Image:
+    """Decode an upload; raise as `pcclip.data.pictures.decode` does."""
+    return decode(Path(file).read_bytes(), Path(file).name)
 
 
 def folders_beneath(root: str) -> list[str]:

@@ -168,6 +168,8 @@ CASES = {
     "demo corrupt base": ("demo {photos} --model {model} --base {corrupt}", "corrupt: corrupt, or not a saved model"),
     "demo no root": ("demo {photos} --model {model} --root {nowhere}", "--root .*nowhere: folder not found"),
     "demo empty root": ("demo {photos} --root {empty}", "no model to choose"),
+    "demo no port": ("demo {photos} --model {nowhere} --port 70000", "--port 70000: .*65535"),
+    "demo no host": ("demo {photos} --model {nowhere} --host 192.0.2.1", "192.0.2.1.*cannot listen"),
     "demo tag of two": ("demo {photos} --model a --model b --pretrained c", "belongs to one --model"),
 }
 NEEDS = {"generate": "diffusers", "demo": "gradio", "export impossible": "transformers"}

@@ -21,7 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pcclip.cli import tool_parser
+from pcclip.cli import main, tool_parser
 from pcclip.model import load_clip, save_clip
 from pcclip.tools.library import Library, folders_beneath, models_beneath
 from pcclip.tools.loading import load_model
@@ -97,6 +97,16 @@ def test_this_machine_only_unless_asked() -> None:
     assert tool_parser("demo").parse_args([]).host == "127.0.0.1"
 
 
+def test_a_port_in_use_is_named_before_anything_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("gradio")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["demo", "nowhere", "--model", "nowhere", "--port", str(port)]) == 2
+    assert f"--port {port}: cannot listen" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_visitor_reaches_nothing_else(address: str, photos: Path, saved: Path, root: Path) -> None:
     secret = root / "secret.txt"
@@ -123,6 +133,41 @@ def status(what: str | Request) -> int:
             return int(answer.status)
     except HTTPError as error:
         return error.code
+
+
+@pytest.mark.slow
+def test_errors_are_for_the_visitor(address: str, photos: Path, saved: Path, tmp_path: Path) -> None:
+    def upload(content: bytes, name: str) -> dict[str, Any]:
+        head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'.encode()
+        asked = Request(f"{address}/gradio_api/upload", head + content + b"\r\n--x--\r\n")
+        asked.add_header("Content-Type", "multipart/form-data; boundary=x")
+        with urlopen(asked) as answer:
+            return {"path": json.load(answer)[0], "meta": {"_type": "gradio.FileData"}, "orig_name": name}
+
+    def ask(function: str, *data: Any) -> str:
+        body = json.dumps({"data": [str(photos), str(saved), "nothing", *data]}).encode()
+        asked = Request(f"{address}/gradio_api/call/{function}", body, {"Content-Type": "application/json"})
+        with urlopen(asked) as answer:
+            event = json.load(answer)["event_id"]
+        with urlopen(f"{address}/gradio_api/call/{function}/{event}") as answer:
+            return str(answer.read().decode())
+
+    picture = upload((photos / "03.png").read_bytes(), "a.png")
+    assert "event: complete" in ask("seeking", picture, MORE, 1)
+    for data, names in (
+        ((upload(b"no picture", "notes.txt"), MORE, 1), "notes.txt: not a JPEG"),
+        ((upload(b"no picture", "a.png"), MORE, 1), "not a JPEG"),
+        ((picture, " ", 1), "how the wanted picture differs"),
+        ((None, MORE, 1), "picture"),
+    ):
+        answer = ask("seeking", *data)
+        assert "event: error" in answer
+        assert names in answer, answer
+    for texts in (("", LESS), (MORE, MORE)):
+        answer = ask("rank", *texts)
+        assert "event: error" in answer
+        assert "field" in answer
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 @pytest.mark.slow
@@ -180,7 +225,7 @@ def test_the_page(address: str, model: Model, photos: Path, root: Path) -> None:
 
         page.get_by_role("tab", name="Search").click()
         page.locator("#picture input[type=file]").set_input_files(root / "grey" / "3.png")
-        page.locator("#picture img").wait_for()
+        page.locator("#preview img").wait_for()
         page.locator("#text textarea, #text input").first.fill(MORE)
 
         def nearest(factor: int, before: str) -> str:

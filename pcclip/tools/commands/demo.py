@@ -9,6 +9,7 @@ What is named, and what lies beneath a --root, can be chosen in the page; nothin
 from __future__ import annotations
 
 import argparse
+import socket
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pcclip.tools.gallery import Gallery
     from pcclip.tools.library import Library
     from pcclip.tools.model import Model
+
+MAX_PORT = 65535
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +47,7 @@ def run(options: argparse.Namespace) -> None:
     from pcclip.tools.output import need
 
     need("gradio", "demo")
+    _check_address(options.host, options.port)
     library = _library(options)
     named = [*(options.model or []), *([options.base] if options.base else [])]
     for model in named:  # what was named must be there
@@ -62,6 +66,25 @@ def run(options: argparse.Namespace) -> None:
     )
     print(f"http://{options.host}:{options.port} (interrupt to end)", flush=True)
     page.block_thread()
+
+
+def _check_address(host: str, port: int) -> None:
+    """Check that the page can be served, before models are loaded.
+
+    Raises:
+        ValueError: There is no such port.
+        OSError: The port is in use, or the address is not one of this machine.
+    """
+    if port > MAX_PORT:
+        raise ValueError(f"--port {port}: ports go up to {MAX_PORT}")
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise OSError(
+            f"--host {host} --port {port}: cannot listen there ({error.strerror}); choose another --port or --host"
+        ) from error
 
 
 def _library(options: argparse.Namespace) -> Library:
