@@ -6,7 +6,7 @@ comparative prompting. Answers are kept, so that nothing is asked twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -21,6 +21,7 @@ from data_prep.llm.step import ask, checked_prompt
 from data_prep.llm.task import Question, Requests
 from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
+from data_prep.parts import Part
 
 STEP_VERSION = 1
 BACKENDS = ("openai", "batch")
@@ -54,8 +55,9 @@ class ClassTask:
 
     id_key = "name"
 
-    def __init__(self, file: Path, prompt: Prompt, kind: str) -> None:
-        self._file, self.prompt, self._kind = file, prompt, kind
+    def __init__(self, file: Path, prompt: Prompt, options: Options) -> None:
+        self._file, self.prompt, self._kind = file, prompt, options.kind
+        self._part = Part.parse(options.part, "class_texts.part")
 
     def ids(self) -> Iterator[str]:
         """The names, each once.
@@ -63,12 +65,12 @@ class ClassTask:
         Raises:
             ValueError: There is none, or one comes twice.
         """
-        return iter(_names(self._file))
+        return (name for name in _names(self._file) if self._part.holds(name))
 
-    def questions(self, wanted: Callable[[str], bool]) -> Iterator[Question]:
-        """The classes whose names are wanted."""
-        for name in self.ids():
-            if wanted(name):
+    def questions(self, wanted: Iterable[bool]) -> Iterator[Question]:
+        """The classes that are wanted."""
+        for name, want in zip(self.ids(), wanted, strict=True):
+            if want:
                 yield Question(name, {"name": name}, {"name": name, "kind": self._kind})
 
 
@@ -77,27 +79,31 @@ class ClassPairTask:
 
     id_key = "pair_id"
 
-    def __init__(self, file: Path, prompt: Prompt, kind: str) -> None:
-        self._file, self.prompt, self._kind = file, prompt, kind
+    def __init__(self, file: Path, prompt: Prompt, options: Options) -> None:
+        self._file, self.prompt, self._kind = file, prompt, options.kind
+        self._part = Part.parse(options.part, "class_texts.part")
 
     def ids(self) -> Iterator[str]:
         """`first / second`."""
         return (name for name, _, _ in self._rows())
 
-    def questions(self, wanted: Callable[[str], bool]) -> Iterator[Question]:
-        """The pairs whose ids are wanted."""
-        for name, first, second in self._rows():
-            if wanted(name):
+    def questions(self, wanted: Iterable[bool]) -> Iterator[Question]:
+        """The pairs that are wanted."""
+        for (name, first, second), want in zip(self._rows(), wanted, strict=True):
+            if want:
                 row: Row = {self.id_key: name, "first": first, "second": second}
                 yield Question(name, row, {"first": first, "second": second, "kind": self._kind})
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
         if self._file.suffix == ".txt":
-            for first, second in combinations(_names(self._file), 2):
-                yield f"{first} / {second}", first, second
-            return
-        for _, row in read_jsonl(self._file, {"first": str, "second": str}):
-            yield f"{row['first']} / {row['second']}", row["first"], row["second"]
+            pairs: Iterable[tuple[str, str]] = combinations(_names(self._file), 2)
+        else:
+            rows = read_jsonl(self._file, {"first": str, "second": str})
+            pairs = ((row["first"], row["second"]) for _, row in rows)
+        for first, second in pairs:
+            name = f"{first} / {second}"
+            if self._part.holds(name):
+                yield name, first, second
 
 
 def _names(file: Path) -> list[str]:
@@ -126,17 +132,17 @@ def run(options: Options) -> None:
     source, output = Path(given), Path(options.output)
     if not source.is_file():
         raise FileNotFoundError(f"{source}: file not found; check the path")
-    options.prompt = options.prompt or "class_description" if options.classes else "class_comparison"
+    options.prompt = options.prompt or ("class_description" if options.classes else "class_comparison")
     known, answer = (("name", "kind"), DESCRIPTION) if options.classes else (("first", "second", "kind"), COMPARISON)
     prompt = checked_prompt("class_texts", options, known, answer)
     requests = Requests(options, prompt)
-    settings = {"writer": f"openai:{options.model}", "kind": options.kind, **requests.settings}
+    settings = {"writer": f"openai:{options.model}", "kind": options.kind, "part": options.part, **requests.settings}
     manifest = Manifest("class_texts", STEP_VERSION, {"source": source}, settings)
     again = options.retry_failed and failures_path(output).exists()
     if manifest.matches(output, resumes=True) and not again and not options.dry_run:
         print(f"{output} is up to date")
         return
-    task = (ClassTask if options.classes else ClassPairTask)(source, prompt, options.kind)
-    totals = ask("class_texts", task, requests, options, output, batch=options.backend == "batch")
+    task = (ClassTask if options.classes else ClassPairTask)(source, prompt, options)
+    totals = ask(manifest, task, requests, options, output, batch=options.backend == "batch")
     if totals is not None:
         manifest.write(output, totals.counts(options))

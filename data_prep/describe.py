@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from omegaconf import MISSING
@@ -19,6 +20,7 @@ from data_prep.llm.step import ask, checked_prompt
 from data_prep.llm.task import Question, Requests
 from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
+from data_prep.parts import Part
 from data_prep.progress import progress
 from data_prep.world.describer import describe as describe_scenes
 from data_prep.world.scene import Scene
@@ -26,6 +28,8 @@ from data_prep.world.scene import Scene
 STEP_VERSION = 7
 MODEL_BACKENDS = ("openai", "batch")
 ANSWER = ("text", "reverse_text")
+SIDES = ("first", "second")
+CACHED_IMAGES = 1024
 
 
 @dataclass
@@ -56,38 +60,35 @@ class Options(ModelOptions):
 
 
 class Pairs:
-    """The pairs with their images' rows.
+    """The pairs of a part with their images' rows.
 
     Args:
         pairs: The `pairs.jsonl`.
         captions: Index of the `captions.jsonl` by id.
+        part: The part; all pairs of a group are in the same one.
     """
 
-    def __init__(self, pairs: Path, captions: LineIndex) -> None:
-        self._pairs, self.captions = pairs, captions
+    def __init__(self, pairs: Path, captions: LineIndex, part: Part) -> None:
+        self._pairs, self.captions, self._part = pairs, captions, part
+        self._image = lru_cache(CACHED_IMAGES)(captions.get)  # pairs of a group share images
 
-    def ids(self) -> Iterator[str]:
-        """Ids of all pairs."""
-        return (row["pair_id"] for _, row in read_jsonl(self._pairs, PAIR_KEYS))
+    def __iter__(self) -> Iterator[tuple[int, Row]]:
+        """(Line number, pair) of all pairs."""
+        return ((number, row) for number, row in read_jsonl(self._pairs, PAIR_KEYS) if self._part.holds(row["group"]))
 
-    def rows(self, wanted: Callable[[str], bool] = lambda _: True) -> Iterator[tuple[Row, Row, Row]]:
-        """(Pair, its first image's row, its second image's row) of the pairs whose ids are wanted.
+    def images(self, number: int, pair: Row) -> tuple[Row, Row]:
+        """Return the rows of a pair's two images.
 
         Raises:
-            ValueError: A pair of an unknown image.
+            ValueError: An unknown image.
         """
-        for number, row in read_jsonl(self._pairs, PAIR_KEYS):
-            if wanted(row["pair_id"]):
-                first, second = (self._image(row, side, number) for side in ("first", "second"))
-                yield {key: row[key] for key in PAIR_KEYS}, first, second
-
-    def _image(self, pair: Row, side: str, number: int) -> Row:
-        image = self.captions.get(pair[side])
-        if image is None:
+        first, second = (self._image(pair[side]) for side in SIDES)
+        if first is None or second is None:
+            side = "first" if first is None else "second"
             raise ValueError(
                 f"{self._pairs}, line {number}: `{side}` is {pair[side]!r}, which {self.captions.path} does not have"
             )
-        return image
+        return first, second
 
 
 class PairTask:
@@ -100,19 +101,22 @@ class PairTask:
 
     def ids(self) -> Iterator[str]:
         """Ids of all pairs."""
-        return self.pairs.ids()
+        return (pair["pair_id"] for _, pair in self.pairs)
 
-    def questions(self, wanted: Callable[[str], bool]) -> Iterator[Question]:
-        """The pairs whose ids are wanted, with captions and images.
+    def questions(self, wanted: Iterable[bool]) -> Iterator[Question]:
+        """The pairs that are wanted, with captions and images.
 
         Raises:
             ValueError: A pair of an unknown image, or an image without captions where the prompt needs them.
         """
-        for pair, first, second in self.pairs.rows(wanted):
-            values = {side: self._captions(row, side) for side, row in (("first", first), ("second", second))}
-            shown = (first, second) if self._options.with_images else ()
-            pictures = tuple(image_path(self.pairs.captions.path, row) for row in shown)
-            yield Question(pair["pair_id"], pair, values, pictures)
+        for (number, row), want in zip(self.pairs, wanted, strict=True):
+            if want:
+                pair = {key: row[key] for key in PAIR_KEYS}
+                images = self.pairs.images(number, row)
+                values = {side: self._captions(image, side) for side, image in zip(SIDES, images, strict=True)}
+                shown = images if self._options.with_images else ()
+                pictures = tuple(image_path(self.pairs.captions.path, image) for image in shown)
+                yield Question(pair["pair_id"], pair, values, pictures)
 
     def _captions(self, row: Row, placeholder: str) -> str:
         if placeholder in self.prompt.placeholders and not row["captions"]:
@@ -144,29 +148,30 @@ def run(options: Options) -> None:
 
 
 def _ask_model(options: Options, pairs: Path, captions: Path, output: Path, inputs: dict[str, str | Path]) -> None:
-    prompt = checked_prompt("describe", options, ("first", "second"), ANSWER)
+    prompt = checked_prompt("describe", options, SIDES, ANSWER)
     if not options.with_images and prompt.placeholders != {"first", "second"}:
         raise ValueError(f"{options.prompt}: `user` must hold {{first}} and {{second}}, or with_images must be true")
     if options.captions_per_image is not None and options.captions_per_image < 1:
         raise ValueError(f"describe.captions_per_image must be at least 1, found {options.captions_per_image}")
     requests = Requests(options, prompt, options.picture_size if options.with_images else None)
     described = {"describer": f"openai:{options.model}", **requests.settings}
-    manifest = Manifest(
-        "describe", STEP_VERSION, inputs, {**described, "captions_per_image": options.captions_per_image}
-    )
+    settings = {**described, "captions_per_image": options.captions_per_image, "part": options.part}
+    manifest = Manifest("describe", STEP_VERSION, inputs, settings)
     again = options.retry_failed and failures_path(output).exists()
     if manifest.matches(output, resumes=True) and not again and not options.dry_run:
         print(f"{output} is up to date")
         return
     with LineIndex(captions, CAPTION_KEYS, "id", unique=True) as index:
-        task = PairTask(Pairs(pairs, index), prompt, options)
-        totals = ask("describe", task, requests, options, output, batch=options.backend == "batch")
+        task = PairTask(Pairs(pairs, index, Part.parse(options.part, "describe.part")), prompt, options)
+        totals = ask(manifest, task, requests, options, output, batch=options.backend == "batch")
     if totals is not None:
         manifest.write(output, totals.counts(options))
 
 
 def _describe(options: Options, pairs: Path, captions: Path, output: Path, inputs: dict[str, str | Path]) -> None:
-    manifest = Manifest("describe", STEP_VERSION, inputs, {"describer": options.backend, "seed": options.seed})
+    part = Part.parse(options.part, "describe.part")
+    settings = {"describer": options.backend, "seed": options.seed, "part": options.part}
+    manifest = Manifest("describe", STEP_VERSION, inputs, settings)
     if manifest.matches(output):
         print(f"{output} is up to date")
         return
@@ -176,20 +181,21 @@ def _describe(options: Options, pairs: Path, captions: Path, output: Path, input
             "choose another `output`, or delete the file"
         )
     describer = DESCRIBERS[options.backend]
-    total = sum(1 for _ in read_jsonl(pairs, PAIR_KEYS))
     silent = 0
 
     def rows(source: Pairs) -> Iterator[Row]:
         nonlocal silent
-        for pair, first, second in progress(source.rows(), total=total, desc="describe", unit="pair"):
-            texts = describer(options.seed, pair["pair_id"], first, second)
+        for number, pair in progress(source, total=total, desc="describe", unit="pair"):
+            texts = describer(options.seed, pair["pair_id"], *source.images(number, pair))
             if texts is None:
                 silent += 1
                 continue
-            yield {**pair, "text": texts[0], "reverse_text": texts[1]}
+            yield {**{key: pair[key] for key in PAIR_KEYS}, "text": texts[0], "reverse_text": texts[1]}
 
     with LineIndex(captions, CAPTION_KEYS, "id", unique=True) as index:
-        described = write_jsonl(output, rows(Pairs(pairs, index)))
+        source = Pairs(pairs, index, part)
+        total = sum(1 for _ in source)
+        described = write_jsonl(output, rows(source))
     manifest.write(output, {"pairs": total, "described": described, "no_difference": silent})
     print(f"{output}: {described} of {total} pairs described")
 

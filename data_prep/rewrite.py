@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from data_prep.llm.step import ask, checked_prompt
 from data_prep.llm.task import Question, Requests
 from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
+from data_prep.parts import Part
 from data_prep.world.captions import captions as write_captions
 
 STEP_VERSION = 1
@@ -50,21 +51,24 @@ class CaptionTask:
 
     id_key = "caption_id"
 
-    def __init__(self, captions: Path, prompt: Prompt, captions_per_image: int | None) -> None:
-        self._captions, self.prompt, self._most = captions, prompt, captions_per_image
+    def __init__(self, captions: Path, prompt: Prompt, options: Options) -> None:
+        self._captions, self.prompt, self._most = captions, prompt, options.captions_per_image
+        self._part = Part.parse(options.part, "rewrite.part")
 
     def ids(self) -> Iterator[str]:
         """`<image id>#<number of the caption from 0>`."""
         return (name for name, _, _ in self._rows())
 
-    def questions(self, wanted: Callable[[str], bool]) -> Iterator[Question]:
-        """The captions whose ids are wanted."""
-        for name, image, caption in self._rows():
-            if wanted(name):
+    def questions(self, wanted: Iterable[bool]) -> Iterator[Question]:
+        """The captions that are wanted."""
+        for (name, image, caption), want in zip(self._rows(), wanted, strict=True):
+            if want:
                 yield Question(name, {self.id_key: name, "id": image}, {"caption": caption})
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
         for _, row in read_jsonl(self._captions, CAPTION_KEYS):
+            if not self._part.holds(row["id"]):
+                continue
             for number, caption in enumerate(row["captions"][: self._most]):
                 yield f"{row['id']}#{number}", row["id"], str(caption).strip()
 
@@ -101,15 +105,15 @@ def run(options: Options) -> None:
         "rewrite",
         STEP_VERSION,
         {"captions": captions},
-        {**described, "captions_per_image": options.captions_per_image},
+        {**described, "captions_per_image": options.captions_per_image, "part": options.part},
     )
     answers = answers_path(output)
     again = options.retry_failed and failures_path(answers).exists()
     if manifest.matches(output) and not again and not options.dry_run:
         print(f"{output} is up to date")
         return
-    task = CaptionTask(captions, prompt, options.captions_per_image)
-    totals = ask("rewrite", task, requests, options, answers, batch=options.backend == "batch")
+    task = CaptionTask(captions, prompt, options)
+    totals = ask(manifest, task, requests, options, answers, batch=options.backend == "batch")
     if totals is None:
         return
     with LineIndex(answers, {"id": str, "caption_id": str, "text": str}, "id") as index:
@@ -122,7 +126,13 @@ def _rewrite_scenes(options: Options, captions: Path, output: Path) -> None:
     """As many other captions of each scene, each in words of its own."""
     if not captions.is_file():
         raise FileNotFoundError(f"{captions}: file not found; check the path, or run the step that writes it first")
-    settings = {"writer": "scene", "seed": options.seed, "captions_per_image": options.captions_per_image}
+    settings = {
+        "writer": "scene",
+        "seed": options.seed,
+        "captions_per_image": options.captions_per_image,
+        "part": options.part,
+    }
+    part = Part.parse(options.part, "rewrite.part")
     manifest = Manifest("rewrite", STEP_VERSION, {"captions": captions}, settings)
     if manifest.matches(output):
         print(f"{output} is up to date")
@@ -130,6 +140,8 @@ def _rewrite_scenes(options: Options, captions: Path, output: Path) -> None:
 
     def rows() -> Iterator[Row]:
         for _, row in read_captions(captions):
+            if not part.holds(row["id"]):
+                continue
             rng = random.Random(f"{options.seed}/{row['id']}/rewritten")
             wanted = len(row["captions"][: options.captions_per_image])
             file = image_reference(image_path(captions, row), output)

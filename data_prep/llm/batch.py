@@ -15,20 +15,23 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data_prep.files import read_jsonl
-from data_prep.line_index import LineIndex
 from data_prep.llm.batch_api import BatchEndpoint
+from data_prep.llm.batch_responses import Responses, reported_failure
 from data_prep.llm.client import Reply
-from data_prep.llm.journal import Journal
+from data_prep.llm.journal import Hashes, Journal
 from data_prep.llm.options import ANSWER_FORMATS, ModelOptions
-from data_prep.llm.replies import LONGEST_DETAIL, FailedAnswerError, MalformedReplyError, read_answer
-from data_prep.llm.runner import Totals, answer_row, check_journal, failure_row, question_hashes, wanted
-from data_prep.llm.task import Question, Requests, Task, UnreadablePictureError, estimate_tokens
+from data_prep.llm.replies import FailedAnswerError, MalformedReplyError, read_usage
+from data_prep.llm.runner import Totals, check_journal, question_hashes, record, wanted
+from data_prep.llm.task import Question, Requests, Task, UnaskableError, estimate_tokens
+from data_prep.manifest import Manifest
+from data_prep.parts import hash64
 from pcclip.atomic import atomic_text
 
 MOST_REQUESTS = 50_000
 MOST_BYTES = 200_000_000
-ANSWER_TOKENS = 400  # reckoned with where no `max_tokens` bounds an answer
 
 
 @dataclass
@@ -92,7 +95,9 @@ class BatchFolder:
             )
 
 
-def answer_in_batches(task: Task, requests: Requests, options: ModelOptions, output: Path) -> Totals:
+def answer_in_batches(
+    task: Task, requests: Requests, options: ModelOptions, output: Path, manifest: Manifest
+) -> Totals:
     """Take the batches as far as they come in this run.
 
     With `batch_submit` the run waits for the endpoint. Without, a first run writes the files, and a later one collects from
@@ -103,8 +108,8 @@ def answer_in_batches(task: Task, requests: Requests, options: ModelOptions, out
     """
     hashes = question_hashes(task)
     with Journal(output, task.id_key, requests.settings_digest) as journal:
-        check_journal(task, requests, journal, hashes)
-        run = _Run(task, requests, options, journal, BatchFolder(output, requests.settings_digest))
+        check_journal(task, requests, journal, hashes, manifest)
+        run = _Run(task, requests, options, journal, BatchFolder(output, requests.settings_digest), hashes)
         run.totals.questions = len(hashes)
         run.advance()
     return run.totals
@@ -112,9 +117,16 @@ def answer_in_batches(task: Task, requests: Requests, options: ModelOptions, out
 
 class _Run:
     def __init__(
-        self, task: Task, requests: Requests, options: ModelOptions, journal: Journal, folder: BatchFolder
+        self,
+        task: Task,
+        requests: Requests,
+        options: ModelOptions,
+        journal: Journal,
+        folder: BatchFolder,
+        hashes: Hashes,
     ) -> None:
         self.task, self.requests, self.options, self.journal, self.folder = task, requests, options, journal, folder
+        self.hashes = hashes
         self.totals = Totals.of(journal)
 
     def advance(self) -> None:
@@ -154,13 +166,14 @@ class _Run:
     def _lines(self) -> Iterator[str]:
         answer_format = ANSWER_FORMATS[1] if self.options.answer_format == "auto" else self.options.answer_format
         cost = self.totals.cost(self.options)
-        for question in self.task.questions(wanted(self.journal, self.options.retry_failed)):
+        asked = wanted(self.journal.done, self.journal.failed, self.hashes, self.options.retry_failed)
+        for question in self.task.questions(asked):
             try:
                 messages = self.requests.messages(question)
-            except UnreadablePictureError as error:
-                self._fail(question, Reply(reason="unreadable_image", detail=str(error)))
+            except UnaskableError as error:
+                self._record(question, Reply(reason=error.reason, detail=str(error)))
                 continue
-            cost += self.options.cost(estimate_tokens(messages), self.options.max_tokens or ANSWER_TOKENS)
+            cost += self.options.cost(estimate_tokens(messages), self.options.most_answer_tokens)
             if self.options.max_cost is not None and cost > self.options.max_cost:
                 self.totals.stopped = "max_cost"
                 return
@@ -203,51 +216,40 @@ class _Run:
 
     def _collect(self, batch: Batch) -> None:
         """Write a batch's answers and failures into the journal."""
-        answers, errors = self.folder.file(batch, "out"), self.folder.file(batch, "errors")
-        names = {row["custom_id"] for _, row in read_jsonl(self.folder.file(batch, "in"), {"custom_id": str})}
-        ids = {name.rpartition("|")[0] for name in names}
-        for file in (answers, errors):
-            file.touch()
-        with (
-            LineIndex(answers, {"custom_id": str}, "custom_id") as good,
-            LineIndex(errors, {"custom_id": str}, "custom_id") as bad,
-        ):
-            for question in self.task.questions(lambda name: name in ids and name not in self.journal.done):
+        file = self.folder.file(batch, "in")
+        names = {row["custom_id"] for _, row in read_jsonl(file, {"custom_id": str})}
+        ids = np.array([hash64(name.rpartition("|")[0]) for name in names], dtype=np.uint64)
+        with Responses([self.folder.file(batch, kind) for kind in ("out", "errors")]) as responses:
+            for question in self.task.questions(np.isin(self.hashes, ids) & ~self.journal.done.have(self.hashes)):
                 custom_id = self._custom_id(question)
                 if custom_id not in names:
                     raise ValueError(
-                        f"{self.folder.file(batch, 'in')}: {question.id!r} was asked of other captions than the input "
-                        f"holds now; choose another `output`, or delete {self.folder.path} and the output to begin anew"
+                        f"{file}: {question.id!r} was asked of other captions than the input holds now; "
+                        f"choose another `output`, or delete {self.folder.path} and the output to start again"
                     )
-                self._note(question, good.get(custom_id) or bad.get(custom_id))
+                self._record(question, self._reply(question, responses.get(custom_id)))
         batch.stage = "collected"
         self.folder.save()
 
-    def _note(self, question: Question, row: dict[str, Any] | None) -> None:
+    def _reply(self, question: Question, row: dict[str, Any] | None) -> Reply:
         reply = Reply(attempts=1)
+        if row is None:
+            reply.reason, reply.detail = "no_answer", "the batch's output has no readable row for this request"
+            return reply
+        response = row.get("response")
+        response = response if isinstance(response, dict) else {}
+        body = response.get("body")
         try:
-            response = (row or {}).get("response") or {}
-            body = response.get("body") or {}
-            usage = body.get("usage") or {}
-            reply.prompt_tokens = int(usage.get("prompt_tokens") or 0)
-            reply.completion_tokens = int(usage.get("completion_tokens") or 0)
-            if row is None:
-                raise FailedAnswerError("no_answer", "the batch's output lacks this request")
             if row.get("error") or response.get("status_code") != 200:
-                problem = row.get("error") or body.get("error") or body
-                reason = str(problem.get("code") or f"http_{response.get('status_code')}")
-                raise FailedAnswerError(reason, str(problem.get("message", problem))[:LONGEST_DETAIL])
-            reply.values = read_answer(body, list(self.requests.prompt.answer))
+                raise reported_failure(row.get("error") or body, response.get("status_code"))
+            estimate = estimate_tokens(self.requests.prompt.messages(question.values, [""] * len(question.pictures)))
+            reply.prompt_tokens, reply.completion_tokens = read_usage(body, estimate)
+            reply.values = self.requests.read(body)
         except MalformedReplyError as error:
-            reply.reason, reply.detail = "malformed", str(error)
+            reply.reason, reply.detail = "malformed", self.options.clean(str(error))
         except FailedAnswerError as error:
-            reply.reason, reply.detail = error.reason, str(error)
-        if reply.values is None:
-            self._fail(question, reply)
-            return
-        self.journal.answered(answer_row(self.task, self.requests, question, reply.values, reply))
-        self.totals.add(reply, failed_before=question.id in self.journal.failed)
+            reply.reason, reply.detail = self.options.clean(error.reason), self.options.clean(str(error))
+        return reply
 
-    def _fail(self, question: Question, reply: Reply) -> None:
-        self.journal.failure(failure_row(self.task, self.requests, question, reply))
-        self.totals.add(reply, failed_before=question.id in self.journal.failed)
+    def _record(self, question: Question, reply: Reply) -> None:
+        record(self.task, self.requests, question, reply, self.journal, self.totals)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import openai
 
-from data_prep.llm.options import NO_KEY, ModelOptions
+from data_prep.llm.options import ModelOptions
 from pcclip.atomic import atomic_path
 
 T = TypeVar("T")
@@ -22,8 +22,8 @@ class BatchEndpoint:
     """The batch API of an endpoint. Use it as a context manager."""
 
     def __init__(self, options: ModelOptions) -> None:
-        self._key = options.api_key()
-        self._client = openai.OpenAI(base_url=options.base_url, api_key=self._key, max_retries=RETRIES)
+        self._clean = options.clean
+        self._client = openai.OpenAI(base_url=options.base_url, api_key=options.api_key(), max_retries=RETRIES)
 
     def __enter__(self) -> BatchEndpoint:
         return self
@@ -62,7 +62,7 @@ class BatchEndpoint:
         if batch.status == "failed":
             errors = "; ".join(str(error.message) for error in (batch.errors and batch.errors.data) or [])
             raise ValueError(
-                f"batch {batch_id} failed as a whole: {self._redact(errors)}; delete its folder to write it anew"
+                f"batch {batch_id} failed as a whole: {self._clean(errors)}; delete its folder to write it anew"
             )
         return (batch.output_file_id, batch.error_file_id) if batch.status in ENDED else None
 
@@ -80,7 +80,4 @@ class BatchEndpoint:
         try:
             return call()
         except openai.OpenAIError as error:
-            raise ValueError(f"{self._client.base_url}: {self._redact(str(error))}; run again to go on") from None
-
-    def _redact(self, text: str) -> str:
-        return text if self._key == NO_KEY else text.replace(self._key, "[key]")
+            raise ValueError(f"{self._client.base_url}: {self._clean(str(error))}; run again to go on") from None

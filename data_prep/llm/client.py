@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import time
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 
 import httpx2
 import openai
 
-from data_prep.llm.options import ANSWER_FORMATS, NO_KEY, ModelOptions
+from data_prep.llm.options import ANSWER_FORMATS, ModelOptions
 from data_prep.llm.pace import Pace, backoff, retry_after
 from data_prep.llm.prompt import Message
-from data_prep.llm.replies import LONGEST_DETAIL, FailedAnswerError, MalformedReplyError, read_answer
+from data_prep.llm.replies import (
+    LONGEST_BODY,
+    FailedAnswerError,
+    MalformedReplyError,
+    load_response,
+    read_usage,
+)
 from data_prep.llm.task import Requests, estimate_tokens
 
 RATE_LIMITS_IN_A_ROW = 20  # by each worker, with no answer between them: then the run stops
+REPORTED_WAIT = 10.0  # seconds; shorter waits are not printed
 
 
 class StopRunError(ValueError):
-    """What no repetition can mend: a refused key, an unknown model, an exhausted account, an endpoint that is down."""
+    """A failure of all further questions: a refused key, an unknown model, an exhausted account, a silent endpoint."""
 
 
 @dataclass
@@ -46,11 +54,10 @@ class Reply:
 
 @dataclass
 class _Retry(Exception):
-    """An attempt that came to nothing but may be repeated."""
+    """A failed attempt that may be repeated."""
 
     reason: str
     detail: str
-    transport: bool = True
     wait: float | None = None
 
 
@@ -62,25 +69,60 @@ class _Refused(Exception):
 
 
 @dataclass
-class _Failed(Exception):
-    """An answer that is certain to be none."""
-
-    reason: str
-    detail: str = ""
-
-
-@dataclass
 class _Formats:
-    """Which answer format the endpoint takes. Found out by one request at a time, before all others set out."""
+    """Which answer format the endpoint takes: the first that is answered."""
 
     candidates: tuple[str, ...]
     settled: bool = False
-    index: int = 0
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    current: str = field(init=False)
 
-    @property
-    def current(self) -> str:
-        return self.candidates[self.index]
+    def __post_init__(self) -> None:
+        self.current = self.candidates[0]
+
+    def settle(self, used: str) -> None:
+        """Keep to a format that was answered."""
+        if not self.settled:
+            self.settled, self.current = True, used
+
+    def refuse(self, used: str) -> str | None:
+        """Return the format to try after one was refused, or None if there is none."""
+        if self.settled:
+            return None if used == self.current else self.current
+        following = self.candidates[self.candidates.index(used) + 1 :]
+        if used == self.current and following:
+            print(f"answer format {used} was refused; trying {following[0]}")
+        # once all were refused it is the question that the endpoint does not take
+        self.current = following[0] if following else self.candidates[0]
+        return self.current if following else None
+
+
+class _TooLongError(httpx2.TransportError):
+    """A response that is not read to its end."""
+
+
+class _BoundedStream(httpx2.AsyncByteStream):
+    """A response's body that raises where it exceeds a number of bytes."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, most: int) -> None:
+        self._stream, self._most = stream, most
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._stream:
+            size += len(chunk)
+            if size > self._most:
+                raise _TooLongError(f"the response is longer than {self._most} bytes")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """Bound the body of a response, and what it is decompressed to if the endpoint compresses it unasked."""
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    most = LONGEST_BODY // 100 if "content-encoding" in response.headers else LONGEST_BODY
+    response.stream = _BoundedStream(response.stream, most)
 
 
 class ChatClient:
@@ -90,23 +132,29 @@ class ChatClient:
         options: Endpoint, limits and attempts.
         requests: Makes the requests' bodies.
         pace: Shared by all requests.
-        api_key: The endpoint's key; it is removed from whatever the endpoint says.
+        workers: How many callers ask at once.
     """
 
-    def __init__(self, options: ModelOptions, requests: Requests, pace: Pace, api_key: str) -> None:
-        self._options, self._requests, self._pace, self._key = options, requests, pace, api_key
+    def __init__(self, options: ModelOptions, requests: Requests, pace: Pace, workers: int) -> None:
+        self._options, self._requests, self._pace = options, requests, pace
         limits = httpx2.Limits(max_connections=options.concurrency, max_keepalive_connections=options.concurrency)
         self._client = openai.AsyncOpenAI(
             base_url=options.base_url,
-            api_key=api_key,
+            api_key=options.api_key(),
             max_retries=0,  # the pause after a 429 is shared, which the library's own retries cannot do
             timeout=options.timeout,
-            http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=options.timeout),
+            default_headers={"Accept-Encoding": "identity"},
+            http_client=openai.DefaultAsyncHttpxClient(
+                limits=limits, timeout=options.timeout, event_hooks={"response": [_bound]}
+            ),
         )
         formats = ANSWER_FORMATS[1:] if options.answer_format == "auto" else (options.answer_format,)
         self._formats = _Formats(formats, settled=len(formats) == 1)
+        # one slow question alone does not end the run, a second round without any response does
+        self._most_timeouts = max(options.attempts + 1, 2 * workers)
+        self._timeouts_in_a_row = 0
         self._rate_limits_in_a_row = 0
-        self._lost_in_a_row = 0
+        self._reported_until = 0.0
 
     async def __aenter__(self) -> ChatClient:
         return self
@@ -128,52 +176,37 @@ class ChatClient:
             StopRunError: No further question will fare better.
         """
         reply = Reply()
-        estimate = estimate_tokens(messages) + (self._options.max_tokens or 0)
+        answer_format = self._formats.current
+        prompt_tokens = estimate_tokens(messages)
         while True:
-            await self._pace.wait(estimate)
+            if self._formats.settled:
+                answer_format = self._formats.current
+            await self._pace.wait(prompt_tokens + (self._options.max_tokens or 0))
             try:
-                reply.values = await self._attempt(messages, reply, estimate)
+                response = await self._send(messages, answer_format, reply)
+                reply.values = self._read(response, reply, prompt_tokens)
             except openai.RateLimitError as error:
                 self._rate_limited(error)
                 continue
             except _Retry as retry:
-                reply.reason, reply.detail = retry.reason, retry.detail
+                reply.reason, reply.detail = retry.reason, self._options.clean(retry.detail)
                 if reply.attempts < self._options.attempts:
                     await self._pace.sleep(backoff(reply.attempts - 1) if retry.wait is None else retry.wait)
                     continue
-                if retry.transport:
-                    self._lost(reply)
             except _Refused as refused:
-                reply.reason, reply.detail = "bad_request", refused.detail
-                self._lost(reply)
-            except _Failed as failed:
-                reply.reason, reply.detail = failed.reason, failed.detail
+                following = self._formats.refuse(answer_format)
+                if following is not None:
+                    answer_format = following
+                    reply.attempts -= 1
+                    continue
+                reply.reason, reply.detail = "bad_request", self._options.clean(refused.detail)
+            except FailedAnswerError as failed:
+                reply.reason, reply.detail = failed.reason, self._options.clean(str(failed))
             else:
                 reply.reason = reply.detail = ""
             return reply
 
-    async def _attempt(self, messages: list[Message], reply: Reply, estimate: int) -> dict[str, str]:
-        found = None if self._formats.settled else await self._discover(messages, reply, estimate)
-        return found or await self._send(messages, self._formats.current, reply, estimate)
-
-    async def _discover(self, messages: list[Message], reply: Reply, estimate: int) -> dict[str, str] | None:
-        """Ask while trying one format after the other; None if another request has found the format meanwhile."""
-        formats = self._formats
-        async with formats.lock:
-            await self._pace.sleep(0)  # the run may have ended while this request waited for its turn
-            while not formats.settled:
-                try:
-                    return await self._send(messages, formats.current, reply, estimate)
-                except _Refused as refused:
-                    if formats.index + 1 == len(formats.candidates):
-                        formats.index = 0  # all were refused: it is the question that the endpoint does not take
-                        raise
-                    print(f"{self._where}: answer format {formats.current} refused ({refused.detail}); trying the next")
-                    formats.index += 1
-                    reply.attempts -= 1
-        return None
-
-    async def _send(self, messages: list[Message], answer_format: str, reply: Reply, estimate: int) -> dict[str, str]:
+    async def _send(self, messages: list[Message], answer_format: str, reply: Reply) -> bytes:
         reply.attempts += 1
         body = self._requests.body(messages, answer_format)
         try:
@@ -182,74 +215,96 @@ class ChatClient:
                 self._client.post("/chat/completions", cast_to=httpx2.Response, body=body), self._options.timeout
             )
         except (asyncio.TimeoutError, openai.APITimeoutError):
+            self._timed_out()
             raise _Retry("timeout", f"no answer within {self._options.timeout} s") from None
         except openai.RateLimitError:
+            self._timeouts_in_a_row = 0
             reply.attempts -= 1
             raise
         except openai.APIConnectionError as error:
-            raise _Retry("connection", self._redact(str(error.__cause__ or error))[:LONGEST_DETAIL]) from None
+            self._timeouts_in_a_row = 0
+            reason = "malformed" if isinstance(error.__cause__, _TooLongError) else "connection"
+            raise _Retry(reason, str(error.__cause__ or error)) from None
         except openai.APIStatusError as error:
+            self._timeouts_in_a_row = 0
             raise self._status(error) from None
-        self._formats.settled = True
-        self._rate_limits_in_a_row = self._lost_in_a_row = 0
-        return self._read(response.content, reply, estimate)
+        self._formats.settle(answer_format)
+        self._rate_limits_in_a_row = self._timeouts_in_a_row = 0
+        return response.content
+
+    def _timed_out(self) -> None:
+        """Count a request without any response, and end the run if there were none but such for two rounds."""
+        self._timeouts_in_a_row += 1
+        if self._timeouts_in_a_row >= self._most_timeouts:
+            raise StopRunError(
+                f"{self._where}: none of the last {self._timeouts_in_a_row} requests got a response within "
+                f"{self._options.timeout} s; check the endpoint or raise timeout, and run again"
+            )
 
     def _status(self, error: openai.APIStatusError) -> Exception:
-        status, detail = error.status_code, self._redact(error.message)[:LONGEST_DETAIL]
+        status, detail = error.status_code, self._options.clean(error.message)
         if status in (401, 403, 404):
             remedy = {401: f"check the key in {self._options.api_key_env}", 404: "check model and base_url"}
             remedy[403] = remedy[401] + " and what it may use"
             return StopRunError(f"{self._where}: {status}, {detail}; {remedy[status]}")
         if status in (408, 409) or status >= 500:
-            return _Retry(f"http_{status}", detail, wait=retry_after(error.response.headers))
+            return _Retry(f"http_{status}", detail, self._asked_wait(error.response.headers, detail))
         return _Refused(f"{status}, {detail}")
 
     def _rate_limited(self, error: openai.RateLimitError) -> None:
         """Hold back all requests, or end the run if that has not helped for long."""
+        detail = self._options.clean(error.message)
         self._rate_limits_in_a_row += 1
         if error.code == "insufficient_quota":
-            raise StopRunError(f"{self._where}: the account is exhausted ({self._redact(error.message)})")
+            raise StopRunError(f"{self._where}: the account is exhausted ({detail})")
         if self._rate_limits_in_a_row > RATE_LIMITS_IN_A_ROW * self._options.concurrency:
             raise StopRunError(
                 f"{self._where}: {self._rate_limits_in_a_row} requests in a row were answered 429 "
-                f"({self._redact(error.message)}); lower concurrency or set requests_per_minute"
+                f"({detail}); lower concurrency or set requests_per_minute"
             )
-        rounds = self._rate_limits_in_a_row // self._options.concurrency
-        asked = retry_after(error.response.headers)
-        self._pace.pause(backoff(rounds + 1) if asked is None else asked)
+        wait = self._asked_wait(error.response.headers, detail)
+        if wait is None:
+            wait = backoff(self._rate_limits_in_a_row // self._options.concurrency + 1)
+            self._report_wait(wait, detail)
+        self._pace.pause(wait)
 
-    def _lost(self, reply: Reply) -> None:
-        """Count questions that the endpoint never answered; too many in a row mean that it is down."""
-        self._lost_in_a_row += 1
-        if self._lost_in_a_row >= max(20, 2 * self._options.concurrency):
+    def _asked_wait(self, headers: Mapping[str, str], detail: str) -> float | None:
+        """Return the seconds that a response asks to wait, or None.
+
+        Raises:
+            StopRunError: It is longer than `longest_wait`.
+        """
+        seconds = retry_after(headers)
+        if seconds is not None and seconds > self._options.longest_wait:
             raise StopRunError(
-                f"{self._where}: the last {self._lost_in_a_row} questions got no answer "
-                f"({reply.reason}: {reply.detail}); mend the endpoint and run again with retry_failed=true"
+                f"{self._where}: asks to wait {seconds:.0f} s ({detail}), longer than longest_wait "
+                f"({self._options.longest_wait:.0f} s); run again after that, or raise longest_wait"
             )
+        if seconds is not None:
+            self._report_wait(seconds, detail)
+        return seconds
 
-    def _read(self, content: bytes, reply: Reply, estimate: int) -> dict[str, str]:
-        """The fields of an answer; its tokens are counted whatever it holds."""
+    def _report_wait(self, seconds: float, detail: str) -> None:
+        """Print a long wait, once for all workers."""
+        until = time.time() + seconds
+        if seconds >= REPORTED_WAIT and until > self._reported_until + REPORTED_WAIT:
+            self._reported_until = until
+            clock = time.strftime("%H:%M:%S", time.localtime(until))
+            print(f"{self._where}: {detail}; waiting {seconds:.0f} s, until {clock}", flush=True)
+
+    def _read(self, content: bytes, reply: Reply, prompt_estimate: int) -> dict[str, str]:
+        """Return the fields of an answer, and count its tokens whatever it holds."""
+        prompt_tokens, completion_tokens = prompt_estimate, min(len(content) // 4, self._options.most_answer_tokens)
         try:
-            answer = json.loads(content)
-            usage = answer.get("usage") or {}
-            prompt_tokens, completion_tokens = (
-                int(usage.get(f"{side}_tokens") or 0) for side in ("prompt", "completion")
-            )
-        except (ValueError, TypeError, AttributeError):
-            raise _Retry("malformed", "the response is not the protocol's JSON", transport=False) from None
-        reply.prompt_tokens += prompt_tokens
-        reply.completion_tokens += completion_tokens
-        if prompt_tokens or completion_tokens:
-            self._pace.correct(prompt_tokens + completion_tokens - estimate)
-        try:
-            return read_answer(answer, list(self._requests.prompt.answer), self._redact)
+            response = load_response(content)
+            prompt_tokens, completion_tokens = read_usage(response, prompt_estimate)
+            return self._requests.read(response)
         except MalformedReplyError as error:
-            raise _Retry("malformed", str(error), transport=False) from None
-        except FailedAnswerError as error:
-            raise _Failed(error.reason, str(error)) from None
-
-    def _redact(self, text: str) -> str:
-        return text if self._key == NO_KEY else text.replace(self._key, "[key]")
+            raise _Retry("malformed", str(error)) from None
+        finally:
+            reply.prompt_tokens += prompt_tokens
+            reply.completion_tokens += completion_tokens
+            self._pace.correct(prompt_tokens + completion_tokens - prompt_estimate - (self._options.max_tokens or 0))
 
     @property
     def _where(self) -> str:

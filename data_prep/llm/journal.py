@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+import time
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.files import Row, read_jsonl_with_offsets
+from data_prep.files import read_jsonl
+from data_prep.llm.replies import token_count
 from data_prep.parts import hash64
 from pcclip.atomic import atomic_text
 
 Hashes = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
+
+SECOND_TRY_AFTER = 1.0  # seconds after a row could not be written
 
 
 def failures_path(output: Path) -> Path:
-    """`<stem>.failures.jsonl`, beside the output."""
+    """`<stem>.failures.jsonl`, next to the output."""
     return output.with_name(f"{output.stem}.failures.jsonl")
 
 
@@ -41,51 +46,50 @@ class Keys:
         ids, keys = array("Q"), array("Q")
         self.prompt_tokens = self.completion_tokens = 0
         if path.is_file():
-            for number, _, row in read_jsonl_with_offsets(path, {id_key: str}):
+            for number, row in read_jsonl(path, {id_key: str}):
                 key = str(row.get("key"))
                 if key.partition("-")[0] != settings:
                     made = f"{row.get('model', 'no model')}, prompt {row.get('prompt', 'none')}"
                     raise ValueError(
                         f"{path}, line {number}: written with other settings ({made}) than this run's; "
-                        "choose another `output`, or delete the file to begin anew"
+                        "choose another `output`, or delete the file to start again"
                     )
                 ids.append(hash64(row[id_key]))
                 keys.append(hash64(key))
-                self.prompt_tokens += int(row.get("prompt_tokens", 0))
-                self.completion_tokens += int(row.get("completion_tokens", 0))
+                self.prompt_tokens += token_count(row.get("prompt_tokens"))
+                self.completion_tokens += token_count(row.get("completion_tokens"))
         # stable, and the last of equal ids is looked up: a later failure replaces an earlier one
         order = np.argsort(np.array(ids, dtype=np.uint64), kind="stable")
-        self._ids: Hashes = np.array(ids, dtype=np.uint64)[order]
+        self.ids: Hashes = np.array(ids, dtype=np.uint64)[order]
         self._keys: Hashes = np.array(keys, dtype=np.uint64)[order]
-        if unique and (self._ids[1:] == self._ids[:-1]).any():
+        if unique and (self.ids[1:] == self.ids[:-1]).any():
             raise ValueError(f"{path}: two rows have the same `{id_key}`; delete one of them")
 
     def __len__(self) -> int:
-        return len(np.unique(self._ids))
+        return len(np.unique(self.ids))
+
+    def get(self, ids: Hashes) -> Hashes:
+        """Return the hash of the key of each id, or 0 for ids that are not there."""
+        if not len(self.ids):
+            return np.zeros_like(ids)
+        places = np.searchsorted(self.ids, ids, side="right") - 1
+        return np.where(self.ids[places] == ids, self._keys[places], np.uint64(0))
+
+    def have(self, ids: Hashes) -> Mask:
+        """Return whether each id is there."""
+        found: Mask = self.get(ids) != 0
+        return found
 
     def __contains__(self, question_id: str) -> bool:
-        return self._place(question_id) >= 0
-
-    def key_hash(self, question_id: str) -> int | None:
-        """Hash of the key of an id, or None."""
-        place = self._place(question_id)
-        return int(self._keys[place]) if place >= 0 else None
-
-    def all_in(self, hashes: Hashes) -> bool:
-        """Whether every id is among the hashes of ids."""
-        return bool(np.isin(self._ids, hashes).all())
-
-    def _place(self, question_id: str) -> int:
-        wanted = np.uint64(hash64(question_id))
-        place = int(np.searchsorted(self._ids, wanted, side="right")) - 1
-        return place if place >= 0 and self._ids[place] == wanted else -1
+        return bool(self.have(np.array([hash64(question_id)], dtype=np.uint64))[0])
 
 
 class Journal:
-    """The output and its failures, open for appending. Use it as a context manager.
+    """The output and its failures, open for appending. Use it as a context manager, under the lock of the output.
 
-    A row is written with one call, so that a process that is killed leaves whole rows; a torn last row, as a power cut may
-    leave it, is cut off when the journal is opened. One process at a time may hold it.
+    A row is written with one call, so that a process that is killed leaves whole rows. A torn last row, as a power cut may
+    leave it, is cut off when the journal is opened. On a full disk the file is cut back to its last whole row; the row is
+    kept in memory and written again when the journal is closed.
 
     Args:
         output: The file of the answers.
@@ -93,76 +97,121 @@ class Journal:
         settings: Hash of the settings; see `Requests.key`.
 
     Raises:
-        ValueError: Another process holds the output, or a row is bad or of other settings.
+        ValueError: A row is bad or of other settings.
+        OSError: A file cannot be written; names it.
     """
 
     def __init__(self, output: Path, id_key: str, settings: str) -> None:
         self.output, self.failures = output, failures_path(output)
         self._id_key = id_key
+        self._answered_now: array[int] = array("Q")
         output.parent.mkdir(parents=True, exist_ok=True)
-        self._output = _open_for_appending(output)
-        try:
-            try:
-                fcntl.flock(self._output, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(f"{output}: another process is writing it; wait for it, or stop it") from None
-            cut_torn_line(output)
-            self.done = Keys(output, id_key, settings)
-            if self.failures.exists():
-                cut_torn_line(self.failures)
-                self._drop_outdated_failures()
-            self.failed = Keys(self.failures, id_key, settings)
-            self._failures = _open_for_appending(self.failures)
-        except BaseException:
-            os.close(self._output)
-            raise
-        self.answered_now = self.failed_now = 0
-        self._settings = settings
+        for file in (output, self.failures):
+            if file.exists():
+                _cut_torn_line(file)
+        self.done = Keys(output, id_key, settings)
+        self._drop_outdated_failures()
+        self.failed = Keys(self.failures, id_key, settings)
+        self._answers_file, self._failures_file = _Appendable(output), _Appendable(self.failures)
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        os.fsync(self._output)
-        os.close(self._failures)
+        with ExitStack() as stack:
+            stack.callback(self._answers_file.close)
+            stack.callback(self._failures_file.close)
         if kind is not None and self.output.stat().st_size == 0:
-            self.output.unlink()  # nothing came of it: leave no empty file that looks like a result
-        if self.failures.stat().st_size == 0:
-            self.failures.unlink()
-        elif self.answered_now or self.failed_now:
-            self.done = Keys(self.output, self._id_key, self._settings)
-            self._drop_outdated_failures()
-        os.close(self._output)  # and with it the lock
+            self.output.unlink()  # leave no empty file that looks like a result
+        self._drop_outdated_failures()
 
     def answered(self, row: Mapping[str, Any]) -> None:
         """Append a row with an answer."""
-        _append(self._output, row)
-        self.answered_now += 1
+        self._answers_file.append(row)
+        self._answered_now.append(hash64(row[self._id_key]))
 
     def failure(self, row: Mapping[str, Any]) -> None:
         """Append a row that says why there is no answer."""
-        _append(self._failures, row)
-        self.failed_now += 1
+        self._failures_file.append(row)
 
     def _drop_outdated_failures(self) -> None:
-        """Keep, of each question that has no answer, the last failure."""
-        last: dict[int, int] = {}  # failures are few; and of each only its hash and line number are kept
-        for number, _, row in read_jsonl_with_offsets(self.failures, {self._id_key: str}):
-            if row[self._id_key] not in self.done:
-                last[hash64(row[self._id_key])] = number
-        if len(last) == _count_lines(self.failures):
+        """Keep the last failure of each question that has no answer."""
+        if not self.failures.exists():
             return
+        answered = np.concatenate([self.done.ids, np.array(self._answered_now, dtype=np.uint64)])
+        # failures are few, and only hash and line number of each are kept
+        rows = [(hash64(row[self._id_key]), number) for number, row in read_jsonl(self.failures, {self._id_key: str})]
+        kept = np.isin(np.array([name for name, _ in rows], dtype=np.uint64), answered, invert=True)
+        last = {name: number for (name, number), keep in zip(rows, kept, strict=True) if keep}
         if not last:
             self.failures.unlink()
-            return
-        with atomic_text(self.failures) as stream:
-            for number, row in _numbered_rows(self.failures, self._id_key):
-                if last.get(hash64(row[self._id_key])) == number:
-                    stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        elif len(last) < len(rows):
+            numbers = set(last.values())
+            with atomic_text(self.failures) as stream, self.failures.open(encoding="utf-8", newline="\n") as lines:
+                stream.writelines(line for number, line in enumerate(lines, start=1) if number in numbers)
 
 
-def cut_torn_line(path: Path) -> None:
-    """Cut off what follows the last line break of a file."""
+class _Appendable:
+    """A file of JSON Lines to append to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._size = os.fstat(self._descriptor).st_size
+        self._unwritten: list[bytes] = []
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Append a row whole, or nothing of it.
+
+        Raises:
+            OSError: It cannot be written; names the file. It is kept for `close`.
+        """
+        # half of a surrogate pair becomes its JSON escape
+        line = (json.dumps(row, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+        try:
+            self._write(line)
+        except OSError:
+            self._unwritten.append(line)
+            raise
+
+    def close(self) -> None:
+        """Write what could not be written before, and close the file.
+
+        Raises:
+            OSError: The file cannot be written; names it.
+        """
+        try:
+            if self._unwritten:
+                time.sleep(SECOND_TRY_AFTER)
+            while self._unwritten:
+                self._write(self._unwritten[0])
+                del self._unwritten[0]
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise self._named(error) from error
+        finally:
+            if self._unwritten:
+                print(
+                    f"{self._path}: {len(self._unwritten)} rows could not be written; their questions are asked again"
+                )
+            os.close(self._descriptor)
+
+    def _write(self, line: bytes) -> None:
+        try:
+            written = 0
+            while written < len(line):  # a nearly full disk takes a part; the next call fails and says why
+                written += os.write(self._descriptor, line[written:])
+        except OSError as error:
+            os.ftruncate(self._descriptor, self._size)
+            raise self._named(error) from error
+        self._size += len(line)
+
+    def _named(self, error: OSError) -> OSError:
+        return OSError(error.errno, error.strerror, str(self._path))
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Truncate a file after its last line break."""
     with path.open("rb+") as stream:
         end = stream.seek(0, os.SEEK_END)
         start = end
@@ -177,23 +226,3 @@ def cut_torn_line(path: Path) -> None:
         if start < end:
             stream.truncate(start)
             print(f"{path}: cut off an unfinished last row of {end - start} bytes")
-
-
-def _numbered_rows(path: Path, id_key: str) -> Iterator[tuple[int, Row]]:
-    return ((number, row) for number, _, row in read_jsonl_with_offsets(path, {id_key: str}))
-
-
-def _count_lines(path: Path) -> int:
-    with path.open("rb") as stream:
-        return sum(1 for _ in stream)
-
-
-def _open_for_appending(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-
-
-def _append(descriptor: int, row: Mapping[str, Any]) -> None:
-    line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
-    written = os.write(descriptor, line)
-    while written < len(line):  # a nearly full disk: the next call fails and says so
-        written += os.write(descriptor, line[written:])

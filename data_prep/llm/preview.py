@@ -8,6 +8,7 @@ from pathlib import Path
 from data_prep.llm.journal import Keys, failures_path
 from data_prep.llm.options import ANSWER_FORMATS, ModelOptions
 from data_prep.llm.prompt import Message
+from data_prep.llm.runner import question_hashes, wanted
 from data_prep.llm.task import Question, Requests, Task, estimate_tokens
 
 SHOWN = 3
@@ -23,14 +24,11 @@ def preview(task: Task, requests: Requests, options: ModelOptions, output: Path)
     """
     done = Keys(output, task.id_key, requests.settings_digest)
     failed = Keys(failures_path(output), task.id_key, requests.settings_digest, unique=False)
-
-    def wanted(name: str) -> bool:
-        return name not in done and (options.retry_failed or name not in failed)
-
-    missing = sum(wanted(name) for name in task.ids())
+    asked_mask = wanted(done, failed, question_hashes(task), options.retry_failed)
+    missing = int(asked_mask.sum())
     asked = missing if options.limit is None else min(missing, options.limit)
     sampled: list[int] = []
-    for question in islice(task.questions(wanted), min(asked, SAMPLED)):
+    for question in islice(task.questions(asked_mask), min(asked, SAMPLED)):
         messages = requests.prompt.messages(question.values, ["" for _ in question.pictures])
         if len(sampled) < SHOWN:
             _show(question, messages, requests, options)

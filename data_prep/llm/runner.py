@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -14,16 +15,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_prep.files import Row
 from data_prep.llm.client import ChatClient, Reply
-from data_prep.llm.journal import Hashes, Journal
+from data_prep.llm.journal import Hashes, Journal, Keys, Mask
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.pace import Pace
-from data_prep.llm.task import Question, Requests, Task, UnreadablePictureError, estimate_tokens
+from data_prep.llm.task import Question, Requests, Task, UnaskableError, estimate_tokens
+from data_prep.manifest import Manifest
 from data_prep.parts import hash64
 from data_prep.progress import progress
-
-ASSUMED_ANSWER_TOKENS = 400  # where no `max_tokens` bounds an answer
+from pcclip.atomic import atomic_text
 
 
 @dataclass
@@ -97,43 +97,50 @@ def question_hashes(task: Task) -> Hashes:
     return hashes
 
 
-def check_journal(task: Task, requests: Requests, journal: Journal, hashes: Hashes) -> None:
-    """Check that what was answered before belongs to the questions as they are now.
+def check_journal(task: Task, requests: Requests, journal: Journal, hashes: Hashes, manifest: Manifest) -> None:
+    """Check all questions, and that earlier answers belong to them as they are now.
+
+    A file next to the output records the last check: inputs, options, and which file the output was. The check is repeated
+    only if one of them changes.
 
     Raises:
-        ValueError: A row of a question that is not asked any more, or was asked of other captions.
+        ValueError: A bad question, a row of a question that the input does not have, or one that had other captions.
     """
-    remedy = "choose another `output`, or delete the file to begin anew"
-    for keys, file in ((journal.done, journal.output), (journal.failed, journal.failures)):
-        if not keys.all_in(hashes):
+    remedy = "choose another `output`, or delete the file to start again"
+    files = (journal.output, journal.failures)
+    for keys, file in zip((journal.done, journal.failed), files, strict=True):
+        if not np.isin(keys.ids, hashes).all():
             raise ValueError(f"{file}: holds a `{task.id_key}` that the input does not have; {remedy}")
-    for question in task.questions(lambda name: name in journal.done or name in journal.failed):
-        key = hash64(requests.key(question))
-        for keys, file in ((journal.done, journal.output), (journal.failed, journal.failures)):
-            if keys.key_hash(question.id) not in (None, key):
+    checked = checked_path(journal.output)
+    settings = [manifest.step_version, manifest.inputs, manifest.options]
+    stamp = json.dumps([*settings, journal.output.stat().st_ino], ensure_ascii=False)
+    if checked.is_file() and checked.read_bytes() == stamp.encode():
+        return
+    everything = task.questions(np.ones(len(hashes), dtype=np.bool_))
+    for question, *expected in zip(everything, journal.done.get(hashes), journal.failed.get(hashes), strict=True):
+        for key, file in zip(expected, files, strict=True):
+            if key and key != hash64(requests.key(question)):
                 raise ValueError(
                     f"{file}: {task.id_key} {question.id!r} was asked of other captions than the input holds now; {remedy}"
                 )
+    with atomic_text(checked) as stream:
+        stream.write(stamp)
 
 
-def wanted(journal: Journal, retry_failed: bool) -> Callable[[str], bool]:
-    """Which questions are to be asked."""
-    return lambda name: name not in journal.done and (retry_failed or name not in journal.failed)
+def checked_path(output: Path) -> Path:
+    """`.<stem>.checked.json`, next to the output: the record of `check_journal`."""
+    return output.with_name(f".{output.stem}.checked.json")
 
 
-def answer_row(task: Task, requests: Requests, question: Question, values: dict[str, str], reply: Reply) -> Row:
-    """The row of an answered question."""
-    return {**question.row, **values, **_provenance(requests, question, reply)}
+def wanted(done: Keys, failed: Keys, hashes: Hashes, retry_failed: bool) -> Mask:
+    """Return which questions are to be asked."""
+    missing = ~done.have(hashes)
+    return missing if retry_failed else missing & ~failed.have(hashes)
 
 
-def failure_row(task: Task, requests: Requests, question: Question, reply: Reply) -> Row:
-    """The row of a failed question."""
-    told = {task.id_key: question.id, "reason": reply.reason, "detail": reply.detail}
-    return {**told, **_provenance(requests, question, reply)}
-
-
-def _provenance(requests: Requests, question: Question, reply: Reply) -> Row:
-    return {
+def record(task: Task, requests: Requests, question: Question, reply: Reply, journal: Journal, totals: Totals) -> None:
+    """Write an answer or a failure, and count it."""
+    provenance = {
         "model": requests.model,
         "prompt": f"{requests.prompt.name}@{requests.prompt.version}",
         "attempts": reply.attempts,
@@ -141,9 +148,15 @@ def _provenance(requests: Requests, question: Question, reply: Reply) -> Row:
         "completion_tokens": reply.completion_tokens,
         "key": requests.key(question),
     }
+    if reply.values is None:
+        reason = {task.id_key: question.id, "reason": reply.reason, "detail": reply.detail}
+        journal.failure({**reason, **provenance})
+    else:
+        journal.answered({**question.row, **reply.values, **provenance})
+    totals.add(reply, failed_before=question.id in journal.failed)
 
 
-def answer_all(task: Task, requests: Requests, options: ModelOptions, output: Path, name: str) -> Totals:
+def answer_all(task: Task, requests: Requests, options: ModelOptions, output: Path, manifest: Manifest) -> Totals:
     """Ask what has no answer yet, and write each answer as it comes.
 
     Args:
@@ -151,17 +164,17 @@ def answer_all(task: Task, requests: Requests, options: ModelOptions, output: Pa
         requests: Makes their requests.
         options: Endpoint, pace and limits.
         output: The JSON Lines of the answers; its failures lie beside it.
-        name: The step's name, for the progress bar.
+        manifest: Of the step; tells whether the questions were checked before.
 
     Raises:
         ValueError: A bad input or journal, or an endpoint with which it is useless to go on; what was answered is kept.
     """
     hashes = question_hashes(task)
     with Journal(output, task.id_key, requests.settings_digest) as journal:
-        check_journal(task, requests, journal, hashes)
-        run = _Run(task, requests, options, journal, name)
+        check_journal(task, requests, journal, hashes, manifest)
+        run = _Run(task, requests, options, journal, manifest.step)
         run.totals.questions = len(hashes)
-        asyncio.run(run.answer())
+        asyncio.run(run.answer(wanted(journal.done, journal.failed, hashes, options.retry_failed)))
     return run.totals
 
 
@@ -170,18 +183,19 @@ class _Run:
         self.task, self.requests, self.options, self.journal, self.name = task, requests, options, journal, name
         self.totals = Totals.of(journal)
         self.reserved = 0.0  # money that the requests under way may cost at most
+        self.failures_in_a_row = 0
 
-    async def answer(self) -> None:
+    async def answer(self, asked: Mask) -> None:
         options, totals = self.options, self.totals
         self.stop = asyncio.Event()
-        missing = totals.missing + (totals.failed if options.retry_failed else 0)
-        questions = self.task.questions(wanted(self.journal, options.retry_failed))
-        self.questions = islice(questions, options.limit)
+        self.questions = islice(self.task.questions(asked), options.limit)
         pace = Pace(options.requests_per_minute, options.tokens_per_minute, self._sleep)
+        missing = int(asked.sum())
         total = missing if options.limit is None else min(missing, options.limit)
+        count = min(options.concurrency, total)
         self.bar: tqdm[None] = progress((), total=total, desc=self.name, unit="request")
-        async with ChatClient(options, self.requests, pace, options.api_key()) as client:
-            workers = [asyncio.create_task(self._work(client)) for _ in range(min(options.concurrency, total))]
+        async with ChatClient(options, self.requests, pace, count) as client:
+            workers = [asyncio.create_task(self._work(client)) for _ in range(count)]
             with self._signals(workers), self.bar:
                 if workers:
                     await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
@@ -210,10 +224,10 @@ class _Run:
                 if question.pictures
                 else self.requests.messages(question)
             )
-        except UnreadablePictureError as error:
-            self._note(question, Reply(reason="unreadable_image", detail=str(error)))
+        except UnaskableError as error:
+            self._note(question, Reply(reason=error.reason, detail=str(error)))
             return
-        most = self.options.cost(estimate_tokens(messages), self.options.max_tokens or ASSUMED_ANSWER_TOKENS)
+        most = self.options.cost(estimate_tokens(messages), self.options.most_answer_tokens)
         if (
             self.options.max_cost is not None
             and self.totals.cost(self.options) + self.reserved + most > self.options.max_cost
@@ -228,11 +242,10 @@ class _Run:
         self._note(question, reply)
 
     def _note(self, question: Question, reply: Reply) -> None:
-        if reply.values is None:
-            self.journal.failure(failure_row(self.task, self.requests, question, reply))
-        else:
-            self.journal.answered(answer_row(self.task, self.requests, question, reply.values, reply))
-        self.totals.add(reply, failed_before=question.id in self.journal.failed)
+        record(self.task, self.requests, question, reply, self.journal, self.totals)
+        self.failures_in_a_row = 0 if reply.values else self.failures_in_a_row + 1
+        if self.failures_in_a_row == self.options.stop_after_failures:
+            self._end("failures")
         self.bar.set_postfix_str(
             f"{self.totals.failed} failed, cost {self.totals.cost(self.options):.2f}", refresh=False
         )

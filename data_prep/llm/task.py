@@ -6,18 +6,21 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
 
-from data_prep.files import Row
+from data_prep.files import SURROGATE, Row
 from data_prep.images import read_bytes
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.prompt import Message, Prompt
+from data_prep.llm.replies import MalformedReplyError, read_answer
 from pcclip.data.pictures import UnreadableImageError, decode
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,17 @@ class Task(Protocol):
         """The ids of all questions, in order."""
         ...
 
-    def questions(self, wanted: Callable[[str], bool]) -> Iterator[Question]:
-        """The questions whose ids are wanted, in order."""
+    def questions(self, wanted: Iterable[bool]) -> Iterator[Question]:
+        """The questions that are wanted, in order; one truth value for each of `ids`."""
         ...
 
 
-class UnreadablePictureError(ValueError):
-    """An image that cannot be shown to the model."""
+class UnaskableError(ValueError):
+    """A question that cannot be asked, with a reason in one word."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 class Requests:
@@ -66,6 +73,7 @@ class Requests:
     """
 
     def __init__(self, options: ModelOptions, prompt: Prompt, picture_size: int | None = None) -> None:
+        self._options = options
         self.prompt = prompt
         self.picture_size = picture_size
         self._sampling: dict[str, Any] = {
@@ -93,8 +101,11 @@ class Requests:
         """The messages, with the pictures read and shrunk.
 
         Raises:
-            UnreadablePictureError: A picture is missing or does not decode.
+            UnaskableError: A text is not valid Unicode, or a picture is missing or does not decode.
         """
+        for text in (question.id, *question.values.values()):
+            if SURROGATE.search(text):
+                raise UnaskableError("bad_text", f"half of a surrogate pair in {text[:200]!r}")
         size = self.picture_size or 0
         return self.prompt.messages(question.values, [data_url(path, size) for path in question.pictures])
 
@@ -104,17 +115,29 @@ class Requests:
         response_format = self.prompt.response_format(answer_format)
         return body if response_format is None else {**body, "response_format": response_format}
 
+    def read(self, response: Any) -> dict[str, str]:
+        """Return the fields of an answer.
+
+        Raises:
+            MalformedReplyError: They cannot be found, or hold the endpoint's key.
+            FailedAnswerError: The model was cut off, or refused.
+        """
+        values = read_answer(response, list(self.prompt.answer), lines=self._options.answer_format == "text")
+        if self._options.repeats_key(values.values()):
+            raise MalformedReplyError("the answer holds the endpoint's key")
+        return values
+
 
 def data_url(path: Path, size: int) -> str:
     """An image as a data URL, upright, in RGB, its longer side at most `size` pixels.
 
     Raises:
-        UnreadablePictureError: It is missing or does not decode.
+        UnaskableError: It is missing or does not decode.
     """
     try:
         upright = decode(read_bytes(path), str(path))
     except UnreadableImageError as error:
-        raise UnreadablePictureError(str(error)) from error
+        raise UnaskableError("unreadable_image", str(error)) from error
     upright.thumbnail((size, size), Image.Resampling.BICUBIC)
     stream = io.BytesIO()
     upright.save(stream, "JPEG", quality=85)
@@ -133,5 +156,4 @@ def estimate_tokens(messages: Sequence[Message]) -> int:
 
 
 def _digest(value: Any, size: int) -> str:
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[: 2 * size]
+    return hashlib.sha256(_ENCODER.encode(value).encode(errors="surrogatepass")).hexdigest()[: 2 * size]

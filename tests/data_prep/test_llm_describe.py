@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ import pytest
 from PIL import Image
 
 from data_prep import describe
-from data_prep.llm import client, pace
+from data_prep.llm import pace
 from tests.data_prep.conftest import Rows
 from tests.helpers.fault_server import Faults, FaultServer, running_server
 from tests.helpers.pair_files import model_options, pair_of, write_pairs
@@ -89,12 +88,12 @@ def test_concurrency_is_bounded_and_used(tmp_path: Path, server: FaultServer) ->
 
 def test_all_faults_at_once(tmp_path: Path, read: Read) -> None:
     write_pairs(tmp_path, 300)
-    faults = Faults(0.002, 0.1, "0.02", 0.05, 0.02, 0.03, 0.02, 0.03)
+    faults = Faults(0.002, 0.1, "0.02", 0.05, 0.02, 0.03, 0.02, 0.03, share_odd=0.1)
     with running_server(faults) as server:
         describe.run(model_options(tmp_path, server, concurrency=40, timeout=2.0, attempts=4))
         texts, failures = outcome(tmp_path, read)
         assert sorted([*texts, *failures]) == sorted(f"p{i}" for i in range(300))
-        assert set(failures.values()) <= {"length", "http_500", "timeout", "malformed", "connection"}
+        assert set(failures.values()) <= {"length", "http_500", "timeout", "malformed", "connection", "refusal"}
         assert Counter(failures.values())["length"] == server.kinds["length"] > 0
         assert max(server.answered.values()) == 1  # no answered request was asked again
         assert min(server.kinds[kind] for kind in ("429", "500", "hang", "malformed", "disconnect")) > 0
@@ -104,7 +103,6 @@ def test_all_faults_at_once(tmp_path: Path, read: Read) -> None:
     ("share", "reason", "attempts"),
     [
         ("share_500", "http_500", 3),
-        ("share_hang", "timeout", 3),
         ("share_malformed", "malformed", 3),
         ("share_disconnect", "connection", 3),
         ("share_length", "length", 1),
@@ -115,14 +113,15 @@ def test_each_fault_alone_is_recorded_by_reason_and_mended_on_demand(
 ) -> None:
     write_pairs(tmp_path, 4)
     setattr(server.faults, share, 1.0)
-    options = model_options(tmp_path, server, attempts=3, timeout=0.3 if share == "share_hang" else 20.0)
-    describe.run(options)
-    texts, failures = outcome(tmp_path, read)
-    assert (texts, failures) == ([], dict.fromkeys(("p0", "p1", "p2", "p3"), reason))
-    assert set(server.asked.values()) == {attempts}
+    options = model_options(tmp_path, server, attempts=3)
+    for _ in range(2):  # nothing was answered, and without retry_failed nothing is asked again
+        with pytest.raises(ValueError, match=r"differences\.failures\.jsonl.*retry_failed"):
+            describe.run(options)
+        texts, failures = outcome(tmp_path, read)
+        assert (texts, failures) == ([], dict.fromkeys(("p0", "p1", "p2", "p3"), reason))
+        assert set(server.asked.values()) == {attempts}
+        assert f"4 {reason}" in capsys.readouterr().out
     setattr(server.faults, share, 0.0)
-    describe.run(options)
-    assert "up to date" in capsys.readouterr().out
     options.retry_failed = True
     describe.run(options)
     assert outcome(tmp_path, read)[0] != []
@@ -134,7 +133,8 @@ def test_each_fault_alone_is_recorded_by_reason_and_mended_on_demand(
 def test_answers_cut_short_are_failures(tmp_path: Path, server: FaultServer, read: Read, finish_reason: str) -> None:
     write_pairs(tmp_path, 2)
     server.faults.finish_reason = finish_reason
-    describe.run(model_options(tmp_path, server))
+    with pytest.raises(ValueError, match=r"differences\.failures\.jsonl"):
+        describe.run(model_options(tmp_path, server))
     assert outcome(tmp_path, read) == ([], {"p0": finish_reason, "p1": finish_reason})
 
 
@@ -167,7 +167,8 @@ def test_the_answer_format_is_found_out_once(
     server.faults.refuse, server.faults.latency = refused, 0.01
     describe.run(model_options(tmp_path, server, concurrency=20))
     assert len(outcome(tmp_path, read)[0]) == 40
-    assert server.formats == {**dict.fromkeys(refused, 1), used: 40}
+    assert server.formats[used] == 40
+    assert max([server.formats[name] for name in refused], default=0) <= 20  # what went out before the first refusal
     assert {row["attempts"] for row in read(tmp_path / "differences.jsonl")} == {1}
 
 
@@ -185,70 +186,7 @@ def test_a_question_that_is_refused_in_every_format_fails_alone(
     describe.run(model_options(tmp_path, server, concurrency=3))
     texts, failures = outcome(tmp_path, read)
     assert (sorted(texts), failures) == (["p1", "p2", "p3", "p4", "p5"], {"p0": "bad_request"})
-    assert server.formats["json_schema"] == 6
-
-
-KEY = "sk-very-secret-0123456789"
-
-
-@pytest.mark.parametrize(
-    ("faults", "message"),
-    [
-        (Faults(api_key="sk-another"), r"401, .*Incorrect API key.*check the key in MY_KEY"),
-        (Faults(model="llama"), r"404, .*'m' does not exist.*check model and base_url"),
-    ],
-)
-def test_what_no_repetition_mends_ends_the_run_at_once(
-    tmp_path: Path, faults: Faults, message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("MY_KEY", KEY)
-    write_pairs(tmp_path, 50)
-    with running_server(faults) as server:
-        with pytest.raises(ValueError, match=message) as error:
-            describe.run(model_options(tmp_path, server, api_key_env="MY_KEY", concurrency=4))
-        assert sum(server.asked.values()) <= 4
-        assert any(KEY in headers for headers in server.headers)
-    printed = capfd.readouterr()
-    assert KEY not in str(error.value) + printed.out + printed.err
-    assert not (tmp_path / "differences.jsonl").exists()
-
-
-def test_the_key_is_in_no_file_even_if_the_endpoint_repeats_it(
-    tmp_path: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], read: Read
-) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    write_pairs(tmp_path, 3)
-    server.faults.content = json.dumps({"text": f"the first {KEY}", "reverse_text": "b"})
-    describe.run(model_options(tmp_path, server))
-    assert read(tmp_path / "differences.jsonl")[0]["text"] == "the first [key]"
-    (tmp_path / "differences.jsonl").unlink()
-    server.faults.content = f'{{"text": "{KEY}'
-    describe.run(model_options(tmp_path, server, attempts=1))
-    printed = capfd.readouterr()
-    written = b"".join(file.read_bytes() for file in tmp_path.iterdir())
-    assert b"[key]" in written
-    assert KEY.encode() not in written
-    assert KEY not in printed.out + printed.err
-
-
-def test_an_endpoint_that_is_down_ends_the_run(tmp_path: Path, read: Read) -> None:
-    write_pairs(tmp_path, 200)
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))  # holds a port on which nobody listens
-        server = FaultServer(Faults())
-        server.port = silent.getsockname()[1]
-        options = model_options(tmp_path, server, attempts=2, concurrency=4)
-        with pytest.raises(ValueError, match=r"the last 2\d questions got no answer \(connection.*retry_failed=true"):
-            describe.run(options)
-    assert len(read(tmp_path / "differences.failures.jsonl")) < 30
-
-
-def test_endless_rate_limits_end_the_run(tmp_path: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "RATE_LIMITS_IN_A_ROW", 3)
-    write_pairs(tmp_path, 9)
-    server.faults.share_429, server.faults.retry_after = 1.0, "0.01"
-    with pytest.raises(ValueError, match=r"\d requests in a row were answered 429 .*requests_per_minute"):
-        describe.run(model_options(tmp_path, server, concurrency=2))
+    assert server.formats["json_schema"] in (6, 7)
 
 
 def test_limit_and_max_cost_stop_cleanly_and_the_next_run_goes_on(

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import multiprocessing
+import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from data_prep.llm import journal as journal_module
 from data_prep.llm.journal import Journal, Keys, failures_path
 from tests.data_prep.conftest import Rows
+from tests.helpers.fault_server import running_server
+from tests.helpers.pair_files import write_pairs
+from tests.helpers.run_step import run_step
 
 Read = Callable[[Path], Rows]
 
@@ -50,16 +58,15 @@ def test_a_failure_that_was_answered_later_goes_and_of_several_the_last_stays(tm
     with Journal(output, "pair_id", "s") as journal:
         journal.answered(row("a"))
         journal.failure(row("b", reason="timeout"))
-        journal._failures, kept = kept_open(journal)  # as if the process were killed now: nothing is tidied at the end
-    assert len(read(kept)) == 4
-    with Journal(output, "pair_id", "s") as journal:
-        assert len(journal.failed) == 2
-    assert [(found["pair_id"], found["reason"]) for found in read(kept)] == [("c", "length"), ("b", "timeout")]
-
-
-def kept_open(journal: Journal) -> tuple[int, Path]:
-    journal.answered_now = journal.failed_now = 0
-    return journal._failures, journal.failures
+        kept = journal.failures.read_text()
+    assert len(kept.splitlines()) == 4
+    for killed in (False, True):
+        if killed:  # nothing was tidied at the end
+            failures_path(output).write_text(kept)
+            with Journal(output, "pair_id", "s") as journal:
+                assert len(journal.failed) == 2
+        rows = [(found["pair_id"], found["reason"]) for found in read(failures_path(output))]
+        assert rows == [("c", "length"), ("b", "timeout")]
 
 
 def test_other_settings_are_refused(tmp_path: Path) -> None:
@@ -80,14 +87,6 @@ def test_two_rows_of_one_question_are_refused(tmp_path: Path) -> None:
         Journal(output, "pair_id", "s")
 
 
-def test_one_process_at_a_time(tmp_path: Path) -> None:
-    output = tmp_path / "d.jsonl"
-    with Journal(output, "pair_id", "s"), pytest.raises(ValueError, match="another process is writing it"):
-        Journal(output, "pair_id", "s")
-    with Journal(output, "pair_id", "s"):
-        pass
-
-
 def test_no_empty_file_is_left_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(KeyError), Journal(tmp_path / "d.jsonl", "pair_id", "s"):
         raise KeyError
@@ -101,3 +100,74 @@ def test_keys_find_each_of_many(tmp_path: Path) -> None:
     assert len(keys) == 3000
     assert all(str(number) in keys for number in range(3000))
     assert not any(str(number) in keys for number in range(3000, 6000))
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_full_disk_leaves_whole_rows_and_loses_as_few_as_possible(
+    tmp_path: Path, read: Read, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lasting: bool
+) -> None:
+    monkeypatch.setattr(journal_module, "SECOND_TRY_AFTER", 0.0)
+    output = tmp_path / "d.jsonl"
+    full = False
+    write = os.write
+
+    def on_a_full_disk(descriptor: int, line: bytes) -> int:
+        nonlocal full
+        if b'"b"' in line:
+            full = True
+            return write(descriptor, line[:20])  # a short write
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, line)
+
+    def run() -> None:
+        nonlocal full
+        with Journal(output, "pair_id", "s") as journal:
+            journal.answered(row("a"))
+            try:
+                journal.answered(row("b", text="käse"))
+            finally:
+                assert output.read_text() == json.dumps(row("a")) + "\n"
+                with pytest.raises(OSError, match=r"d\.jsonl"):
+                    journal.answered(row("c"))  # under way when the disk became full
+                if not lasting:
+                    monkeypatch.setattr(os, "write", write)
+
+    monkeypatch.setattr(os, "write", on_a_full_disk)
+    with pytest.raises(OSError, match=r"d\.jsonl") as error:
+        run()
+    assert error.value.errno == errno.ENOSPC
+    assert [found["pair_id"] for found in read(output)] == (["a"] if lasting else ["a", "b", "c"])
+    assert ("2 rows could not be written" in capsys.readouterr().out) == lasting
+    monkeypatch.setattr(os, "write", write)
+    with Journal(output, "pair_id", "s") as journal:
+        assert ("a" in journal.done, "b" in journal.done) == (True, not lasting)
+
+
+def test_a_file_size_limit_stops_the_run_cleanly_and_the_next_run_goes_on(tmp_path: Path, read: Read) -> None:
+    write_pairs(tmp_path, 40)
+    with running_server() as server:
+        section = {name: str(tmp_path / f"{name}.jsonl") for name in ("pairs", "captions")}
+        output = tmp_path / "differences.jsonl"
+        section = {**section, "output": str(output), "backend": "openai", "base_url": server.url, "model": "m"}
+        (tmp_path / "config.yaml").write_text(json.dumps({"describe": {**section, "concurrency": 3}}))
+        arguments = ["describe", "--config", str(tmp_path / "config.yaml")]
+        context = multiprocessing.get_context("spawn")
+        for limit, code in ((5000, 2), (5000, 2), (None, 0)):
+            process = context.Process(target=_run_limited, args=(arguments, tmp_path / "printed.txt", limit))
+            process.start()
+            process.join(120)
+            assert process.exitcode == code, (tmp_path / "printed.txt").read_text()
+            rows = read(output)
+            assert all("text" in found for found in rows)
+            assert len(rows) >= 5
+        assert f"'{output}'" in (tmp_path / "printed.txt").read_text()
+        assert len(rows) == 40
+        # beyond one request each, only answers that could not be written are asked for again
+        assert sum(server.asked.values()) - 40 <= 2 * 3
+
+
+def _run_limited(arguments: list[str], printed: Path, limit: int | None) -> None:
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    run_step(arguments, printed, {})

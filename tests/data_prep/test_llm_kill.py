@@ -28,7 +28,7 @@ def test_killed_at_random_moments(tmp_path: Path, read: Callable[[Path], Rows]) 
     write_pairs(tmp_path, PAIRS)
     output, failures = tmp_path / "differences.jsonl", tmp_path / "differences.failures.jsonl"
     printed = tmp_path / "printed.txt"
-    faults = Faults(0.02, 0.1, "0.05", 0.05, 0.02, 0.03, 0.02, 0.02)
+    faults = Faults(0.02, 0.1, "0.05", 0.05, 0.02, 0.03, 0.02, 0.02, share_odd=0.1)
     rng = random.Random(0)
     with running_server(faults) as server:
         section = {

@@ -11,7 +11,7 @@ from PIL import Image
 
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.prompt import load_prompt
-from data_prep.llm.task import Question, Requests, UnreadablePictureError, data_url
+from data_prep.llm.task import Question, Requests, UnaskableError, data_url
 
 PROMPT = (
     "version: 2\nsystem: Compare.\nuser: |\n  {first} / {second}\nanswer: {text: one way, reverse_text: the other}\n"
@@ -131,5 +131,5 @@ def test_pictures_are_shrunk_turned_upright_and_shown_in_order(tmp_path: Path) -
     assert (red[0] > 200, blue[2] > 200) == (True, True)
     (tmp_path / "c.jpg").write_bytes(b"no picture")
     for name in ("c.jpg", "gone.jpg"):
-        with pytest.raises(UnreadablePictureError, match=name):
+        with pytest.raises(UnaskableError, match=name):
             data_url(tmp_path / name, 200)

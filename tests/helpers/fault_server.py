@@ -13,11 +13,14 @@ import json
 import random
 import re
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
+
+from tests.helpers.odd_replies import ODD_USAGE, USELESS
 
 STATUS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests", 500: "Error"}
 
@@ -35,6 +38,9 @@ class Faults:
         share_malformed: Answered with JSON that is cut off.
         share_length: Answered with `finish_reason: length`.
         share_disconnect: The connection is closed without an answer.
+        share_odd: Answered 200 with one of the `odd` bodies, the same for each repetition of a question.
+        odd: Names of `tests.helpers.odd_replies`.
+        headers: Further headers of every answer, each with its line end.
         refuse: `response_format` types that are refused with 400.
         api_key: If set, requests with another key get 401, which repeats the key that was sent.
         model: If set, requests for another model get 404.
@@ -51,6 +57,9 @@ class Faults:
     share_malformed: float = 0.0
     share_length: float = 0.0
     share_disconnect: float = 0.0
+    share_odd: float = 0.0
+    odd: list[str] = field(default_factory=lambda: [*USELESS, *ODD_USAGE])
+    headers: str = ""
     refuse: list[str] = field(default_factory=list)
     api_key: str = ""
     model: str = ""
@@ -108,8 +117,13 @@ class FaultServer:
         self.bodies = [*self.bodies[-9:], request]
         self.headers = [*self.headers[-9:], headers]
         kind, status, answer, further = self._verdict(request, headers, text)
+        further += self.faults.headers
+        if kind == "odd":
+            kind = self.faults.odd[zlib.crc32(text.encode()) % len(self.faults.odd)]
+            self.kinds[kind] += 1
+            return kind, status, USELESS.get(kind) or ODD_USAGE.get(kind, b""), further
         self.kinds[kind] += 1
-        return kind, status, json.dumps(answer).encode()[: -20 if kind == "cut" else None], further
+        return kind, status, json.dumps(answer).encode(), further
 
     def _verdict(self, request: dict[str, Any], headers: str, text: str) -> tuple[str, int, dict[str, Any], str]:
         faults = self.faults
@@ -122,7 +136,7 @@ class FaultServer:
         if kind in faults.refuse:
             return "400", 400, _error(f"response_format {kind!r} is not supported here", "invalid_request"), ""
         draw = self.random.random()
-        for name in ("429", "500", "hang", "malformed", "length", "disconnect"):
+        for name in ("429", "500", "hang", "malformed", "length", "disconnect", "odd"):
             share = float(getattr(faults, f"share_{name}"))
             if draw < share:
                 break
@@ -140,6 +154,8 @@ class FaultServer:
             return name, 500, _error("The server had an error", "server_error"), ""
         if name in ("hang", "disconnect"):
             return name, 0, {}, ""
+        if name == "odd":
+            return name, 200, {}, ""
         return name, 200, self._completion(request, text, name), ""
 
     def _completion(self, request: dict[str, Any], text: str, kind: str) -> dict[str, Any]:
@@ -210,12 +226,13 @@ class FaultServer:
         for line in requests.splitlines():
             request = json.loads(line)
             _, status, body, _ = self._chat("", json.dumps(request["body"]).encode())
-            response = {"status_code": status or 500, "request_id": "r", "body": json.loads(body or b"{}")}
-            row = {"id": "b", "custom_id": request["custom_id"], "response": response, "error": None}
+            head = json.dumps({"id": "b", "custom_id": request["custom_id"], "error": None})[:-1]
+            response = f', "response": {{"status_code": {status or 500}, "request_id": "r", "body": '
             if status == 200:
                 self.answered[_user_text(request["body"])] += 1
-            (answers if status == 200 else errors).append(json.dumps(row) + "\n")
-        return "".join(answers).encode(), "".join(errors).encode()
+            row = f"{head}{response}".encode() + (body or b"{}") + b"}}\n"  # the body as it is, broken or not
+            (answers if status == 200 else errors).append(row)
+        return b"".join(answers), b"".join(errors)
 
 
 def answer_of(request: dict[str, Any], text: str) -> str:
@@ -293,7 +310,7 @@ class _Connection(asyncio.Protocol):
             return
         if self.transport.is_closing():
             return
-        if text and kind in ("ok", "length"):
+        if text and (kind in ("ok", "length") or kind in ODD_USAGE):
             self.server.answered[text] += 1
         head = f"HTTP/1.1 {status} {STATUS[status]}\r\nContent-Type: application/json\r\n{further}"
         self.transport.write(f"{head}Content-Length: {len(answer)}\r\n\r\n".encode() + answer)
@@ -329,8 +346,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     for option in fields(Faults):
         name = "--" + option.name.replace("_", "-")
-        default = option.default if option.name != "refuse" else []
-        nargs = "*" if option.name == "refuse" else None
+        default = option.default if option.default_factory is MISSING else option.default_factory()
+        nargs = "*" if isinstance(default, list) else None
         parser.add_argument(name, type=type(default) if nargs is None else str, nargs=nargs, default=default)
     options = vars(parser.parse_args())
     port = options.pop("port")
