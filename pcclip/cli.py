@@ -19,7 +19,7 @@ TRAINING = {
     "fit": "train by a configuration",
     "validate": "losses on held-out pairs",
     "test": "the evaluation of a configuration, on a checkpoint",
-    "predict": "cosine of each pair's difference with its text",
+    "predict": "cosine of each held-out pair's difference with its text, in a file",
 }
 TOOLS = {
     "rank": "rank, pair or classify pictures along an axis given in words",

@@ -40,7 +40,7 @@ class HeldOutLosses(LightningModule):
         self._whole = ExitStack()
         self._whole.enter_context(gathered(self))
 
-    on_test_epoch_start = on_validation_epoch_start
+    on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: PairBatch, batch_index: int) -> None:
         """Add up the losses on held-out pairs."""
@@ -66,6 +66,10 @@ class HeldOutLosses(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log the means, if there were held-out pairs."""
         self._log_means("test")
+
+    def on_predict_epoch_end(self) -> None:
+        """Share the weights out again."""
+        self._whole.close()
 
     def _log_means(self, stage: str) -> None:
         self._whole.close()

@@ -1,4 +1,4 @@
-"""Validates, tests and predicts with the tiny module: `run_held_out.py SHARDS OUTPUT DEVICES WORKERS`."""
+"""Validates, tests and predicts with the tiny module: `run_held_out.py SHARDS OUTPUT STRATEGY WORKERS`."""
 
 import json
 import sys
@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.strategies import ModelParallelStrategy
 
 from pcclip.batch import PairBatch
 from pcclip.callbacks import Predictions
@@ -31,17 +32,19 @@ class Groups(Callback):
     on_test_batch_start = on_validation_batch_start
 
 
-def main(shards: str, output: Path, devices: int, workers: int) -> None:
+def main(shards: str, output: Path, name: str, workers: int) -> None:
     torch.set_num_threads(1)
     seed_everything(0)
     source = ClipSource(str(Path(__file__).with_name("tiny.json")))
-    module = DifferenceCLIP(source, ["all"], head="linear", caption_weight=0.5, sign_weight=0.3)
+    weights = {"caption_weight": 0.5, "sign_weight": 0.3, "caption_logit_scale": 14.0}
+    module = DifferenceCLIP(source, ["all"], head="linear", **weights)
     data = PairDataModule(None, [shards], groups_per_batch=3, pairs_per_group=5, num_workers=workers)
     groups = Groups()
+    strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1) if name == "sharded" else name
     trainer = Trainer(
         accelerator="cpu",
-        devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
+        devices=1 if name == "auto" else 2,
+        strategy=strategy,
         logger=False,
         default_root_dir=output,
         enable_progress_bar=False,
@@ -65,4 +68,4 @@ if __name__ == "__main__":
     from tests.helpers.shards import picture
 
     COLOURS = {tuple(np.array(Image.open(io.BytesIO(picture(index))))[0, 0].tolist()): index for index in range(28)}
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
