@@ -55,11 +55,16 @@ def read_jsonl_with_offsets(path: Path, required: Mapping[str, type]) -> Iterato
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             if line.strip():
-                yield number, offset, _parse(line, f"{path}, line {number}", required)
+                yield number, offset, parse_row(line, f"{path}, line {number}", required)
             offset += len(line)
 
 
-def _parse(line: bytes, where: str, required: Mapping[str, type]) -> Row:
+def parse_row(line: bytes, where: str, required: Mapping[str, type]) -> Row:
+    """Parse one line of JSON Lines; `where` is file and line, for messages.
+
+    Raises:
+        ValueError: Not a JSON object, or a required key is missing or of another type.
+    """
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:

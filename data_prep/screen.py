@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from omegaconf import MISSING
+from tqdm import tqdm
 
-from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, manifest_path, read_jsonl
+from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, manifest_path, parse_row, read_jsonl
 from data_prep.line_index import LineIndex
 from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
+from data_prep.parts import Part
 from data_prep.progress import progress
 from data_prep.rules.census import Census
-from data_prep.rules.judge import Judge, RuleOptions
+from data_prep.rules.judge import Judge, Judgement, RuleOptions
 from data_prep.rules.report import Report, line_of
-from pcclip.atomic import atomic_text
+from data_prep.workers import worker_pool
+from pcclip.atomic import atomic_path, atomic_text
 
-STEP_VERSION = 1
+STEP_VERSION = 2
+CHUNK = 1 << 20  # bytes of rows that are sent to a process at once
+CHUNKS_AHEAD = 2  # chunks under way for each process, which bounds the memory
 
 
 @dataclass
@@ -27,13 +36,17 @@ class Options(RuleOptions):
     """Options of the step, on top of those of the rules.
 
     Attributes:
-        differences: The `differences.jsonl` to screen.
+        differences: The `differences.jsonl` to screen, or a pattern such as `data/screened-*.jsonl` for several files. At the
+            end, screen the outputs of all parts once more: it finds what occurs too often in all of them together, and
+            changes nothing else.
         output: The `screened.jsonl` to write: the rows that passed, less what was cut off their texts.
-        captions: The `captions.jsonl` of the images, to tell copied captions. Null: copies are not looked for.
-        rejected: The `rejected.jsonl` to write: the other rows as they were, with `reason` and `detail`. Null: beside
-            `output`.
-        report: The Markdown report to write. Null: `screen_report.md` beside `output`.
+        captions: The `captions.jsonl` of the images. Null: texts are not compared with captions.
+        rejected: The `rejected.jsonl` to write: the other rows as they were, with `reason` and `detail`, those that occur too
+            often last. Null: next to `output`.
+        report: The Markdown report to write. Null: `screen_report.md` next to `output`.
         samples: Examples of each reason and each cut in the report.
+        part: Screen only this part of the groups: `1/4` to `4/4`. Give each part its own `output`. Null: all.
+        workers: Processes that screen; 1 works in this one. The output does not depend on it.
     """
 
     differences: str = MISSING
@@ -42,6 +55,93 @@ class Options(RuleOptions):
     rejected: str | None = None
     report: str | None = None
     samples: int = 5
+    part: str | None = None
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some lines of an input.
+
+    Attributes:
+        file: The input.
+        number: Number of its first line in the file, from 1.
+        place: The same in all inputs, from 0.
+        lines: The lines.
+    """
+
+    file: str
+    number: int
+    place: int
+    lines: list[bytes]
+
+
+@dataclass
+class Screened:
+    """What became of a chunk.
+
+    Attributes:
+        passed: Lines to write to the output.
+        rejected: Lines to write to the rejected rows.
+        census: Hashes of the rows that passed.
+        report: Counts and examples.
+    """
+
+    census: Census
+    report: Report
+    passed: list[str] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
+
+
+class Screener:
+    """Screens chunks in one process. Use it as a context manager.
+
+    Args:
+        options: Options of the step.
+
+    Raises:
+        ValueError: A bad row in the captions, or an unknown tokenizer.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._part = Part.parse(options.part, "screen.part")
+        with ExitStack() as stack:
+            index = None
+            if options.captions:
+                index = stack.enter_context(LineIndex(Path(options.captions), CAPTION_KEYS, "id", unique=True))
+            self._judge = Judge(options, index)
+            self._open = stack.pop_all()
+
+    def __enter__(self) -> Screener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def screen(self, chunk: Chunk) -> Screened:
+        """Judge the rows of a chunk.
+
+        Raises:
+            ValueError: A bad row, or an image that the captions do not have.
+        """
+        done = Screened(Census(), Report(self._options.samples))
+        for ahead, line in enumerate(chunk.lines):
+            if not line.strip():
+                continue
+            where = f"{chunk.file}, line {chunk.number + ahead}"
+            row = parse_row(line, where, DIFFERENCE_KEYS)
+            if not self._part.holds(row["group"]):
+                continue
+            judgement = self._judge.judge(row, where)
+            done.report.add(row, judgement)
+            if judgement.reason is None:
+                text, reverse_text = judgement.texts
+                done.passed.append(line_of({**row, "text": text, "reverse_text": reverse_text}))
+                done.census.add(chunk.place + ahead, row["pair_id"], judgement.texts)
+            else:
+                done.rejected.append(line_of({**row, "reason": judgement.reason, "detail": judgement.detail}))
+        return done
 
 
 @locks_output
@@ -51,39 +151,40 @@ def run(options: Options) -> None:
     Raises:
         FileNotFoundError: An input is missing.
         ValueError: A bad row, an option out of range, or an image that `captions` does not have.
+        ChildProcessError: A process died.
     """
     options.check()
-    if options.samples < 0:
-        raise ValueError(f"screen.samples must be at least 0, found {options.samples}")
-    differences, output = Path(options.differences), Path(options.output)
+    sources = _sources(options)
+    output = Path(options.output)
     rejected = Path(options.rejected) if options.rejected else output.with_name("rejected.jsonl")
     report_file = Path(options.report) if options.report else output.with_name("screen_report.md")
     captions = Path(options.captions) if options.captions else None
-    for file, required in ((differences, DIFFERENCE_KEYS), (captions, CAPTION_KEYS)):
+    for file, required in (*((source, DIFFERENCE_KEYS) for source in sources), (captions, CAPTION_KEYS)):
         if file is not None:
             next(read_jsonl(file, required), None)  # says what is wrong where the file is missing
-    inputs = {"differences": differences} | ({"captions": captions} if captions else {})
-    paths = ("differences", "output", "captions", "rejected", "report")
-    settings = {name: value for name, value in asdict(options).items() if name not in paths}
+    inputs: dict[str, str | Path] = {"differences": sources[0]}
+    inputs |= {f"differences.{place}": source for place, source in enumerate(sources[1:], start=1)}
+    inputs |= {"captions": captions} if captions else {}
+    left_out = ("differences", "output", "captions", "rejected", "report", "workers")
+    settings = {name: value for name, value in asdict(options).items() if name not in left_out}
     manifest = Manifest("screen", STEP_VERSION, inputs, settings)
     if manifest.matches(output) and rejected.is_file() and report_file.is_file():
         print(f"{output} is up to date")
         return
-    report = Report(options.samples)
-    with ExitStack() as stack:
-        index = stack.enter_context(LineIndex(captions, CAPTION_KEYS, "id", unique=True)) if captions else None
-        census = Census((row for _, row in _rows(differences, "count texts", None)), options.max_repeats)
-        judge = Judge(options, census, index)
-        passed_stream = stack.enter_context(atomic_text(output))
-        rejected_stream = stack.enter_context(atomic_text(rejected))
-        for number, row in _rows(differences, "screen", census.rows):
-            judgement = judge.judge(row, f"{differences}, line {number}")
-            report.add(row, judgement)
-            if judgement.reason is None:
-                text, reverse_text = judgement.texts
-                passed_stream.write(line_of({**row, "text": text, "reverse_text": reverse_text}))
-            else:
-                rejected_stream.write(line_of({**row, "reason": judgement.reason, "detail": judgement.detail}))
+    report, census = Report(options.samples), Census()
+    with atomic_path(output) as passed_draft, atomic_path(rejected) as rejected_draft:
+        with passed_draft.open("w", encoding="utf-8") as passed, rejected_draft.open("w", encoding="utf-8") as others:
+            for screened in _screen_all(options, sources):
+                passed.writelines(screened.passed)
+                others.writelines(screened.rejected)
+                report.merge(screened.report)
+                census.extend(screened.census)
+            max_repeats = None if "near_duplicate" in options.skip_rules else options.max_repeats
+            excess = census.excess(pairs="repeated_pair" not in options.skip_rules, max_repeats=max_repeats)
+            drops = {line: Judgement(reason=reason, detail=detail) for line, reason, detail in excess}
+            others.writelines(_rejected_again(sources, drops, report) if drops else ())
+        if drops:
+            _keep(passed_draft, (line not in drops for line in census.lines))
         manifest_path(output).unlink(missing_ok=True)
     with atomic_text(report_file) as stream:
         stream.write(report.markdown())
@@ -91,5 +192,84 @@ def run(options: Options) -> None:
     print(f"{output}: {report.passed} of {report.rows} rows passed; see {report_file}")
 
 
-def _rows(differences: Path, desc: str, total: int | None) -> Iterator[tuple[int, Row]]:
-    yield from progress(read_jsonl(differences, DIFFERENCE_KEYS), desc=desc, unit="row", total=total)
+def _sources(options: Options) -> list[Path]:
+    if options.samples < 0:
+        raise ValueError(f"screen.samples must be at least 0, found {options.samples}")
+    if options.workers < 1:
+        raise ValueError(f"screen.workers must be at least 1, found {options.workers}")
+    pattern = Path(options.differences)
+    files = [pattern] if pattern.is_file() else sorted(pattern.parent.glob(pattern.name))
+    if not files:
+        raise FileNotFoundError(f"{pattern}: file not found; check the path, or run the step that writes it first")
+    return files
+
+
+def _chunks(sources: Iterable[Path]) -> Iterator[Chunk]:
+    place = 0
+    for source in sources:
+        number = 1
+        with source.open("rb") as stream:
+            while lines := stream.readlines(CHUNK):
+                yield Chunk(str(source), number, place, lines)
+                number += len(lines)
+                place += len(lines)
+
+
+def _screen_all(options: Options, sources: list[Path]) -> Iterator[Screened]:
+    """Screen all chunks, in order."""
+    size = sum(source.stat().st_size for source in sources)
+    bar: tqdm[None] = progress((), desc="screen", unit="B", total=size)
+    with bar:
+        for chunk, screened in _results(options, _chunks(sources), min(options.workers, -(-size // CHUNK))):
+            bar.update(sum(map(len, chunk.lines)))
+            yield screened
+
+
+def _results(options: Options, chunks: Iterator[Chunk], workers: int) -> Iterator[tuple[Chunk, Screened]]:
+    if workers < 2:
+        with Screener(options) as screener:
+            for chunk in chunks:
+                yield chunk, screener.screen(chunk)
+        return
+    under_way: deque[tuple[Chunk, Future[Screened]]] = deque()
+    with worker_pool(workers) as pool:
+        try:
+            while True:
+                for chunk in islice(chunks, workers * CHUNKS_AHEAD - len(under_way)):
+                    under_way.append((chunk, pool.submit(_screen_in_worker, options, chunk)))
+                if not under_way:
+                    return
+                chunk, result = under_way.popleft()
+                yield chunk, result.result()
+        except BrokenProcessPool as error:
+            raise ChildProcessError(
+                "a process that screens died, most likely for lack of memory; set screen.workers lower"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+_screeners: list[Screener] = []  # of a worker process: the one that it uses for all chunks
+
+
+def _screen_in_worker(options: Options, chunk: Chunk) -> Screened:
+    if not _screeners:
+        _screeners.append(Screener(options))
+    return _screeners[0].screen(chunk)
+
+
+def _rejected_again(sources: list[Path], drops: Mapping[int, Judgement], report: Report) -> Iterator[str]:
+    """Lines of the rows to reject that the output holds already, as they were in the input."""
+    for chunk in _chunks(sources):
+        for ahead, line in enumerate(chunk.lines):
+            judgement = drops.get(chunk.place + ahead)
+            if judgement is not None:
+                row = parse_row(line, chunk.file, DIFFERENCE_KEYS)
+                report.drop(row, judgement)
+                yield line_of({**row, "reason": judgement.reason, "detail": judgement.detail})
+
+
+def _keep(file: Path, wanted: Iterable[bool]) -> None:
+    """Keep the wanted lines of a file."""
+    with atomic_path(file) as draft, file.open("rb") as source, draft.open("wb") as stream:
+        stream.writelines(line for line, keep in zip(source, wanted, strict=True) if keep)

@@ -1,63 +1,76 @@
-"""What occurs more than once in a file of differences, found by a first look at all of its rows."""
+"""What occurs more often than is allowed among the rows that have passed everything else."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from data_prep.files import Row
-from data_prep.rules.copying import fingerprint, hash64
-from data_prep.rules.cuts import cut
+from data_prep.parts import hash64
+from data_prep.rules.copying import fingerprint
+
+Hashes = npt.NDArray[np.uint64]
 
 
 class Census:
-    """Counts texts and pair ids of all rows; keeps 8 bytes of each, and afterwards only what is frequent.
-
-    Args:
-        rows: The rows.
-        max_repeats: How many texts may be alike; None: any number.
+    """Hashes of pair ids and texts. It keeps 32 bytes a row.
 
     Attributes:
-        rows: Number of rows.
+        lines: Where each row stands in the input; any numbers that ascend.
     """
 
-    def __init__(self, rows: Iterable[Row], max_repeats: int | None) -> None:
-        texts, ids = array("q"), array("q")
-        for row in rows:
-            ids.append(hash64(row["pair_id"]))
-            if max_repeats is not None:
-                texts.append(fingerprint(cut(row["text"])[0]))
-                texts.append(fingerprint(cut(row["reverse_text"])[0]))
-        self.rows = len(ids)
-        self._max_repeats = max_repeats
-        self._kept = dict.fromkeys(_more_often_than(max_repeats or 0, texts), 0)
-        self._ids = dict.fromkeys(_more_often_than(1, ids), False)
+    def __init__(self) -> None:
+        self.lines = array("q")
+        self._ids, self._texts = array("Q"), array("Q")
 
-    def is_repeated_pair(self, pair_id: str) -> bool:
-        """Whether this pair was already asked about."""
-        key = hash64(pair_id)
-        if key not in self._ids:
-            return False
-        repeated, self._ids[key] = self._ids[key], True
-        return repeated
+    def __len__(self) -> int:
+        return len(self.lines)
 
-    def repeats(self, texts: Iterable[str]) -> str | None:
-        """Count a row's texts as kept, unless one of them was kept as often as is allowed: return that one."""
-        keys = {fingerprint(text): text for text in texts}
-        for key, text in keys.items():
-            if self._kept.get(key, -1) == self._max_repeats:
-                return text
-        for key in keys:
-            if key in self._kept:
-                self._kept[key] += 1
-        return None
+    def add(self, line: int, pair_id: str, texts: Sequence[str]) -> None:
+        """Take in a row with its two texts."""
+        self.lines.append(line)
+        self._ids.append(hash64(pair_id))
+        self._texts.extend(fingerprint(text) for text in texts)
+
+    def extend(self, other: Census) -> None:
+        """Take in rows that follow."""
+        self.lines.extend(other.lines)
+        self._ids.extend(other._ids)
+        self._texts.extend(other._texts)
+
+    def excess(self, *, pairs: bool, max_repeats: int | None) -> Iterator[tuple[int, str, str]]:
+        """Yield (line, reason, detail) of the rows to reject, in order: those beyond the first ones allowed.
+
+        Args:
+            pairs: Whether a pair's id may occur once only.
+            max_repeats: How many rows may have texts that are alike; None: any number.
+        """
+        ids, texts = np.frombuffer(self._ids, np.uint64), np.frombuffer(self._texts, np.uint64).reshape(-1, 2)
+        suspects = np.zeros(len(ids), bool)
+        if pairs:
+            suspects |= np.isin(ids, _more_often_than(1, ids))
+        frequent: set[int] = set()
+        if max_repeats is not None:
+            values = _more_often_than(max_repeats, texts.ravel())
+            suspects |= np.isin(texts, values).any(axis=1)
+            frequent = set(values.tolist())
+        seen: set[int] = set()
+        kept: Counter[int] = Counter()
+        for place in np.flatnonzero(suspects).tolist():
+            pair, keys = int(ids[place]), set(texts[place].tolist()) & frequent
+            if pairs and pair in seen:
+                yield self.lines[place], "repeated_pair", "the pair's id occurred before"
+                continue
+            seen.add(pair)
+            if any(kept[key] == max_repeats for key in keys):
+                yield self.lines[place], "near_duplicate", f"a text that {max_repeats} other rows have"
+                continue
+            kept.update(keys)
 
 
-def _more_often_than(times: int, hashes: array[int]) -> list[int]:
-    if not hashes:
-        return []
-    values, counts = np.unique(np.frombuffer(hashes, np.int64), return_counts=True)
-    frequent: list[int] = values[counts > times].tolist()
-    return frequent
+def _more_often_than(times: int, hashes: Hashes) -> Hashes:
+    values, counts = np.unique(hashes, return_counts=True)
+    return values[counts > times]

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 
-from data_prep.rules.words import FILLERS, SIDES, words_of
+from data_prep.parts import hash64
+from data_prep.rules.said import content_stems
+from data_prep.rules.words import FILLERS, SIDES, tokens_of, word_set, words_of
 
 MIN_WORDS = 4  # fewer words of content occur in a caption by chance
 _LOOSE = {"picture": "image", "photo": "image", "photograph": "image", "pictures": "images", "photos": "images"}
-_ARTICLES = frozenset(("a", "an", "the"))
+_PASSED_OVER = frozenset(("a", "an", "the", ",", "."))
 
 
 class CaptionWords:
     """The words of an image's captions, prepared for many comparisons."""
 
     def __init__(self, captions: Sequence[str]) -> None:
-        lists = [words_of(caption) for caption in captions]
-        self.exact = frozenset(lists)
-        self.sets = [frozenset(words) for words in lists]
-        self.all = frozenset().union(*self.sets)
+        self._captions = captions
+        self.stems = content_stems(tokens_of("\n".join(captions)))
+
+    # Few texts need more than the stems.
+
+    @cached_property
+    def exact(self) -> frozenset[tuple[str, ...]]:
+        """The words of each caption, in order."""
+        return frozenset(map(words_of, self._captions))
+
+    @cached_property
+    def sets(self) -> list[frozenset[str]]:
+        """The different words of each caption."""
+        return [frozenset(words_of(caption)) for caption in self._captions]
+
+    @cached_property
+    def all(self) -> frozenset[str]:
+        """The different words of all captions."""
+        return frozenset().union(*self.sets)
 
 
 def caption_copy(text: str, first: CaptionWords, second: CaptionWords, min_overlap: float) -> str | None:
@@ -33,9 +50,9 @@ def caption_copy(text: str, first: CaptionWords, second: CaptionWords, min_overl
         second: Captions of the second image.
         min_overlap: Least share of the text's words of content that come from one caption.
     """
-    words = words_of(text)
-    if all(side in words for side in SIDES):
+    if word_set(text).issuperset(SIDES):
         return None
+    words = words_of(text)
     content = {word for word in words if word not in FILLERS}
     for name, own, other in (("first", first, second), ("second", second, first)):
         if words in own.exact:
@@ -53,11 +70,5 @@ def fingerprint(text: str) -> int:
 
     Looser likeness would not do: two right texts may differ in the one word that matters.
     """
-    words = (_LOOSE.get(word, word) for word in words_of(text) if word not in _ARTICLES)
+    words = [_LOOSE.get(word, word) for word in tokens_of(text) if word not in _PASSED_OVER and word[0].isalnum()]
     return hash64(" ".join(words))
-
-
-def hash64(text: str) -> int:
-    """A hash of 64 bits with sign, the same in every run."""
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little", signed=True)

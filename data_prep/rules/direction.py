@@ -9,30 +9,9 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from data_prep.rules.words import FILLERS, SIDES, plain, singular, tokens_of, words_of
+from data_prep.rules.said import shown
+from data_prep.rules.words import COMPARATIVES, FILLERS, OTHER, SIDES, plain, stem, tokens_of, word_set, words_of
 
-# (scale, words for more, words for less)
-_SCALES = (
-    ("size", "larger bigger greater huger", "smaller tinier lesser"),
-    ("brightness", "brighter lighter paler", "darker dimmer"),
-    ("height", "taller higher", "shorter lower"),
-    ("length", "longer", ""),
-    ("width", "wider broader thicker", "narrower thinner slimmer"),
-    ("weight", "heavier", ""),
-    ("age", "older", "younger newer"),
-    ("nearness", "closer nearer", "farther further"),
-    ("warmth", "warmer hotter sunnier", "colder cooler"),
-    ("speed", "faster quicker", "slower"),
-    ("noise", "louder busier livelier", "quieter calmer emptier"),
-    ("number", "more", "fewer less"),
-    ("clarity", "sharper clearer", "blurrier hazier"),
-)
-_COMPARATIVES = {
-    word: (scale, sign)
-    for scale, more, less in _SCALES
-    for words, sign in ((more, 1), (less, -1))
-    for word in words.split()
-}
 # "further to the right", "closer to the left edge"
 _TOWARDS = frozenset(("further", "farther", "more", "closer", "nearer"))
 _PLACES = {"right": ("sideways", 1), "left": ("sideways", -1), "top": ("upwards", 1), "bottom": ("upwards", -1)}
@@ -46,12 +25,10 @@ _CLAUSE_ENDS = (
     | frozenset(",:()\u2013\u2014")
     | {"and", "yet", "where", "as", "with", "when", "who", "which", "that"}
 )
-_PART_ENDS = _STOPS | _CONTRASTS
 _NEGATIONS = frozenset(
     ("not", "no", "never", "without", "instead", "rather", "neither", "nor", "lack", "lacks", "none", "cannot")
 )
 _OBJECT_ENDS = frozenset(("than", "in", "on", "at", "to", "from", "for", "is", "are", "was", "were", "by", "near"))
-_OTHER = {"first": "second", "second": "first"}
 
 
 # "The first and the second are brighter"
@@ -68,10 +45,9 @@ class Claim(NamedTuple):
 
 def contradiction(text: str, reverse_text: str) -> str | None:
     """Both directions are the same text, say that the same side has more, or show the same things on the same sides."""
-    forward, backward = words_of(text), words_of(reverse_text)
-    if forward == backward:
+    if word_set(text) == word_set(reverse_text) and words_of(text) == words_of(reverse_text):
         return "the same text in both directions"
-    if not _COMPARATIVES.keys().isdisjoint(forward) and not _COMPARATIVES.keys().isdisjoint(backward):
+    if not any(COMPARATIVES.keys().isdisjoint(word_set(one)) for one in (text, reverse_text)):
         ours, theirs = claims(text), claims(reverse_text)
         for claim in ours:
             same = [other for other in theirs if _same_matter(claim, other)]
@@ -94,7 +70,7 @@ def claims(text: str) -> list[Claim]:
         if part[0] == "in" and len(part) <= 4 and any(side in part for side in SIDES):
             place = list(part)  # "In the first image, the dog is larger"
             continue
-        places = [index for index, word in enumerate(clause) if word in _COMPARATIVES]
+        places = [index for index, word in enumerate(clause) if word in COMPARATIVES]
         if len(places) != 1 or any(word in _NEGATIONS or word.endswith("n't") for word in clause):
             continue
         claim = _claim(clause, places[0])
@@ -104,7 +80,7 @@ def claims(text: str) -> list[Claim]:
 
 
 def _claim(clause: Sequence[str], at: int) -> Claim | None:
-    scale, sign = _COMPARATIVES[clause[at]]
+    scale, sign = COMPARATIVES[clause[at]]
     behind = at + 1
     while clause[at] in _TOWARDS and behind < len(clause) and clause[behind] in _BETWEEN_TOWARDS_AND_PLACE:
         behind += 1
@@ -115,9 +91,9 @@ def _claim(clause: Sequence[str], at: int) -> Claim | None:
     if side is None:
         return None
     about = _content(_until(clause[behind:], _OBJECT_ENDS)) or _content(clause[:at])
-    if "number" in about:
-        scale, about = "number", about - {"number"}
-    return Claim(scale, about, side if sign > 0 else _OTHER[side])
+    if "number" in clause:
+        scale, about = "number", about - {stem("number")}
+    return Claim(scale, about, side if sign > 0 else OTHER[side])
 
 
 def _owner(clause: Sequence[str], at: int) -> str | None:
@@ -127,8 +103,8 @@ def _owner(clause: Sequence[str], at: int) -> str | None:
     after = [word for word in clause[than:] if word in SIDES]
     if than == len(clause):
         return before[0] if len(before) == 1 else None
-    if len(after) == 1 and before in ([], [_OTHER[after[0]]]):
-        return _OTHER[after[0]]
+    if len(after) == 1 and before in ([], [OTHER[after[0]]]):
+        return OTHER[after[0]]
     return None
 
 
@@ -138,26 +114,12 @@ def _same_matter(one: Claim, other: Claim) -> bool:
 
 def _not_exchanged(text: str, reverse_text: str) -> str | None:
     """Each side shows in the reverse what it showed before."""
-    ours, theirs = _shown(text), _shown(reverse_text)
-    if ours is None or theirs is None:
-        return None
-    stay = [ours[side] & theirs[side] - ours[_OTHER[side]] - theirs[_OTHER[side]] for side in SIDES]
+    ours, theirs = shown(text), shown(reverse_text)
+    stay = [ours[side] & theirs[side] - ours[OTHER[side]] - theirs[OTHER[side]] for side in SIDES]
     cross = (ours["first"] & theirs["second"]) | (ours["second"] & theirs["first"])
     if min(map(len, stay)) >= 2 and sum(map(len, stay)) > 3 * len(cross):
         return f"both directions show {sorted(stay[0])[:4]} in the first and {sorted(stay[1])[:4]} in the second"
     return None
-
-
-def _shown(text: str) -> dict[str, frozenset[str]] | None:
-    """Words of content said of each side, or None if that is not plain to see."""
-    shown: dict[str, frozenset[str]] = {}
-    for part in _split(tokens_of(text), _PART_ENDS):
-        sides = [side for side in SIDES if side in part]
-        if len(sides) > 1:
-            return None
-        for side in sides:
-            shown[side] = shown.get(side, frozenset()) | _content(part)
-    return shown if len(shown) == 2 else None
 
 
 def _split(tokens: Sequence[str], ends: Collection[str]) -> Iterator[Sequence[str]]:
@@ -176,4 +138,4 @@ def _until(words: Sequence[str], ends: Collection[str]) -> Sequence[str]:
 
 
 def _content(words: Sequence[str]) -> frozenset[str]:
-    return frozenset(singular(word) for word in words if word not in FILLERS and word[0].isalnum())
+    return frozenset(stem(word) for word in words if word not in FILLERS and word[0].isalnum())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from data_prep.files import Row
 from data_prep.line_index import LineIndex
+from data_prep.rules import evidence, talk
 from data_prep.rules import text as rules
-from data_prep.rules.census import Census
 from data_prep.rules.copying import CaptionWords, caption_copy
 from data_prep.rules.cuts import cut
 from data_prep.rules.direction import contradiction
@@ -19,19 +19,29 @@ REASONS = {
     "empty": "nothing but white space",
     "markup": "code, Markdown or HTML",
     "non_text": "control characters, letters of another script, or few letters at all",
+    "foreign": "a passage in another language",
+    "placeholder": "something left to be filled in",
     "chat": "a refusal, or talk to the reader",
+    "thinking": "thinking aloud, or counting words",
     "leakage": "words of the prompt",
+    "unknown": "says that something cannot be told",
+    "no_difference": "says that the images do not differ",
+    "third_image": "more images than two",
     "repetition": "a loop",
     "too_short": "fewer words or characters than asked for",
     "too_long": "more tokens than the text tower reads",
+    "truncated": "without an end",
     "caption_copy": "a mere copy of a caption",
     "mention": "one of the two images is not mentioned",
+    "one_sided": "says nothing of one of the images",
     "direction": "the reverse does not speak with the roles exchanged",
+    "exchanged": "says of one image what the captions say of the other",
+    "other_images": "has hardly a word in common with the captions",
     "repeated_pair": "the pair's id occurred before",
     "near_duplicate": "the same text as that of too many other pairs",
 }
 TEXTS = ("text", "reverse_text")
-IMAGES_REMEMBERED = 4096  # rows come group by group, so that a group's captions are read once
+IMAGES_REMEMBERED = 1024  # rows come group by group, so that a group's captions are read once
 
 
 @dataclass
@@ -65,8 +75,15 @@ class RuleOptions:
     mentions: str = "both"
     leaked_phrases: list[str] = field(
         default_factory=lambda: [
-            "caption",
+            "the caption",
             "captions",
+            "first caption",
+            "second caption",
+            "image caption",
+            "caption says",
+            "caption describes",
+            "caption mentions",
+            "captioned as",
             "JSON",
             "text description",
             "text descriptions",
@@ -74,8 +91,10 @@ class RuleOptions:
             "the descriptions",
             "image description",
             "image descriptions",
+            "is described as",
             "the prompt",
             "word limit",
+            "reverse_text",
         ]
     )
     min_overlap: float = 0.9
@@ -126,13 +145,11 @@ class Judge:
 
     Args:
         options: Options of the rules.
-        census: What occurs often among all rows.
-        captions: The captions by image id, to tell copies; None: they are not looked for.
+        captions: The captions by image id; None: nothing is compared with captions.
     """
 
-    def __init__(self, options: RuleOptions, census: Census, captions: LineIndex | None = None) -> None:
+    def __init__(self, options: RuleOptions, captions: LineIndex | None = None) -> None:
         self._options = options
-        self._census = census
         self._captions = captions
         self._caption_words = lru_cache(maxsize=IMAGES_REMEMBERED)(self._read_captions)
         self._tokens = TokenCounter(options.tokenizer)
@@ -140,12 +157,23 @@ class Judge:
         rules_of_one: dict[str, Callable[[str], str | None]] = {
             "markup": rules.markup,
             "non_text": lambda text: rules.non_text(text, options.scripts, options.min_letters),
-            "chat": rules.chat,
-            "leakage": lambda text: rules.leakage(text, options.leaked_phrases),
+            "foreign": talk.foreign,
+            "placeholder": talk.placeholder,
+            "leakage": talk.Leakage(options.leaked_phrases),
             "repetition": rules.repetition,
             "too_short": lambda text: rules.too_short(text, options.min_words, options.min_characters),
         }
-        self._rules = {reason: rule for reason, rule in rules_of_one.items() if reason not in options.skip_rules}
+        rules_after_cutting: dict[str, Callable[[str], str | None]] = {
+            "truncated": rules.truncated,
+            "mention": lambda text: rules.mention(text, options.mentions),
+            "one_sided": lambda text: evidence.one_sided(text) if options.mentions == "both" else None,
+        }
+        self._rules = self._wanted(rules_of_one)
+        self._talk_rules = self._wanted(talk.RULES)
+        self._rules_after_cutting = self._wanted(rules_after_cutting)
+
+    def _wanted(self, known: Mapping[str, Callable[[str], str | None]]) -> dict[str, Callable[[str], str | None]]:
+        return {reason: rule for reason, rule in known.items() if self._is_on(reason)}
 
     def judge(self, row: Row, where: str) -> Judgement:
         """Judge a row of differences.
@@ -179,34 +207,45 @@ class Judge:
         for reason, rule in self._rules.items():
             if (detail := rule(text)) is not None:
                 return reason, detail
+        for reason, rule in self._talk_rules.items() if talk.has_trigger(text) else ():
+            if (detail := rule(text)) is not None:
+                return reason, detail
         text = " ".join(text.split())
         if not self._tokens.fits(text, self._limit):
             judgement.long_texts += 1
-            if self._options.long_texts == "reject" and self._is_on("too_long"):
+            shortened = self._tokens.shorten(text, self._limit) if self._options.long_texts == "cut" else text
+            if self._is_on("too_long") and (self._options.long_texts == "reject" or not shortened):
                 return "too_long", f"{self._tokens.count(text)} tokens"
-            if self._options.long_texts == "cut":
+            if shortened != text:
                 judgement.cuts.append("long_text")
-                text = self._tokens.shorten(text, self._limit)
+                text = shortened
         judgement.texts.append(text)
         return None
 
     def _judge_row(self, row: Row, judgement: Judgement, where: str) -> tuple[str, str] | None:
         text, reverse_text = judgement.texts
-        if self._captions is not None and self._is_on("caption_copy"):
-            first, second = (self._words_of(row[side], side, where) for side in ("first", "second"))
+        captions = None
+        if self._captions is not None:
+            captions = [self._words_of(row[side], side, where) for side in ("first", "second")]
+        if captions is not None and self._is_on("caption_copy"):
+            first, second = captions
             for name, one, own, other in (("text", text, first, second), ("reverse_text", reverse_text, second, first)):
                 if (detail := caption_copy(one, own, other, self._options.min_overlap)) is not None:
                     return "caption_copy", f"{name}: {detail}"
-        if self._is_on("mention"):  # of what shortening has left
-            for name, one in zip(TEXTS, judgement.texts, strict=True):
-                if (detail := rules.mention(one, self._options.mentions)) is not None:
-                    return "mention", f"{name}: {detail}"
+        for name, one in zip(TEXTS, judgement.texts, strict=True):
+            for reason, rule in self._rules_after_cutting.items():
+                if (detail := rule(one)) is not None:
+                    return reason, f"{name}: {detail}"
         if self._is_on("direction") and (detail := contradiction(text, reverse_text)) is not None:
             return "direction", detail
-        if self._is_on("repeated_pair") and self._census.is_repeated_pair(row["pair_id"]):
-            return "repeated_pair", row["pair_id"]
-        if self._is_on("near_duplicate") and (repeated := self._census.repeats(judgement.texts)) is not None:
-            return "near_duplicate", f"{repeated!r} more than {self._options.max_repeats} times"
+        if captions is not None:
+            stems, swapped = (captions[0].stems, captions[1].stems), (captions[1].stems, captions[0].stems)
+            for name, one, of_images in (("text", text, stems), ("reverse_text", reverse_text, swapped)):
+                if self._is_on("exchanged") and (detail := evidence.exchanged(one, *of_images)) is not None:
+                    return "exchanged", f"{name}: {detail}"
+            if self._is_on("other_images"):
+                detail = evidence.other_images(text, reverse_text, *stems)
+                return None if detail is None else ("other_images", detail)
         return None
 
     def _is_on(self, reason: str) -> bool:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 from collections.abc import Callable
-from functools import lru_cache
-
-import open_clip
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 # Words are counted one by one and remembered, which is many times faster; near the limit the whole text is tokenised.
 NEAR = 0.8
+WORDS_KEPT = 1 << 16
+MERGES = 49152 - 256 - 2  # of CLIP's vocabulary, less the bytes and the ends
+_STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")  # as open_clip straightens them
+_CLIP_TOKEN = re.compile(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d|(?:[^\s\w]|_)+")
 
 
 class TokenCounter:
     """Counts tokens as a text tower does, those of begin and end included.
+
+    CLIP's own tokenizer is counted without torch, which would take some 650 MB in each process.
 
     Args:
         model: The model whose tokenizer it is: an open_clip name, `local-dir:FOLDER` or `hf-hub:NAME`.
@@ -27,23 +35,17 @@ class TokenCounter:
     """
 
     def __init__(self, model: str) -> None:
-        if ":" not in model and open_clip.get_model_config(model.replace("/", "-")) is None:
-            raise ValueError(f"screen.tokenizer: unknown model {model!r}; give an open_clip name, e.g. ViT-L-14")
-        try:
-            tokenizer = open_clip.get_tokenizer(model)
-        except (OSError, RuntimeError) as error:  # files that are missing, a download that failed
-            raise ValueError(f"screen.tokenizer: {model}: cannot be loaded: {error}") from error
-        self.context_length = int(tokenizer.context_length)
-        self._ids: Callable[[str], list[int]]
-        if hasattr(tokenizer, "encode"):
-            self._ids, self._ends = tokenizer.encode, 2
-        else:  # a Hugging Face tokenizer, which adds its own ends
-            self._ids, self._ends = tokenizer.tokenizer.encode, 0
-        self._of_word = lru_cache(maxsize=1 << 17)(lambda word: len(self._ids(word)))
+        self._count: Callable[[str], int]
+        plain = _plain_context_length(model)
+        if plain is not None:
+            self.context_length, self._count, self._ends = plain, BytePairs().count, 2
+        else:
+            self.context_length, self._count, self._ends = _other_tokenizer(model)
+        self._of_word = _Counts(self._count).__getitem__
 
     def count(self, text: str) -> int:
         """Tokens of a text."""
-        return len(self._ids(text)) + self._ends
+        return self._count(text) + self._ends
 
     def fits(self, text: str, limit: int) -> bool:
         """Whether a text has at most `limit` tokens."""
@@ -52,11 +54,91 @@ class TokenCounter:
         return self.count(text) <= limit
 
     def shorten(self, text: str, limit: int) -> str:
-        """The longest beginning of at most `limit` tokens that ends with a sentence, or else with a word."""
-        for pieces in (_SENTENCE_END.split(text), text.split()):
-            fitting = 0
-            while fitting < len(pieces) and self.count(" ".join(pieces[: fitting + 1])) <= limit:
-                fitting += 1
-            if fitting:
-                return " ".join(pieces[:fitting])
-        return ""
+        """Return the first whole sentences that have at most `limit` tokens together; empty if not even one fits."""
+        sentences = _SENTENCE_END.split(text)
+        fitting = 0
+        while fitting < len(sentences) and self.count(" ".join(sentences[: fitting + 1])) <= limit:
+            fitting += 1
+        return " ".join(sentences[:fitting])
+
+
+class _Counts(dict[str, int]):
+    """Tokens of words."""
+
+    def __init__(self, count: Callable[[str], int]) -> None:
+        self._count = count
+
+    def __missing__(self, word: str) -> int:
+        if len(self) > WORDS_KEPT:
+            self.clear()
+        self[word] = count = self._count(word)
+        return count
+
+
+class BytePairs:
+    """Token counts of CLIP's tokenizer, from the list of merges that open_clip ships."""
+
+    def __init__(self) -> None:
+        lines = gzip.decompress((_open_clip() / "bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode().split("\n")
+        self._ranks = {merge: rank for rank, merge in enumerate(lines[1 : MERGES + 1])}
+        printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+        others = [byte for byte in range(256) if byte not in printable]
+        self._letters = {byte: chr(byte) for byte in printable}
+        self._letters.update((byte, chr(256 + place)) for place, byte in enumerate(others))
+
+    def count(self, text: str) -> int:
+        """Return the number of tokens, without those of begin and end."""
+        if not text.isascii():
+            text = text.translate(_STRAIGHT)
+        return sum(map(self._count_word, _CLIP_TOKEN.findall(text.lower())))
+
+    def _count_word(self, word: str) -> int:
+        parts = [self._letters[byte] for byte in word.encode("utf-8", "replace")]
+        parts[-1] += "</w>"
+        while len(parts) > 1:
+            pairs = [f"{one} {two}" for one, two in pairwise(parts)]
+            best = min(pairs, key=lambda pair: self._ranks.get(pair, MERGES))
+            if best not in self._ranks:
+                break
+            merged, index = [], 0
+            while index < len(parts):
+                joined = index < len(pairs) and pairs[index] == best
+                merged.append(parts[index] + parts[index + 1] if joined else parts[index])
+                index += 1 + joined
+            parts = merged
+        return len(parts)
+
+
+def _open_clip() -> Path:
+    """Return the folder of the package, without importing it."""
+    spec = find_spec("open_clip")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("open_clip is not installed; install the package open_clip_torch")
+    return Path(spec.submodule_search_locations[0])
+
+
+def _plain_context_length(model: str) -> int | None:
+    """Return the context length of a model with CLIP's own tokenizer, or None for any other."""
+    config = _open_clip() / "model_configs" / f"{model.replace('/', '-')}.json"
+    if ":" in model or not config.is_file():
+        return None
+    text = json.loads(config.read_text(encoding="utf-8"))["text_cfg"]
+    if any(name in text for name in ("hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode")):
+        return None
+    return int(text.get("context_length", 77))
+
+
+def _other_tokenizer(model: str) -> tuple[int, Callable[[str], int], int]:
+    """Return context length, counting function and number of ends of a tokenizer that open_clip loads."""
+    import open_clip
+
+    if ":" not in model and open_clip.get_model_config(model.replace("/", "-")) is None:
+        raise ValueError(f"screen.tokenizer: unknown model {model!r}; give an open_clip name, e.g. ViT-L-14")
+    try:
+        tokenizer = open_clip.get_tokenizer(model)
+    except (OSError, RuntimeError) as error:  # files that are missing, a download that failed
+        raise ValueError(f"screen.tokenizer: {model}: cannot be loaded: {error}") from error
+    length = int(tokenizer.context_length)
+    if hasattr(tokenizer, "encode"):
+        return length, lambda text: len(tokenizer.encode(text)), 2
+    return length, lambda text: len(tokenizer.tokenizer.encode(text)), 0  # Hugging Face adds its own ends

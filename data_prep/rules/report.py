@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import random
 from collections import Counter, defaultdict
 
 from data_prep.files import Row
+from data_prep.parts import hash64
 from data_prep.rules.judge import REASONS, Judgement
 
 
 class Report:
-    """Counts judgements and draws examples of each reason and each cut, the same ones in every run.
+    """Counts judgements and keeps examples of each reason and each cut, the same ones however the rows are shared out.
 
     Args:
         samples: Examples of each.
@@ -19,8 +19,7 @@ class Report:
 
     def __init__(self, samples: int) -> None:
         self._samples = samples
-        self._rng = random.Random(0)
-        self._examples: dict[str, list[str]] = defaultdict(list)
+        self._examples: dict[str, list[tuple[int, str]]] = defaultdict(list)
         self._reasons: Counter[str] = Counter()
         self._cuts: Counter[str] = Counter()
         self._long_texts = 0
@@ -35,24 +34,36 @@ class Report:
         """Count a row and what became of it."""
         self.rows += 1
         self._long_texts += judgement.long_texts
-        both = f"text: {_quoted(row['text'])}  \n  reverse: {_quoted(row['reverse_text'])}"
         if judgement.reason is not None:
-            self._reasons[judgement.reason] += 1
-            found = f"`{row['pair_id']}`: {_quoted(judgement.detail)}  \n  {both}"
-            self._draw(judgement.reason, self._reasons[judgement.reason], found)
+            self.drop(row, judgement)
             return
         for name in dict.fromkeys(judgement.cuts):
             self._cuts[name] += 1
             left = "  \n  reverse: ".join(map(_quoted, judgement.texts))
-            self._draw(f"cut {name}", self._cuts[name], f"`{row['pair_id']}`: {both}  \n  left: {left}")
+            self._offer(f"cut {name}", row, "", f"  \n  left: {left}")
 
-    def _draw(self, kind: str, count: int, example: str) -> None:
-        """Keep an example so that in the end each had the same chance (reservoir sampling)."""
-        kept = self._examples[kind]
-        if len(kept) < self._samples:
-            kept.append(example)
-        elif (place := self._rng.randrange(count)) < self._samples:
-            kept[place] = example
+    def drop(self, row: Row, judgement: Judgement) -> None:
+        """Count a row that was added already as rejected."""
+        assert judgement.reason is not None
+        self._reasons[judgement.reason] += 1
+        self._offer(judgement.reason, row, f"{_quoted(judgement.detail)}  \n  ")
+
+    def merge(self, other: Report) -> None:
+        """Count all that another has counted."""
+        self.rows += other.rows
+        self._long_texts += other._long_texts
+        self._reasons.update(other._reasons)
+        self._cuts.update(other._cuts)
+        for kind, examples in other._examples.items():
+            self._examples[kind] = sorted(self._examples[kind] + examples)[: self._samples]
+
+    def _offer(self, kind: str, row: Row, before: str, after: str = "") -> None:
+        """Keep an example if its hash is among the smallest: each row has the same chance."""
+        kept, key = self._examples[kind], hash64(f"{kind}/{row['pair_id']}")
+        if len(kept) == self._samples and (not kept or key >= kept[-1][0]):
+            return
+        both = f"text: {_quoted(row['text'])}  \n  reverse: {_quoted(row['reverse_text'])}"
+        self._examples[kind] = sorted([*kept, (key, f"`{row['pair_id']}`: {before}{both}{after}")])[: self._samples]
 
     def counts(self) -> dict[str, int]:
         """Counts for the manifest."""
@@ -81,7 +92,7 @@ class Report:
         ]
         for kind in [*REASONS, *(f"cut {name}" for name in sorted(self._cuts))]:
             if self._examples[kind]:
-                lines += ["", f"## {kind}", "", *(f"- {example}" for example in self._examples[kind])]
+                lines += ["", f"## {kind}", "", *(f"- {example}" for _, example in self._examples[kind])]
         return "\n".join(lines) + "\n"
 
     def _share(self, count: int) -> str:
@@ -95,10 +106,17 @@ def _quoted(text: str) -> str:
 
 
 def _is_encodable(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def line_of(row: Row) -> str:
     """A row as one line of JSON; half characters, which UTF-8 cannot hold, are written as escapes."""
-    line = json.dumps(row, ensure_ascii=False)
+    line = _encode(row)
     return (line if _is_encodable(line) else json.dumps(row)) + "\n"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 
+from data_prep.rules import evidence, talk
 from data_prep.rules import text as rules
 from data_prep.rules.copying import CaptionWords, caption_copy, fingerprint
 from data_prep.rules.cuts import cut
@@ -72,8 +75,16 @@ def judge(rule: str, text: str) -> str | None:
         "empty": rules.empty,
         "non_text": lambda t: rules.non_text(t, ["LATIN"], 0.7),
         "markup": rules.markup,
-        "chat": rules.chat,
-        "leakage": lambda t: rules.leakage(t, LEAKED),
+        "foreign": talk.foreign,
+        "placeholder": talk.placeholder,
+        "chat": talk.chat,
+        "thinking": talk.thinking,
+        "leakage": talk.Leakage(LEAKED),
+        "unknown": talk.unknown,
+        "no_difference": talk.no_difference,
+        "third_image": talk.third_image,
+        "truncated": rules.truncated,
+        "one_sided": evidence.one_sided,
         "repetition": rules.repetition,
         "too_short": lambda t: rules.too_short(t, 5, 30),
         "mention": lambda t: rules.mention(t, "both"),
@@ -115,9 +126,31 @@ def judge(rule: str, text: str) -> str | None:
             "3 times",
         ),
         ("repetition", "The first hahahahahahahaha the second", "hahaha"),
-        ("repetition", "The first image!!!!!!!! the second", "!!!!!!"),
+        ("repetition", "The first image!!!!!!!! the second", "! ! ! !"),
         ("too_short", "First: dog.", "2 words"),
         ("too_short", "A b c d e f.", "12 characters"),
+        (
+            "foreign",
+            "The first image shows a fox. La premi\u00e8re image montre un renard dans la neige.",
+            "premi\u00e8re",
+        ),
+        ("placeholder", "The first image shows ..., while the second shows ...", r"\.\.\."),
+        ("placeholder", "The first image shows [object], the second a dog.", r"\[object\]"),
+        ("placeholder", "The first image shows a dog, the second shows X.", "x"),
+        ("thinking", "Let me think. The first image is a dog, the second a cat.", "let me"),
+        ("thinking", "The first image is a dog, the second a cat. (19 words)", "19 words"),
+        ("unknown", "The first image is a dog, but it is unclear what the second shows.", "unclear"),
+        ("chat", "The first image is a dog, but I can't see the second.", "can't see"),
+        ("no_difference", "The first and the second image are nearly identical.", "identical"),
+        ("no_difference", "The first image and the second do not differ.", "not differ"),
+        ("third_image", "The first image is a dog, the second a cat, and the third shows a cow.", "third"),
+        ("third_image", "Image 1 is a dog, image 2 a cat, image 3 a cow.", "image 3"),
+        ("truncated", "The first image shows a dog, while the second shows a ca", "shows a ca"),
+        ("truncated", "The first image shows a dog, while the second shows a cat,", "cat,"),
+        ("truncated", "The first image shows a dog, while the second shows the.", "the."),
+        ("one_sided", "The first image shows a dog on a beach, unlike the second.", "nothing of the second"),
+        ("one_sided", "The first image and the second image are different.", "nothing of either"),
+        ("mention", "The first image shows a man who holds a ball in both hands.", "only the first"),
         ("mention", "A dog runs on a beach near the water.", "neither"),
         ("mention", "The first image shows a dog on a beach.", "only the first"),
         ("mention", "A dog is on a beach in the second image.", "only the second"),
@@ -133,13 +166,20 @@ def test_rubbish_is_found(rule: str, text: str, detail: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "rule", ["empty", "non_text", "markup", "chat", "leakage", "repetition", "too_short", "mention"]
+    "rule",
+    """empty non_text markup foreign placeholder chat thinking leakage unknown no_difference third_image repetition too_short
+    truncated mention one_sided""".split(),  # noqa: SIM905
 )
 @pytest.mark.parametrize(
     "text",
     [
         GOOD,
         "The first image shows a caf\u00e9 \u2013 \u201cChez Zo\u00eb\u201d \u2013 but the second shows a na\u00efve painting.",
+        'The first image shows a shirt reading "I can\'t stop", the second a caption-like poster.',
+        "A sign says \u201cComing soon...\u201d in the first image, and \u201c[EXIT]\u201d in the second.",
+        "A shirt reading I can't stop is in the first image; in the second a van carries hay to a den.",
+        "Three runners, the third in red, are in the first image, while twins in the same dress are in the second.",
+        "In the first image three dogs run, while the second image shows the third picture in a gallery.",
         "There are 2 dogs & 13 cats in the first picture (of a well-lit room); the second has none.",
         "Of the two, the first picture has the brighter background.",
         "The first picture is the one with more shapes.",
@@ -256,6 +296,37 @@ def test_fingerprints_see_through_case_punctuation_and_articles_only() -> None:
     assert fingerprint("the first, then second") != fingerprint("the second, then first")
 
 
+FIRST_STEMS, SECOND_STEMS = FIRST.stems, SECOND.stems
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (GOOD, False),
+        ("The first image shows cats sleeping on a sofa, while a dog runs on the beach in the second.", True),
+        ("Unlike the second image, in which a dog runs on a beach, the first has cats on a red sofa.", True),
+        ("Unlike the first image, in which a dog runs on a beach, the second has cats on a red sofa.", False),
+        ("The first image has no cats and no sofa, while there is no brown dog on the beach in the second.", False),
+    ],
+)
+def test_texts_that_speak_of_the_other_image(text: str, found: bool) -> None:
+    assert (evidence.exchanged(text, FIRST_STEMS, SECOND_STEMS) is not None) is found
+
+
+def test_texts_of_other_images() -> None:
+    text = "A rocket takes off from a desert in the first image, while the second shows a choir in a church."
+    reverse = "A choir sings in a church in the first image, while the second shows a rocket over a desert."
+    swapped = "The first image shows two cats on a sofa, while the second image shows a dog on a beach."
+    assert evidence.other_images(text, reverse, FIRST_STEMS, SECOND_STEMS)
+    assert evidence.other_images(GOOD, swapped, FIRST_STEMS, SECOND_STEMS) is None
+    half = "The first image shows a brown dog on a beach, while the second shows a choir singing in an old church."
+    other_half = (
+        "The first image shows a choir singing in an old church, while the second shows a brown dog on a beach."
+    )
+    assert evidence.other_images(half, other_half, FIRST_STEMS, SECOND_STEMS)
+    assert evidence.other_images(text, reverse, frozenset({"dog"}), frozenset({"cat"})) is None  # hardly any captions
+
+
 @pytest.fixture(scope="module")
 def counter() -> TokenCounter:
     return TokenCounter("ViT-B-32")
@@ -268,16 +339,24 @@ def test_tokens_are_those_of_the_tower(counter: TokenCounter) -> None:
     ids = open_clip.get_tokenizer("ViT-B-32")(text)[0]
     assert counter.count(text) == int((ids != 0).sum())
     assert counter.context_length == 77
+    accents = "Caf\u00e9 Zo\u00eb\u2019s na\u00efve _\u00f1and\u00fa_ 10:45 don't!?..."
+    assert counter.count(accents) == len(open_clip.get_tokenizer("ViT-B-32").encode(accents)) + 2
     exact = counter.count(text)
     assert counter.fits(text, exact)
     assert not counter.fits(text, exact - 1)
 
 
-def test_long_texts_are_cut_at_a_sentence_or_a_word(counter: TokenCounter) -> None:
+def test_long_texts_are_cut_at_a_sentence(counter: TokenCounter) -> None:
     text = "The first image shows a dog. The second shows a cat. Both are asleep."
     assert counter.shorten(text, counter.count(text) - 1) == "The first image shows a dog. The second shows a cat."
-    assert counter.shorten("one two three four", 5) == "one two three"
-    assert counter.shorten("pterodactylically", 3) == ""
+    assert counter.shorten("one two three four", 5) == ""
+
+
+def test_counting_clip_s_tokens_needs_no_torch() -> None:
+    code = (
+        "import sys, data_prep.rules.length as length; length.TokenCounter('ViT-L-14'); print('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_unknown_tokenizer() -> None:

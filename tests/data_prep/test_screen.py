@@ -35,11 +35,19 @@ RUBBISH = [
     ("* The first image shows a dog.\n* The second image shows a cat.", "markup"),
     ("I'm sorry, but I cannot compare the first image with the second image.", "chat"),
     ("Based on the captions, the first image shows a dog and the second a cat.", "leakage"),
+    ("The first image shows a dog, w\u00e4hrend das zweite Bild eine Katze auf einem Sofa zeigt.", "foreign"),
+    ("The first image shows [describe it here], while the second shows [another].", "placeholder"),
+    ("The first image shows a dog, the second two cats. Wait, I need to mention the beach.", "thinking"),
+    ("It is not possible to tell how the first image differs from the second.", "unknown"),
+    ("There is no difference between the first image and the second image.", "no_difference"),
+    ("The first image shows a dog, the second two cats, and the third image a horse.", "third_image"),
     ("The first image shows the the the the the second image.", "repetition"),
     ("First dog, second cat.", "too_short"),
     ("A happy brown dog runs on both sides of a beach.", "caption_copy"),
     ("It is a sunny day in the park with many people around.", "mention"),
     ("The first image shows an empty street in the rain at night.", "mention"),
+    ("The first image shows a dog on a beach, while the second image shows two cats on the", "truncated"),
+    ("Unlike the second image, the first image shows a dog on a beach.", "one_sided"),
     (REVERSE, "direction"),
 ]
 
@@ -58,7 +66,10 @@ def row(number: int, text: str = TEXT, reverse: str = REVERSE) -> dict[str, Any]
 
 def run(write: Write, tmp_path: Path, rows: Rows, **options: Any) -> Path:
     """Screen the rows and return the folder of the output."""
-    differences, captions = write("differences.jsonl", rows), write("captions.jsonl", CAPTIONS)
+    tmp_path.mkdir(exist_ok=True)
+    differences, captions = tmp_path / "differences.jsonl", tmp_path / "captions.jsonl"
+    for file, content in ((differences, rows), (captions, CAPTIONS)):
+        write(str(file), content)  # absolute, so it is not put under the test's own folder
     given = {"captions": str(captions), "tokenizer": "ViT-B-32", **options}
     screen.run(screen.Options(differences=str(differences), output=str(tmp_path / "out/screened.jsonl"), **given))
     return tmp_path / "out"
@@ -71,10 +82,13 @@ def counts(folder: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("side", ["text", "reverse_text"])
 def test_each_kind_of_rubbish_has_its_reason(write: Write, read: Read, tmp_path: Path, side: str) -> None:
-    # In the reverse, the words of TEXT are those that stand unexchanged.
-    replies = [
-        (TEXT if side == "reverse_text" and reason == "direction" else reply, reason) for reply, reason in RUBBISH
-    ]
+    # In the reverse, the words of TEXT are those that stand unexchanged. Unlike it, these words have other stems.
+    unexchanged = "The first image shows many cats on furniture, while the second image shows a dog at a beach."
+    replies = [*RUBBISH, (unexchanged, "exchanged")]
+    if side == "reverse_text":
+        unexchanged = "The first image shows a dog running at a beach, while many cats are on furniture in the second."
+        replies = [*((TEXT if reason == "direction" else reply, reason) for reply, reason in RUBBISH)]
+        replies.append((unexchanged, "exchanged"))
     rows = [{**row(number), side: reply} for number, (reply, _) in enumerate(replies)]
     out = run(write, tmp_path, [*rows, row(99)])
     rejected = read(out / "rejected.jsonl")
@@ -84,7 +98,12 @@ def test_each_kind_of_rubbish_has_its_reason(write: Write, read: Read, tmp_path:
     assert [found["pair_id"] for found in read(out / "screened.jsonl")] == ["p99"]
     expected = Counter(f"rejected.{reason}" for _, reason in replies)
     assert {key: value for key, value in counts(out).items() if key.startswith("rejected.")} == expected
-    assert set(REASONS) - {reason for _, reason in RUBBISH} == {"too_long", "repeated_pair", "near_duplicate"}
+    assert set(REASONS) - {reason for _, reason in replies} == {
+        "other_images",
+        "too_long",
+        "repeated_pair",
+        "near_duplicate",
+    }
 
 
 def test_cut_texts_are_written_and_counted(write: Write, read: Read, tmp_path: Path) -> None:
@@ -115,8 +134,10 @@ def test_long_texts(write: Write, read: Read, tmp_path: Path, long_texts: str) -
 
 
 def test_a_mention_that_was_cut_off_does_not_count(write: Write, read: Read, tmp_path: Path) -> None:
-    late = "The first image shows a dog on a beach with many people around it. The second image shows a cat."
-    out = run(write, tmp_path, [row(0, late)], max_tokens=19)
+    late = (
+        "The first image shows a dog on a beach with many people around it. The second image shows a cat on a red sofa."
+    )
+    out = run(write, tmp_path, [row(0, late)], max_tokens=24)
     assert read(out / "rejected.jsonl")[0]["detail"] == "text: only the first image"
 
 
@@ -136,11 +157,86 @@ def test_a_pair_that_comes_twice(write: Write, read: Read, tmp_path: Path) -> No
     assert [found["pair_id"] for found in read(out / "screened.jsonl")] == ["p0", "p1"]
 
 
-def test_census_forgets_what_is_rare() -> None:
-    census = Census((row(number, f"text {number}", "the same") for number in range(50)), 3)
-    assert len(census._kept) == 1
-    assert len(census._ids) == 0
-    assert census.rows == 50
+def test_a_census_of_parts_is_that_of_the_whole() -> None:
+    whole, parts = Census(), [Census(), Census()]
+    for number in range(50):
+        texts = (f"text {number % 11}", "the same" if number % 3 else f"another {number}")
+        for census in (whole, parts[number // 20 > 0]):
+            census.add(number, f"p{number % 40}", texts)
+    parts[0].extend(parts[1])
+    found = [list(census.excess(pairs=True, max_repeats=4)) for census in (whole, parts[0])]
+    assert found[0] == found[1]
+    assert Counter(reason for _, reason, _ in found[0]) == {"repeated_pair": 10, "near_duplicate": 22}
+    assert [line for line, _, _ in found[0]] == sorted(line for line, _, _ in found[0])
+    assert list(whole.excess(pairs=False, max_repeats=None)) == []
+
+
+def many_rows(count: int) -> Rows:
+    """Rows of several groups: right ones, long ones, some of each kind of rubbish, and repeated texts."""
+    rows = []
+    for number in range(count):
+        place = f"a sofa in room {number % 7 if number % 5 else number}"
+        one = row(number, TEXT.replace("a sofa", place), REVERSE.replace("a sofa", place))
+        if number % 9 == 0:
+            one["text"] = RUBBISH[number // 9 % len(RUBBISH)][0]
+        rows.append({**one, "group": f"g{number // 10}"})
+    return rows
+
+
+def test_the_output_does_not_depend_on_the_number_of_processes(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screen, "CHUNK", 2000)
+    names = ("screened.jsonl", "rejected.jsonl", "screen_report.md", "screened.jsonl.manifest.json")
+    found = []
+    for workers in (1, 3):
+        out = run(write, tmp_path, many_rows(300), workers=workers, max_repeats=20, samples=3)
+        found.append([(out / name).read_bytes() for name in names])
+        (out / "screened.jsonl").unlink()
+    assert found[0] == found[1]
+    ids = [json.loads(line)["pair_id"] for line in found[0][0].splitlines()]
+    assert ids == sorted(ids, key=lambda name: int(name[1:]))
+    assert b"near_duplicate" in found[0][1]
+
+
+def test_an_error_in_a_process_names_its_row(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screen, "CHUNK", 2000)
+    rows = many_rows(100)
+    rows[77]["first"] = "zebra"
+    with pytest.raises(ValueError, match=r"differences.jsonl, line 78: `first` is 'zebra'"):
+        run(write, tmp_path, rows, workers=2)
+    assert not (tmp_path / "out/screened.jsonl").exists()
+
+
+def test_parts_together_are_the_whole(write: Write, read: Read, tmp_path: Path) -> None:
+    rows = many_rows(120)
+    whole = run(write, tmp_path / "whole", rows, max_repeats=10)
+    groups: list[set[str]] = []
+    for number in (1, 2, 3):
+        part = run(write, tmp_path / str(number), rows, max_repeats=10, part=f"{number}/3")
+        groups.append({found["group"] for name in ("screened", "rejected") for found in read(part / f"{name}.jsonl")})
+        (part / "screened.jsonl").rename(tmp_path / f"screened-{number}.jsonl")
+    assert sum(map(len, groups)) == len(set().union(*groups)) == 12
+    output = tmp_path / "joined/screened.jsonl"
+    screen.run(
+        screen.Options(
+            differences=str(tmp_path / "screened-*.jsonl"),
+            output=str(output),
+            captions=str(tmp_path / "whole/captions.jsonl"),
+            max_repeats=10,
+        )
+    )
+    assert len(read(output)) == len(read(whole / "screened.jsonl"))
+    assert {found["reason"] for found in read(output.with_name("rejected.jsonl"))} == {"near_duplicate"}
+
+
+def test_what_passed_passes_again_unchanged(write: Write, read: Read, tmp_path: Path) -> None:
+    long = f"{TEXT} Waves roll in behind the dog. Sand lies all around under a wide blue sky, and nobody else is there."
+    first = run(
+        write, tmp_path / "once", [*many_rows(50), row(50, f'Sure! "{TEXT}" Note: x'), row(51, long)], max_tokens=40
+    )
+    again = run(write, tmp_path / "twice", read(first / "screened.jsonl"), max_tokens=40)
+    assert (again / "screened.jsonl").read_bytes() == (first / "screened.jsonl").read_bytes()
 
 
 def test_rules_can_be_switched_off(write: Write, read: Read, tmp_path: Path) -> None:
@@ -184,6 +280,8 @@ def test_the_world_s_right_texts_pass(world: Path, tmp_path: Path) -> None:
         ({"min_words": 0}, r"screen.min_words must be at least 1, found 0"),
         ({"max_repeats": 0}, r"screen.max_repeats must be at least 1, found 0"),
         ({"samples": -1}, r"screen.samples must be at least 0"),
+        ({"workers": 0}, r"screen.workers must be at least 1"),
+        ({"part": "3/2"}, r"screen.part.*'3/2'"),
         ({"min_letters": 1.5}, r"screen.min_letters must be a share from 0 to 1, found 1.5"),
         ({"long_texts": "trim"}, r"screen.long_texts must be one of cut, reject, keep, found 'trim'"),
         ({"mentions": "none"}, r"screen.mentions must be one of both, one, found 'none'"),
