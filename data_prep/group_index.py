@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import sqlite3
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,26 +92,26 @@ class GroupIndex:
 
     def __init__(self, captions: Sequence[Path], differences: Sequence[Path], output: Path) -> None:
         prefix, suffix = f".{output.stem}.{os.getpid()}-", f".tmp{output.suffix}"
-        self._folder = tempfile.TemporaryDirectory(prefix=prefix, suffix=suffix, dir=output.parent)
-        self.sources = Sources(list(captions), list(differences), Path(self._folder.name) / "groups.sqlite")
-        self._database = sqlite3.connect(self.sources.database, isolation_level=None)
-        try:
-            with naming_database(output):
-                self._database.executescript(FAST + TABLES)
-                self._add_images()
-                self.images = int(self._database.execute("SELECT COUNT(*) FROM images").fetchone()[0])
-                self._add_pairs()
-                self.paired_groups = int(self._database.execute("SELECT COUNT(*) FROM groups").fetchone()[0])
-        except BaseException:
-            self.__exit__()
-            raise
+        with ExitStack() as stack:
+            folder = TemporaryDirectory(prefix=prefix, suffix=suffix, dir=output.parent)
+            database = Path(stack.enter_context(folder)) / "groups.sqlite"
+            stack.enter_context(naming_database(output.parent, "make room"))
+            self.sources = Sources(list(captions), list(differences), database)
+            self._database = stack.enter_context(closing(sqlite3.connect(database, isolation_level=None)))
+            self._database.executescript(FAST + TABLES)
+            self._add_images()
+            self.images = int(self._database.execute("SELECT COUNT(*) FROM images").fetchone()[0])
+            self._add_pairs()
+            self.paired_groups = int(self._database.execute("SELECT COUNT(*) FROM groups").fetchone()[0])
+            self._open = stack.pop_all()
 
     def __enter__(self) -> GroupIndex:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._database.close()
-        self._folder.cleanup()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
 
     def _add_images(self) -> None:
         run = self._database.execute

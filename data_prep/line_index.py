@@ -23,7 +23,8 @@ def temporary_database() -> Iterator[sqlite3.Connection]:
         OSError: The database cannot be written; names the folder.
     """
     folders = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp")
-    with naming_database(Path(next(folder for folder in folders if folder and os.access(folder, os.W_OK)))):
+    folder = next(folder for folder in folders if folder and os.access(folder, os.W_OK))
+    with naming_database(Path(folder), "make room, or set TMPDIR to a folder on another disk"):
         database = sqlite3.connect("", isolation_level=None)
         try:
             database.executescript(FAST)
@@ -33,12 +34,12 @@ def temporary_database() -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def naming_database(place: Path) -> Iterator[None]:
-    """Turn errors of a database on disk into an `OSError` that names its place."""
+def naming_database(place: Path, remedy: str) -> Iterator[None]:
+    """Turn errors of a database on disk into an `OSError` that names its place and says what to do."""
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise OSError(f"{place}: cannot keep a temporary index there ({error}); make room, or set TMPDIR") from error
+        raise OSError(f"{place}: cannot keep a temporary index there ({error}); {remedy}") from error
 
 
 class LineIndex:
