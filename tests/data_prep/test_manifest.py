@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from data_prep import pairs
+from data_prep import describe, pairs
 from data_prep.files import write_jsonl
 from data_prep.manifest import Manifest
+from tests.helpers.fault_server import running_server
+from tests.helpers.pair_files import model_options, write_pairs
 
 
 @pytest.fixture
@@ -72,3 +74,24 @@ def test_a_run_killed_before_its_manifest_is_run_again(options: pairs.Options, m
             pairs.run(options)
     pairs.run(options)
     assert Path(options.output + ".manifest.json").is_file()
+
+
+def test_an_edited_answer_of_a_model_is_kept_and_a_missing_one_asked_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pairs(tmp_path, 6)
+    output = tmp_path / "differences.jsonl"
+    with running_server() as server:
+        options = model_options(tmp_path, server)
+        describe.run(options)
+        asked = server.asked.total()
+        lines = output.read_text().splitlines(keepends=True)
+        rows = [json.loads(lines[0]) | {"text": "edited by hand"}, *map(json.loads, lines[1:-1])]
+        output.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        describe.run(options)
+        assert server.asked.total() == asked + 1
+        capsys.readouterr()
+        describe.run(options)
+        assert server.asked.total() == asked + 1
+    assert "up to date" in capsys.readouterr().out
+    assert "edited by hand" in output.read_text()
