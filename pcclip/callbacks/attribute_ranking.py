@@ -24,7 +24,7 @@ from pcclip.data.tables import Table, read_prompts, read_table, read_texts
 from pcclip.evaluation.attribute_ranking import attribute_ranking, attribute_scores, check_draws
 from pcclip.evaluation.ceiling import FOLDS, enough_of_either
 from pcclip.evaluation.protocol import Result, Wording
-from pcclip.tools.contact_sheet import contact_sheet, spread_over_order
+from pcclip.reports.contact_sheet import contact_sheet, spread_over_order
 
 
 @dataclass

@@ -9,10 +9,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from pcclip.callbacks.shards import ShardEvaluation
-from pcclip.data.roles import has_roles, swap_roles
 from pcclip.data.shard_index import ShardIndex, texts_in
 from pcclip.evaluation.difference_texts import difference_texts
 from pcclip.evaluation.protocol import Encoder, Result
+from pcclip.roles import has_roles, swap_roles
 
 
 class DifferenceTexts(ShardEvaluation):

@@ -16,8 +16,8 @@ from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.tables import markdown_table, read_results, unchanged, write_results
 from pcclip.model.averaging import averaged
+from pcclip.model.ensemble import blend
 from pcclip.model.sharding import gathered, load_whole_state, whole_state
-from pcclip.tools.ensemble import blend
 
 
 class ResultsTable(Callback):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcclip.data.roles import has_roles, swap_roles
 from pcclip.evaluation.embed import check_finite, embed_texts
 from pcclip.evaluation.protocol import Encoder
+from pcclip.roles import has_roles, swap_roles
 
 
 @dataclass

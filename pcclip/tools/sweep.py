@@ -11,9 +11,9 @@ from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.tables import unchanged
 from pcclip.model.clip import DifferenceModel
+from pcclip.model.ensemble import blend
 from pcclip.model.loading import save_clip
 from pcclip.reports.tradeoff import name_of
-from pcclip.tools.ensemble import blend
 from pcclip.tools.output import ToolWarning
 from pcclip.training_cli import pair_cli
 

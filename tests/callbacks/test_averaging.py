@@ -16,7 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from pcclip.callbacks import DifferenceTexts, ResultsTable, Retrieval, SaveModel
 from pcclip.data import PairDataModule
 from pcclip.model import load_clip
-from pcclip.tools.ensemble import blend
+from pcclip.model.ensemble import blend
 from tests.helpers.models import TINY, make_module
 from tests.helpers.shards import write_embedded_shards
 

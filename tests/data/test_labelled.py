@@ -13,9 +13,9 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from pcclip.data.labelled import DecodedImages, collate_intact, read_images
-from pcclip.data.roles import has_roles, swap_roles
 from pcclip.data.tables import read_table, read_texts
 from pcclip.evaluation.protocol import Wording
+from pcclip.roles import has_roles, swap_roles
 
 
 def picture(level: int) -> bytes:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pcclip.data.roles import swap_roles
 from pcclip.evaluation.attribute_ranking import attribute_ranking, attribute_scores
 from pcclip.evaluation.judged import JudgedAttribute
 from pcclip.evaluation.protocol import Result, Wording
+from pcclip.roles import swap_roles
 
 WORDINGS = [
     Wording("the first is larger than the second", "the first is smaller than the second"),

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pcclip.data.roles import swap_roles
 from pcclip.evaluation.difference_texts import difference_texts
 from pcclip.evaluation.protocol import Result
+from pcclip.roles import swap_roles
 
 FIRST, SECOND = torch.tensor([0, 4, 9, 0, 7]), torch.tensor([1, 2, 3, 5, 6])
 TEXTS = [f"the first shows {name}, the second does not" for name in "abcde"]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from pcclip.cli import main
 from pcclip.evaluation.tables import read_results
 from pcclip.model import DifferenceModel, save_clip
-from pcclip.tools.ensemble import blend
+from pcclip.model.ensemble import blend
 
 pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
 

@@ -139,7 +139,7 @@ def draw_sheet(gallery: Gallery, order: Tensor, labels: Sequence[str], title: st
     """Draw at most so many pictures, spread evenly over an order (N,)."""
     import torch
 
-    from pcclip.tools.contact_sheet import contact_sheet
+    from pcclip.reports.contact_sheet import contact_sheet
 
     places = torch.linspace(0, len(order) - 1, min(most, len(order))).round().long()
     chosen = order[places].tolist()

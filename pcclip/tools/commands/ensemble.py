@@ -48,8 +48,8 @@ def run(options: argparse.Namespace) -> None:
     base = load_model(options.base, options.pretrained, "cpu").clip
     finetuned = load_model(options.model, device="cpu").clip
     if options.alpha is not None:
+        from pcclip.model.ensemble import ensemble
         from pcclip.model.loading import save_clip
-        from pcclip.tools.ensemble import ensemble
 
         ensemble(base, finetuned, options.alpha)
         with atomic_folder(options.output) as target:

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
     from pcclip import load
     from pcclip.data.picture_files import save_png
     from pcclip.evaluation.protocol import Wording
-    from pcclip.tools.contact_sheet import contact_sheet
+    from pcclip.reports.contact_sheet import contact_sheet
     from pcclip.tools.generation import Sampling, clip_score, generate, load_pipeline
 
     model = load_model(options)

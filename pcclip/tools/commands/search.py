@@ -97,7 +97,7 @@ def _index(model: Model, gallery: Gallery, options: argparse.Namespace) -> Index
 def _write(
     options: argparse.Namespace, output: Path, gallery: Gallery, index: Index, start: Gallery, shift: Tensor
 ) -> None:
-    from pcclip.tools.contact_sheet import contact_sheet
+    from pcclip.reports.contact_sheet import contact_sheet
     from pcclip.tools.search import search
 
     key = start.pictures[0].key

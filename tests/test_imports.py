@@ -1,0 +1,65 @@
+"""The layers of the packages: who may import whom, and that no modules import each other in a circle."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# Package to what it must not import, also not within a function.
+FORBIDDEN = {
+    "pcclip": ["data_prep"],
+    "pcclip.evaluation": ["pcclip.model", "pcclip.data", "pcclip.callbacks", "pcclip.tools", "pcclip.reports"],
+    "pcclip.model": ["pcclip.data", "pcclip.evaluation", "pcclip.callbacks", "pcclip.tools", "pcclip.reports"],
+    "pcclip.data": ["pcclip.callbacks", "pcclip.tools", "pcclip.reports"],
+    "pcclip.callbacks": ["pcclip.tools", "pcclip.experiments"],
+    "pcclip.reports": ["pcclip.callbacks", "pcclip.tools", "pcclip.experiments"],
+    "data_prep": ["pcclip.callbacks", "pcclip.tools", "pcclip.experiments"],
+}
+# `pcclip prompt --ask` has a language model write the texts.
+EXCEPTIONS = {("pcclip.tools.commands.prompt", "data_prep.class_texts")}
+
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for package in ("pcclip", "data_prep")
+    for path in (ROOT / package).rglob("*.py")
+}
+
+
+def imports(node: ast.AST, lazy: bool) -> Iterator[str]:
+    """Modules of ours that a module imports, with `lazy` also within functions."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            continue
+        if isinstance(child, ast.Import):
+            yield from (name.name for name in child.names if name.name in MODULES)
+        if isinstance(child, ast.ImportFrom) and child.module:
+            full = [f"{child.module}.{name.name}" for name in child.names]
+            yield from (name if name in MODULES else child.module for name in full)
+        if lazy or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from imports(child, lazy)
+
+
+def within(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def test_layers() -> None:
+    broken = [
+        (module, found)
+        for module, path in MODULES.items()
+        for found in imports(ast.parse(path.read_text(encoding="utf-8")), lazy=True)
+        for package, forbidden in FORBIDDEN.items()
+        if within(module, package) and any(within(found, other) for other in forbidden)
+    ]
+    assert set(broken) - EXCEPTIONS == set()
+
+
+def test_no_cycles() -> None:
+    graph = {
+        module: set(imports(ast.parse(path.read_text(encoding="utf-8")), lazy=False)) & MODULES.keys() - {module}
+        for module, path in MODULES.items()
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules
