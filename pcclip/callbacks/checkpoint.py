@@ -18,17 +18,17 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from pcclip.atomic import atomic_path
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Checkpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint that keeps the last state, and can be killed at any moment.
 
     A checkpoint is written in one step, so there is always a whole one; never between the batches whose gradients are being
-    accumulated; and on SIGTERM or SIGUSR1, with which schedulers announce that they will end a process, after the batch
-    that is being computed. The process then exits with 128 plus the signal's number, before the first step without a
-    checkpoint, when the base model is evaluated. Lightning's own handling of these signals, which may write amid a step, is
-    put out of action. `--resume true` goes on from `last.ckpt`.
+    accumulated; and on Ctrl-C (SIGINT), and SIGTERM or SIGUSR1, with which schedulers announce that they will end a process,
+    after the batch that is being computed. The process then exits with 128 plus the signal's number, before the first step
+    without a checkpoint, when the base model is evaluated. A second Ctrl-C ends at once. Lightning's own handling of these
+    signals, which may write within a step, is put out of action. `--resume true` goes on from `last.ckpt`.
 
     The random numbers of each step, for dropout, are those of (seed, epoch, batch, process), resumed or not.
 
@@ -123,6 +123,10 @@ class Checkpoint(ModelCheckpoint):
             signal.signal(*self._handlers.popitem())
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            if self._received:
+                raise SystemExit(128 + number)
+            os.write(2, b"\nCtrl-C: ends when the present batch is computed and saved; press it again to end at once\n")
         self._received = number
 
 
@@ -144,7 +148,7 @@ class _TakeSignals(Callback):
 
 
 class WholeFileIO(TorchCheckpointIO):
-    """Writes checkpoints beside their place and moves them there: Lightning's own way copies if /tmp is another disk."""
+    """Writes checkpoints next to their place and moves them there: Lightning's own way copies if /tmp is another disk."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write one; to addresses such as `s3://` as Lightning does."""
@@ -152,6 +156,11 @@ class WholeFileIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:  # torch's zip writer hides what the file said, such as that the disk is full
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from error
+                raise
             file.flush()
             os.fsync(file.fileno())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
 from pcclip.callbacks import Checkpoint
-from pcclip.callbacks.checkpoint import WholeFileIO
+from pcclip.callbacks.checkpoint import SIGNALS, WholeFileIO
 from pcclip.resume import last_checkpoint
 from tests.data.test_datamodule import Recorder, make_data, make_module, make_trainer
 from tests.helpers.batches import same
@@ -52,13 +54,14 @@ def fit(folder: Path, shards: Path, *callbacks: Callback, resume: bool = False, 
     ("batch", "number"),
     [
         (6, signal.SIGTERM),
+        (6, signal.SIGINT),
         pytest.param(8, signal.SIGUSR1, marks=pytest.mark.slow),  # the last of an epoch
         pytest.param(12, signal.SIGUSR1, marks=pytest.mark.slow),
     ],
 )
 def test_signal_saves_ends_and_resumes(tmp_path: Path, shards: Path, batch: int, number: signal.Signals) -> None:
     whole = fit(tmp_path / "whole", shards)
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     first = fit(tmp_path / "cut", shards, Signal(batch, number))
     assert first.code == 128 + number
     assert {number: signal.getsignal(number) for number in before} == before
@@ -67,6 +70,30 @@ def test_signal_saves_ends_and_resumes(tmp_path: Path, shards: Path, batch: int,
     assert len(whole.train) == 20
     assert same(first.train + second.train, whole.train)
     assert first.losses + second.losses == whole.losses
+
+
+def test_second_interrupt_ends_at_once(tmp_path: Path, shards: Path) -> None:
+    class Twice(Signal):
+        def on_before_zero_grad(self, trainer: Trainer, *args: Any) -> None:
+            super().on_before_zero_grad(trainer, *args)
+            super().on_before_zero_grad(trainer, *args)
+
+    seen = fit(tmp_path, shards, Twice(4, signal.SIGINT))
+    assert seen.code == 130
+    assert not (tmp_path / "last.ckpt").exists()  # the first is due after step 3
+
+
+def test_full_disk_leaves_the_last_checkpoint_and_nothing_else(tmp_path: Path) -> None:
+    WholeFileIO().save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # a write beyond it fails as on a full disk
+    try:
+        with pytest.raises(OSError, match=re.escape(str(tmp_path / "last.ckpt"))):
+            WholeFileIO().save_checkpoint({"step": torch.zeros(100_000)}, tmp_path / "last.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"step": 1}
 
 
 def test_run_that_ends_with_an_epoch_and_again_amid_the_next_goes_on(tmp_path: Path, shards: Path) -> None:
