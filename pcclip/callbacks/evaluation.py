@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
@@ -22,9 +23,11 @@ class EvaluationCallback(Callback, ABC):
     """Evaluates once before training, after training epochs, and in `test`.
 
     Values go to all loggers as `<task>/<subset>/<metric>`, and to `trainer.callback_metrics`, so that
-    `ModelCheckpoint(monitor=...)` may name them. Intervals are for the table of results (`ResultsTable`): they are
-    computed before training and by the table at its end, not each epoch. A run resumed from a checkpoint is not
-    evaluated again before its first epoch. With Lightning's `WeightAveraging` the averaged weights are measured.
+    `ModelCheckpoint(monitor=...)` and `EarlyStopping` may name them. There, the last values stand for epochs without
+    evaluation, and these count towards `patience`. Intervals are for the table of results (`ResultsTable`): they are
+    computed before training and by the table at its end, not each epoch. A run resumed from a checkpoint is
+    evaluated after its first epoch at the latest, not before it. With Lightning's `WeightAveraging` the averaged weights
+    are measured.
 
     Every rank must run it, and every rank computes the same numbers.
 
@@ -100,6 +103,8 @@ class EvaluationCallback(Callback, ABC):
         """Read the files, for `fit` and `test`."""
         if stage in ("fit", "test"):
             EmbeddingCache.of(pl_module).clear()
+            if trainer.fast_dev_run:  # type: ignore[attr-defined]  # declared nowhere in Trainer
+                self.cache_dir = None  # nothing lasting is written
             self.prepare()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -116,12 +121,15 @@ class EvaluationCallback(Callback, ABC):
         self._show(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate after an epoch."""
+        """Evaluate after an epoch, or let the last values stand for callbacks that monitor them."""
         every = self.every_n_epochs or trainer.check_val_every_n_epoch or 1
-        if (trainer.current_epoch + 1) % every == 0:
+        if (trainer.current_epoch + 1) % every == 0 or not self.rows:  # none yet in a resumed run
             with averaged(trainer, pl_module):
                 self._log(pl_module, self.evaluate(trainer, pl_module, intervals=False))
                 self._show(trainer, pl_module)
+        else:
+            last = {name: torch.tensor(value) for name, value in _named(self.rows).items()}
+            trainer.callback_metrics.update(last)  # a log would also be a point in the loggers
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the files against the model."""

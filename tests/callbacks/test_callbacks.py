@@ -12,7 +12,7 @@ import pytest
 import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
@@ -105,6 +105,24 @@ def test_evaluated_when_the_trainer_validates(
     module = make_module(frozen=False)
     make_trainer([ranking, shot], epochs=4, check_val_every_n_epoch=2).fit(module)
     assert module.model.encoded == 3 * 23 + 2 * 15 + 4 * 4 * 2  # before, and after epochs 2 and 4; before, and after 3
+
+
+def test_callbacks_may_monitor_what_is_not_evaluated_each_epoch(
+    world: Path, tmp_path: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer]
+) -> None:
+    name = "zero_shot/colours/top1"
+    shot = ZeroShot({"colours": zero_shot_set(world)}, resamples=5, every_n_epochs=3)
+    best = ModelCheckpoint(tmp_path / "best", monitor=name, mode="max", save_top_k=-1, save_last=True)
+    stop = EarlyStopping(name, mode="max", patience=9)
+    make_trainer([shot, best, stop], epochs=4, enable_checkpointing=True).fit(make_module())
+    assert len([*(tmp_path / "best").glob("epoch*.ckpt")]) == 4
+    events = EventAccumulator(str(tmp_path / "logs" / "run"))
+    events.Reload()
+    assert len(events.Scalars(name)) == 2  # before training, and after the third epoch
+    shot.rows = []  # as in another process
+    again = make_trainer([shot, stop], epochs=5)
+    again.fit(make_module(), ckpt_path=tmp_path / "best" / "last.ckpt")
+    assert name in again.callback_metrics
 
 
 def test_evaluation_leaves_training_alone(
