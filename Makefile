@@ -36,13 +36,13 @@ ifeq ($(CONFIG),)
 	$(BIN)/pcclip-data all --config conf/data/demo.yaml
 	$(MAKE) --no-print-directory $(DEMO_BASE)
 	$(BIN)/pcclip-data embed --config conf/data/demo.yaml
-	$(BIN)/pcclip fit --config conf/demo/finetune.yaml $(ARGS)
+	$(BIN)/pcclip fit --config conf/demo/finetune.yaml --overwrite true $(ARGS)
 else
 	$(BIN)/pcclip fit --config $(CONFIG) $(if $(RESUME),--resume true) $(ARGS)
 endif
 
 $(DEMO_BASE): $(SOURCES) conf/demo/pretrain.yaml conf/model/tiny.json $(wildcard $(DEMO_DATA))
-	$(BIN)/pcclip fit --config conf/demo/pretrain.yaml
+	$(BIN)/pcclip fit --config conf/demo/pretrain.yaml --overwrite true
 
 data: $(VENV)/ready ## Captioned images to shards: make data CONFIG=conf/data/coco.yaml ARGS="model=NAME base_url=http://..." (docs/data.md)
 	@test -n '$(CONFIG)' || { echo "make data: CONFIG=conf/data/....yaml is missing; conf/data/coco.yaml is one to copy"; exit 2; }
@@ -53,8 +53,8 @@ photos: $(VENV)/ready ## The same on photographs: make photos DATA=/folder/with/
 	mkdir -p data/photos
 	ln -sfn "$(abspath $(DATA))" data/photos/source
 	$(BIN)/pcclip-data all --config conf/data/photos.yaml
-	$(BIN)/pcclip fit --config conf/photos/pretrain.yaml
-	$(BIN)/pcclip fit --config conf/photos/finetune.yaml $(ARGS)
+	$(BIN)/pcclip fit --config conf/photos/pretrain.yaml --overwrite true
+	$(BIN)/pcclip fit --config conf/photos/finetune.yaml --overwrite true $(ARGS)
 
 # What the tables of several seeds show; each run's results.json has everything.
 SPREAD := [sign_accuracy,forced_choice,forced_choice_lowest,prompt_forced_choice,caption_forced_choice,role_test,swapped_choice,$\
@@ -66,16 +66,16 @@ IN_SEED = run=runs/seeds/$(1)-$$seed; mkdir -p $$run; ln -sfn $(CURDIR)/conf $$r
 demo-seeds: $(VENV)/ready ## The demo with SEEDS="0 1 2", pretraining included; the spread goes into docs/results.md
 	$(BIN)/pcclip-data all --config conf/data/demo.yaml
 	for seed in $(SEEDS); do ( $(call IN_SEED,demo); \
-	  $(CURDIR)/$(BIN)/pcclip fit --config conf/demo/pretrain.yaml --seed_everything=$$seed; \
+	  $(CURDIR)/$(BIN)/pcclip fit --config conf/demo/pretrain.yaml --seed_everything=$$seed --overwrite true; \
 	  $(CURDIR)/$(BIN)/pcclip-data embed --config conf/data/demo.yaml; \
-	  $(CURDIR)/$(BIN)/pcclip fit --config conf/demo/finetune.yaml --seed_everything=$$seed ); done
+	  $(CURDIR)/$(BIN)/pcclip fit --config conf/demo/finetune.yaml --seed_everything=$$seed --overwrite true ); done
 	$(BIN)/python -m pcclip.experiments.spread $(foreach seed,$(SEEDS),runs/seeds/demo-$(seed)/runs/demo/results.json) \
 	  --title demo --output docs/results.md --metrics '$(SPREAD)'
 
 photos-seeds: $(VENV)/ready ## The photographs with SEEDS="0 1 2" after `make photos`; the spread goes into docs/results.md
 	for seed in $(SEEDS); do ( $(call IN_SEED,photos); \
-	  $(CURDIR)/$(BIN)/pcclip fit --config conf/photos/pretrain.yaml --seed_everything=$$seed; \
-	  $(CURDIR)/$(BIN)/pcclip fit --config conf/photos/finetune.yaml --seed_everything=$$seed ); done
+	  $(CURDIR)/$(BIN)/pcclip fit --config conf/photos/pretrain.yaml --seed_everything=$$seed --overwrite true; \
+	  $(CURDIR)/$(BIN)/pcclip fit --config conf/photos/finetune.yaml --seed_everything=$$seed --overwrite true ); done
 	$(BIN)/python -m pcclip.experiments.spread $(foreach seed,$(SEEDS),runs/seeds/photos-$(seed)/runs/photos/results.json) \
 	  --title photos --output docs/results.md --metrics '$(SPREAD)'
 

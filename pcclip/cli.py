@@ -57,16 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, that of the process by default.
 
     Returns:
-        The exit code of a tool: 0, or 2 after an error that the user can mend. Training raises its errors.
+        The exit code: 0; 2 after an error that the user can fix; 130 after Ctrl-C. Training exits by itself after signals.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words and words[0] in TOOLS:
         return _run_tool(words[0], words[1:])
     if words and (words[0] in TRAINING or words[0].startswith("--config")):
-        from pcclip.training_cli import pair_cli
+        from pcclip.training_cli import main as train
 
-        pair_cli(arguments)
-        return 0
+        return train(arguments)
     _overview().parse_args(words)  # help, version, or an error
     return 0
 

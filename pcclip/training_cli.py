@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NoReturn
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
 
 from pcclip.callbacks.predictions import Predictions
 from pcclip.callbacks.run_config import RunConfig
 from pcclip.data import PairDataModule
 from pcclip.model import DifferenceCLIP
 from pcclip.resume import resume
+from pcclip.run_folder import refuse_to_overwrite
+
+
+class OneLineParser(LightningArgumentParser):
+    """Lightning's parser, with errors of one line and without a page of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print what is wrong and exit with code 2."""
+        command = (getattr(ex, "subcommand_parser", None) or self).prog.replace(" [options]", "")
+        print_error(f"{' '.join(message.split())} (see pcclip {command.split()[-1]} --help)")
+        sys.exit(2)
 
 
 class PairCLI(LightningCLI):
@@ -32,7 +49,13 @@ class PairCLI(LightningCLI):
             "--resume",
             type=bool,
             default=False,
-            help="fit: go on from the last checkpoint beside the logs; from the beginning where there is none",
+            help="fit: go on from the last checkpoint of trainer.logger's runs; from the beginning where there is none",
+        )
+        parser.add_argument(
+            "--overwrite",
+            type=bool,
+            default=False,
+            help="replace models, tables, predictions and run folders that other runs left where this one writes to",
         )
 
     def before_instantiate_classes(self) -> None:
@@ -40,6 +63,20 @@ class PairCLI(LightningCLI):
         torch.set_float32_matmul_precision(self._get(self.config, "float32_matmul_precision"))
         if self.subcommand == "fit" and self.config.fit.resume:
             resume(self.config.fit)
+
+    def instantiate_classes(self) -> None:
+        """Check outputs and data before anything is made, since weights may have to be downloaded."""
+        if self.subcommand is not None:
+            settings = self.config[self.subcommand]
+            resumed = self.subcommand == "fit" and settings.ckpt_path is not None
+            if not (settings.overwrite or resumed or settings.trainer.fast_dev_run):
+                refuse_to_overwrite(self.subcommand, settings)
+            data = PairDataModule(**settings.data.as_dict())
+            data.check_folders(self.subcommand, settings.model.difference_weight)
+        super().instantiate_classes()
+        trainer: Any = self.trainer  # declares its callbacks nowhere
+        if trainer.fast_dev_run:  # Lightning's own would still save the last state at the end
+            trainer.callbacks = [each for each in trainer.callbacks if not isinstance(each, ModelCheckpoint)]
 
 
 def pair_cli(args: Sequence[str] | None = None, *, run: bool = True) -> PairCLI:
@@ -50,7 +87,48 @@ def pair_cli(args: Sequence[str] | None = None, *, run: bool = True) -> PairCLI:
         args=None if args is None else list(args),
         run=run,
         seed_everything_default=0,
+        parser_class=OneLineParser,
         save_config_callback=RunConfig,
         # The module builds its own parameter groups and schedule.
         auto_configure_optimizers=False,
     )
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line as `pair_cli` does; print expected errors in one line.
+
+    Errors of files and of Lightning's settings are expected, and ValueErrors that this package raises itself. Others are
+    raised: they are bugs, for which the traceback is needed.
+
+    Returns:
+        The exit code: 0; 2 after an expected error; 130 after Ctrl-C where no checkpoint is to be saved.
+    """
+    try:
+        pair_cli(args)
+    except (OSError, MisconfigurationException) as error:
+        print_error(str(error))
+        return 2
+    except ValueError as error:
+        if not _raised_here(error.__traceback__):
+            raise
+        print_error(str(error))
+        return 2
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # which Lightning ends with code 1
+            return 130
+        raise
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+@rank_zero_only
+def print_error(message: str) -> None:
+    """Print an error in one line, once however many processes have it."""
+    print(f"pcclip: error: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _raised_here(traceback: TracebackType | None) -> bool:
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and Path(__file__).parent in Path(traceback.tb_frame.f_code.co_filename).parents

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -17,7 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pcclip.callbacks import RunConfig
 from pcclip.cli import main
 from pcclip.data import PairDataModule
-from pcclip.model import DifferenceCLIP, Exponential, load_clip
+from pcclip.model import DifferenceCLIP, Exponential, WarmupCosine, load_clip
+from pcclip.tools.loading import load_model
 from pcclip.training_cli import PairCLI
 
 # Commands run inside pytest, which has arguments of its own.
@@ -215,9 +217,109 @@ def test_key_that_does_not_exist_in_a_file_is_named(
         ("--data.train=[nowhere]", "nowhere: shard folder not found"),
     ],
 )
-def test_bad_values_end_with_their_message(config: Path, argument: str, message: str) -> None:
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        main(["fit", "--config", str(config), argument])
+def test_bad_values_end_with_one_line(
+    config: Path, argument: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in error_of(capsys, "fit", "--config", str(config), argument)
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line on stderr of a command that ends with code 2 (Lightning's own lines aside)."""
+    capsys.readouterr()
+    try:
+        code = main(arguments)
+    except SystemExit as ended:
+        code = ended.code  # type: ignore[assignment]
+    assert code == 2
+    printed = capsys.readouterr().err
+    (line,) = [line for line in printed.splitlines() if line.startswith("pcclip: error: ")]
+    assert "Traceback" not in printed
+    assert "usage" not in printed
+    return line
+
+
+def test_bugs_keep_their_traceback(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DifferenceCLIP, "losses", lambda *_: int("a bug"))  # a ValueError of Python's
+    with pytest.raises(ValueError, match="a bug"):
+        main(["fit", "--config", str(config)])
+
+
+def test_data_is_checked_before_weights_are_loaded(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pcclip.model.module.load_clip", lambda *_, **__: pytest.fail("weights were loaded"))
+    for command in ("fit", "validate", "test", "predict"):
+        assert "nowhere" in error_of(capsys, command, "--config", str(config), "--data.val=[nowhere]")
+
+
+def test_outputs_of_another_run_are_not_overwritten(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ["fit", "--config", str(config)]
+    assert main(fit) == 0
+    first = contents(tmp_path / "saved")
+    line = error_of(capsys, *fit, "--trainer.logger.init_args.version=null", "--model.head=identity")
+    assert str(tmp_path / "saved") in line
+    assert "--overwrite true" in line
+    assert contents(tmp_path / "saved") == first
+    elsewhere = ["--trainer.callbacks=pcclip.callbacks.SaveModel", "--trainer.callbacks.folder=elsewhere"]
+    assert str(Path("fit") / "a") in error_of(capsys, *fit, *elsewhere)  # the run's folder
+    assert not Path("elsewhere").exists()
+    assert main([*fit, "--trainer.max_epochs=2", "--resume", "true"]) == 0  # the same run goes on
+    second = contents(tmp_path / "saved")
+    assert second != first
+    assert main([*fit, "--overwrite", "true"]) == 0
+    assert contents(tmp_path / "saved") == first
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_fast_dev_run_leaves_nothing(config: Path, tmp_path: Path) -> None:
+    before = contents(tmp_path)
+    checkpoint = {"class_path": "pcclip.callbacks.Checkpoint", "init_args": {"every_n_train_steps": 1}}
+    callbacks = f"--trainer.callbacks+={json.dumps(checkpoint)}"
+    for command in ("fit", "validate", "test", "predict"):
+        assert main([command, "--config", str(config), callbacks, "--trainer.fast_dev_run=true"]) == 0
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("logger", ["CSVLogger", "TensorBoardLogger", "none"])
+def test_a_run_goes_on_and_its_checkpoint_needs_no_other_file(config: Path, tmp_path: Path, logger: str) -> None:
+    choice = [f"--trainer.logger=lightning.pytorch.loggers.{logger}", "--trainer.logger.init_args.save_dir=csv"]
+    root = ["--trainer.default_root_dir=root", "--trainer.callbacks=pcclip.callbacks.Checkpoint"]
+    root.append("--trainer.callbacks.every_n_train_steps=100")
+    choice = ["--trainer.logger=false"] if logger == "none" else choice
+    fit = ["fit", "--config", str(config), *root, *choice, "--resume", "true"]
+    assert main(fit) == 0
+    (checkpoint,) = tmp_path.rglob("last.ckpt")
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 5
+    assert main([*fit, "--trainer.max_epochs=2"]) == 0
+    assert [*tmp_path.rglob("last.ckpt")] == [checkpoint]
+    saved = torch.load(checkpoint, weights_only=True)
+    assert saved["global_step"] == 10
+    if logger != "none":
+        assert (checkpoint.parents[1] / "config.yaml").is_file()
+    (tmp_path / "moved").mkdir()
+    model = load_model(str(shutil.move(checkpoint, tmp_path / "moved"))).clip
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, saved["state_dict"][f"model.{name}"]), name
+
+
+def test_learning_rate_finder_sets_the_rate_that_the_schedule_starts_from(config: Path, tmp_path: Path) -> None:
+    finder = {"class_path": "lightning.pytorch.callbacks.LearningRateFinder", "init_args": {"num_training_steps": 20}}
+    monitor = {
+        "class_path": "lightning.pytorch.callbacks.LearningRateMonitor",
+        "init_args": {"logging_interval": "step"},
+    }
+    callbacks = f"--trainer.callbacks={json.dumps([finder, monitor])}"
+    assert main(["fit", "--config", str(config), callbacks, "--trainer.max_epochs=6"]) == 0
+    rates = next(v for tag, v in scalars(tmp_path / "runs" / "fit" / "a").items() if tag.startswith("lr-"))
+    assert rates[0] != pytest.approx(0.01)  # found, not the configured one
+    # after the first step the configured schedule holds: half a warm-up, then half a cosine
+    factors = [WarmupCosine(0.5).factor(step, 30, 5) for step in range(30)]
+    assert rates[1:] == pytest.approx([rates[0] * factor for factor in factors[1:]], rel=1e-4)
 
 
 def scalars(folder: Path) -> dict[str, list[float]]:
@@ -258,7 +360,7 @@ def test_fit_leaves_logs_config_checkpoint_and_model(config: Path, tmp_path: Pat
     assert len(scalars(folder)["train/caption_loss"]) == 5
 
     # And from the start again, as if nothing were there.
-    main(fit)
+    main([*fit, "--overwrite", "true"])
     assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["caption_weight"] == 0
 
     # The saved model starts a run with its own head.
@@ -287,7 +389,9 @@ def test_the_other_commands_run(config: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "runs" / "fit" / "predict" / "predictions.jsonl").read_text().splitlines()[0])["text"]
 
 
-def test_checkpoint_of_another_head_or_base_is_refused(config: Path, tmp_path: Path, tiny_config: str) -> None:
+def test_checkpoint_of_another_head_or_base_is_refused(
+    config: Path, tmp_path: Path, tiny_config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     main(["fit", "--config", str(config), "--trainer.max_steps=1"])
     checkpoint = next((tmp_path / "runs").rglob("last.ckpt"))
     wider = json.loads(Path(tiny_config).read_text())
@@ -296,10 +400,9 @@ def test_checkpoint_of_another_head_or_base_is_refused(config: Path, tmp_path: P
     test = ["test", "--config", str(config), "--trainer.logger.init_args.version=test", "--ckpt_path", str(checkpoint)]
     says = r"last\.ckpt: its weights do not fit .*--model\.head of the run, which are in .*/fit/a/config\.yaml"
     for change in ("--model.head=identity", f"--model.clip.name={tmp_path / 'wider.json'}"):
-        with pytest.raises(ValueError, match=says):
-            main([*test, change])
+        assert re.search(says, error_of(capsys, *test, change))
     elsewhere = tmp_path / "away" / "from" / "its run"
     elsewhere.mkdir(parents=True)
     moved = shutil.copy(checkpoint, elsewhere)
-    with pytest.raises(ValueError, match=r"its run/last\.ckpt: .*--model\.head of the run$"):
-        main([*test[:-1], str(moved), "--model.head=mlp"])
+    line = error_of(capsys, *test[:-1], str(moved), "--model.head=mlp")
+    assert re.search(r"its run/last\.ckpt: .*--model\.head of the run$", line)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +24,7 @@ from pcclip.evaluation.attribute_ranking import attribute_ranking, attribute_sco
 from pcclip.evaluation.ceiling import FOLDS, enough_of_either
 from pcclip.evaluation.protocol import Result, Wording
 from pcclip.reports.contact_sheet import contact_sheet, spread_over_order
+from pcclip.run_folder import run_folder
 
 
 @dataclass
@@ -92,7 +92,7 @@ class AttributeRanking(EvaluationCallback):
     """Measures attribute ranking (`pcclip.evaluation.attribute_ranking`) and draws the order that the model finds.
 
     The pictures go to TensorBoard as `ranked/<set>/<attribute>`, and at the end of training to
-    `<log_dir>/ranked_<set>_<attribute>.png`.
+    `ranked_<set>_<attribute>.png` in the run's folder.
 
     Args:
         sets: Name to attribute set; results are named `attribute_ranking/<name>/<attribute>/<metric>`.
@@ -153,13 +153,15 @@ class AttributeRanking(EvaluationCallback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the pictures beside the logs."""
-        folder = trainer.log_dir
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # declared nowhere in Trainer
+            return
+        folder = run_folder(trainer)
         with evaluating(pl_module):
             strips = self._strips(trainer, pl_module)
-        if folder is not None and trainer.is_global_zero:
-            Path(folder).mkdir(parents=True, exist_ok=True)
+        if trainer.is_global_zero:
+            folder.mkdir(parents=True, exist_ok=True)
             for (name, attribute), strip in strips.items():
-                strip.save(Path(folder) / f"ranked_{name}_{attribute}.png")
+                strip.save(folder / f"ranked_{name}_{attribute}.png")
 
     def _strips(self, trainer: Trainer, pl_module: LightningModule) -> dict[tuple[str, str], Image.Image]:
         """The picture of each set and attribute; drawn on rank 0 only, but every rank must call this."""

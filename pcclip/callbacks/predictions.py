@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pcclip.atomic import atomic_text
 from pcclip.batch import PairBatch
+from pcclip.run_folder import run_folder
 
 
 class Predictions(Callback):
@@ -22,7 +23,7 @@ class Predictions(Callback):
     of the same difference with the reversed pair's text (null if the group has none).
 
     Args:
-        file: Where to; `predictions.jsonl` in the run's log folder by default.
+        file: Where to; `predictions.jsonl` in the run's folder by default.
     """
 
     def __init__(self, file: str | None = None) -> None:
@@ -47,12 +48,12 @@ class Predictions(Callback):
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the rows of all processes."""
-        file = Path(self.file or Path(trainer.log_dir or ".") / "predictions.jsonl")
+        file = Path(self.file or run_folder(trainer) / "predictions.jsonl")
         parts: list[list[dict[str, Any]] | None] = [self._rows]
         if trainer.world_size > 1:
             parts = [None] * trainer.world_size
             torch.distributed.gather_object(self._rows, parts if trainer.is_global_zero else None)
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]  # declared nowhere in Trainer
             return
         with atomic_text(file) as stream:
             count = 0

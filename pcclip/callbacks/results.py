@@ -138,12 +138,15 @@ class ResultsTable(Callback):
                 f'{self.file}: every number of "{self.finetuned}" equals that of "{self.base}", so training changed nothing '
                 "that these tasks measure; raise model.optimizer.init_args.lr, or train for more steps (trainer.max_epochs)"
             )
-        if trainer.is_global_zero:
+        lasting = trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]  # declared nowhere in Trainer
+        if lasting:
             write_results(self.file, results)  # what is there already stays, should an ensemble fail
         results = {**results, **self._ensembled(trainer, pl_module)}
         if trainer.is_global_zero:
+            print(f"\n{markdown_table(results)}")
+        if lasting:
             rows, table = write_results(self.file, results)
-            print(f"\n{markdown_table(results)}\nwritten to {table} and {rows}")
+            print(f"written to {table} and {rows}")
 
 
 def _evaluations(trainer: Trainer) -> list[EvaluationCallback]:

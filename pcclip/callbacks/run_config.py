@@ -8,20 +8,25 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
+from pcclip.atomic import atomic_text
+from pcclip.run_folder import run_folder
+
 
 class RunConfig(SaveConfigCallback):
-    """Writes `config.yaml` into the log folder and the hyperparameters, with the last metrics, to the loggers.
+    """Writes `config.yaml` into the run's folder and the hyperparameters, with the last metrics, to the loggers.
 
     Hyperparameters are kept out of checkpoints on purpose: those in a checkpoint would override the command line's.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, "overwrite": True})  # a run folder may be used again
-
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the file; a run without a logger has no folder of its own to write it to."""
-        if trainer.loggers:
-            super().setup(trainer, pl_module, stage)
+        if not trainer.loggers or self.already_saved:
+            return
+        folder = run_folder(trainer)
+        if trainer.is_global_zero:
+            with atomic_text(folder / "config.yaml") as stream:
+                stream.write(self.parser.dump(self.config, skip_none=False))
+        self.already_saved = True
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the settings once, together with what they led to."""

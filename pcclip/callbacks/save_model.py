@@ -14,14 +14,16 @@ class SaveModel(Callback):
     """At the end of training, save the model to `folder`: `local-dir:FOLDER` loads it, here and in open_clip.
 
     Args:
-        folder: Where to; made if need be.
+        folder: Where to. A model that is there is replaced; `pcclip fit` asks for `--overwrite true` first.
     """
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save on the first process."""
+        """Save on the first process, except after `fast_dev_run`."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # declared nowhere in Trainer
+            return
         model = cast(DifferenceModel, pl_module.model)
         with gathered(model):
             if trainer.is_global_zero:

@@ -113,24 +113,36 @@ class PairDataModule(LightningDataModule):
         """Check the shard folders against the model, before anything is computed, and watch over the data."""
         assert self.trainer is not None
         module = self._module()
+        for folder in self.check_folders(stage, module.difference_weight):
+            folder.info.check_tower(folder.name, module.model)
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]  # declared nowhere in Trainer
+        if not any(isinstance(callback, DataMonitor) for callback in callbacks):
+            callbacks.insert(0, DataMonitor())
+
+    def check_folders(self, stage: str, difference_weight: float) -> list[ShardFolder]:
+        """Open the shard folders that a stage needs and check what can be known without the model.
+
+        Raises:
+            FileNotFoundError: A folder is missing.
+            ValueError: No folder is named, or one holds no pairs but they are needed.
+        """
         if stage == "fit" and not self._train:
             raise ValueError("data.train is missing; name at least one shard folder to train on")
         if stage in ("validate", "predict") and not self._val:
             wanted = getattr(stage, "value", stage)  # Lightning passes an enum
             raise ValueError(f"data.val is empty, so there is nothing to {wanted} on; name a folder of held-out groups")
+        folders = []
         for name in [*(self._train if stage == "fit" else []), *self._val]:
             folder = self._folder(name)
             if stage == "predict" and not folder.info.pairs:
                 raise ValueError(f"{name}: holds no pairs, so there is nothing to predict; leave it out of data.val")
-            if module.difference_weight and not folder.info.pairs:
+            if difference_weight and not folder.info.pairs:
                 raise ValueError(
-                    f"{name}: holds no pairs, but model.difference_weight is {module.difference_weight}; "
+                    f"{name}: holds no pairs, but model.difference_weight is {difference_weight}; "
                     "leave the folder out, or train on captions alone with model.difference_weight=0"
                 )
-            folder.info.check_tower(name, module.model)
-        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]  # declared nowhere in Trainer
-        if not any(isinstance(callback, DataMonitor) for callback in callbacks):
-            callbacks.insert(0, DataMonitor())
+            folders.append(folder)
+        return folders
 
     def _module(self) -> Any:
         assert self.trainer is not None

@@ -32,6 +32,7 @@ class DifferenceModel(nn.Module):
         towers: The open_clip model.
         head: The difference head, identity unless said otherwise.
         tokenizer: Texts to token ids, trimmed to the longest; holds no weights.
+        preprocess: open_clip's preprocessing settings.
         image_transform: PIL image to uint8 tensor (3, H, W): open_clip's preprocessing without its last, linear step.
         embed_dim: Width D of the embeddings.
         chunk_size: Most images, and most texts, whose activations are there at any time, for batches larger than memory;
@@ -53,7 +54,7 @@ class DifferenceModel(nn.Module):
         self.register_buffer("mean", torch.tensor(preprocess["mean"]).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocess["std"]).view(3, 1, 1), persistent=False)
         self.image_transform = uint8_transform(preprocess)
-        self._preprocess = preprocess
+        self.preprocess = preprocess
         pool_type, eos_id = pooling(towers)
         self.tokenizer = Tokenizer(tokenize, trim=is_trimmable(towers), pool_type=pool_type, eos_id=eos_id)
         self.embed_dim = self._find_embed_dim()
@@ -89,7 +90,7 @@ class DifferenceModel(nn.Module):
     @property
     def image_fingerprint(self) -> str:
         """Hash of the image tower's weights and preprocessing: equal fingerprints make equal embeddings."""
-        return _fingerprint(self._preprocess, whole_state(self, "towers.visual"))
+        return _fingerprint(self.preprocess, whole_state(self, "towers.visual"))
 
     @property
     def text_fingerprint(self) -> str:

@@ -28,6 +28,7 @@ from pcclip.model.text import text_tower
 CONFIG_FILE = "open_clip_config.json"  # open_clip's own names
 WEIGHTS_FILE = "open_clip_model.safetensors"
 HEAD_FILE = "difference_head.safetensors"
+MODEL_SETTINGS = "pcclip_model"  # key of name, preprocessing and head in a Lightning checkpoint
 TEXT_CONFIG_FILE = "hf_text_config.json"  # architecture of a Hugging Face text tower
 
 
@@ -142,6 +143,8 @@ def _save_tensors(state: dict[str, Tensor], file: Path) -> None:
 
 
 def _check_folder(folder: Path) -> None:
+    if folder.is_file():
+        raise NotADirectoryError(f"{folder}: a file; `local-dir:` needs a folder saved by open_clip or pcclip")
     remedy = "not found; `local-dir:` needs a folder saved by open_clip or pcclip, with weights as safetensors"
     if not (folder / CONFIG_FILE).is_file():
         raise FileNotFoundError(f"{folder / CONFIG_FILE}: {remedy}")
@@ -160,6 +163,8 @@ def _register_config(file: Path) -> str:
 
 def _check_known(known_as: str, name: str, pretrained: str | None) -> None:
     if open_clip.get_model_config(known_as) is None:
+        if Path(name).is_dir():
+            raise ValueError(f"{name}: a folder, not the name of a CLIP model; write local-dir:{name}")
         close = difflib.get_close_matches(known_as, open_clip.list_models(), n=5)
         raise ValueError(
             f"unknown CLIP model {name!r}; close names are {close or 'none'}. Use an open_clip name, "

@@ -18,7 +18,7 @@ from pcclip.model.averaging import average_exactly
 from pcclip.model.batch_norm import batch_norm_trains, synchronise
 from pcclip.model.head import HeadName
 from pcclip.model.held_out import HeldOutLosses
-from pcclip.model.loading import load_clip
+from pcclip.model.loading import MODEL_SETTINGS, load_clip
 from pcclip.model.losses import Counted, LossName, build_loss, row_keys, sign_loss
 from pcclip.model.optim import Schedule, parameter_groups
 from pcclip.model.trainable import set_trainable
@@ -109,6 +109,7 @@ class DifferenceCLIP(HeldOutLosses):
         self.model = load_clip(
             clip.name, clip.pretrained, image_weights=clip.image_weights, preprocess=clip.preprocess, head=head
         )
+        self._head_name = head
         set_trainable(self.model, trainable)
         self.difference_weight = difference_weight
         self.caption_weight = caption_weight
@@ -163,6 +164,28 @@ class DifferenceCLIP(HeldOutLosses):
                 "or mse loss and model.learn_logit_scale=false"
             )
         self.model.shard(self.device_mesh["data_parallel"])
+
+    @property
+    def lr(self) -> float:
+        """Learning rate before the schedule. Lightning's LearningRateFinder reads and sets it."""
+        group = self.trainer.optimizers[0].param_groups[0]
+        rate: float = group.get("initial_lr", group["lr"])
+        return rate
+
+    @lr.setter
+    def lr(self, rate: float) -> None:
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] = rate
+        for each in self.trainer.lr_scheduler_configs:
+            each.scheduler.base_lrs = [rate] * len(each.scheduler.base_lrs)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what `pcclip.load` needs beside the weights, as plain data: name, preprocessing and head."""
+        checkpoint[MODEL_SETTINGS] = {
+            "clip": {"name": self.model.name, "preprocess": self.model.preprocess},
+            "head": self._head_name,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another architecture or head, which torch would answer with a list of keys.

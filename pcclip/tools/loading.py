@@ -12,7 +12,7 @@ import yaml
 from safetensors import SafetensorError
 
 from pcclip.model.clip import DifferenceModel
-from pcclip.model.loading import CONFIG_FILE, load_clip
+from pcclip.model.loading import CONFIG_FILE, MODEL_SETTINGS, load_clip
 from pcclip.tools.model import Model
 
 MODEL_PREFIX = "model."  # of the towers and the head in a checkpoint of `DifferenceCLIP`
@@ -32,6 +32,10 @@ def load_model(source: str, pretrained: str | None = None, device: str = "auto")
         clip = load_clip(source, pretrained)
     else:
         known = open_clip.get_model_config(source.replace("/", "-")) is not None
+        if path.is_file():
+            raise ValueError(
+                f"{source}: a file that is no checkpoint (.ckpt); give a saved folder or an open_clip name"
+            )
         if not known and len(path.parts) > 1:
             raise FileNotFoundError(f"{source}: not found; give a saved folder, a .ckpt, or an open_clip name")
         if known and pretrained is None:
@@ -42,31 +46,33 @@ def load_model(source: str, pretrained: str | None = None, device: str = "auto")
 
 
 def load_checkpoint(file: Path) -> DifferenceModel:
-    """The model of a Lightning checkpoint; its architecture is read from the `config.yaml` of its run folder.
+    """Return the model of a Lightning checkpoint. Its settings are in it, or in its run's `config.yaml` if it is an old one.
 
     Nothing is unpickled but tensors and plain values.
 
     Raises:
-        FileNotFoundError: No checkpoint, or no `config.yaml` in the folders above it.
-        ValueError: A corrupt checkpoint, one of something else, or one that does not fit the configuration.
+        FileNotFoundError: No checkpoint, or an old one without `config.yaml` in the two folders above it.
+        ValueError: A corrupt checkpoint, one of something else, or one that does not fit its settings.
     """
-    state = _read_state(file)
-    config_file = run_config(file)
-    section = _model_section(config_file)
-    clip = section["clip"]
+    state, settings = _read_state(file)
+    source = file.absolute()
+    if settings is None:
+        source = run_config(file)
+        settings = _model_section(source)
+    clip = settings["clip"]
     model = load_clip(
-        _found_again(clip["name"], config_file),
+        _found_again(clip["name"], source),
         clip.get("pretrained"),
         preprocess=clip.get("preprocess"),
-        head=section.get("head", "identity"),
+        head=settings.get("head", "identity"),
     )
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         reasons = str(error).splitlines()
         raise ValueError(
-            f"{file}: of another architecture than {config_file} says ({clip['name']}): {reasons[1].strip()[:200]}; "
-            "put the checkpoint back into its own run folder"
+            f"{file}: of another architecture than {source} says ({clip['name']}): {reasons[1].strip()[:200]}; "
+            "put the checkpoint and what it was trained from back where they were"
         ) from error
     return model
 
@@ -82,7 +88,10 @@ def run_config(checkpoint: Path) -> Path:
     )
 
 
-def _read_state(file: Path) -> dict[str, Any]:
+def _read_state(file: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the weights of a checkpoint's model, and its settings if they are in it."""
+    if file.is_dir():
+        raise IsADirectoryError(f"{file}: a folder, not a checkpoint; name the file in it")
     if not file.is_file():
         raise FileNotFoundError(f"{file}: checkpoint not found; check the path")
     try:
@@ -94,7 +103,7 @@ def _read_state(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: corrupt, or not a checkpoint of `pcclip fit` ({reason}); copy it again") from error
     if not model:
         raise ValueError(f"{file}: a checkpoint of something else; it has no weights named {MODEL_PREFIX}*")
-    return model
+    return model, checkpoint.get(MODEL_SETTINGS)
 
 
 def _model_section(file: Path) -> dict[str, Any]:
@@ -107,16 +116,16 @@ def _model_section(file: Path) -> dict[str, Any]:
     return section
 
 
-def _found_again(name: str, config_file: Path) -> str:
-    """Paths in a run's configuration are relative to where it was started: here, or a folder above the run's."""
+def _found_again(name: str, source: Path) -> str:
+    """Find a path of a run's settings: it is relative to where the run was started, here or in a folder above `source`."""
     prefix = "local-dir:" if name.startswith("local-dir:") else ""
     path = name.removeprefix(prefix)
     if not prefix and not name.endswith(".json"):
         return name
-    for root in (Path(), *config_file.parents):
+    for root in (Path(), *source.parents):
         if (root / path).exists():
             return f"{prefix}{root / path}"
-    raise FileNotFoundError(f"{path}: not found; {config_file} says that the run started from it")
+    raise FileNotFoundError(f"{path}: not found; {source} says that the run started from it")
 
 
 def _load_folder(folder: Path) -> DifferenceModel:

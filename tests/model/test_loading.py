@@ -258,6 +258,8 @@ def test_fingerprint_tells_weights_and_preprocessing_apart(tmp_path: Path) -> No
         ("TINY", {"preprocess": {"men": [0.5] * 3}}, "preprocess: unknown key men; use .*mean"),
         ("TINY", {"head": "cubic"}, "identity, linear or mlp"),
         ("missing.json", {}, "missing.json: model configuration not found"),
+        ("folder", {}, "write local-dir:folder"),
+        ("local-dir:TINY", {}, r"tiny_vit\.json: a file"),
         ("local-dir:nowhere", {}, r"nowhere/open_clip_config.json: not found"),
         ("TINY", {"image_weights": "nowhere.safetensors"}, "nowhere.safetensors: image tower weights not found"),
     ],
@@ -267,8 +269,9 @@ def test_unknown_names_are_told(
 ) -> None:
     config = write_config(tmp_path, "vit")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        load_clip(config if name == "TINY" else name, **settings)  # type: ignore[arg-type]
+    Path("folder").mkdir()
+    with pytest.raises((ValueError, FileNotFoundError, NotADirectoryError), match=message):
+        load_clip(name.replace("TINY", config), **settings)  # type: ignore[arg-type]
 
 
 def test_json_that_is_no_configuration_is_refused(tmp_path: Path) -> None:

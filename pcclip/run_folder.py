@@ -1,0 +1,89 @@
+"""The folder of a run, by one rule for all loggers, and the outputs of other runs that it must not overwrite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """Return the folder of the run's files: Lightning's rule for checkpoints, without the last part `checkpoints`.
+
+    It is `save_dir/name/version` of the first logger, and `default_root_dir` without a logger. Every process must call it.
+    """
+    folder = Path(trainer.default_root_dir)
+    if trainer.loggers:
+        logger = trainer.loggers[0]
+        version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+        folder = Path(logger.save_dir or folder) / str(logger.name) / version
+    found: Path = trainer.strategy.broadcast(folder)
+    return found
+
+
+def first_logger(trainer: Any) -> Any:
+    """Return the settings of the first logger in the section `trainer`: a Namespace, or True or False as they are there."""
+    logger = trainer.logger
+    if isinstance(logger, list):
+        logger = logger[0] if logger else False
+    return True if logger is None else logger
+
+
+def log_folder(trainer: Any) -> Path:
+    """Return the folder that holds the runs' folders, by the section `trainer`; without a logger the only run's own.
+
+    Raises:
+        ValueError: A logger that gives its runs names that are known only when it is made.
+    """
+    root = Path(trainer.default_root_dir or ".")
+    logger = first_logger(trainer)
+    if isinstance(logger, bool):
+        return root / "lightning_logs" if logger else root
+    settings = logger.get("init_args") or {}
+    kind = logger.class_path.rpartition(".")[2]
+    if kind not in ("TensorBoardLogger", "CSVLogger", "WandbLogger"):
+        raise ValueError(f"trainer.logger={kind}: its run folders cannot be known beforehand; name one by --ckpt_path")
+    name = settings.get("project") if kind == "WandbLogger" else settings.get("name")
+    return Path(settings.get("save_dir") or root) / ("lightning_logs" if name is None else name)
+
+
+def refuse_to_overwrite(command: str, settings: Any) -> None:
+    """Check that no output of another run is where a command's settings put theirs.
+
+    `test` adds columns to its table of results, so the table may be there.
+
+    Args:
+        command: `fit`, `validate`, `test` or `predict`.
+        settings: Its section of the configuration.
+
+    Raises:
+        FileExistsError: Names the output and the remedy.
+    """
+    for output in _outputs(command, settings):
+        if output.is_file() or (output.is_dir() and any(output.iterdir())):
+            raise FileExistsError(
+                f"{output}: is there already, from another run; name another place, or replace it with --overwrite true"
+            )
+
+
+def _outputs(command: str, settings: Any) -> Iterator[Path]:
+    callbacks = settings.trainer.callbacks or []
+    for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
+        arguments = callback.get("init_args") or {}
+        kind = callback.class_path.rpartition(".")[2]
+        if command == "fit" and kind == "SaveModel":
+            yield Path(arguments["folder"])
+        elif command == "fit" and kind == "ResultsTable":
+            yield Path(arguments["file"])
+        elif command == "fit" and kind in ("Checkpoint", "ModelCheckpoint") and arguments.get("dirpath"):
+            yield Path(arguments["dirpath"]) / "last.ckpt"
+    if command == "predict" and settings.predictions.file:
+        yield Path(settings.predictions.file)
+    logger = first_logger(settings.trainer)
+    if logger is False and command == "fit":
+        yield log_folder(settings.trainer) / "checkpoints" / "last.ckpt"
+    elif not isinstance(logger, bool) and (version := (logger.get("init_args") or {}).get("version")) is not None:
+        run = log_folder(settings.trainer) / (version if isinstance(version, str) else f"version_{version}")
+        yield run / ("predictions.jsonl" if command == "predict" else "checkpoints")
