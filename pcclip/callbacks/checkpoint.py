@@ -14,7 +14,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from pcclip.atomic import atomic_path
 
@@ -126,7 +126,10 @@ class Checkpoint(ModelCheckpoint):
         if number == signal.SIGINT:
             if self._received:
                 raise SystemExit(128 + number)
-            os.write(2, b"\nCtrl-C: ends when the present batch is computed and saved; press it again to end at once\n")
+            if not getattr(rank_zero_only, "rank", 0):
+                os.write(
+                    2, b"\nCtrl-C: ends when the present batch is computed and saved; press it again to end at once\n"
+                )
         self._received = number
 
 
