@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from omegaconf import MISSING
@@ -45,6 +45,10 @@ class Options(RuleOptions):
             often last. Null: next to `output`.
         report: The Markdown report to write. Null: `screen_report.md` next to `output`.
         samples: Examples of each reason and each cut in the report.
+        fit_model: A model that must find each text closer to the difference of its two images than the reversed text: an
+            open_clip name, `local-dir:FOLDER` or `hf-hub:NAME`. Take a finetuned one: others hardly know directions. Null:
+            pictures are not looked at.
+        fit_pretrained: Weights of `fit_model`, where the name does not carry them.
         part: Screen only this part of the groups: `1/4` to `4/4`. Give each part its own `output`. Null: all.
         workers: Processes that screen; 1 works in this one. The output does not depend on it.
     """
@@ -55,6 +59,8 @@ class Options(RuleOptions):
     rejected: str | None = None
     report: str | None = None
     samples: int = 5
+    fit_model: str | None = None
+    fit_pretrained: str | None = None
     part: str | None = None
     workers: int = 2
 
@@ -181,7 +187,11 @@ def run(options: Options) -> None:
                 census.extend(screened.census)
             max_repeats = None if "near_duplicate" in options.skip_rules else options.max_repeats
             excess = census.excess(pairs="repeated_pair" not in options.skip_rules, max_repeats=max_repeats)
-            drops = {line: Judgement(reason=reason, detail=detail) for line, reason, detail in excess}
+            passed.flush()
+            rejections = chain(excess, _misfits(options, passed_draft, census))
+            drops: dict[int, Judgement] = {}
+            for line, reason, detail in rejections:
+                drops.setdefault(line, Judgement(reason=reason, detail=detail))
             others.writelines(_rejected_again(sources, drops, report) if drops else ())
         if drops:
             _keep(passed_draft, (line not in drops for line in census.lines))
@@ -195,6 +205,8 @@ def run(options: Options) -> None:
 def _sources(options: Options) -> list[Path]:
     if options.samples < 0:
         raise ValueError(f"screen.samples must be at least 0, found {options.samples}")
+    if options.fit_model is not None and options.captions is None:
+        raise ValueError("screen.fit_model needs screen.captions, which says where the images lie")
     if options.workers < 1:
         raise ValueError(f"screen.workers must be at least 1, found {options.workers}")
     pattern = Path(options.differences)
@@ -202,6 +214,16 @@ def _sources(options: Options) -> list[Path]:
     if not files:
         raise FileNotFoundError(f"{pattern}: file not found; check the path, or run the step that writes it first")
     return files
+
+
+def _misfits(options: Options, passed: Path, census: Census) -> Iterator[tuple[int, str, str]]:
+    if options.fit_model is None or options.captions is None or "misfit" in options.skip_rules:
+        return
+    from data_prep.fit import misfits  # which needs torch
+
+    rows = (row for _, row in read_jsonl(passed, DIFFERENCE_KEYS))
+    numbered = zip(census.lines, rows, strict=True)
+    yield from misfits(numbered, Path(options.captions), options.fit_model, options.fit_pretrained)
 
 
 def _chunks(sources: Iterable[Path]) -> Iterator[Chunk]:

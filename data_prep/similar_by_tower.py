@@ -40,7 +40,7 @@ def embed_by_model(
         )
     model = load_clip(name, pretrained).eval()
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    embed_rows = _embed_images if by == "images" else _embed_captions
+    embed_rows = embed_images if by == "images" else _embed_captions
     # A random projection keeps distances well enough, and unlike a fitted one needs no second look at the images.
     narrow = model.embed_dim > WIDTH
     projection = GaussianRandomProjection(WIDTH, random_state=seed)
@@ -65,7 +65,8 @@ def _embed_captions(model: DifferenceModel, _: Path, rows: list[Row]) -> Vectors
     return _unit(means)
 
 
-def _embed_images(model: DifferenceModel, captions: Path, rows: list[Row], batch: int = 64) -> Vectors:
+def embed_images(model: DifferenceModel, captions: Path, rows: list[Row], batch: int = 64) -> Vectors:
+    """Return unit embeddings (N, D) of the images of rows of `captions`."""
     parts = []
     for start in range(0, len(rows), batch):
         pictures = [_picture(model, image_path(captions, row)) for row in rows[start : start + batch]]

@@ -37,6 +37,7 @@ REASONS = {
     "direction": "the reverse does not speak with the roles exchanged",
     "exchanged": "says of one image what the captions say of the other",
     "other_images": "has hardly a word in common with the captions",
+    "misfit": "fits its images no better than the reversed text, as the model `fit_model` sees them",
     "repeated_pair": "the pair's id occurred before",
     "near_duplicate": "the same text as that of too many other pairs",
 }

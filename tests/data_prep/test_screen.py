@@ -100,6 +100,7 @@ def test_each_kind_of_rubbish_has_its_reason(write: Write, read: Read, tmp_path:
     assert {key: value for key, value in counts(out).items() if key.startswith("rejected.")} == expected
     assert set(REASONS) - {reason for _, reason in replies} == {
         "other_images",
+        "misfit",
         "too_long",
         "repeated_pair",
         "near_duplicate",
@@ -280,6 +281,7 @@ def test_the_world_s_right_texts_pass(world: Path, tmp_path: Path) -> None:
         ({"min_words": 0}, r"screen.min_words must be at least 1, found 0"),
         ({"max_repeats": 0}, r"screen.max_repeats must be at least 1, found 0"),
         ({"samples": -1}, r"screen.samples must be at least 0"),
+        ({"fit_model": "ViT-B-32", "captions": None}, r"screen.fit_model needs screen.captions"),
         ({"workers": 0}, r"screen.workers must be at least 1"),
         ({"part": "3/2"}, r"screen.part.*'3/2'"),
         ({"min_letters": 1.5}, r"screen.min_letters must be a share from 0 to 1, found 1.5"),
