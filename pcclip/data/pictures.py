@@ -148,6 +148,8 @@ def orientation(image: Image.Image) -> int:
     """EXIF orientation that is still to be undone, a key of `UPRIGHT`, or 1."""
     if image.format == "TIFF":
         return 1  # Pillow turns it while it loads
+    if image.format == "PNG":
+        image.load()  # Pillow looks for EXIF behind the pixels; below, an error in these would go unnoticed
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except DAMAGE:

@@ -6,6 +6,8 @@ import contextlib
 import io
 import struct
 import zlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -189,3 +191,14 @@ def test_damaged_files_never_raise_anything_else() -> None:
                 damaged[place] = random.integers(0, 256)
             with contextlib.suppress(UnreadableImageError):
                 pixels(encode_image(bytes(damaged), "a", 32, 90).payload)
+
+
+@pytest.mark.parametrize("read", [check_image, partial(encode_image, resize=None, quality=90)])
+def test_damaged_pixels_of_a_png_are_noticed(read: Callable[[bytes, str], object]) -> None:
+    stream = io.BytesIO()
+    Image.effect_noise((64, 64), 50).convert("RGB").save(stream, "PNG")
+    payload = bytearray(stream.getvalue())
+    start = payload.index(b"IDAT") + 4
+    payload[start : start + 36] = bytes(36)
+    with pytest.raises(UnreadableImageError, match=r"a\.png"):
+        read(bytes(payload), "a.png")
