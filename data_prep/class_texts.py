@@ -54,6 +54,7 @@ class ClassTask:
     """Each class, asked of a language model by its name."""
 
     id_key = "name"
+    sampled = False
 
     def __init__(self, file: Path, prompt: Prompt, options: Options) -> None:
         self._file, self.prompt, self._kind = file, prompt, options.kind
@@ -78,6 +79,7 @@ class ClassPairTask:
     """Each pair of classes, both directions in one request."""
 
     id_key = "pair_id"
+    sampled = False
 
     def __init__(self, file: Path, prompt: Prompt, options: Options) -> None:
         self._file, self.prompt, self._kind = file, prompt, options.kind

@@ -95,6 +95,7 @@ class PairTask:
     """Both directions of each pair, asked of a language model in one request."""
 
     id_key = "pair_id"
+    sampled = False
 
     def __init__(self, pairs: Pairs, prompt: Prompt, options: Options) -> None:
         self.pairs, self.prompt, self._options = pairs, prompt, options

@@ -50,6 +50,7 @@ class CaptionTask:
     """Each caption of each image, asked of a language model by itself."""
 
     id_key = "caption_id"
+    sampled = False
 
     def __init__(self, captions: Path, prompt: Prompt, options: Options) -> None:
         self._captions, self.prompt, self._most = captions, prompt, options.captions_per_image

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, manifest_path, parse_row, read_jsonl
 from data_prep.line_index import LineIndex
+from data_prep.llm.options import ModelOptions
 from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
 from data_prep.parts import Part
@@ -29,6 +30,19 @@ from pcclip.atomic import atomic_path, atomic_text
 STEP_VERSION = 2
 CHUNK = 1 << 20  # bytes of rows that are sent to a process at once
 CHUNKS_AHEAD = 2  # chunks under way for each process, which bounds the memory
+
+
+@dataclass(kw_only=True)
+class OpinionOptions(ModelOptions):
+    """Options of the second opinion, on top of those of `ModelOptions`.
+
+    Attributes:
+        sample: Rows that the model judges, drawn by a hash of their ids.
+    """
+
+    sample: int = 200
+    prompt: str = "second_opinion"
+    temperature: float | None = 0.0
 
 
 @dataclass
@@ -49,6 +63,8 @@ class Options(RuleOptions):
             open_clip name, `local-dir:FOLDER` or `hf-hub:NAME`. Take a finetuned one: others hardly know directions. Null:
             pictures are not looked at.
         fit_pretrained: Weights of `fit_model`, where the name does not carry them.
+        opinion: The language model that judges a sample of the rows that passed; the share judged wrong goes into the
+            report, and no row is rejected. `opinion.dry_run` screens, and shows what would be asked. Null: none is asked.
         part: Screen only this part of the groups: `1/4` to `4/4`. Give each part its own `output`. Null: all.
         workers: Processes that screen; 1 works in this one. The output does not depend on it.
     """
@@ -61,6 +77,7 @@ class Options(RuleOptions):
     samples: int = 5
     fit_model: str | None = None
     fit_pretrained: str | None = None
+    opinion: OpinionOptions | None = None
     part: str | None = None
     workers: int = 2
 
@@ -152,26 +169,42 @@ class Screener:
 
 @locks_output
 def run(options: Options) -> None:
-    """Read `differences`, write `output`, `rejected` and `report`, in the order of the input.
+    """Read `differences`, write `output`, `rejected` and `report`, in the order of the input. Then ask for the second opinion.
 
     Raises:
         FileNotFoundError: An input is missing.
-        ValueError: A bad row, an option out of range, or an image that `captions` does not have.
+        ValueError: A bad row, an option out of range, or an image that `captions` does not have. After all is written: an
+            endpoint with which it is useless to go on.
         ChildProcessError: A process died.
     """
     options.check()
     sources = _sources(options)
     output = Path(options.output)
-    rejected = Path(options.rejected) if options.rejected else output.with_name("rejected.jsonl")
     report_file = Path(options.report) if options.report else output.with_name("screen_report.md")
     captions = Path(options.captions) if options.captions else None
+    if options.opinion is None:
+        _screen(options, sources, output, captions, report_file)
+        return
+    from data_prep.opinion import ask_opinion, opinion_prompt  # slow to import
+
+    if captions is None:
+        raise ValueError("screen.opinion needs screen.captions, by which the model judges")
+    if options.opinion.sample < 1:
+        raise ValueError(f"screen.opinion.sample must be at least 1, found {options.opinion.sample}")
+    prompt = opinion_prompt(options.opinion)
+    _screen(options, sources, output, captions, report_file)
+    ask_opinion(options.opinion, prompt, options.opinion.sample, output, captions, report_file, options.samples)
+
+
+def _screen(options: Options, sources: list[Path], output: Path, captions: Path | None, report_file: Path) -> None:
+    rejected = Path(options.rejected) if options.rejected else output.with_name("rejected.jsonl")
     for file, required in (*((source, DIFFERENCE_KEYS) for source in sources), (captions, CAPTION_KEYS)):
         if file is not None:
             next(read_jsonl(file, required), None)  # says what is wrong where the file is missing
     inputs: dict[str, str | Path] = {"differences": sources[0]}
     inputs |= {f"differences.{place}": source for place, source in enumerate(sources[1:], start=1)}
     inputs |= {"captions": captions} if captions else {}
-    left_out = ("differences", "output", "captions", "rejected", "report", "workers")
+    left_out = ("differences", "output", "captions", "rejected", "report", "opinion", "workers")
     settings = {name: value for name, value in asdict(options).items() if name not in left_out}
     manifest = Manifest("screen", STEP_VERSION, inputs, settings)
     if manifest.matches(output) and rejected.is_file() and report_file.is_file():

@@ -110,7 +110,6 @@ def answer_in_batches(
     with Journal(output, task.id_key, requests.settings_digest) as journal:
         check_journal(task, requests, journal, hashes, manifest)
         run = _Run(task, requests, options, journal, BatchFolder(output, requests.settings_digest), hashes)
-        run.totals.questions = len(hashes)
         run.advance()
     return run.totals
 
@@ -127,7 +126,7 @@ class _Run:
     ) -> None:
         self.task, self.requests, self.options, self.journal, self.folder = task, requests, options, journal, folder
         self.hashes = hashes
-        self.totals = Totals.of(journal)
+        self.totals = Totals.of(journal, hashes)
 
     def advance(self) -> None:
         if not self.folder.open:

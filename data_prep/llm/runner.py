@@ -52,11 +52,12 @@ class Totals:
         return self.questions - self.answered - self.failed
 
     @classmethod
-    def of(cls, journal: Journal) -> Totals:
-        """Totals of what a journal holds."""
+    def of(cls, journal: Journal, hashes: Hashes) -> Totals:
+        """Totals of what a journal holds: all tokens, and the answers and failures of these questions."""
         kept = (journal.done, journal.failed)
         prompt_tokens, completion_tokens = sum(k.prompt_tokens for k in kept), sum(k.completion_tokens for k in kept)
-        return cls(0, len(journal.done), len(journal.failed), prompt_tokens, completion_tokens)
+        answered, failed = (int(k.have(hashes).sum()) for k in kept)
+        return cls(len(hashes), answered, failed, prompt_tokens, completion_tokens)
 
     def add(self, reply: Reply, *, failed_before: bool) -> None:
         """Count one more question, which may have been counted as a failure before."""
@@ -109,7 +110,7 @@ def check_journal(task: Task, requests: Requests, journal: Journal, hashes: Hash
     remedy = "choose another `output`, or delete the file to start again"
     files = (journal.output, journal.failures)
     for keys, file in zip((journal.done, journal.failed), files, strict=True):
-        if not np.isin(keys.ids, hashes).all():
+        if not task.sampled and not np.isin(keys.ids, hashes).all():
             raise ValueError(f"{file}: holds a `{task.id_key}` that the input does not have; {remedy}")
     checked = checked_path(journal.output)
     settings = [manifest.step_version, manifest.inputs, manifest.options]
@@ -172,16 +173,17 @@ def answer_all(task: Task, requests: Requests, options: ModelOptions, output: Pa
     hashes = question_hashes(task)
     with Journal(output, task.id_key, requests.settings_digest) as journal:
         check_journal(task, requests, journal, hashes, manifest)
-        run = _Run(task, requests, options, journal, manifest.step)
-        run.totals.questions = len(hashes)
+        run = _Run(task, requests, options, journal, manifest.step, hashes)
         asyncio.run(run.answer(wanted(journal.done, journal.failed, hashes, options.retry_failed)))
     return run.totals
 
 
 class _Run:
-    def __init__(self, task: Task, requests: Requests, options: ModelOptions, journal: Journal, name: str) -> None:
+    def __init__(
+        self, task: Task, requests: Requests, options: ModelOptions, journal: Journal, name: str, hashes: Hashes
+    ) -> None:
         self.task, self.requests, self.options, self.journal, self.name = task, requests, options, journal, name
-        self.totals = Totals.of(journal)
+        self.totals = Totals.of(journal, hashes)
         self.reserved = 0.0  # money that the requests under way may cost at most
         self.failures_in_a_row = 0
 

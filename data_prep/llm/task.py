@@ -41,9 +41,16 @@ class Question:
 
 
 class Task(Protocol):
-    """A stream of questions; it may be gone through several times and holds nothing that grows with their number."""
+    """A stream of questions; it may be gone through several times and holds nothing that grows with their number.
+
+    Attributes:
+        id_key: Name of the id in a row.
+        sampled: Whether the next run may ask other questions. Answers to questions that it does not ask are then kept.
+        prompt: The prompt.
+    """
 
     id_key: str
+    sampled: bool
     prompt: Prompt
 
     def ids(self) -> Iterator[str]:

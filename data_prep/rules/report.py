@@ -39,14 +39,14 @@ class Report:
             return
         for name in dict.fromkeys(judgement.cuts):
             self._cuts[name] += 1
-            left = "  \n  reverse: ".join(map(_quoted, judgement.texts))
+            left = "  \n  reverse: ".join(map(quoted, judgement.texts))
             self._offer(f"cut {name}", row, "", f"  \n  left: {left}")
 
     def drop(self, row: Row, judgement: Judgement) -> None:
         """Count a row that was added already as rejected."""
         assert judgement.reason is not None
         self._reasons[judgement.reason] += 1
-        self._offer(judgement.reason, row, f"{_quoted(judgement.detail)}  \n  ")
+        self._offer(judgement.reason, row, f"{quoted(judgement.detail)}  \n  ")
 
     def merge(self, other: Report) -> None:
         """Count all that another has counted."""
@@ -62,7 +62,7 @@ class Report:
         kept, key = self._examples[kind], hash64(f"{kind}/{row['pair_id']}")
         if len(kept) == self._samples and (not kept or key >= kept[-1][0]):
             return
-        both = f"text: {_quoted(row['text'])}  \n  reverse: {_quoted(row['reverse_text'])}"
+        both = f"text: {quoted(row['text'])}  \n  reverse: {quoted(row['reverse_text'])}"
         self._examples[kind] = sorted([*kept, (key, f"`{row['pair_id']}`: {before}{both}{after}")])[: self._samples]
 
     def counts(self) -> dict[str, int]:
@@ -99,7 +99,7 @@ class Report:
         return f" {count / self.rows:.2%}" if self.rows else ""
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A text on one line that a Markdown reader shows as it is."""
     quoted = json.dumps(text[:400], ensure_ascii=not _is_encodable(text))
     return f"`` {quoted} ``"
