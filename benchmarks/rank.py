@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from benchmarks.measure import Taken, alternate, report
+from pcclip.atomic import atomic_text
 from pcclip.data.embedding_store import EmbeddingStore
 from pcclip.data.labelled import ImageFile
 from pcclip.model import DifferenceModel, load_clip
@@ -43,7 +44,8 @@ def rank(model: Model, folder: Path, store: EmbeddingStore) -> None:
     """What `pcclip rank` does once the model is loaded."""
     gallery = embed_pictures(model.clip, find_pictures([folder]), store=store)
     axis = model.axis(wordings("the first is larger", "the first is smaller"))
-    write_ranking(folder.parent / "ranked.csv", gallery, score(model, gallery, axis))
+    with atomic_text(folder.parent / "ranked.csv") as stream:
+        write_ranking(stream, gallery, score(model, gallery, axis))
 
 
 @torch.no_grad()

@@ -92,7 +92,8 @@ class PairDataModule(LightningDataModule):
                 raise ValueError(f"data.{name}={value}: must be at least {least}")
         self._train = expand(train or [])
         self._val = expand(val or [])
-        self._entries = {name: entry for entry in [*(train or []), *(val or [])] for name in expand([entry])}
+        entries = [*(train or []), *(val or [])]
+        self._entries = {name: str(number) for number, entry in enumerate(entries) for name in expand([entry])}
         self._groups_per_batch = groups_per_batch
         self._pairs_per_group = pairs_per_group
         self._captions_per_group = captions_per_group

@@ -46,7 +46,7 @@ class ShardFolder:
         name: As the settings name it.
         info: Its `dataset.json`.
         cache: Where remote shards are kept; None for a local folder.
-        dataset: What its images' ids are unique in: the entry of the settings that names the folder. Folders that braces
+        dataset: What its images' ids are unique in: the number of the settings' entry that names it. Folders that braces
             name together are parts of one dataset.
     """
 
@@ -63,7 +63,7 @@ class ShardFolder:
             name: A path; an address that webdataset can open (`s3://`, `gs://`, `https://`, ...); or `pipe:` and a command
                 that writes the file `{name}` of the folder to its output. Commands come from the settings alone.
             cache: Where remote shards are kept.
-            dataset: The entry of the settings that names it; the name itself by default.
+            dataset: See the attribute; the name itself by default.
 
         Raises:
             FileNotFoundError, ValueError: As `DatasetInfo.find`; also shard names that are no plain names.
