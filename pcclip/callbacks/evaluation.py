@@ -128,8 +128,7 @@ class EvaluationCallback(Callback, ABC):
                 self._log(pl_module, self.evaluate(trainer, pl_module, intervals=False))
                 self._show(trainer, pl_module)
         else:
-            last = {name: torch.tensor(value) for name, value in _named(self.rows).items()}
-            trainer.callback_metrics.update(last)  # a log would also be a point in the loggers
+            keep_values(trainer, self.rows)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the files against the model."""
@@ -189,6 +188,11 @@ def finite_images(embeddings: Tensor, kept: list[int], where: str) -> tuple[Tens
     rank_zero_warn(f"{where}: the embeddings of {bad} of {len(kept)} images are not finite; these images are left out")
     rows = [row for row, good in enumerate(finite) if good]
     return embeddings[rows], [kept[row] for row in rows]
+
+
+def keep_values(trainer: Trainer, results: Sequence[Result]) -> None:
+    """Put values into `trainer.callback_metrics` only; a log would also be a point in the loggers."""
+    trainer.callback_metrics.update({name: torch.tensor(value) for name, value in _named(results).items()})
 
 
 def _named(results: Sequence[Result]) -> dict[str, float]:

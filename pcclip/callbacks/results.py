@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from pcclip.callbacks.embeddings import evaluating
-from pcclip.callbacks.evaluation import EvaluationCallback
+from pcclip.callbacks.evaluation import EvaluationCallback, keep_values
 from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.tables import markdown_table, read_results, unchanged, write_results
 from pcclip.model.averaging import averaged
@@ -96,6 +96,7 @@ class ResultsTable(Callback):
         results = {self.base: self._base_rows} if self._base_rows else {}
         with averaged(trainer, pl_module):
             results[self.finetuned] = _evaluate(trainer, pl_module)
+            keep_values(trainer, results[self.finetuned])  # the last values, also if the last epochs were not evaluated
             self._finish(trainer, pl_module, results)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pcclip.callbacks.attribute_ranking import AttributeRanking, AttributeSet
 from pcclip.callbacks.results import ResultsTable
 from pcclip.callbacks.zero_shot import ZeroShot, ZeroShotSet
+from pcclip.evaluation.tables import read_results
 
 
 def attribute_set(world: Path, **changes: Any) -> AttributeSet:
@@ -123,6 +124,23 @@ def test_callbacks_may_monitor_what_is_not_evaluated_each_epoch(
     again = make_trainer([shot, stop], epochs=5)
     again.fit(make_module(), ckpt_path=tmp_path / "best" / "last.ckpt")
     assert name in again.callback_metrics
+
+
+def test_last_values_are_the_finetuned_models(
+    world: Path, tmp_path: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer]
+) -> None:
+    measured = evaluations(world)
+    for evaluation in measured:
+        evaluation.every_n_epochs = 3
+    trainer = make_trainer([*measured, ResultsTable(str(tmp_path / "results.json"))], epochs=1)
+    trainer.fit(make_module(frozen=False))
+    models = {
+        model: {f"{row.task}/{row.subset}/{row.metric}": row.value for row in rows}
+        for model, rows in read_results(tmp_path / "results.json").items()
+    }
+    last = {name: float(trainer.callback_metrics[name]) for name in models["finetuned"]}
+    assert last == pytest.approx(models["finetuned"], nan_ok=True)
+    assert last != pytest.approx(models["base"], nan_ok=True)
 
 
 def test_evaluation_leaves_training_alone(
