@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +48,27 @@ class Predictions(Callback):
             self._rows.append({**fields, "cosine": cosine, "reverse_cosine": other})
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the rows of all processes."""
+        """Write the rows of all processes.
+
+        Raises:
+            ValueError: On every process, if a cosine is NaN or infinite.
+        """
         file = Path(self.file or run_folder(trainer) / "predictions.jsonl")
         parts: list[list[dict[str, Any]] | None] = [self._rows]
         if trainer.world_size > 1:
             parts = [None] * trainer.world_size
             torch.distributed.gather_object(self._rows, parts if trainer.is_global_zero else None)
+        rows = [row for part in parts for row in part or ()]  # none except on the first process
+        if bad := trainer.strategy.broadcast([row for row in rows if not math.isfinite(row["cosine"])]):
+            first = bad[0]
+            raise ValueError(
+                f"{file} is not written: {len(bad)} cosines are NaN or infinite, the first for group {first['group']} of "
+                f"{first['shards']}, pair {first['first']}, {first['second']}; the model may have diverged: predict with an "
+                "earlier checkpoint"
+            )
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]  # declared nowhere in Trainer
             return
         with atomic_text(file) as stream:
-            count = 0
-            for row in (row for part in parts for row in part or ()):
-                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-                count += 1
-        print(f"written to {file}: {count} pairs")
+            for row in rows:
+                stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        print(f"written to {file}: {len(rows)} pairs")

@@ -38,9 +38,10 @@ class Counted(NamedTuple):
     def distinct(cls, differences: Tensor, world_size: int) -> Counted:
         """Count the pairs whose two images differ, given the differences (P, D) of their unit embeddings.
 
-        The direction of other differences is noise, and its gradient grows with the inverse of their norm.
+        The direction of other differences is noise, and its gradient grows with the inverse of their norm. NaN counts, so
+        that the losses of a diverged model are NaN.
         """
-        own = differences.detach().norm(dim=-1) >= MIN_DIFFERENCE
+        own = ~(differences.detach().norm(dim=-1) < MIN_DIFFERENCE)
         return cls(own, gathered_rows(own, world_size))
 
     def scaled(self, mean: Tensor) -> Tensor:

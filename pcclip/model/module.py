@@ -181,7 +181,7 @@ class DifferenceCLIP(HeldOutLosses):
             each.scheduler.base_lrs = [rate] * len(each.scheduler.base_lrs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what `pcclip.load` needs beside the weights, as plain data: name, preprocessing and head."""
+        """Add what `pcclip.load` needs in addition to the weights, as plain data: name, preprocessing and head."""
         checkpoint[MODEL_SETTINGS] = {
             "clip": {"name": self.model.name, "preprocess": self.model.preprocess},
             "head": self._head_name,
@@ -252,7 +252,8 @@ class DifferenceCLIP(HeldOutLosses):
             pair_ids = batch.image_ids[torch.stack([batch.first, batch.second], 1)]
             keys = self._keys(batch.tokens, row_keys(pair_ids))
             parts["difference_loss"] = difference_loss(differences, texts, scale, bias, keys, counted)
-            parts["sign_accuracy"] = counted.mean(((differences * texts).sum(-1) > 0).float())
+            cosines = (differences * texts).sum(-1)
+            parts["sign_accuracy"] = counted.mean((cosines > 0).float().where(~cosines.isnan(), torch.nan))
             parts["identical_pairs"] = (~counted.own).sum()
             total = total + self.difference_weight * parts["difference_loss"]
             if self.sign_weight:

@@ -157,6 +157,28 @@ def test_predict_writes_every_pair_once(tmp_path: Path) -> None:
                 assert row["reverse_cosine"] == pytest.approx(float(difference @ reverse), abs=2e-6)
 
 
+@pytest.mark.parametrize("loss", ["contrastive", "sigmoid", "mse"])
+def test_the_means_of_a_diverged_model_are_nan(tmp_path: Path, loss: str) -> None:
+    module = make_module(["all"], difference_loss=loss, sign_weight=0.3)  # type: ignore[arg-type]
+    torch.nn.init.constant_(next(module.model.towers.visual.parameters()), torch.nan)
+    data = PairDataModule(None, [str(unpaired(tmp_path / "shards"))], num_workers=0)
+    for stage, prefix in (("validate", "val"), ("test", "test")):
+        found = evaluate(stage, module, data).callback_metrics
+        for name in ("loss", "difference_loss", "sign_loss", "sign_accuracy"):
+            assert found[f"{prefix}/{name}"].isnan(), name
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_predict_refuses_cosines_that_are_not_finite(tmp_path: Path, bad: float) -> None:
+    folder = unpaired(tmp_path / "shards")
+    module = make_module(["all"])
+    torch.nn.init.constant_(module.model.towers.text_projection, bad)
+    file = tmp_path / "pairs.jsonl"
+    with pytest.raises(ValueError, match=rf"30 .*{folder}.* g\d+i0, g\d+i1"):
+        evaluate("predict", module, PairDataModule(None, [str(folder)], num_workers=0), Predictions(str(file)))
+    assert not file.exists()
+
+
 def swapped(row: dict[str, Any]) -> str:
     """The text of the reversed pair."""
     return f"the first is {row['second']}, the second is {row['first']}"

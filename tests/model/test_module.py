@@ -154,6 +154,17 @@ def test_a_pair_of_identical_images_changes_nothing(loss: str, head: str, masked
     assert module.losses(only)["difference_loss"] == 0
 
 
+@pytest.mark.parametrize("tower", ["visual", "transformer"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_diverged_model_has_losses_of_nan(loss: str, tower: str) -> None:
+    module = make_module(["all"], difference_loss=loss, sign_weight=0.3)  # type: ignore[arg-type]
+    for parameter in module.model.towers.get_submodule(tower).parameters():
+        torch.nn.init.constant_(parameter, torch.nan)
+    losses = module.losses(make_batch(module))
+    assert losses.pop("identical_pairs") == 0
+    assert all(value.isnan() for value in losses.values()), losses
+
+
 def test_a_loss_of_weight_zero_is_not_computed() -> None:
     module = make_module(["all"], caption_weight=0)
     batch = make_batch(module)
