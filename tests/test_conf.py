@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from data_prep.config import load_sections
 from pcclip.cli import main
 from pcclip.data import PairDataModule
+from pcclip.data.folders import expand
 from pcclip.model import load_clip
 from pcclip.training_cli import PairCLI
 
@@ -64,6 +66,29 @@ def test_run_is_understood(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tag = content["model"]["clip"].get("pretrained")
         assert tag is None or tag in open_clip.list_pretrained_tags_by_model(name)
     PairDataModule(**content.get("data", {}))  # whose values are checked, but whose folders are not yet read
+
+
+def train_lists() -> Iterator[tuple[str, list[str]]]:
+    """Name and `data.train` of each training configuration and each cell of the ablations."""
+    for path in RUNS:
+        if train := yaml.safe_load((CONF / path).read_text()).get("data", {}).get("train"):
+            yield str(path), train
+    for section in yaml.safe_load((CONF / "ablations.yaml").read_text()).values():
+        for cell, settings in section["cells"].items():
+            if train := (settings or {}).get("data.train"):
+                yield cell, train
+
+
+@pytest.mark.parametrize(("name", "entries"), train_lists())
+def test_folders_with_pictures_of_one_dataset_are_one_entry(name: str, entries: list[str]) -> None:
+    parents = [Path(folder).parent for entry in entries for folder in expand([entry])[:1]]
+    assert len(set(parents)) == len(parents), entries
+
+
+def test_composed_texts_follow_the_others() -> None:
+    train = yaml.safe_load((CONF / "photos" / "roles.yaml").read_text())["data"]["train"]
+    assert [Path(folder).name for folder in expand(train)] == ["train", "composed_0", "composed_1", "composed_2"]
+    assert dict(train_lists())["roles"] == train
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("eval/*_texts.yaml")), ids=lambda path: path.stem)
