@@ -89,7 +89,8 @@ class Journal:
 
     A row is written with one call, so that a process that is killed leaves whole rows. A torn last row, as a power cut may
     leave it, is cut off when the journal is opened. On a full disk the file is cut back to its last whole row; the row is
-    kept in memory and written again when the journal is closed.
+    kept in memory and written again when the journal is closed. If a file was replaced in the meantime, the rows of this run
+    are added to the file that is there now.
 
     Args:
         output: The file of the answers.
@@ -97,7 +98,7 @@ class Journal:
         settings: Hash of the settings; see `Requests.key`.
 
     Raises:
-        ValueError: A row is bad or of other settings.
+        ValueError: A row is bad or of other settings; at the end: a file was changed by something else.
         OSError: A file cannot be written; names it.
     """
 
@@ -112,7 +113,7 @@ class Journal:
         self.done = Keys(output, id_key, settings)
         self._drop_outdated_failures()
         self.failed = Keys(self.failures, id_key, settings)
-        self._answers_file, self._failures_file = _Appendable(output), _Appendable(self.failures)
+        self._answers_file, self._failures_file = _Appendable(output, id_key), _Appendable(self.failures, id_key)
 
     def __enter__(self) -> Journal:
         return self
@@ -152,12 +153,12 @@ class Journal:
 
 
 class _Appendable:
-    """A file of JSON Lines to append to."""
+    """A file of JSON Lines with `id_key` in each row, to append to."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        self._size = os.fstat(self._descriptor).st_size
+    def __init__(self, path: Path, id_key: str) -> None:
+        self._path, self._id_key = path, id_key
+        self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._start = self._size = os.fstat(self._descriptor).st_size
         self._unwritten: list[bytes] = []
 
     def append(self, row: Mapping[str, Any]) -> None:
@@ -179,6 +180,7 @@ class _Appendable:
 
         Raises:
             OSError: The file cannot be written; names it.
+            ValueError: The file was replaced, removed, cut or extended in the meantime; names it.
         """
         try:
             if self._unwritten:
@@ -194,15 +196,53 @@ class _Appendable:
                 print(
                     f"{self._path}: {len(self._unwritten)} rows could not be written; their questions are asked again"
                 )
-            os.close(self._descriptor)
+            try:
+                self._check_unchanged()
+            finally:
+                os.close(self._descriptor)
+
+    def _check_unchanged(self) -> None:
+        opened = os.fstat(self._descriptor)
+        if self._path.exists() and os.path.samestat(opened, self._path.stat()):
+            if opened.st_size == self._size:
+                return
+        else:
+            self._add_rows_to_new_file()
+        raise ValueError(f"{self._path}: was changed while the step wrote it; run the step again")
+
+    def _add_rows_to_new_file(self) -> None:
+        """Append the rows of this run to the file that has the path now, except those that it holds."""
+        new = _Appendable(self._path, self._id_key)
+        with ExitStack() as stack:
+            stack.callback(new.close)
+            known: set[str | None] = {None}
+            last = b"\n"
+            with open(new._descriptor, "rb", closefd=False) as lines:
+                for last in lines:
+                    known.add(self._id(last))
+            if not last.endswith(b"\n"):
+                new._write(b"\n")
+            with open(self._descriptor, "rb", closefd=False) as lines:
+                lines.seek(self._start)
+                for line in lines:
+                    if self._id(line) not in known:
+                        new._write(line)
+
+    def _id(self, line: bytes) -> str | None:
+        """Return the id in a row, or None for anything else."""
+        try:
+            row = json.loads(line)
+        except ValueError:
+            return None
+        return str(row.get(self._id_key)) if isinstance(row, dict) else None
 
     def _write(self, line: bytes) -> None:
+        written = 0
         try:
-            written = 0
             while written < len(line):  # a nearly full disk takes a part; the next call fails and says why
                 written += os.write(self._descriptor, line[written:])
         except OSError as error:
-            os.ftruncate(self._descriptor, self._size)
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
             raise self._named(error) from error
         self._size += len(line)
 

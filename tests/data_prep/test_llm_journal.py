@@ -93,6 +93,48 @@ def test_no_empty_file_is_left_after_an_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def replace_by_rename(path: Path, lines: list[str]) -> None:
+    draft = path.with_name("draft")
+    draft.write_text("\n".join(lines))  # without a last line break, as some editors leave it
+    draft.replace(path)
+
+
+def replace_by_nothing(path: Path, lines: list[str]) -> None:
+    path.unlink()
+
+
+def cut_in_place(path: Path, lines: list[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [(replace_by_rename, "02345"), (replace_by_nothing, "2345"), (cut_in_place, "0245")],
+)
+def test_a_file_that_is_changed_while_open_is_named_and_answers_are_kept(
+    tmp_path: Path, read: Read, change: Callable[[Path, list[str]], None], kept: str
+) -> None:
+    output = tmp_path / "d.jsonl"
+    with Journal(output, "pair_id", "s") as journal:
+        for name in "01":
+            journal.answered(row(name))
+
+    def run() -> None:
+        with Journal(output, "pair_id", "s") as journal:
+            for name in "23":
+                journal.answered(row(name))
+            lines = output.read_text().splitlines()
+            change(output, [lines[0], lines[2]])
+            for name in "45":
+                journal.answered(row(name))
+
+    with pytest.raises(ValueError, match=r"d\.jsonl"):
+        run()
+    assert sorted(found["pair_id"] for found in read(output)) == list(kept)
+    with Journal(output, "pair_id", "s") as journal:
+        assert "5" in journal.done
+
+
 def test_keys_find_each_of_many(tmp_path: Path) -> None:
     file = tmp_path / "d.jsonl"
     file.write_text("".join(json.dumps(row(str(number))) + "\n" for number in range(3000)))
