@@ -36,6 +36,8 @@ class Totals:
         failed: With a recorded failure.
         prompt_tokens: Used.
         completion_tokens: Used.
+        answered_now: Answered in this run.
+        failed_now: Failed in this run.
         stopped: Why this run ended early, or empty.
     """
 
@@ -44,6 +46,8 @@ class Totals:
     failed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    answered_now: int = 0
+    failed_now: int = 0
     stopped: str = ""
 
     @property
@@ -63,7 +67,9 @@ class Totals:
         """Count one more question, which may have been counted as a failure before."""
         if reply.values is None:
             self.failed += not failed_before
+            self.failed_now += 1
         else:
+            self.answered_now += 1
             self.answered += 1
             self.failed -= failed_before
         self.prompt_tokens += reply.prompt_tokens
@@ -164,8 +170,8 @@ def answer_all(task: Task, requests: Requests, options: ModelOptions, output: Pa
         task: The questions.
         requests: Makes their requests.
         options: Endpoint, pace and limits.
-        output: The JSON Lines of the answers; its failures lie beside it.
-        manifest: Of the step; tells whether the questions were checked before.
+        output: The JSON Lines of the answers; its failures are next to it.
+        manifest: Of the step; says whether the questions were checked before.
 
     Raises:
         ValueError: A bad input or journal, or an endpoint with which it is useless to go on; what was answered is kept.
@@ -270,7 +276,7 @@ class _Run:
     def _signals(self, workers: list[asyncio.Task[None]]) -> Iterator[None]:
         """A first signal ends the run when what is under way has come in, a second one at once."""
 
-        def told(name: str) -> None:
+        def end(name: str) -> None:
             if self.stop.is_set():
                 for worker in workers:
                     worker.cancel()
@@ -281,7 +287,7 @@ class _Run:
         loop = asyncio.get_running_loop()
         caught = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
         for number in caught:
-            loop.add_signal_handler(number, told, number.name)
+            loop.add_signal_handler(number, end, number.name)
         try:
             yield
         finally:

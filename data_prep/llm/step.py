@@ -56,8 +56,8 @@ def ask(
         The totals if now every question has its answer or its recorded failure, else None.
 
     Raises:
-        ValueError: A bad input or journal, an endpoint with which it is useless to go on, no answer at all, or more
-            failures in a row than `stop_after_failures`.
+        ValueError: A bad input or journal, an endpoint with which it is useless to go on, no answer in this run or at
+            all, or more failures in a row than `stop_after_failures`.
         SystemExit: The run was stopped by a signal.
     """
     if options.dry_run:
@@ -69,8 +69,9 @@ def ask(
     failures = failures_path(output)
     if totals.failed:
         print("\n".join(failure_summary(failures, task.id_key)))
-    if totals.stopped == "failures" or (totals.failed and not totals.answered):
-        what = "no question was answered" if not totals.answered else "too many questions failed in a row"
+    nothing = (totals.failed and not totals.answered) or (totals.failed_now and not totals.answered_now)
+    if totals.stopped == "failures" or nothing:
+        what = "no question was answered" if nothing else "too many questions failed in a row"
         raise ValueError(f"{output}: {what}; see {failures}. Fix the cause and run again with retry_failed=true")
     if not totals.stopped:
         checked_path(output).unlink()

@@ -7,11 +7,13 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from data_prep import cli, describe
 from data_prep.llm import client, pace
+from data_prep.llm.journal import Journal
 from tests.data_prep.conftest import Rows
 from tests.helpers.fault_server import Faults, FaultServer, running_server
 from tests.helpers.pair_files import model_options, write_pairs
@@ -242,3 +244,43 @@ def test_endless_rate_limits_end_the_run(tmp_path: Path, server: FaultServer, mo
     server.faults.share_429, server.faults.retry_after = 1.0, "0.01"
     with pytest.raises(ValueError, match=r"\d requests in a row were answered 429 .*requests_per_minute"):
         describe.run(model_options(tmp_path, server, concurrency=2))
+
+
+def test_a_run_in_which_every_question_fails_after_earlier_answers_is_an_error(
+    tmp_path: Path, read: Read, server: FaultServer
+) -> None:
+    write_pairs(tmp_path, 30)
+    describe.run(model_options(tmp_path, server, limit=5))
+    with (
+        running_server(Faults(share_500=1.0)) as broken,
+        pytest.raises(ValueError, match=r"differences\.failures\.jsonl"),
+    ):
+        describe.run(model_options(tmp_path, broken, attempts=1))
+    assert len(read(tmp_path / "differences.jsonl")) == 5
+    assert len(failures(tmp_path, read)) == 25
+
+
+def test_an_output_replaced_during_the_run_is_not_up_to_date_and_its_answers_are_kept(
+    tmp_path: Path, read: Read, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pairs(tmp_path, 12)
+    output = tmp_path / "differences.jsonl"
+    answered = Journal.answered
+
+    def and_replace(journal: Journal, row: dict[str, Any]) -> None:
+        answered(journal, row)
+        lines = output.read_text().splitlines(keepends=True)
+        if len(lines) == 6:
+            (tmp_path / "draft").write_text("".join(lines[1:]))
+            (tmp_path / "draft").replace(output)
+
+    options = model_options(tmp_path, server)
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "answered", and_replace)
+        with pytest.raises(ValueError, match=r"differences\.jsonl"):
+            describe.run(options)
+    assert not (tmp_path / "differences.jsonl.manifest.json").exists()
+    asked = server.asked.total()
+    describe.run(options)
+    assert server.asked.total() == asked
+    assert len(read(output)) == 12
