@@ -122,10 +122,10 @@ def main(args: Sequence[str] | None = None) -> int:
     return 0
 
 
-@rank_zero_only
 def print_error(message: str) -> None:
-    """Print an error in one line, once however many processes have it."""
-    print(f"pcclip: error: {' '.join(message.split())}", file=sys.stderr)
+    """Print an error in one line, after the rank of any process but the first."""
+    rank: int = getattr(rank_zero_only, "rank", 0)  # set by Lightning
+    print(f"{f'rank {rank}: ' if rank else ''}pcclip: error: {' '.join(message.split())}", file=sys.stderr)
 
 
 def _raised_here(traceback: TracebackType | None) -> bool:
