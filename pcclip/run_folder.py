@@ -81,9 +81,12 @@ def _outputs(command: str, settings: Any) -> Iterator[Path]:
             yield Path(arguments["dirpath"]) / "last.ckpt"
     if command == "predict" and settings.predictions.file:
         yield Path(settings.predictions.file)
+        return
     logger = first_logger(settings.trainer)
     if logger is False and command == "fit":
         yield log_folder(settings.trainer) / "checkpoints" / "last.ckpt"
+    elif logger is False and command == "predict":
+        yield log_folder(settings.trainer) / "predictions.jsonl"
     elif not isinstance(logger, bool) and (version := (logger.get("init_args") or {}).get("version")) is not None:
         run = log_folder(settings.trainer) / (version if isinstance(version, str) else f"version_{version}")
         yield run / ("predictions.jsonl" if command == "predict" else "checkpoints")
