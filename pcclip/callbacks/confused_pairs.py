@@ -90,8 +90,11 @@ class ConfusedPairs(EvaluationCallback):
             )
 
     def results(self, trainer: Trainer, pl_module: LightningModule, resamples: int) -> list[Result]:
-        """Write the files that are not there, unless the model has been trained; there is nothing to tabulate."""
-        if trainer.global_step > 0:
+        """Write the files that are not there, unless the model has been trained; there is nothing to tabulate.
+
+        `fast_dev_run` writes none.
+        """
+        if trainer.global_step > 0 or trainer.fast_dev_run:  # type: ignore[attr-defined]  # declared nowhere in Trainer
             return []
         for name, settings in self.sets.items():
             if settings.names is not None and trainer.is_global_zero and not Path(settings.names).is_file():

@@ -248,6 +248,27 @@ def test_pairs_are_chosen_once_and_by_the_base(
     assert names.is_file()
 
 
+@pytest.mark.parametrize("stage", ["fit", "test"])
+def test_fast_dev_run_writes_nothing(
+    sets: dict[str, Any], world: Path, tmp_path: Path, make_module: Make, stage: str
+) -> None:
+    kept: dict[str, Any] = {"resamples": 5, "cache_dir": str(tmp_path / "cache")}
+    ranking = AttributeSet(str(world / "images"), str(world / "texts.yaml"), str(world / "table.csv"))
+    callbacks = [
+        ComparativePrompting({"world": ComparativeSet(**sets["comparative"])}, **kept),
+        LinearProbe({"world": LinearProbeSet(**sets["probe"])}, **kept),
+        AttributeRanking({"world": ranking}, **kept),
+        ConfusedPairs({"world": ConfusedSet(**sets["confused"], names=str(tmp_path / "names.txt"))}, **kept),
+        ResultsTable(str(tmp_path / "results.json"), alphas=[0.5]),
+    ]
+    before = sorted(tmp_path.rglob("*"))
+    trainer = Trainer(
+        accelerator="cpu", fast_dev_run=True, callbacks=callbacks, default_root_dir=tmp_path, enable_progress_bar=False
+    )
+    getattr(trainer, stage)(make_module())
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_texts_of_listed_pairs_and_other_names(
     sets: dict[str, Any], tmp_path: Path, make_module: Make, make_trainer: Callable[..., Trainer]
 ) -> None:
