@@ -272,6 +272,31 @@ def test_outputs_of_another_run_are_not_overwritten(
     assert contents(tmp_path / "saved") == first
 
 
+@pytest.mark.parametrize("logger", ["false", "version"])
+def test_predictions_of_another_run_are_not_overwritten(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], logger: str
+) -> None:
+    predict = ["predict", "--config", str(config), f"--trainer.default_root_dir={tmp_path / 'root'}"]
+    predict += ["--trainer.logger=false"] if logger == "false" else []
+    assert main(predict) == 0
+    (file,) = tmp_path.rglob("predictions.jsonl")
+    before = file.read_bytes()
+    assert str(file.relative_to(tmp_path)) in error_of(capsys, *predict, "--model.head=identity", "--seed_everything=9")
+    assert file.read_bytes() == before
+    assert main([*predict, "--predictions.file=other.jsonl"]) == 0  # writes nothing there
+    assert main([*predict, "--overwrite=true", "--seed_everything=9"]) == 0
+    assert file.read_bytes() != before
+
+
+def test_every_process_prints_its_errors(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lightning.pytorch.utilities.rank_zero_only.rank", 1)
+    assert main(["fit", "--config", str(config), "--data.val=[nowhere]"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "nowhere" in line]
+    assert line.startswith("rank 1: pcclip: error: ")
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
