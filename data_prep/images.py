@@ -16,11 +16,8 @@ from pcclip.data.pictures import (
     eight_bits,
     opened,
     orientation,
-    turned,
+    upright,
 )
-
-# A JPEG is decoded at the smallest size that is this many times what is wanted, other pictures are averaged down to it.
-REDUCING_GAP = 2.0
 
 
 @dataclass(frozen=True)
@@ -83,11 +80,7 @@ def encode_image(payload: bytes, where: str, resize: int | None, quality: int) -
         if image.format in SHARD_FORMATS and plain and still and fits and turn == 1:
             image.load()
             return StoredImage(payload, SHARD_FORMATS[image.format])
-        # A JPEG must not be loaded before `thumbnail`, which lets its decoder shrink it.
-        small: Image.Image = image if plain or image.mode == "CMYK" else eight_bits(image)
-        if resize is not None and not fits:
-            small.thumbnail((resize, resize), Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
-        small = turned(small.convert("RGB"), turn)
+        small = upright(image, resize)
         small.info = {}  # Pillow would store the file's comment
         stream = io.BytesIO()
         small.save(stream, "JPEG", quality=quality)

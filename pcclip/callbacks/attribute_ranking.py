@@ -23,7 +23,7 @@ from pcclip.data.tables import Table, read_prompts, read_table, read_texts
 from pcclip.evaluation.attribute_ranking import attribute_ranking, attribute_scores, check_draws
 from pcclip.evaluation.ceiling import FOLDS, enough_of_either
 from pcclip.evaluation.protocol import Result, Wording
-from pcclip.reports.contact_sheet import contact_sheet, spread_over_order
+from pcclip.reports.contact_sheet import TILE, contact_sheet, spread_over_order
 from pcclip.run_folder import run_folder
 
 
@@ -176,7 +176,7 @@ class AttributeRanking(EvaluationCallback):
                 scores = attribute_scores(self.encoder(pl_module), items[known.to(items.device)], wordings).mean(0)
                 chosen = known[spread_over_order(scores).cpu()].tolist()
                 strips[name, attribute] = contact_sheet(
-                    [decoded(pictures[index]) for index in chosen],
+                    [decoded(pictures[index], TILE) for index in chosen],
                     [f"{float(numbers[present[index]]):.3g}" for index in chosen],
                     title=f"{name}: {attribute}, least to most as the model ranks them, true values below",
                 )

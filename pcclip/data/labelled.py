@@ -43,8 +43,8 @@ class ImageFile:
             stream.seek(self.offset)
             return stream.read(self.size)
 
-    def decode(self) -> Image.Image:
-        """Return the image upright in RGB.
+    def decode(self, within: int | None = None) -> Image.Image:
+        """Return the image upright in RGB, its longest side of at most `within` pixels if that is given.
 
         Raises:
             UnreadableImageError: It is missing or damaged; see `pcclip.data.pictures.decode`.
@@ -55,7 +55,7 @@ class ImageFile:
             payload = self.read()
         except OSError as error:
             raise UnreadableImageError(self.key, error.strerror or str(error)) from error
-        return decode(payload, self.key)
+        return decode(payload, self.key, within=within)
 
 
 class Picture(Protocol):
@@ -66,15 +66,18 @@ class Picture(Protocol):
         """Its name, for people: the path, in a shard the shard's path and the member's name."""
         ...
 
-    def decode(self) -> Image.Image:
-        """Return the picture upright in RGB; raise `UnreadableImageError` if it cannot be read."""
+    def decode(self, within: int | None = None) -> Image.Image:
+        """Return the picture upright in RGB; raise `UnreadableImageError` if it cannot be read.
+
+        The caller needs at most `within` pixels on the longest side; a larger picture may be returned.
+        """
         ...
 
 
-def decoded(picture: Picture) -> Image.Image | None:
-    """Return the picture upright in RGB, or None if it cannot be read."""
+def decoded(picture: Picture, within: int | None = None) -> Image.Image | None:
+    """Return the picture upright in RGB, or None if it cannot be read. For `within` see `Picture.decode`."""
     try:
-        return picture.decode()
+        return picture.decode(within)
     except UnreadableImageError:
         return None
 

@@ -23,8 +23,8 @@ class CifarImage(ImageFile):
 
     dataset: Any = field(default=None, compare=False, repr=False)
 
-    def decode(self) -> Image.Image:
-        """Return the image in RGB."""
+    def decode(self, within: int | None = None) -> Image.Image:
+        """Return the image in RGB, always at its full size of 32 x 32 pixels."""
         image: Image.Image = self.dataset[self.offset][0]
         return image
 

@@ -56,9 +56,9 @@ class Gallery:
             total += chunk.sum(0, dtype=torch.float64)
         return (total / max(1, len(self.pictures))).float()
 
-    def pick(self, index: int) -> Image.Image | None:
-        """One of the pictures, decoded again; None if it can no longer be read."""
-        return decoded(self.pictures[index])
+    def pick(self, index: int, within: int) -> Image.Image | None:
+        """Decode one of the pictures again, for `within` pixels; None if it can no longer be read."""
+        return decoded(self.pictures[index], within)
 
 
 def embed_pictures(

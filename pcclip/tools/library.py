@@ -118,7 +118,7 @@ class Shown:
         return (cut for text in texts if (cut := self.model.clip.tokenizer.overflow(text)))
 
     def _thumbnail(self, index: int) -> Image.Image:
-        picture = self.gallery.pick(index) or Image.new("RGB", (THUMBNAIL, THUMBNAIL), "grey")
+        picture = self.gallery.pick(index, THUMBNAIL) or Image.new("RGB", (THUMBNAIL, THUMBNAIL), "grey")
         scale = THUMBNAIL / max(picture.size)
         return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
 

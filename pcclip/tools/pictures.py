@@ -29,8 +29,8 @@ class GivenPicture:
     key: str
     image: Image.Image
 
-    def decode(self) -> Image.Image:
-        """Return the picture upright in RGB."""
+    def decode(self, within: int | None = None) -> Image.Image:
+        """Return the picture upright in RGB, always at its full size."""
         return upright(self.image)
 
 

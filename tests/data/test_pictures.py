@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from data_prep.images import encode_image
 from pcclip.data.groups import Sample, decode_group
@@ -227,3 +227,25 @@ def test_plain_pictures_have_the_pixels_that_pillow_gives(tmp_path: Path) -> Non
 def test_the_decoder_is_cheap_to_import() -> None:
     said = "import sys, pcclip.data.pictures; print([name for name in ('torch', 'webdataset') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(
+    ("form", "mode"), [("JPEG", "RGB"), ("JPEG", "CMYK"), ("PNG", "RGBA"), ("PNG", "I;16"), ("GIF", "P")]
+)
+def test_a_picture_is_shrunk_as_it_is_decoded(form: str, mode: str, orientation: int) -> None:
+    across = np.linspace(0, 255, 800).astype(np.uint8)
+    grey = Image.fromarray(np.broadcast_to(across, (600, 800)).copy())
+    image = grey.convert(mode) if mode != "I;16" else Image.fromarray(np.asarray(grey).astype(np.uint16) << 8)
+    exif = Image.Exif()
+    if form != "GIF":
+        exif[ExifTags.Base.Orientation] = orientation
+    stream = io.BytesIO()
+    image.save(stream, form, **({} if form == "GIF" else {"exif": exif}))
+    full = decode(stream.getvalue(), "x")
+    small = decode(stream.getvalue(), "x", within=100)
+    assert small.mode == "RGB"
+    assert max(small.size) == 100
+    expected = np.asarray(full.resize(small.size)).astype(int)
+    assert np.abs(np.asarray(small).astype(int) - expected).mean() < 3
+    assert decode(stream.getvalue(), "x", within=800).tobytes() == full.tobytes()

@@ -14,6 +14,7 @@ from PIL import Image
 
 from pcclip.cli import main
 from pcclip.data.labelled import read_images
+from pcclip.reports import contact_sheet
 from pcclip.tools.library import folders_beneath
 from pcclip.tools.pictures import find_pictures
 
@@ -149,3 +150,22 @@ def test_runs_are_not_offered_as_pictures(here: Path) -> None:
         (here / "runs" / run / run).touch()
         Image.new("RGB", (9, 9)).save(here / "runs" / run / "chart.png")
     assert folders_beneath(str(here)) == [str(here), str(here / "sub")]
+
+
+@pytest.mark.parametrize(
+    "command", [f"rank large {AXIS}", f"rank large {SPLIT}", "search large --image large/0.jpg --text brighter"]
+)
+def test_a_sheet_holds_no_picture_at_its_full_size(
+    command: str, saved: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "large").mkdir()
+    for number in range(3):
+        Image.new("RGB", (1600, 1200), (80 * number, 90, 90)).save(here / "large" / f"{number}.jpg")
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        contact_sheet, "contact_sheet", lambda pictures, *_, **__: drawn.extend(pictures) or Image.new("RGB", (9, 9))
+    )
+    assert main(shlex.split(f"{command} --model {saved}")) == 0
+    sizes = [picture.size for picture in drawn if picture is not None]
+    assert len(sizes) >= 3
+    assert max(map(max, sizes)) == contact_sheet.TILE

@@ -139,10 +139,10 @@ def draw_sheet(gallery: Gallery, order: Tensor, labels: Sequence[str], title: st
     """Draw at most so many pictures, spread evenly over an order (N,)."""
     import torch
 
-    from pcclip.reports.contact_sheet import contact_sheet
+    from pcclip.reports.contact_sheet import TILE, contact_sheet
 
     places = torch.linspace(0, len(order) - 1, min(most, len(order))).round().long()
     chosen = order[places].tolist()
     return contact_sheet(
-        [gallery.pick(index) for index in chosen], [labels[index] for index in chosen], title, columns=10
+        [gallery.pick(index, TILE) for index in chosen], [labels[index] for index in chosen], title, columns=10
     )

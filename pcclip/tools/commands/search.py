@@ -97,7 +97,7 @@ def _index(model: Model, gallery: Gallery, options: argparse.Namespace) -> Index
 def _write(
     options: argparse.Namespace, output: Path, gallery: Gallery, index: Index, start: Gallery, shift: Tensor
 ) -> None:
-    from pcclip.reports.contact_sheet import contact_sheet
+    from pcclip.reports.contact_sheet import TILE, contact_sheet
     from pcclip.tools.search import search
 
     key = start.pictures[0].key
@@ -118,8 +118,8 @@ def _write(
         tiles.append((None, f"lambda {factor:g}"))
         tiles += [(row.index, f"{row.cosine:.3f}") for row in rows]
         tiles += [(-1, "")] * (options.count - len(rows))
-    query = start.pick(0)
-    pictures = [query if place is None else None if place < 0 else gallery.pick(place) for place, _ in tiles]
+    query = start.pick(0, TILE)
+    pictures = [query if place is None else None if place < 0 else gallery.pick(place, TILE) for place, _ in tiles]
     title = f"the picture on the left, and lambda x: {options.text}"
     sheet = contact_sheet(pictures, [label for _, label in tiles], title, columns=options.count + 1)
     drawn = write_outputs(output, write_table, sheet, gallery)
