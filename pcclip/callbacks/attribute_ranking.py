@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 from pcclip.callbacks.embeddings import evaluating
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.data.labelled import ImageFile, ImageSet, decoded
+from pcclip.data.picture_files import save_png
 from pcclip.data.shard_index import named_in
 from pcclip.data.sources import AttributeSource, ImageSource, open_images
 from pcclip.data.tables import Table, read_prompts, read_table, read_texts
@@ -161,7 +162,7 @@ class AttributeRanking(EvaluationCallback):
         if trainer.is_global_zero:
             folder.mkdir(parents=True, exist_ok=True)
             for (name, attribute), strip in strips.items():
-                strip.save(folder / f"ranked_{name}_{attribute}.png")
+                save_png(strip, folder / f"ranked_{name}_{attribute}.png")
 
     def _strips(self, trainer: Trainer, pl_module: LightningModule) -> dict[tuple[str, str], Image.Image]:
         """The picture of each set and attribute; drawn on rank 0 only, but every rank must call this."""

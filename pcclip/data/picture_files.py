@@ -16,7 +16,8 @@ from pcclip.data.pictures import PICTURE_EXTENSIONS
 PICTURE_ENDINGS = tuple(f".{extension}" for extension in PICTURE_EXTENSIONS)
 COPIES = ".pcclip"  # a file in folders of copied pictures
 LISTED = 5  # reasons that a message names
-OWN_PNG = b"tEXtSoftware\0pcclip"
+MARK = {"Software": "pcclip"}  # metadata of the PNGs that pcclip draws
+OWN_PNG = b"tEXtSoftware\0pcclip"  # how `MARK` is stored
 HEAD = 64  # bytes of a PNG in which `OWN_PNG` lies
 
 
@@ -32,17 +33,18 @@ class Skipped(Counter[str]):
 def save_png(image: Image.Image, file: Path) -> None:
     """Save a sheet of pictures so that no command takes it for a picture when it looks through a folder."""
     info = PngInfo()
-    info.add_text("Software", "pcclip")
+    for key, value in MARK.items():
+        info.add_text(key, value)
     image.save(file, "PNG", pnginfo=info)
 
 
 def is_picture(path: str, skipped: Skipped) -> bool:
-    """Whether a file found in a folder is a picture by its name, and not written by `save_png`. Others are counted."""
+    """Whether a file found in a folder is a picture by its name, and not drawn by pcclip. Others are counted."""
     ending = os.path.splitext(path)[1].lower()  # noqa: PTH122 (a Path for each of a million files is slow)
     if ending not in PICTURE_ENDINGS:
         skipped[ending or "without extension"] += 1
         return False
-    if ending == ".png" and _is_own(path):
+    if ending == ".png" and is_own_png(path):
         skipped["written by pcclip"] += 1
         return False
     return True
@@ -79,7 +81,8 @@ def _holds_copies(folder: Path) -> bool:
     return (folder / COPIES).exists()
 
 
-def _is_own(png: str) -> bool:
+def is_own_png(png: str) -> bool:
+    """Whether a file is a PNG that pcclip drew: a sheet or a chart."""
     try:
         stream = os.open(png, os.O_RDONLY | os.O_NONBLOCK)  # half the time of `open`; a pipe must not block
         try:

@@ -12,6 +12,8 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pcclip.data.picture_files import MARK
+
 PANELS_ACROSS = 5  # at most
 
 
@@ -120,7 +122,7 @@ def plot_sweeps(file: str | Path, sweeps: Mapping[str, pd.DataFrame], across: st
     axes.set_ylabel(up)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    figure.savefig(file)
+    figure.savefig(file, metadata=MARK)
 
 
 def _finish(axes: Any) -> None:
@@ -133,4 +135,4 @@ def _save(figure: Figure, axes: Any, file: str | Path) -> None:
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), fontsize=9)
     Path(file).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file)
+    figure.savefig(file, metadata=MARK)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pcclip.data.picture_files import COPIES
+from pcclip.data.picture_files import COPIES, is_own_png
 
 OR_OVERWRITE = " or add --overwrite"
 FOLDER_FILES = (
@@ -48,15 +48,16 @@ def new_file(target: str | Path, suffix: str, overwrite: bool = False, beside: S
 
     Raises:
         ValueError: Its name ends otherwise.
-        FileExistsError: It, or one of the others, is there already.
+        FileExistsError: It, or one of the others, is there already. A `.png` that pcclip did not draw is never replaced.
         OSError: As `check_writable`.
     """
     target = check_writable(target)
     if target.suffix.lower() != suffix:
         raise ValueError(f"--output {target}: must end in {suffix}")
     for file in (target, *(target.with_name(target.stem + ending) for ending in beside)):
-        if file.is_dir() or (file.exists() and not overwrite):
-            raise FileExistsError(f"{file}: exists; choose another --output{OR_OVERWRITE * file.is_file()}")
+        replaceable = file.is_file() and (file.suffix.lower() != ".png" or is_own_png(str(file)))
+        if file.exists() and not (overwrite and replaceable):
+            raise FileExistsError(f"{file}: exists; choose another --output{OR_OVERWRITE * replaceable}")
     return target
 
 

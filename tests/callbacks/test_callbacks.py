@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pcclip.callbacks.attribute_ranking import AttributeRanking, AttributeSet
 from pcclip.callbacks.results import ResultsTable
 from pcclip.callbacks.zero_shot import ZeroShot, ZeroShotSet
+from pcclip.data.picture_files import is_own_png
 from pcclip.evaluation.tables import read_results
 
 
@@ -64,6 +65,7 @@ def test_fit_logs_saves_and_tabulates(
     assert [event.step for event in spearman] == [0, 3, 7]
     assert [event.step for event in events.Images("ranked/world/brightness")] == [0, 3, 7]
     strip = Image.open(tmp_path / "logs" / "run" / "ranked_world_brightness.png")
+    assert is_own_png(str(tmp_path / "logs" / "run" / "ranked_world_brightness.png"))
     assert strip.width > 12 * 100
 
     rows = json.loads(file.read_text())

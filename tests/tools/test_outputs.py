@@ -9,12 +9,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from PIL import Image
 
 from pcclip.cli import main
 from pcclip.data.labelled import read_images
-from pcclip.reports import contact_sheet
+from pcclip.data.picture_files import is_own_png, save_png
+from pcclip.reports import contact_sheet, plots
 from pcclip.tools.library import folders_beneath
 from pcclip.tools.pictures import find_pictures
 
@@ -63,13 +65,14 @@ def test_output_does_not_become_input(saved: Path, here: Path) -> None:
 
 @pytest.mark.parametrize("lies_there", ["ranked.csv", "ranked.png", "ranked.unreadable.csv"])
 def test_nothing_is_replaced_unasked(lies_there: str, saved: Path, here: Path, tmp_path: Path, capsys: Any) -> None:
-    (tmp_path / lies_there).write_text("something else")
+    save_png(Image.new("RGB", (9, 9)), tmp_path / lies_there)
+    before = (tmp_path / lies_there).read_bytes()
     arguments = shlex.split(f"rank {here} {AXIS} --model {saved} --output {tmp_path / 'ranked.csv'}")
     assert main(arguments) == 2
     said = capsys.readouterr().err
     assert lies_there in said
     assert "--overwrite" in said
-    assert (tmp_path / lies_there).read_text() == "something else"
+    assert (tmp_path / lies_there).read_bytes() == before
     assert main([*arguments, "--overwrite"]) == 0
     assert len(paths(tmp_path / "ranked.csv")) == 12
 
@@ -169,3 +172,44 @@ def test_a_sheet_holds_no_picture_at_its_full_size(
     sizes = [picture.size for picture in drawn if picture is not None]
     assert len(sizes) >= 3
     assert max(map(max, sizes)) == contact_sheet.TILE
+
+
+def test_output_does_not_become_input_where_the_shell_expands_the_pattern(saved: Path, here: Path, capsys: Any) -> None:
+    pictures = [f"{number:02d}.png" for number in range(11)]
+    assert main(shlex.split(f"rank . {AXIS} --model {saved}")) == 0
+    assert main(shlex.split(f"rank . {SPLIT} --model {saved} --split sorted")) == 0
+    for expanded in ([*here.glob("*.png")], [*here.glob("*")]):
+        names = sorted(str(path.relative_to(here)) for path in expanded)
+        assert "ranked.png" in names
+        capsys.readouterr()
+        assert main([*shlex.split(f"rank {AXIS} --model {saved} --overwrite"), "./00.png", *names]) == 0
+        assert {Path(path).name for path in paths(here / "ranked.csv")} - {"11.png"} == set(pictures)
+        assert len(paths(here / "ranked.csv")) == len(pictures) + ("sub" in names)
+        assert "2 written by pcclip" in capsys.readouterr().err
+    assert len(find_pictures(["00.png", *map(str, (here / "sorted").rglob("*.png"))])) == 1
+    # What is named is taken.
+    copies = sorted(str(path) for path in (here / "sorted").rglob("*.png"))
+    assert len(find_pictures(copies)) == len(copies)
+    with pytest.raises(ValueError, match=r"ranked\.png"):
+        find_pictures(["ranked.png", "classified.png"])
+
+
+def test_a_users_picture_is_never_replaced(saved: Path, here: Path, tmp_path: Path, capsys: Any) -> None:
+    photo = here / "00.png"
+    before = photo.read_bytes()
+    command = f"rank . {AXIS} --model {saved} --output {here / '00.csv'} --overwrite"
+    assert main(shlex.split(command)) == 2
+    said = capsys.readouterr().err
+    assert "00.png" in said
+    assert "--overwrite" not in said
+    assert photo.read_bytes() == before
+    assert not (here / "00.csv").exists()
+
+
+def test_charts_are_marked_as_drawn_by_pcclip(tmp_path: Path) -> None:
+    table = pd.DataFrame({"alpha": [0.0, 1.0], "a": [1.0, 2.0], "b": [1.0, 2.0]})
+    plots.plot_sweeps(tmp_path / "sweep.png", {"one": table}, "a", "b")
+    points = pd.DataFrame({"factor": [0.0, 1.0], "value": [1.0, 2.0], "low": [1.0, 2.0], "high": [1.0, 2.0]})
+    plots.plot_factors(tmp_path / "factors.png", {"one": ({"x": points}, {})}, "lambda")
+    assert is_own_png(str(tmp_path / "sweep.png"))
+    assert is_own_png(str(tmp_path / "factors.png"))
