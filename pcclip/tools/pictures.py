@@ -46,23 +46,46 @@ def find_pictures(sources: Sequence[str | Path]) -> list[ImageFile]:
             a list: `.txt` with a path a line, `.csv` with a column `path`, `-` for lines of the standard input;
             a picture.
 
-    A warning counts the files of folders and patterns that are skipped, by extension or reason.
+    A warning counts the files of folders and patterns that are skipped, by extension or reason. Of several sources, as a
+    shell makes of a pattern, sheets that pcclip drew and folders that it copied pictures into are skipped too.
 
     Raises:
         FileNotFoundError: A source that is not there.
         ValueError: A source without pictures, a broken shard, or a list that is none.
     """
-    found: dict[ImageFile, None] = {}
-    for source in sources:
+    found: dict[tuple[str, int | None], ImageFile] = {}
+    own = Skipped()
+    names = [str(source) for source in sources]
+    several = len(names) > 1
+    here = str(Path.cwd())
+    base = os.path.commonpath([os.path.dirname(os.path.abspath(name)) for name in names]) if several else ""  # noqa: PTH100, PTH120
+    for source in names:
+        if several and _is_own(source, base, own):
+            continue
         skipped = Skipped()
-        pictures = dict.fromkeys(_pictures_of(str(source), skipped))
+        pictures = list(_pictures_of(source, skipped))
         if not pictures:
             also = f", skipped {skipped}" if skipped else ""
             raise ValueError(f"{source}: no pictures in it ({', '.join(PICTURE_ENDINGS)}{also}); check the path")
         if skipped:
             warnings.warn(f"{source}: skipped {skipped}", ToolWarning, stacklevel=2)
-        found |= pictures
-    return list(found)
+        for picture in pictures:
+            # `./a.png` and `a.png` are one picture
+            found.setdefault((os.path.normpath(os.path.join(here, picture.path)), picture.offset), picture)  # noqa: PTH118
+    if own and not found:
+        raise ValueError(f"{names[0]} and {len(names) - 1} others: all skipped, {own}; name other pictures")
+    if own:
+        warnings.warn(f"{names[0]} and {len(names) - 1} others: skipped {own}", ToolWarning, stacklevel=2)
+    return list(found.values())
+
+
+def _is_own(source: str, base: str, own: Skipped) -> bool:
+    """Whether one of several sources is a sheet, or lies in a folder of copied pictures below `base`; count it."""
+    path = os.path.abspath(source)  # noqa: PTH100
+    if is_copy(os.path.join(path, "x") if os.path.isdir(path) else path, base):  # noqa: PTH112, PTH118
+        own["copied by pcclip"] += 1
+        return True
+    return path.lower().endswith(".png") and not is_picture(path, own)
 
 
 def _pictures_of(source: str, skipped: Skipped) -> Iterator[ImageFile]:
