@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -26,6 +25,7 @@ from data_prep.files import (
     read_jsonl_with_offsets,
 )
 from data_prep.line_index import FAST, naming_database
+from pcclip.atomic import temporary_prefix
 from pcclip.data.format import PairRecord
 
 TABLES = """
@@ -91,7 +91,7 @@ class GroupIndex:
     """
 
     def __init__(self, captions: Sequence[Path], differences: Sequence[Path], output: Path) -> None:
-        prefix, suffix = f".{output.stem}.{os.getpid()}-", f".tmp{output.suffix}"
+        prefix, suffix = temporary_prefix(output), f".tmp{output.suffix}"
         with ExitStack() as stack:
             folder = TemporaryDirectory(prefix=prefix, suffix=suffix, dir=output.parent)
             database = Path(stack.enter_context(folder)) / "groups.sqlite"

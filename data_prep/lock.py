@@ -6,15 +6,16 @@ import errno
 import fcntl
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from pcclip.atomic import remove
+
 # Names that `pcclip.atomic` gives.
-TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<process>\d+)-\w+\.(old\.)?tmp(?P<suffix>\..*)?")
+TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<process>[0-9a-f]+)-\w+\.tmp(?P<suffix>\..*)?")
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -40,7 +41,7 @@ def output_lock(output: Path) -> Iterator[None]:
     The lock goes with the process, however it ends. In a folder that cannot be written there is nothing to lock.
 
     Raises:
-        ValueError: Another process holds the lock.
+        ValueError: Another process holds the lock, or its file cannot be opened although the folder can be written.
     """
     lock = output.with_name(f".{output.name}.lock")
     try:
@@ -49,6 +50,10 @@ def output_lock(output: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in READ_ONLY:
             raise
+        if os.access(lock.parent, os.W_OK | os.X_OK):
+            raise ValueError(
+                f"{lock}: cannot be opened, perhaps it is another user's file; delete it if no process writes {output.name}"
+            ) from error
         yield
         return
     try:
@@ -85,21 +90,14 @@ def remove_leftovers(output: Path) -> None:
     killed = {match["process"] for _, match in found if match["stem"] + (match["suffix"] or "") in names}
     for path, match in found:
         if match["process"] in killed:
-            _remove(path)
+            remove(path)
 
 
 def remove_temporary(folder: Path) -> None:
     """Remove all temporary files in a folder, if there is one."""
     for path, _ in list(_temporary(folder)) if folder.is_dir() else ():
-        _remove(path)
+        remove(path)
 
 
 def _temporary(folder: Path) -> Iterator[tuple[Path, re.Match[str]]]:
     return ((path, match) for path in folder.iterdir() if (match := TEMPORARY.fullmatch(path.name)))
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

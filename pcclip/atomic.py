@@ -12,6 +12,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -61,8 +62,7 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
         OSError: The folder cannot be written; names `target`.
     """
     target = Path(target)
-    temporary = _temporary(target)
-    replaced = temporary.with_suffix(".old.tmp")
+    temporary, replaced = _temporary(target), _temporary(target)
     with _naming(target, temporary):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
@@ -72,16 +72,37 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
             for file in temporary.rglob("*"):
                 if file.is_file() and not file.is_symlink():
                     file.chmod(mode)
-            if target.exists():
+            if os.path.lexists(target):
                 target.replace(replaced)
             temporary.replace(target)
         finally:
             for leftover in (temporary, replaced):
-                shutil.rmtree(leftover, ignore_errors=True)
+                remove(leftover)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def temporary_prefix(target: Path) -> str:
+    """Return how the names of this process's temporary files of `target` begin: `.STEM.TOKEN-`.
+
+    The token is random: processes in different containers may have the same process id.
+    """
+    return f".{target.stem}.{_token(os.getpid())}-"
+
+
+@cache
+def _token(process: int) -> str:
+    return secrets.token_hex(4)  # by process id, so that a forked process draws another one
 
 
 def _temporary(target: Path) -> Path:
-    return target.with_name(f".{target.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp{target.suffix}")
+    return target.with_name(f"{temporary_prefix(target)}{secrets.token_hex(4)}.tmp{target.suffix}")
 
 
 @contextmanager

@@ -53,6 +53,25 @@ def test_a_folder_replaces_the_earlier_one(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "second"]
 
 
+@pytest.mark.parametrize("name", ["target", "target.v1"])
+@pytest.mark.parametrize("kind", ["file", "link", "dangling link"])
+def test_a_folder_replaces_a_file_or_link(tmp_path: Path, name: str, kind: str) -> None:
+    target, elsewhere = tmp_path / name, tmp_path / "elsewhere"
+    if kind == "link":
+        elsewhere.mkdir()
+        (elsewhere / "kept").touch()
+    if kind == "file":
+        target.touch()
+    else:
+        target.symlink_to(elsewhere)
+    with atomic_folder(target) as inside:
+        (inside / "new").touch()
+    assert not target.is_symlink()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(
+        [name, "new"] + (["elsewhere", "kept"] if kind == "link" else [])
+    )
+
+
 def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     with atomic_text(target) as outer:

@@ -14,11 +14,13 @@ from data_prep.cli import main
 from data_prep.config import STEPS, step_module
 from data_prep.files import write_jsonl
 from data_prep.lock import output_lock
+from pcclip.atomic import atomic_folder, atomic_text
 
 STEPS_WITH_OUTPUT = sorted(set(STEPS) - {"verify", "show"})  # these read, or write in one go
 
 KILLED = """
 import os, signal, sys
+os.getpid = lambda: 1  # as in a container
 from pathlib import Path
 from data_prep.lock import output_lock
 from pcclip.atomic import atomic_folder, atomic_text
@@ -26,7 +28,7 @@ output = Path(sys.argv[1])
 with output_lock(output), atomic_text(output) as stream, atomic_text(output.with_name("rejected.jsonl")):
     with atomic_folder(output) as folder, atomic_text(f"{output}.manifest.json"):
         (folder / "inside").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+        signal.raise_signal(signal.SIGKILL)
 """
 
 
@@ -53,23 +55,54 @@ def test_a_lock_is_free_and_gone_after_the_run(tmp_path: Path) -> None:
     assert names == {"captions.jsonl", "pairs.jsonl", "pairs.jsonl.manifest.json"}
 
 
-def test_a_killed_process_leaves_no_lock_and_its_leftovers_are_removed(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_no_lock_and_only_its_leftovers_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = tmp_path / "screened.jsonl"
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
     process = subprocess.run([sys.executable, str(script), str(output)], cwd=Path(__file__).parents[2], check=False)
     assert process.returncode == -signal.SIGKILL
-    other = tmp_path / ".other.1-0a0a0a0a.tmp.jsonl"  # of a process that may be running
-    other.touch()
-    assert len(list(tmp_path.iterdir())) == 7
-    with output_lock(output):
-        assert {path.name for path in tmp_path.iterdir()} == {script.name, other.name, ".screened.jsonl.lock"}
+    monkeypatch.setattr("os.getpid", lambda: 1)  # a running process in another container
+    with atomic_text(tmp_path / "other.jsonl"), atomic_folder(tmp_path / "folder.v1"):
+        assert len(list(tmp_path.iterdir())) == 8
+        with output_lock(output):
+            left = {path.name.split(".")[1] for path in tmp_path.iterdir() if path != script}
+            assert left == {"screened", "other", "folder"}
+            assert (tmp_path / ".screened.jsonl.lock").exists()
+            assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize("name", ["folder", "folder.v1"])
+def test_what_a_killed_step_left_of_a_replaced_folder_is_removed(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("pcclip.atomic.remove", lambda path: None)  # killed before it removes the earlier folder
+        with atomic_folder(folder):
+            pass
+    assert len(list(tmp_path.iterdir())) == 2
+    with output_lock(folder):
+        pass
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def refuse(*_: object) -> int:
+    raise PermissionError(13, "Permission denied")
 
 
 def test_a_folder_that_cannot_be_written_needs_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> int:
-        raise PermissionError(13, "Permission denied")
-
     monkeypatch.setattr("os.open", refuse)
+    monkeypatch.setattr("os.access", lambda *_: False)
     with output_lock(tmp_path / "out.jsonl"):
         assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_that_cannot_be_opened_in_a_folder_that_can_be_written_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.open", refuse)
+    with pytest.raises(ValueError, match=r"\.out\.jsonl\.lock"), output_lock(tmp_path / "out.jsonl"):
+        pass
