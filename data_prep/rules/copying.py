@@ -7,11 +7,16 @@ from functools import cached_property
 
 from data_prep.parts import hash64
 from data_prep.rules.said import content_stems
-from data_prep.rules.words import FILLERS, SIDES, tokens_of, word_set, words_of
+from data_prep.rules.words import FILLERS, SIDES, Remembered, tokens_of, word_set, words_of
 
 MIN_WORDS = 4  # fewer words of content occur in a caption by chance
 _LOOSE = {"picture": "image", "photo": "image", "photograph": "image", "pictures": "images", "photos": "images"}
-_PASSED_OVER = frozenset(("a", "an", "the", ",", "."))
+_ARTICLES = frozenset(("a", "an", "the"))
+
+
+_loose = Remembered(
+    lambda token: _LOOSE.get(token, token) if token not in _ARTICLES and token[0].isalnum() else ""
+).__getitem__
 
 
 class CaptionWords:
@@ -70,5 +75,4 @@ def fingerprint(text: str) -> int:
 
     Looser likeness would not do: two right texts may differ in the one word that matters.
     """
-    words = [_LOOSE.get(word, word) for word in tokens_of(text) if word not in _PASSED_OVER and word[0].isalnum()]
-    return hash64(" ".join(words))
+    return hash64(" ".join(filter(None, map(_loose, tokens_of(text)))))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from data_prep.rules.words import word_set
+
 _AGREEMENT = re.compile(
     r"(?:sure thing|sure|certainly|of course|absolutely|okay|ok|great|no problem|yes|understood|got it)\s*"
     r"(?:[,.!:;\u2014\u2013]+\s*|-\s+|(?=here\b))",
@@ -65,7 +67,7 @@ def label(text: str) -> str:
 
 def talk(text: str) -> str:
     """Cut from "I hope this helps", "Let me know" or "Note that" to the end."""
-    found = _TALK.search(text) if any(hint in text for hint in _TALK_HINTS) else None
+    found = _TALK.search(text) if any(map(text.__contains__, _TALK_HINTS)) else None
     return text[: found.start("talk")] if found else text
 
 
@@ -92,7 +94,10 @@ def quotes(text: str) -> str:
     return text
 
 
-_HINTS = (*_TALK_HINTS, ":", "<", "[", '"')  # every cut but that of an agreement or of quotes needs one of these
+# Every cut but that of an agreement or of quotes needs one of these; most texts have none of them.
+_TRIGGERS = frozenset(
+    [":", "<", "[", '"', "i", "i'd", "i'm", "hope", "let", "feel", "anything", "you", "note", "please"]
+)
 
 CUTS: dict[str, Callable[[str], str]] = {
     "special_tokens": special_tokens,
@@ -105,11 +110,16 @@ CUTS: dict[str, Callable[[str], str]] = {
 }
 
 
+def _has_trigger(text: str) -> bool:
+    return not _TRIGGERS.isdisjoint(word_set(text))
+
+
 def cut(text: str) -> tuple[str, list[str]]:
     """Apply all cuts to one another's results; return what is left and the names of those that cut something."""
     text = text.strip()
     done: list[str] = []
-    if not any(hint in text for hint in _HINTS) and not _AGREEMENT.match(text) and text[:1] not in _QUOTES:
+    plain_letters = text.isascii() and "_" not in text  # else words may be written in other ways
+    if plain_letters and not (_has_trigger(text) or _AGREEMENT.match(text) or text[:1] in _QUOTES):
         return text, done
     while True:
         before = text

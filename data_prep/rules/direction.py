@@ -10,7 +10,18 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from data_prep.rules.said import shown
-from data_prep.rules.words import COMPARATIVES, FILLERS, OTHER, SIDES, plain, stem, tokens_of, word_set, words_of
+from data_prep.rules.words import (
+    COMPARATIVES,
+    COMPARING,
+    FILLERS,
+    OTHER,
+    SIDES,
+    plain,
+    stem,
+    tokens_of,
+    word_set,
+    words_of,
+)
 
 # "further to the right", "closer to the left edge"
 _TOWARDS = frozenset(("further", "farther", "more", "closer", "nearer"))
@@ -47,7 +58,7 @@ def contradiction(text: str, reverse_text: str) -> str | None:
     """Both directions are the same text, say that the same side has more, or show the same things on the same sides."""
     if word_set(text) == word_set(reverse_text) and words_of(text) == words_of(reverse_text):
         return "the same text in both directions"
-    if not any(COMPARATIVES.keys().isdisjoint(word_set(one)) for one in (text, reverse_text)):
+    if not (COMPARING.isdisjoint(word_set(text)) or COMPARING.isdisjoint(word_set(reverse_text))):
         ours, theirs = claims(text), claims(reverse_text)
         for claim in ours:
             same = [other for other in theirs if _same_matter(claim, other)]

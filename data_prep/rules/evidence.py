@@ -26,13 +26,10 @@ def one_sided(text: str) -> str | None:
     found = said(text)
     if sum([len(part.words) for part in found]) < MIN_CONTENT and len(content_stems(tokens_of(text))) < MIN_CONTENT:
         return "nothing of either image"
-    if not all(part.named for part in found):
+    bare = {part.side for part in found} - {part.side for part in found if part.words or part.negated}
+    if not bare or not all(part.named for part in found):
         return None
-    for side in SIDES:
-        of_side = [part for part in found if part.side == side]
-        if of_side and not any(part.words or part.negated for part in of_side):
-            return f"nothing of the {side} image"
-    return None
+    return f"nothing of the {next(side for side in SIDES if side in bare)} image"
 
 
 def exchanged(text: str, first: Stems, second: Stems) -> str | None:

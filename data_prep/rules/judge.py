@@ -211,8 +211,9 @@ class Judge:
         for reason, rule in self._talk_rules.items() if talk.has_trigger(text) else ():
             if (detail := rule(text)) is not None:
                 return reason, detail
-        text = " ".join(text.split())
-        if not self._tokens.fits(text, self._limit):
+        words = text.split()
+        text = " ".join(words)
+        if not self._tokens.fits(words, self._limit):
             judgement.long_texts += 1
             shortened = self._tokens.shorten(text, self._limit) if self._options.long_texts == "cut" else text
             if self._is_on("too_long") and (self._options.long_texts == "reject" or not shortened):

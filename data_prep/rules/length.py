@@ -5,15 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
+from data_prep.rules.words import Remembered
+
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 # Words are counted one by one and remembered, which is many times faster; near the limit the whole text is tokenised.
 NEAR = 0.8
-WORDS_KEPT = 1 << 16
 MERGES = 49152 - 256 - 2  # of CLIP's vocabulary, less the bytes and the ends
 _STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")  # as open_clip straightens them
 _CLIP_TOKEN = re.compile(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d|(?:[^\s\w]|_)+")
@@ -41,17 +42,15 @@ class TokenCounter:
             self.context_length, self._count, self._ends = plain, BytePairs().count, 2
         else:
             self.context_length, self._count, self._ends = _other_tokenizer(model)
-        self._of_word = _Counts(self._count).__getitem__
+        self._of_word = Remembered(self._count).__getitem__
 
     def count(self, text: str) -> int:
         """Tokens of a text."""
         return self._count(text) + self._ends
 
-    def fits(self, text: str, limit: int) -> bool:
-        """Whether a text has at most `limit` tokens."""
-        if sum(map(self._of_word, text.split())) + self._ends <= NEAR * limit:
-            return True
-        return self.count(text) <= limit
+    def fits(self, words: Sequence[str], limit: int) -> bool:
+        """Whether a text of these words has at most `limit` tokens."""
+        return sum(map(self._of_word, words)) + self._ends <= NEAR * limit or self.count(" ".join(words)) <= limit
 
     def shorten(self, text: str, limit: int) -> str:
         """Return the first whole sentences that have at most `limit` tokens together; empty if not even one fits."""
@@ -60,19 +59,6 @@ class TokenCounter:
         while fitting < len(sentences) and self.count(" ".join(sentences[: fitting + 1])) <= limit:
             fitting += 1
         return " ".join(sentences[:fitting])
-
-
-class _Counts(dict[str, int]):
-    """Tokens of words."""
-
-    def __init__(self, count: Callable[[str], int]) -> None:
-        self._count = count
-
-    def __missing__(self, word: str) -> int:
-        if len(self) > WORDS_KEPT:
-            self.clear()
-        self[word] = count = self._count(word)
-        return count
 
 
 class BytePairs:

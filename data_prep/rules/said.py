@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
-from data_prep.rules.words import FILLERS, OTHER, SIDES, stem, tokens_of
+from data_prep.rules.words import FILLERS, OTHER, SIDES, Remembered, stem, tokens_of
 
 _CONTRASTS = frozenset(
     "while whereas but unlike although though contrast than instead rather compared versus vs yet".split()  # noqa: SIM905
@@ -23,7 +24,6 @@ _VAGUE = frozenset(  # words that tell nothing of an image
     )
 )
 _CONTENT, _SIDE, _NEGATION, _CLAUSE_END, _SEGMENT_END = range(5)
-KINDS_KEPT = 1 << 16
 
 
 class Said(NamedTuple):
@@ -42,43 +42,29 @@ class Said(NamedTuple):
     named: bool
 
 
-class _Kinds(dict[str, tuple[int, str] | None]):
-    """What a token does in a clause, and its stem; None: nothing. Words come again and again, so each is kept."""
-
-    def __missing__(self, token: str) -> tuple[int, str] | None:
-        if len(self) > KINDS_KEPT:
-            self.clear()
-        self[token] = kind = self._of(token)
-        return kind
-
-    def _of(self, token: str) -> tuple[int, str] | None:
-        if token in OTHER:
-            return _SIDE, token
-        if token in _SEGMENT_ENDS:
-            return _SEGMENT_END, ""
-        if token in _CLAUSE_ENDS:
-            return _CLAUSE_END, ""
-        if token in _NEGATIONS or token.endswith("n't"):
-            return _NEGATION, ""
-        stemmed = stem(token)
-        return None if token in FILLERS or stemmed in _VAGUE or not token[0].isalnum() else (_CONTENT, stemmed)
+def _role(token: str) -> tuple[int, str] | None:
+    """What a token does in a clause, and its stem; None: nothing."""
+    if token in OTHER:
+        return _SIDE, token
+    if token in _SEGMENT_ENDS:
+        return _SEGMENT_END, ""
+    if token in _CLAUSE_ENDS:
+        return _CLAUSE_END, ""
+    if token in _NEGATIONS or token.endswith("n't"):
+        return _NEGATION, ""
+    stemmed = stem(token)
+    return None if token in FILLERS or stemmed in _VAGUE or not token[0].isalnum() else (_CONTENT, stemmed)
 
 
-_kind_of = _Kinds().__getitem__
+_role_of = Remembered(_role).__getitem__
 
 
 def content_stems(tokens: Sequence[str]) -> frozenset[str]:
     """Stems of the words of content among tokens."""
-    return frozenset([kind[1] for kind in map(_kind_of, tokens) if kind is not None and kind[0] == _CONTENT])
+    return frozenset([kind[1] for kind in map(_role_of, tokens) if kind is not None and kind[0] == _CONTENT])
 
 
-class _Clause:
-    __slots__ = ("negated", "sides", "words")
-
-    def __init__(self) -> None:
-        self.words: list[str] = []
-        self.sides: list[str] = []
-        self.negated = False
+_Clause = tuple[list[str], list[str], bool]  # words, sides, whether it is negated
 
 
 @lru_cache(maxsize=8)
@@ -88,24 +74,25 @@ def said(text: str) -> tuple[Said, ...]:
     A segment between stops and contrasts ("while", "but", "than") that names one image speaks of it alone. In one that names
     both, each clause speaks of the image that it names, or else of the one named before it, or after it at the beginning.
     """
-    clause, reader = _Clause(), _Reader()
+    reader = _Reader()
     segment: list[_Clause] = []
-    for kind, stemmed in filter(None, map(_kind_of, tokens_of(text))):
+    words: list[str] = []
+    sides: list[str] = []
+    negated = False
+    for kind, stemmed in filter(None, map(_role_of, (*tokens_of(text), "."))):
         if kind == _CONTENT:
-            clause.words.append(stemmed)
+            words.append(stemmed)
         elif kind == _SIDE:
-            clause.sides.append(stemmed)
+            sides.append(stemmed)
         elif kind == _NEGATION:
-            clause.negated = True
-        elif kind == _CLAUSE_END:
-            segment.append(clause)
-            clause = _Clause()
-        elif kind == _SEGMENT_END:
-            segment.append(clause)
-            reader.read(segment)
-            clause, segment = _Clause(), []
-    segment.append(clause)
-    reader.read(segment)
+            negated = True
+        else:
+            if words or sides or negated:
+                segment.append((words, sides, negated))
+                words, sides, negated = [], [], False
+            if kind == _SEGMENT_END and segment:
+                reader.read(segment)
+                segment = []
     return tuple(reader.said)
 
 
@@ -117,35 +104,30 @@ class _Reader:
 
     def read(self, segment: list[_Clause]) -> None:
         """Take in the clauses of a segment."""
-        if len(segment) > 1 and len({side for clause in segment for side in clause.sides}) == 1:
-            for clause in segment[1:]:
-                segment[0].words += clause.words
-                segment[0].sides += clause.sides
-                segment[0].negated |= clause.negated
-            del segment[1:]
-        for clause in segment:
-            named = clause.sides
-            if not (clause.words or named or clause.negated):
-                continue
+        if len(segment) > 1:
+            all_words, all_sides, denials = zip(*segment, strict=True)
+            if len(set(chain(*all_sides))) == 1:
+                segment = [(list(chain(*all_words)), list(chain(*all_sides)), any(denials))]
+        for words, named, negated in segment:
             if len(named) > 1 and len(set(named)) > 1:  # "the first and the second": of neither alone
                 self._side, self._waiting = None, []
                 continue
             if named:
                 self._side = named[0]
             if self._side is None:
-                self._waiting.append(clause)
+                self._waiting.append((words, named, negated))
                 continue
-            for part in self._waiting:
-                self.said.append(Said(self._side, part.words, part.negated, False))
+            for waiting, _, denied in self._waiting:
+                self.said.append(Said(self._side, waiting, denied, False))
             self._waiting = []
-            self.said.append(Said(self._side, clause.words, clause.negated, bool(named)))
+            self.said.append(Said(self._side, words, negated, bool(named)))
 
 
 @lru_cache(maxsize=8)
-def shown(text: str) -> dict[str, frozenset[str]]:
+def shown(text: str) -> Mapping[str, Set[str]]:
     """Stems of what a text says each image has; negated clauses are left out."""
-    found = said(text)
-    return {
-        side: frozenset([word for part in found if part.side == side and not part.negated for word in part.words])
-        for side in SIDES
-    }
+    stems: dict[str, set[str]] = {side: set() for side in SIDES}
+    for side, words, negated, _ in said(text):
+        if not negated:
+            stems[side].update(words)
+    return stems

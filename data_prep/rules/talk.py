@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from itertools import pairwise
 
-from data_prep.rules.words import unquoted, without_quotes, word_set, words_of
+from data_prep.rules.words import tokens_of, unquoted, without_quotes, word_set, words_of
 
 _SPOKEN = r"(?<!reading )(?<!reads )(?<!says )(?<!saying )(?<!said )(?<!words )(?<!that )"  # signs without quotes
 _DO = (
@@ -94,7 +95,8 @@ _NO_DIFFERENCE_WORDS = frozenset(
     """difference differences distinction differ different indistinguishable identical same alike equal
     interchangeable""".split()  # noqa: SIM905
 )
-_IMAGE = r"(?:image|picture|photo|photograph)"
+_IMAGES = ("image", "picture", "photo", "photograph")
+_IMAGE = rf"(?:{'|'.join(_IMAGES)})"
 _THIRD_IMAGE = re.compile(
     rf"\b(?:third|3rd|fourth|4th|fifth|last|final|next) {_IMAGE}\b(?! (?:on|in|at|frame|from|hangs?|hanging|of a)\b)"
     rf"|(?<!first )(?<!second )\b{_IMAGE} (?:#\s?)?(?:3|4|5|c|three (?:is|has|shows|depicts|features|contains))\b"
@@ -105,6 +107,18 @@ _THIRD_IMAGE = re.compile(
 _THIRD_WORDS = frozenset(
     "third 3rd fourth 4th fifth last final next 3 4 5 three four c".split()  # noqa: SIM905
 )
+# These words are common; two that follow one another are not.
+_COMMON_WORDS = frozenset("can hard clear without last final next 3 4 5 three four c".split())  # noqa: SIM905
+_PAIRS = frozenset(
+    [("can", "not"), ("hard", "to"), ("not", "clear")]
+    + [("without", word) for word in "seeing access more further additional any".split()]  # noqa: SIM905
+    + [(before, word) for before in "last final next".split() for word in _IMAGES]  # noqa: SIM905
+    + [
+        (before, word)
+        for before in (*_IMAGES, "#", "all", "these", "the")
+        for word in ["last", "3", "4", "5", "three", "four", "c"]
+    ]
+)
 _GAP = re.compile(
     r"\.\.\.|\u2026|_{2,}|\bx{2,}\b|\btbd\b|\btodo\b|\bn/a\b|\blorem ipsum\b|\bblah\b"
     r"|[(<\[]\s*(?:your|insert|describe|description|add|fill|details?|text|something|image|picture|what|object"
@@ -112,6 +126,7 @@ _GAP = re.compile(
     r"|\b(?:shows|depicts|is|features|and|of|has|contains) (?:[xyzab]|x and y)(?=[.,;]|$)"
 )
 _GAP_WORDS = frozenset("( [ < x y z b xx xxx xxxx tbd todo n lorem blah".split())  # noqa: SIM905
+_GAP_MARKS = ("...", "\u2026", "__")
 _BRACKETS = re.compile(r"\[[^\[\]]*[^\W\d_A-Z][^\[\]]*\]|\[\s*\]")  # capitals alone are a sign's: [EXIT]
 _TRIGGERS = _CHAT_WORDS | _THINKING_WORDS | _UNKNOWN_WORDS | _NO_DIFFERENCE_WORDS | _THIRD_WORDS
 # Common words of other languages in Latin letters that are no English words and stand in few names.
@@ -157,7 +172,7 @@ def third_image(text: str) -> str | None:
 
 def placeholder(text: str) -> str | None:
     """Something left to be filled in: dots, brackets, "insert ... here"."""
-    if _GAP_WORDS.isdisjoint(word_set(text)) and not any(mark in text for mark in ("...", "\u2026", "__")):
+    if _GAP_WORDS.isdisjoint(word_set(text)) and not any(map(text.__contains__, _GAP_MARKS)):
         return None
     if (found := _found(_GAP, text)) is not None:
         return found
@@ -211,7 +226,15 @@ def has_trigger(text: str) -> bool:
 
 
 def _first(pattern: re.Pattern[str], triggers: frozenset[str], text: str) -> str | None:
-    return None if triggers.isdisjoint(word_set(text)) else _found(pattern, text)
+    found = triggers & word_set(text)
+    if not found or (found <= _COMMON_WORDS and not _has_pair(text)):
+        return None
+    return _found(pattern, text)
+
+
+def _has_pair(text: str) -> bool:
+    """Whether words follow one another without which the `_COMMON_WORDS` mean nothing."""
+    return "'" in unquoted(text) or not _PAIRS.isdisjoint(pairwise(tokens_of(without_quotes(text))))
 
 
 def _found(pattern: re.Pattern[str], text: str) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from operator import eq
 
-from data_prep.rules.words import SIDES, means_both, plain, tokens_of, word_set, words_of
+from data_prep.rules.words import SIDES, WORDS_KEPT, means_both, plain, tokens_of, word_set, words_of
 
 _MARKUP = re.compile(
     r"[*`{}|]|</?[A-Za-z][^<>]{0,60}>|&[a-z]{2,6};|^\s*(?:[-\u2022#>]|\d{1,2}[.)])\s|\]\(|https?://|\\[nrtu\"]|\w_\w|==|\$\$",
@@ -20,7 +20,6 @@ _ITEM = re.compile(r"\s*(?:-|\d{1,2}[.)])\s")
 _LOOP_IN_WORD = re.compile(r"(\w)\1{5,}|(\w{2,6}?)\2{3,}")
 LONG_WORD = 6  # shorter ones hold no loop
 _without_loop: set[str] = set()  # words that were looked into: they come again and again
-WORDS_KEPT = 1 << 16
 _NOT_FOR_READING = ("Cc", "Cs", "Co", "Cn")  # control, half characters, private use, unassigned
 NGRAM = 6  # words; right texts may say "than in the second image" of several things
 _ASCII_NO_LETTERS = bytes(byte for byte in range(128) if not chr(byte).isalpha())
@@ -51,11 +50,10 @@ def non_text(text: str, scripts: Sequence[str], min_letters: float) -> str | Non
                 return f"character U+{ord(character):04X}"
             if scripts and character.isalpha() and not unicodedata.name(character, "").startswith(tuple(scripts)):
                 return f"letter {character!r} ({unicodedata.name(character, 'unnamed')})"
-    if text.isascii():
-        letters, space = len(text.encode().translate(None, _ASCII_NO_LETTERS)), sum(map(text.count, " \n\t\r"))
-    else:
-        letters, space = sum(map(str.isalpha, text)), sum(map(str.isspace, text))
-    share = letters / max(len(text) - space, 1)
+    letters = len(text.encode().translate(None, _ASCII_NO_LETTERS)) if text.isascii() else sum(map(str.isalpha, text))
+    if letters >= min_letters * len(text):
+        return None
+    share = letters / max(len(text) - sum(map(str.isspace, text)), 1)
     return f"{share:.0%} letters" if share < min_letters else None
 
 
@@ -70,25 +68,26 @@ def markup(text: str) -> str | None:
 def repetition(text: str) -> str | None:
     """A loop: six words three times, a sentence twice, a word four times running, or a run of the same characters."""
     tokens = tokens_of(text)
-    for word in word_set(text) - _without_loop:
-        if len(word) >= LONG_WORD and (found := _LOOP_IN_WORD.search(word)):
-            return repr(found.group()[:40])
+    if not _without_loop.issuperset(word_set(text)):
+        for word in tokens:
+            if len(word) >= LONG_WORD and (found := _LOOP_IN_WORD.search(word)):
+                return repr(found.group()[:40])
         if len(_without_loop) < WORDS_KEPT:
-            _without_loop.add(word)
-    repeated = len(tokens) - len(word_set(text))
-    if repeated < 3:
+            _without_loop.update(tokens)
+    if len(tokens) - len(word_set(text)) < 3:
         return None
-    if any(map(eq, tokens, tokens[1:])):
+    pairs_again = len(tokens) - 1 - len(set(pairwise(tokens)))
+    if pairs_again >= 2 and any(map(eq, tokens, tokens[1:])):
         for four in zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False):
             if len(set(four)) == 1:
                 return repr(" ".join(four))
     # As many pairs of words come again where six words come three times.
-    if repeated > NGRAM and len(tokens) - len(set(pairwise(tokens))) > NGRAM:
+    if pairs_again >= NGRAM:
         words = words_of(text)
         gram, times = Counter(zip(*(words[start:] for start in range(NGRAM)), strict=False)).most_common(1)[0]
         if times > 2:
             return f"{' '.join(gram)!r} {times} times"
-    if sum(map(tokens.count, ".!?")) < 2:
+    if text.count(".") + text.count("!") + text.count("?") < 2:
         return None
     sentences = [part for part in _SENTENCE_END.split(plain(text)) if part]
     if len(set(sentences)) < len(sentences):
