@@ -126,7 +126,10 @@ def _same_matter(one: Claim, other: Claim) -> bool:
 def _not_exchanged(text: str, reverse_text: str) -> str | None:
     """Each side shows in the reverse what it showed before."""
     ours, theirs = shown(text), shown(reverse_text)
-    stay = [ours[side] & theirs[side] - ours[OTHER[side]] - theirs[OTHER[side]] for side in SIDES]
+    both = [ours[side] & theirs[side] for side in SIDES]
+    if min(map(len, both)) < 2:
+        return None
+    stay = [both[place] - ours[OTHER[side]] - theirs[OTHER[side]] for place, side in enumerate(SIDES)]
     cross = (ours["first"] & theirs["second"]) | (ours["second"] & theirs["first"])
     if min(map(len, stay)) >= 2 and sum(map(len, stay)) > 3 * len(cross):
         return f"both directions show {sorted(stay[0])[:4]} in the first and {sorted(stay[1])[:4]} in the second"

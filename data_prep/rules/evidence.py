@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data_prep.rules.said import content_stems, said, shown
-from data_prep.rules.words import OTHER, SIDES, compares, tokens_of
+from data_prep.rules.words import SIDES, compares, tokens_of
 
 Stems = frozenset[str]
 
@@ -67,8 +67,8 @@ def other_images(text: str, reverse_text: str, first: Stems, second: Stems) -> s
     if min(len(first), len(second)) < MIN_CAPTION:
         return None
     forward, backward = shown(text), shown(reverse_text)
-    words = [forward[side] | backward[OTHER[side]] for side in SIDES]
-    hits = [len(of_side & own) for of_side, own in zip(words, (first, second), strict=True)]
+    words = (forward["first"] | backward["second"], forward["second"] | backward["first"])
+    hits = (len(words[0] & first), len(words[1] & second))
     total = len(words[0]) + len(words[1])
     if compares(text) or compares(reverse_text):  # such texts speak of relations, for which captions have no words
         none = total >= MIN_COMPARED and not any(hits)
