@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
@@ -21,9 +23,9 @@ def run_script(
     Returns:
         Exit code: 0, or 2 after an error that the user can fix.
     """
-    name = function.__module__.rpartition(".")[2]
+    name = Path(inspect.getfile(function)).stem  # as a script its module is called `__main__`
     parser = ArgumentParser(
-        prog=f"python -m {function.__module__}", description=(function.__doc__ or "").split("\n")[0]
+        prog=f"python -m pcclip.experiments.{name}", description=(function.__doc__ or "").split("\n")[0]
     )
     if several is not None:
         parser.add_argument(several, nargs="+", type=str, metavar=several.upper().rstrip("S"))
