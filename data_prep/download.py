@@ -1,4 +1,4 @@
-"""Step `download`: fetch files of a public data set, COCO 2017 unless told otherwise, and unpack them."""
+"""Step `download`: fetch files of a public data set, COCO 2017 by default, and unpack them."""
 
 from __future__ import annotations
 
@@ -109,7 +109,8 @@ def run(options: Options) -> None:
         return
     require_space(output, sum(_to_come(file, output) for file in files), "fetch and unpack everything")
     patience = Patience(options.attempts, options.timeout, options.pause)
-    unpacked = 0
+    unpacked: list[Path] = []
+    kept: list[Path] = []
     for file in files:
         target = output / file.file_name
         wanted = Wanted(file.url, file.size, file.md5, file.sha256)
@@ -119,12 +120,15 @@ def run(options: Options) -> None:
             fetch(wanted, target, patience)
         if file.unpack:
             unpacked += unpack(target, output)
-    manifest.write(output, {"files": len(files), "unpacked": unpacked})
+        if options.keep_archives or not file.unpack:
+            kept.append(target)
+    written = {path.relative_to(output).as_posix(): path for path in kept + unpacked}
+    manifest.write(output, {"files": len(files), "unpacked": len(unpacked)}, files=written)
     if not options.keep_archives:  # after the manifest, without which they would be fetched again
         for file in files:
             if file.unpack:
                 (output / file.file_name).unlink()
-    print(f"{output}: {len(files)} files" + (f", {unpacked} unpacked from them" if unpacked else ""))
+    print(f"{output}: {len(files)} files" + (f", {len(unpacked)} unpacked from them" if unpacked else ""))
 
 
 def _chosen(options: Options) -> list[File]:
@@ -167,4 +171,4 @@ def _accept(target: Path, wanted: Wanted) -> None:
     try:
         verify(target, wanted)
     except ValueError as error:
-        raise ValueError(f"{error}: the file was there before; move it away to fetch it anew") from error
+        raise ValueError(f"{error}: the file was there before; move it away to fetch it again") from error

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import InitVar, asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from data_prep.files import manifest_path
@@ -15,6 +16,7 @@ from pcclip.atomic import atomic_text
 from pcclip.data.format import DATASET_FILE, sha256_of
 
 PACKAGES = ("pcclip", "numpy", "openai", "pillow", "scikit-learn", "webdataset")
+HASHED = (".jsonl", ".json", ".csv", ".yaml")  # of files in a folder; of others the size is recorded
 
 
 @dataclass
@@ -29,7 +31,8 @@ class Manifest:
         options: The step's options without its paths.
         counts: What was made, and what was left out and why.
         left_out: Names of left-out items by reason.
-        output: Size and hash of the output; of a shard folder, those of its `dataset.json`; of other folders nothing.
+        output: Size and hash of the output; of a shard folder, those of its `dataset.json`. `files` has the hash or size of
+            further files by name: those in other folders, or those next to the output.
         versions: Versions of Python and of the packages that shape the output.
     """
 
@@ -40,18 +43,21 @@ class Manifest:
     options: dict[str, Any]
     counts: dict[str, int | float] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=dict)
-    output: dict[str, int | str] = field(default_factory=dict)
+    output: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self, read: Mapping[str, str | Path]) -> None:
         self._files = {role: (source, _state(source)) for role, source in read.items() if isinstance(source, Path)}
         self.inputs = {role: sha256_of(it) if isinstance(it, Path) else it for role, it in read.items()}
 
-    def matches(self, output: Path, *, resumes: bool = False) -> bool:
+    def matches(
+        self, output: Path, files: Mapping[str, str | Path] = MappingProxyType({}), *, resumes: bool = False
+    ) -> bool:
         """Return whether `output` is what this step wrote from the same inputs with the same options.
 
         Args:
             output: The output.
+            files: Further files of the step by their names in `write`: a file, or a hash. Files in `output` need not be given.
             resumes: Whether the step goes on with what `output` holds instead of replacing it.
 
         Raises:
@@ -64,15 +70,16 @@ class Manifest:
             found = json.loads(manifest.read_text(encoding="utf-8"))
         except json.JSONDecodeError:
             return False  # a torn manifest proves nothing: make the output again
-        if not isinstance(found, dict):
+        if not isinstance(found, dict) or not isinstance(found.get("output"), dict):
             return False
-        written = found.get("output")
-        unchanged = written == _content(output)
-        if written and not unchanged and not resumes and output.is_file():
-            raise ValueError(
-                f"{output}: not as the step wrote it; delete it to make it again, or, to keep a change, give it another "
-                "name and let the next step read that"
-            )
+        unchanged = True
+        for place, edited in _changes(output, found["output"], files):
+            if edited and not resumes:
+                raise ValueError(
+                    f"{place}: not as the step wrote it; delete it to make it again, or, to keep a change, give it another "
+                    "name and let the next step read that"
+                )
+            unchanged = False
         mine = json.loads(json.dumps(asdict(self)))
         return unchanged and all(found.get(key) == mine[key] for key in ("step", "step_version", "inputs", "options"))
 
@@ -83,6 +90,7 @@ class Manifest:
         left_out: Mapping[str, list[str]] | None = None,
         *,
         written: Path | None = None,
+        files: Mapping[str, str | Path] = MappingProxyType({}),
     ) -> None:
         """Complete the record and write it next to `output`.
 
@@ -91,12 +99,15 @@ class Manifest:
             counts: What was made.
             left_out: Names of left-out items by reason.
             written: Where the output lies as yet, if it has not got its name.
+            files: Further files to record, by name: a file, or a hash.
 
         Raises:
             ValueError: As `complete`.
         """
         self.complete(counts, left_out)
         self.output = _content(written or output)
+        if files:
+            self.output["files"] = {name: _fingerprint(file) for name, file in files.items()}
         with atomic_text(manifest_path(output)) as stream:
             stream.write(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
@@ -121,9 +132,37 @@ def _state(file: Path) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _content(output: Path) -> dict[str, int | str]:
+def _content(output: Path) -> dict[str, Any]:
     file = output / DATASET_FILE if output.is_dir() else output
     return {"bytes": file.stat().st_size, "sha256": sha256_of(file)} if file.is_file() else {}
+
+
+def _changes(
+    output: Path, written: Mapping[str, Any], files: Mapping[str, str | Path]
+) -> Iterator[tuple[str | Path, bool]]:
+    """Yield what is not as `written` says, and whether that is an edit, which must not be lost."""
+    content = {key: value for key, value in written.items() if key != "files"}
+    if content != _content(output):
+        yield output, bool(content) and output.is_file()
+    for name, recorded in written.get("files", {}).items():
+        file = files.get(name, output / name)
+        found = _fingerprint(file)
+        if found != recorded:
+            yield file if isinstance(file, Path) else f"{output}: its {name}", found is not None
+
+
+def _fingerprint(file: str | Path) -> str | int | None:
+    """Return the hash of a table or text, the size of any other file, None of one that is missing, and a hash as it is."""
+    if isinstance(file, str):
+        return file
+    if not file.is_file():
+        return None
+    return sha256_of(file) if file.suffix in HASHED else file.stat().st_size
+
+
+def files_below(folder: Path) -> dict[str, Path]:
+    """Return all files in a folder by their paths in it."""
+    return {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
 def package_versions() -> dict[str, str]:

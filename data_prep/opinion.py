@@ -21,12 +21,11 @@ from data_prep.llm.step import ask, checked_prompt
 from data_prep.llm.task import Question, Requests
 from data_prep.manifest import Manifest
 from data_prep.parts import Part, hash64
-from data_prep.rules.report import quoted
+from data_prep.rules.report import OPINION_HEADING, quoted, without_opinion
 from pcclip.atomic import atomic_text
 
 TEXTS = {"text": "text_is_true", "reverse_text": "reverse_is_true"}  # each text and the field of its verdict
 ANSWER = ("reason", *TEXTS.values())
-HEADING = "\n## Second opinion\n"  # no line of the report before it can be the same: texts are quoted on one line
 
 
 class OpinionRequests(Requests):
@@ -129,9 +128,9 @@ def ask_opinion(
     rows = (row for _, row in read_jsonl(answers, {task.id_key: str, **dict.fromkeys(ANSWER, str)}))
     judged = [row for row in rows if row[task.id_key] in drawn]
     if judged:
-        before = report.read_text(encoding="utf-8").partition(HEADING)[0]
+        before = without_opinion(report)
         with atomic_text(report) as stream:
-            stream.write(before + HEADING + opinion_markdown(judged, len(drawn), options.model, examples))
+            stream.write(before + OPINION_HEADING + opinion_markdown(judged, len(drawn), options.model, examples))
 
 
 def opinion_markdown(judged: Sequence[Row], drawn: int, model: str, examples: int) -> str:

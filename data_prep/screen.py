@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -23,11 +24,16 @@ from data_prep.parts import Part
 from data_prep.progress import progress
 from data_prep.rules.census import Census
 from data_prep.rules.judge import Judge, Judgement, RuleOptions
-from data_prep.rules.report import Report, line_of
+from data_prep.rules.report import Report, line_of, without_opinion
 from data_prep.workers import worker_pool
 from pcclip.atomic import atomic_path, atomic_text
 
 STEP_VERSION = 2
+FILES_NEXT_TO_OUTPUTS = (
+    ".rejected.jsonl",
+    ".opinions.jsonl",
+    ".failures.jsonl",
+)  # no pattern of `differences` means them
 CHUNK = 1 << 20  # bytes of rows that are sent to a process at once
 CHUNKS_AHEAD = 2  # chunks under way for each process, which bounds the memory
 
@@ -53,11 +59,11 @@ class Options(RuleOptions):
         differences: The `differences.jsonl` to screen, or a pattern such as `data/screened-*.jsonl` for several files. At the
             end, screen the outputs of all parts once more: it finds what occurs too often in all of them together, and
             changes nothing else.
-        output: The `screened.jsonl` to write: the rows that passed, less what was cut off their texts.
+        output: The `screened.jsonl` to write: the rows that passed, without what was cut off their texts.
         captions: The `captions.jsonl` of the images. Null: texts are not compared with captions.
-        rejected: The `rejected.jsonl` to write: the other rows as they were, with `reason` and `detail`, those that occur too
-            often last. Null: next to `output`.
-        report: The Markdown report to write. Null: `screen_report.md` next to `output`.
+        rejected: The JSON Lines of the other rows to write, as they were, with `reason` and `detail`, those that occur too
+            often last. Null: `<stem>.rejected.jsonl` next to `output`.
+        report: The Markdown report to write. Null: `<stem>.report.md` next to `output`.
         samples: Examples of each reason and each cut in the report.
         fit_model: A model that must find each text closer to the difference of its two images than the reversed text: an
             open_clip name, `local-dir:FOLDER` or `hf-hub:NAME`. Take a finetuned one: others hardly know directions. Null:
@@ -180,7 +186,7 @@ def run(options: Options) -> None:
     options.check()
     sources = _sources(options)
     output = Path(options.output)
-    report_file = Path(options.report) if options.report else output.with_name("screen_report.md")
+    report_file = Path(options.report) if options.report else output.with_name(f"{output.stem}.report.md")
     captions = Path(options.captions) if options.captions else None
     if options.opinion is None:
         _screen(options, sources, output, captions, report_file)
@@ -197,7 +203,7 @@ def run(options: Options) -> None:
 
 
 def _screen(options: Options, sources: list[Path], output: Path, captions: Path | None, report_file: Path) -> None:
-    rejected = Path(options.rejected) if options.rejected else output.with_name("rejected.jsonl")
+    rejected = Path(options.rejected) if options.rejected else output.with_name(f"{output.stem}.rejected.jsonl")
     for file, required in (*((source, DIFFERENCE_KEYS) for source in sources), (captions, CAPTION_KEYS)):
         if file is not None:
             next(read_jsonl(file, required), None)  # says what is wrong where the file is missing
@@ -207,7 +213,7 @@ def _screen(options: Options, sources: list[Path], output: Path, captions: Path 
     left_out = ("differences", "output", "captions", "rejected", "report", "opinion", "workers")
     settings = {name: value for name, value in asdict(options).items() if name not in left_out}
     manifest = Manifest("screen", STEP_VERSION, inputs, settings)
-    if manifest.matches(output) and rejected.is_file() and report_file.is_file():
+    if manifest.matches(output, _files(rejected, report_file)) and rejected.is_file() and report_file.is_file():
         print(f"{output} is up to date")
         return
     report, census = Report(options.samples), Census()
@@ -231,8 +237,15 @@ def _screen(options: Options, sources: list[Path], output: Path, captions: Path 
         manifest_path(output).unlink(missing_ok=True)
     with atomic_text(report_file) as stream:
         stream.write(report.markdown())
-    manifest.write(output, report.counts())
+    manifest.write(output, report.counts(), files=_files(rejected, report_file))
     print(f"{output}: {report.passed} of {report.rows} rows passed; see {report_file}")
+
+
+def _files(rejected: Path, report: Path) -> dict[str, str | Path]:
+    """What the manifest records next to the output. A second opinion may be added to the report later."""
+    if not report.is_file():
+        return {"rejected": rejected, "report": report}
+    return {"rejected": rejected, "report": hashlib.sha256(without_opinion(report).encode()).hexdigest()}
 
 
 def _sources(options: Options) -> list[Path]:
@@ -243,7 +256,8 @@ def _sources(options: Options) -> list[Path]:
     if options.workers < 1:
         raise ValueError(f"screen.workers must be at least 1, found {options.workers}")
     pattern = Path(options.differences)
-    files = [pattern] if pattern.is_file() else sorted(pattern.parent.glob(pattern.name))
+    found = [pattern] if pattern.is_file() else sorted(pattern.parent.glob(pattern.name))
+    files = [file for file in found if file == pattern or not file.name.endswith(FILES_NEXT_TO_OUTPUTS)]
     if not files:
         raise FileNotFoundError(f"{pattern}: file not found; check the path, or run the step that writes it first")
     return files

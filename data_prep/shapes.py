@@ -24,7 +24,7 @@ from omegaconf import MISSING
 
 from data_prep.files import write_jsonl
 from data_prep.lock import locks_output
-from data_prep.manifest import Manifest
+from data_prep.manifest import Manifest, files_below
 from data_prep.progress import progress
 from data_prep.workers import worker_pool
 from data_prep.world.captions import captions
@@ -130,7 +130,7 @@ def run(options: Options) -> None:
         for part in ("train", "val"):
             _write_captions(folder / part, parts[part], options)
         _write_test(folder / "test", parts["test"])
-    manifest.write(output, {part: len(pictures) for part, pictures in parts.items()})
+    manifest.write(output, {part: len(pictures) for part, pictures in parts.items()}, files=files_below(output))
     print(f"{output}: {len(everything)} pictures")
 
 

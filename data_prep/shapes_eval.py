@@ -23,7 +23,7 @@ from omegaconf import MISSING
 
 from data_prep.files import write_jsonl
 from data_prep.lock import locks_output
-from data_prep.manifest import Manifest
+from data_prep.manifest import Manifest, files_below
 from data_prep.shapes import Picture, draw_all
 from data_prep.world.choices import ATTRIBUTES, caption_choice
 from data_prep.world.class_texts import WorldClass, comparatives, description
@@ -85,7 +85,7 @@ def run(options: Options) -> None:
         write_jsonl(folder / "comparatives_unseen.jsonl", comparatives(rng, UNSEEN_CLASSES))
         edits = write_jsonl(folder / "edits.jsonl", (edit for picture in grid for edit in _edits(rng, picture)))
         _write_choices(rng, folder / "choices", grid)
-    manifest.write(output, {"grid": len(grid), "probe": len(probe), "edits": edits})
+    manifest.write(output, {"grid": len(grid), "probe": len(probe), "edits": edits}, files=files_below(output))
     print(f"{output}: {len(grid) + len(probe)} pictures, {edits} edits")
 
 

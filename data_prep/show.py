@@ -24,7 +24,7 @@ class Options:
     Attributes:
         output: The page to write (`.html`).
         shards: A folder of image shards to draw pairs from; or else give the two below.
-        differences: `differences.jsonl`, `screened.jsonl` or `rejected.jsonl`, whose reasons are shown too.
+        differences: `differences.jsonl`, `screened.jsonl`, or `screened.rejected.jsonl` with its reasons.
         captions: The `captions.jsonl` files of the images in it.
         pairs: How many pairs to draw.
         seed: Seed of the drawing.

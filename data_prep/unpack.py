@@ -14,8 +14,8 @@ from pcclip.atomic import atomic_path
 ENCRYPTED = 0x1  # bit of a member's flags
 
 
-def unpack(archive: Path, folder: Path) -> int:
-    """Unpack a zip file into a folder and return its number of files.
+def unpack(archive: Path, folder: Path) -> list[Path]:
+    """Unpack a zip file into a folder and return its files there.
 
     A file that is there already in the right size is left alone, so that an interrupted run goes on where it was.
 
@@ -37,7 +37,7 @@ def unpack(archive: Path, folder: Path) -> int:
                     bar.update(member.file_size)
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
         raise ValueError(f"{archive}: damaged, or not a zip file ({error}); delete it and fetch it again") from error
-    return len(members)
+    return [folder / place for _, place in members]
 
 
 def require_space(folder: Path, needed: int, purpose: str) -> None:

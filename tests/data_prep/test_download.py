@@ -292,6 +292,26 @@ def test_archives_can_be_given_up_afterwards(archive: Options, server: FileServe
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("name", ["file.zip", "train/b.jpg"])
+def test_a_cut_or_missing_file_is_not_up_to_date(
+    archive: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    download.run(archive)
+    (tmp_path / "out/notes.txt").write_text("a user's")
+    file = tmp_path / "out" / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match=str(file)):
+        download.run(archive)
+    file.unlink()
+    download.run(archive)
+    assert file.read_bytes() == whole
+    assert "up to date" not in capsys.readouterr().out
+    download.run(archive)
+    assert "up to date" in capsys.readouterr().out
+    assert (tmp_path / "out/notes.txt").is_file()
+
+
 def test_interrupted_unpacking_goes_on(archive: Options, tmp_path: Path) -> None:
     download.run(archive)
     train = tmp_path / "out/train"

@@ -67,7 +67,7 @@ def test_texts_must_fit_better_than_reversed_ones(tmp_path: Path, monkeypatch: p
     paths = {name: str(tmp_path / f"{name}.jsonl") for name in ("differences", "captions", "output")}
     screen.run(screen.Options(**paths, fit_model="local-dir:model"))
     assert asked == [("local-dir:model", None)]
-    rejected = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
+    rejected = [json.loads(line) for line in (tmp_path / "output.rejected.jsonl").read_text().splitlines()]
     assert [(row["pair_id"], row["reason"]) for row in rejected] == [("1", "misfit"), ("3", "misfit")]
     passed = [json.loads(line) for line in (tmp_path / "output.jsonl").read_text().splitlines()]
     assert passed == [rows[0], rows[2]]

@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from data_prep import describe, pairs
+from data_prep import describe, pairs, shapes, shapes_eval
 from data_prep.files import write_jsonl
 from data_prep.manifest import Manifest
 from tests.helpers.fault_server import running_server
@@ -95,3 +96,29 @@ def test_an_edited_answer_of_a_model_is_kept_and_a_missing_one_asked_again(
         assert server.asked.total() == asked + 1
     assert "up to date" in capsys.readouterr().out
     assert "edited by hand" in output.read_text()
+
+
+@pytest.mark.parametrize("step", [shapes, shapes_eval])
+def test_a_cut_or_missing_file_of_a_folder_is_noticed(
+    step: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = (
+        {"train": 2, "val": 1, "test": 1, "per_class": 1} if step is shapes else {"per_combination": 1, "probe": 1}
+    )
+    table, picture = ("train/captions.jsonl", "*.png") if step is shapes else ("edits.jsonl", "*.png")
+    output = tmp_path / "out"
+    options = step.Options(output=str(output), workers=1, **numbers)
+    step.run(options)
+    (output / "added by a user.txt").touch()
+    capsys.readouterr()
+    step.run(options)
+    assert "up to date" in capsys.readouterr().out
+    for file in (output / table, next(output.rglob(picture))):
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-3])
+        with pytest.raises(ValueError, match=str(file)):
+            step.run(options)
+        file.unlink()
+        step.run(options)
+        assert file.read_bytes() == whole
+    assert "up to date" not in capsys.readouterr().out

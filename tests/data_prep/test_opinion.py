@@ -72,7 +72,7 @@ def run(folder: Path, server: FaultServer, *, max_repeats: int | None = None, **
             opinion=screen.OpinionOptions(**given),
         )
     )
-    return (folder / "screen_report.md").read_text()
+    return (folder / "output.report.md").read_text()
 
 
 def test_share_interval_and_examples(folder: Path, server: FaultServer, read: Read) -> None:
@@ -125,14 +125,14 @@ def test_a_failing_endpoint_leaves_the_screening(
     shown = capsys.readouterr()
     assert f"{ROWS} of {ROWS} rows passed" in shown.out
     assert server.url in shown.err
-    names = ("output.jsonl", "rejected.jsonl", "output.jsonl.manifest.json")
+    names = ("output.jsonl", "output.rejected.jsonl", "output.jsonl.manifest.json")
     written = [(folder / name).read_bytes() for name in names]
-    assert "Second opinion" not in (folder / "screen_report.md").read_text()
+    assert "Second opinion" not in (folder / "output.report.md").read_text()
     server.faults.model = ""
     assert main(["screen", "--config", str(config), "--opinion.sample", "30"]) == 0
     shown = capsys.readouterr()
     assert "up to date" in shown.out
-    assert "judged 30 of 30" in (folder / "screen_report.md").read_text()
+    assert "judged 30 of 30" in (folder / "output.report.md").read_text()
     assert [(folder / name).read_bytes() for name in names] == written
 
 

@@ -91,7 +91,7 @@ def test_each_kind_of_rubbish_has_its_reason(write: Write, read: Read, tmp_path:
         replies.append((unexchanged, "exchanged"))
     rows = [{**row(number), side: reply} for number, (reply, _) in enumerate(replies)]
     out = run(write, tmp_path, [*rows, row(99)])
-    rejected = read(out / "rejected.jsonl")
+    rejected = read(out / "screened.rejected.jsonl")
     assert [found["reason"] for found in rejected] == [reason for _, reason in replies]
     assert [{key: found[key] for key in rows[0]} for found in rejected] == rows  # as they were, nothing lost
     assert all(found["detail"] for found in rejected)
@@ -113,7 +113,7 @@ def test_cut_texts_are_written_and_counted(write: Write, read: Read, tmp_path: P
     assert read(out / "screened.jsonl") == [row(0), row(1)]
     found = counts(out)
     assert (found["passed"], found["cut.talk"], found["cut.turn"], found["cut.quotes"]) == (2, 1, 1, 1)
-    report = (out / "screen_report.md").read_text()
+    report = (out / "screened.report.md").read_text()
     assert "| turn | 1 |" in report
     assert "## cut agreement" in report
 
@@ -127,7 +127,7 @@ def test_long_texts(write: Write, read: Read, tmp_path: Path, long_texts: str) -
     assert counts(out)["long_texts"] == 1
     passed = read(out / "screened.jsonl")
     if long_texts == "reject":
-        assert read(out / "rejected.jsonl")[0]["reason"] == "too_long"
+        assert read(out / "screened.rejected.jsonl")[0]["reason"] == "too_long"
         assert [found["pair_id"] for found in passed] == ["p1"]
     else:
         kept = f"{TEXT} {tail}" if long_texts == "keep" else f"{TEXT} {tail.split('.')[0]}."
@@ -139,7 +139,7 @@ def test_a_mention_that_was_cut_off_does_not_count(write: Write, read: Read, tmp
         "The first image shows a dog on a beach with many people around it. The second image shows a cat on a red sofa."
     )
     out = run(write, tmp_path, [row(0, late)], max_tokens=24)
-    assert read(out / "rejected.jsonl")[0]["detail"] == "text: only the first image"
+    assert read(out / "screened.rejected.jsonl")[0]["detail"] == "text: only the first image"
 
 
 def test_near_duplicates_beyond_the_allowed_number(write: Write, read: Read, tmp_path: Path) -> None:
@@ -148,13 +148,15 @@ def test_near_duplicates_beyond_the_allowed_number(write: Write, read: Read, tmp
     bad = row(9, TEXT, "empty")  # rejected for something else, so it does not use up the allowance
     out = run(write, tmp_path, [bad, *rows], max_repeats=3)
     assert [found["pair_id"] for found in read(out / "screened.jsonl")] == ["p0", "p1", "p2"]
-    assert [found["reason"] for found in read(out / "rejected.jsonl")] == ["too_short"] + ["near_duplicate"] * 2
+    assert [found["reason"] for found in read(out / "screened.rejected.jsonl")] == ["too_short"] + [
+        "near_duplicate"
+    ] * 2
     assert len(read(run(write, tmp_path, rows, max_repeats=None) / "screened.jsonl")) == 5
 
 
 def test_a_pair_that_comes_twice(write: Write, read: Read, tmp_path: Path) -> None:
     out = run(write, tmp_path, [row(0, "bad"), row(0), row(1), row(0)])
-    assert [found["reason"] for found in read(out / "rejected.jsonl")] == ["too_short", "repeated_pair"]
+    assert [found["reason"] for found in read(out / "screened.rejected.jsonl")] == ["too_short", "repeated_pair"]
     assert [found["pair_id"] for found in read(out / "screened.jsonl")] == ["p0", "p1"]
 
 
@@ -188,7 +190,7 @@ def test_the_output_does_not_depend_on_the_number_of_processes(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(screen, "CHUNK", 2000)
-    names = ("screened.jsonl", "rejected.jsonl", "screen_report.md", "screened.jsonl.manifest.json")
+    names = ("screened.jsonl", "screened.rejected.jsonl", "screened.report.md", "screened.jsonl.manifest.json")
     found = []
     for workers in (1, 3):
         out = run(write, tmp_path, many_rows(300), workers=workers, max_repeats=20, samples=3)
@@ -215,7 +217,9 @@ def test_parts_together_are_the_whole(write: Write, read: Read, tmp_path: Path) 
     groups: list[set[str]] = []
     for number in (1, 2, 3):
         part = run(write, tmp_path / str(number), rows, max_repeats=10, part=f"{number}/3")
-        groups.append({found["group"] for name in ("screened", "rejected") for found in read(part / f"{name}.jsonl")})
+        groups.append(
+            {found["group"] for name in ("screened", "screened.rejected") for found in read(part / f"{name}.jsonl")}
+        )
         (part / "screened.jsonl").rename(tmp_path / f"screened-{number}.jsonl")
     assert sum(map(len, groups)) == len(set().union(*groups)) == 12
     output = tmp_path / "joined/screened.jsonl"
@@ -228,7 +232,39 @@ def test_parts_together_are_the_whole(write: Write, read: Read, tmp_path: Path) 
         )
     )
     assert len(read(output)) == len(read(whole / "screened.jsonl"))
-    assert {found["reason"] for found in read(output.with_name("rejected.jsonl"))} == {"near_duplicate"}
+    assert {found["reason"] for found in read(output.with_name("screened.rejected.jsonl"))} == {"near_duplicate"}
+
+
+def test_parts_may_share_a_folder_and_a_pattern_takes_only_their_outputs(
+    write: Write, read: Read, tmp_path: Path
+) -> None:
+    rows = [row(number, reply) for number, (reply, _) in enumerate(RUBBISH)] + [
+        {**one, "pair_id": f"q{number}"} for number, one in enumerate(many_rows(60))
+    ]
+    write(str(tmp_path / "differences.jsonl"), rows)
+    for number in (1, 2):
+        options = {"differences": str(tmp_path / "differences.jsonl"), "part": f"{number}/2"}
+        screen.run(screen.Options(output=str(tmp_path / f"screened-{number}.jsonl"), workers=1, **options))
+    files = [tmp_path / f"screened-{number}{kind}.jsonl" for number in (1, 2) for kind in ("", ".rejected")]
+    names = [found["pair_id"] for file in files for found in read(file)]
+    assert sorted(names) == sorted(one["pair_id"] for one in rows)
+    assert all((tmp_path / f"screened-{number}.report.md").is_file() for number in (1, 2))
+    pattern = str(tmp_path / "screened-*.jsonl")
+    screen.run(screen.Options(differences=pattern, output=str(tmp_path / "all.jsonl"), workers=1))
+    assert len(read(tmp_path / "all.jsonl")) == sum(len(read(file)) for file in files[::2])
+
+
+@pytest.mark.parametrize("name", ["screened.rejected.jsonl", "screened.report.md"])
+def test_changed_rejected_rows_and_report_are_not_up_to_date(write: Write, tmp_path: Path, name: str) -> None:
+    rows = [row(number, reply) for number, (reply, _) in enumerate(RUBBISH)]
+    file = run(write, tmp_path, rows) / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-5])
+    with pytest.raises(ValueError, match=r"screened\..*re(jected|port)"):
+        run(write, tmp_path, rows)
+    file.unlink()
+    run(write, tmp_path, rows)
+    assert file.read_bytes() == whole
 
 
 def test_what_passed_passes_again_unchanged(write: Write, read: Read, tmp_path: Path) -> None:
@@ -243,18 +279,21 @@ def test_what_passed_passes_again_unchanged(write: Write, read: Read, tmp_path: 
 def test_rules_can_be_switched_off(write: Write, read: Read, tmp_path: Path) -> None:
     rows = [{**row(number), "text": reply} for number, (reply, _) in enumerate(RUBBISH)]
     out = run(write, tmp_path, rows, skip_rules=[reason for reason in REASONS if reason != "empty"])
-    assert [found["reason"] for found in read(out / "rejected.jsonl")] == ["empty", "chat"]  # nothing is left of these
+    assert [found["reason"] for found in read(out / "screened.rejected.jsonl")] == [
+        "empty",
+        "chat",
+    ]  # nothing is left of these
     assert (out / "screened.jsonl").read_text().count("\\ud83d") == 1
 
 
 def test_same_bytes_again_and_up_to_date(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [row(number, reply) for number, (reply, _) in enumerate(RUBBISH * 8)]
-    names = ("screened.jsonl", "rejected.jsonl", "screen_report.md")
+    names = ("screened.jsonl", "screened.rejected.jsonl", "screened.report.md")
     out = run(write, tmp_path, rows, samples=2)
     first = [(out / name).read_bytes() for name in names]
     run(write, tmp_path, rows, samples=2)
     assert "up to date" in capsys.readouterr().out
-    (out / "rejected.jsonl").unlink()
+    (out / "screened.rejected.jsonl").unlink()
     run(write, tmp_path, rows, samples=2)
     assert [(out / name).read_bytes() for name in names] == first
     report = first[2].decode()

@@ -32,7 +32,7 @@ def reasons(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     paths = {name: str(folder / f"{name}.jsonl") for name in ("differences", "captions", "output")}
     screen.run(screen.Options(**paths))
-    rejected = map(json.loads, (folder / "rejected.jsonl").read_text("utf-8").splitlines())
+    rejected = map(json.loads, (folder / "output.rejected.jsonl").read_text("utf-8").splitlines())
     return {int(row["pair_id"]): row["reason"] for row in rejected}
 
 
