@@ -118,7 +118,7 @@ def _names(file: Path) -> list[str]:
 
 @locks_output
 def run(options: Options) -> None:
-    """Read `classes` or `pairs`, write `output`; what failed is left out, and recorded beside it.
+    """Read `classes` or `pairs`, write `output`; what failed is left out, and recorded next to it.
 
     Raises:
         FileNotFoundError: An input is missing.

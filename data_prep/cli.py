@@ -54,7 +54,7 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, or 2 after an error that the user can mend."""
+    """Run the command and return its exit code: 0, or 2 after an error that the user can fix."""
     rest, flags = split_flags(sys.argv[1:] if arguments is None else arguments)
     options = build_parser().parse_intermixed_args(rest)
     try:

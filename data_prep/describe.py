@@ -43,7 +43,7 @@ class Options(ModelOptions):
         backend: Who describes: `scene` (the embedded world's own describer), `compose` (templates that join two captions,
             a baseline), `openai` (a language model behind an endpoint) or `batch` (the same by batch files).
         seed: Seed of the wording, for `scene` and `compose`.
-        captions_per_image: How many captions of each image the model is told, the first ones; None is all.
+        captions_per_image: How many captions of each image the model gets, the first ones; None is all.
         with_images: Show the model the two images.
         picture_size: With `with_images`: the longer side that images are shrunk to, in pixels.
     """

@@ -111,7 +111,7 @@ def _embed(options: Options) -> None:
         "embed",
         STEP_VERSION,
         {shard.name: shard.sha256 for shard in read.shards},
-        # Full precision is what the fingerprint promises; another one is said beside it.
+        # Full precision is what the fingerprint promises; another one is recorded next to it.
         {"fingerprint": embedding.fingerprint}
         | ({} if options.precision == "32-true" else {"precision": options.precision}),
     )

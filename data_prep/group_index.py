@@ -151,12 +151,12 @@ class GroupIndex:
                 found = self._database.execute("SELECT number FROM images WHERE id = ?", (row[side],)).fetchone()
                 if found is None:
                     raise ValueError(
-                        f"{where}: `{side}` is {row[side]!r}, which no captions file has; mend or delete the row"
+                        f"{where}: `{side}` is {row[side]!r}, which no captions file has; fix or delete the row"
                     )
                 numbers.append(found[0])
             for key in ("text", "reverse_text"):
                 if not row[key].strip():
-                    raise ValueError(f"{where}: `{key}` is empty; mend or delete the row")
+                    raise ValueError(f"{where}: `{key}` is empty; fix or delete the row")
             if row["first"] == row["second"]:
                 raise ValueError(f"{where}: image {row['first']!r} is paired with itself; delete the row")
             yield source, row["group"], row["pair_id"] if "key" in row else "", line, offset, *numbers

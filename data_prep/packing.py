@@ -99,7 +99,7 @@ def pack(group: SourceGroup, resize: int | None, quality: int, unreadable: dict[
     Args:
         group: What to pack.
         resize: Longest side of a stored image in pixels, or None.
-        quality: JPEG quality of images encoded anew.
+        quality: JPEG quality of images encoded again.
         unreadable: Takes the reasons of unreadable images by id.
     """
     stored: list[StoredImage] = []

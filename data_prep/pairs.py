@@ -32,7 +32,7 @@ class Options:
         captions: The `captions.jsonl` whose images are dealt.
         output: The `pairs.jsonl` to write.
         group_size: Images in a group, G.
-        rounds: How often all images are dealt anew.
+        rounds: How often all images are dealt.
         pairs_per_group: Unordered pairs drawn in a group, at most G(G-1)/2.
         seed: Seed of choosing, dealing and drawing.
         images: Take only so many images, drawn at random. Null: all.

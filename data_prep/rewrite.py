@@ -28,11 +28,11 @@ BACKENDS = ("scene", "openai", "batch")
 
 @dataclass
 class Options(ModelOptions):
-    """Options of the step, besides those of `ModelOptions`.
+    """Options of the step, on top of those of `ModelOptions`.
 
     Attributes:
         captions: The `captions.jsonl` to rewrite.
-        output: The `captions.jsonl` to write. The model's answers lie beside it in `<stem>.answers.jsonl`.
+        output: The `captions.jsonl` to write. The model's answers lie next to it in `<stem>.answers.jsonl`.
         backend: `openai`, `batch` for batch files, or `scene`: the embedded world's own caption writer.
         seed: Seed of the wording, for `scene`.
         captions_per_image: How many captions of each image are rewritten, the first ones; None is all.
@@ -75,7 +75,7 @@ class CaptionTask:
 
 
 def answers_path(output: Path) -> Path:
-    """`<stem>.answers.jsonl`, beside the output."""
+    """`<stem>.answers.jsonl`, next to the output."""
     return output.with_name(f"{output.stem}.answers.jsonl")
 
 

@@ -45,7 +45,7 @@ class Options:
         group_size: Images in a group without pairs.
         groups_per_shard: Groups in a shard; give at least as many shards as training has workers.
         resize: Longest side of a stored image in pixels; larger ones are shrunk, none is enlarged. Null: as they are.
-        quality: JPEG quality of images that have to be encoded anew.
+        quality: JPEG quality of images that have to be encoded again.
         seed: Seed of the order of groups.
         workers: Processes that each pack a shard at a time; 0 packs in this one. The shards do not depend on it.
         part: Pack only every K-th shard, `1/K` to `K/K`; each machine writes another `output`, and training reads them all.

@@ -94,7 +94,7 @@ def transferred(files: dict[str, Path], options: Options) -> Iterator[Row]:
                 continue
             where = f"{files['differences']}, line {number}"
             if picture not in class_of:
-                raise ValueError(f"{where}: picture {picture!r} is not in {files['captions']}; mend or delete the row")
+                raise ValueError(f"{where}: picture {picture!r} is not in {files['captions']}; fix or delete the row")
             taken = set(others.values())
             free = [other for other in pictures.get(class_of[picture], []) if other not in taken]
             if not free:

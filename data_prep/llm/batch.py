@@ -1,7 +1,7 @@
 """The same questions by way of batch files: written, submitted, waited for and collected, each stage once.
 
 A file has the format of OpenAI's batch API, which `vllm run-batch -i NNNN.in.jsonl -o NNNN.out.jsonl` reads and writes too.
-Files and state lie in a folder beside the output; the state is saved after every step, so that a run that dies anywhere goes
+Files and state lie in a folder next to the output; the state is saved after every step, so that a run that dies anywhere goes
 on where it was.
 """
 
@@ -69,7 +69,7 @@ class BatchFolder:
             if found["settings"] != settings:
                 raise ValueError(
                     f"{self.state}: written with other settings than this run's; choose another `output`, "
-                    f"or delete {self.path} to begin anew"
+                    f"or delete {self.path} to start again"
                 )
             self.batches = [Batch(**batch) for batch in found["batches"]]
 

@@ -62,7 +62,7 @@ class BatchEndpoint:
         if batch.status == "failed":
             errors = "; ".join(str(error.message) for error in (batch.errors and batch.errors.data) or [])
             raise ValueError(
-                f"batch {batch_id} failed as a whole: {self._clean(errors)}; delete its folder to write it anew"
+                f"batch {batch_id} failed as a whole: {self._clean(errors)}; delete its folder to write it again"
             )
         return (batch.output_file_id, batch.error_file_id) if batch.status in ENDED else None
 

@@ -24,7 +24,7 @@ REASONS = {
     "chat": "a refusal, or talk to the reader",
     "thinking": "thinking aloud, or counting words",
     "leakage": "words of the prompt",
-    "unknown": "says that something cannot be told",
+    "unknown": "says that something cannot be determined",
     "no_difference": "says that the images do not differ",
     "third_image": "more images than two",
     "repetition": "a loop",
@@ -127,7 +127,7 @@ class Judgement:
     """What became of a row.
 
     Attributes:
-        texts: Text and reverse text, less what was cut.
+        texts: Text and reverse text, without what was cut.
         cuts: Names of the cuts that found something.
         long_texts: How many of the two were longer than allowed.
         reason: Why the row is rejected, one of `REASONS`; None: it passed.

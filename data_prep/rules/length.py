@@ -15,7 +15,7 @@ from data_prep.rules.words import Remembered
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 # Words are counted one by one and remembered, which is many times faster; near the limit the whole text is tokenised.
 NEAR = 0.8
-MERGES = 49152 - 256 - 2  # of CLIP's vocabulary, less the bytes and the ends
+MERGES = 49152 - 256 - 2  # of CLIP's vocabulary, minus the bytes and the ends
 _STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")  # as open_clip straightens them
 _CLIP_TOKEN = re.compile(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d|(?:[^\s\w]|_)+")
 

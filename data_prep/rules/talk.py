@@ -156,7 +156,7 @@ def thinking(text: str) -> str | None:
 
 
 def unknown(text: str) -> str | None:
-    """That something cannot be told, or was not said."""
+    """A statement that something cannot be determined or is not mentioned."""
     return _first(_UNKNOWN, _UNKNOWN_WORDS, text)
 
 

@@ -1,4 +1,4 @@
-"""Source `folder`: images with a `.txt` of the same name beside them."""
+"""Source `folder`: images with a `.txt` of the same name next to them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from data_prep.sources.source import (
 )
 from pcclip.data.picture_files import PICTURE_ENDINGS
 
-BESIDE = (".txt", ".json", ".jsonl")  # captions, and what the steps write
+IGNORED = (".txt", ".json", ".jsonl")  # captions, and what the steps write
 
 
 def inputs(options: Options) -> dict[str, str | Path]:
@@ -58,13 +58,13 @@ def _found(folder: Path, losses: Losses) -> Iterator[Candidate]:
                 losses.add("not_utf8", text.relative_to(folder).as_posix())
             else:
                 yield Candidate(name, path, captions or [])
-        elif path.suffix == ".txt" and not any(_beside(path)):
-            losses.add("missing", f"{name}: no image of this name beside it")
-        elif path.suffix not in BESIDE and not path.name.startswith("."):
+        elif path.suffix == ".txt" and not any(_images_of(path)):
+            losses.add("missing", f"{name}: no image of this name next to it")
+        elif path.suffix not in IGNORED and not path.name.startswith("."):
             losses.add("not_an_image", name)
 
 
-def _beside(text: Path) -> Iterator[bool]:
+def _images_of(text: Path) -> Iterator[bool]:
     for extension in PICTURE_ENDINGS:
         yield text.with_suffix(extension).exists()
         yield text.with_suffix(extension.upper()).exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 from data_prep.files import clean, states_hash
 from data_prep.sources.source import Candidate, Candidates, Losses, Options, image_folder, input_file
 
-CHECKED_FIELDS = ("width", "height", "sha256")  # found anew
+CHECKED_FIELDS = ("width", "height", "sha256")  # found again
 
 
 def inputs(options: Options) -> dict[str, str | Path]:

@@ -27,7 +27,7 @@ class Options:
             `csv`: a table with one row a caption (`.tsv` is split at tabs and has no quoting), its images in `images`;
             `jsonl`: one image a line, as in another `captions.jsonl`, or with `image_column` and `caption_column` (one
             caption or a list) as keys; files are relative to `images`, or without it to the file's own folder;
-            `folder`: images with a `.txt` of the same name beside them, one caption a line, in folders of any depth;
+            `folder`: images with a `.txt` of the same name next to them, one caption a line, in folders of any depth;
             `shards`: a folder of webdataset caption shards: image + `.txt`, or `.cls` with `class_names`, or `.json`
             with a `caption` (as img2dataset writes them);
             `cub`: the folder CUB_200_2011 with its images, and the ten captions an image of Reed et al. in `texts`;
@@ -64,7 +64,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Checked:
-    """What decoding an image told: its upright size and the hash of its bytes, or why it cannot be used.
+    """Result of decoding an image: its upright size and the hash of its bytes, or why it cannot be used.
 
     Attributes:
         width: In pixels, of the upright image.
@@ -91,7 +91,7 @@ class Candidate:
         captions: Its captions.
         fields: Further fields of its row.
         payload: The image itself, when it has no file yet.
-        checked: What decoding it told, when that is known already.
+        checked: Result of decoding it, if it was decoded already.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Captions of scenes, each beside one that is false in a single attribute."""
+"""Captions of scenes, each with one that is false in a single attribute."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ PROMPTS: dict[str, tuple[tuple[str, str], ...]] = {
 def attribute_texts(
     wordings_of: dict[str, tuple[tuple[str, str, str], ...]],
 ) -> dict[str, dict[str, list[dict[str, str]]]]:
-    """Sentences, and the prompts beside them, as attribute ranking reads them: {attribute: {"wordings", "prompts"}}."""
+    """Sentences and their prompts, as attribute ranking reads them: {attribute: {"wordings", "prompts"}}."""
     return {
         attribute: {
             "wordings": [

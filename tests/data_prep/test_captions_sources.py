@@ -142,7 +142,7 @@ def test_folder(tmp_path: Path, run: Run) -> None:
         ("b/deep/x.PNG", ["three"]),
     ]
     assert manifest["counts"] == {"images": 3, "without_caption": 1, "missing": 1, "not_utf8": 1}
-    assert manifest["left_out"]["missing"] == ["b/alone.txt: no image of this name beside it"]
+    assert [name.split(":")[0] for name in manifest["left_out"]["missing"]] == ["b/alone.txt"]
 
 
 def test_a_folder_that_holds_the_output_stays_up_to_date(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
