@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -99,6 +100,19 @@ def temporary_prefix(target: Path) -> str:
 @cache
 def _token(process: int) -> str:
     return secrets.token_hex(4)  # by process id, so that a forked process draws another one
+
+
+def remove_leftovers(target: str | Path) -> None:
+    """Remove the temporary files and folders of `target` that killed processes left. Nothing else may be writing it."""
+    target = Path(target)
+    stem, suffix = re.escape(target.stem), re.escape(target.suffix)
+    temporary = re.compile(rf"\.{stem}\.\d+-[0-9a-f]{{8}}(\.old|\.tmp)+({suffix})?")
+    for path in target.parent.glob(".*"):
+        if temporary.fullmatch(path.name):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def _temporary(target: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pcclip.atomic import atomic_folder, atomic_path, atomic_text
+from pcclip.atomic import atomic_folder, atomic_path, atomic_text, remove_leftovers
 
 
 def test_a_file_appears_when_the_block_ends_with_the_mode_of_the_umask(tmp_path: Path) -> None:
@@ -89,3 +89,17 @@ def test_a_full_disk_names_the_target(tmp_path: Path) -> None:
     assert caught.value.filename == str(target)
     with pytest.raises(IsADirectoryError), atomic_path(tmp_path):
         pass
+
+
+def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("last.ckpt", "saved", "model.v2"):
+        target = tmp_path / name
+        left = [tmp_path / f".{target.stem}.12-0123abcd.tmp{target.suffix}"]
+        left.append(left[0].with_suffix(".old.tmp"))
+        keep = [target, tmp_path / f".{target.stem}.x.12-0123abcd.tmp{target.suffix}", tmp_path / f".{target.stem}.tmp"]
+        left[0].mkdir()
+        for path in (*left[1:], *keep):
+            path.touch()
+        remove_leftovers(target)
+        assert not any(path.exists() for path in left)
+        assert all(path.exists() for path in keep)

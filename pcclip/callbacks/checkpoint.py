@@ -16,9 +16,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from pcclip.atomic import atomic_path
+from pcclip.atomic import atomic_path, remove_leftovers
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+_AFTER_LAST_STEP = "all steps are done and saved; `--resume true` goes on with the final evaluation"
 
 
 class Checkpoint(ModelCheckpoint):
@@ -27,14 +28,15 @@ class Checkpoint(ModelCheckpoint):
     A checkpoint is written in one step, so there is always a whole one; never between the batches whose gradients are being
     accumulated; and on Ctrl-C (SIGINT), and SIGTERM or SIGUSR1, with which schedulers announce that they will end a process,
     after the batch that is being computed. The process then exits with 128 plus the signal's number, before the first step
-    without a checkpoint, when the base model is evaluated. A second Ctrl-C ends at once. Lightning's own handling of these
+    without a checkpoint, when the base model is evaluated. A second Ctrl-C ends at once, and so does any of these signals
+    after the last step, while the final evaluation runs. Lightning's own handling of these
     signals, which may write within a step, is put out of action. `--resume true` goes on from `last.ckpt`.
 
     The random numbers of each step, for dropout, are those of (seed, epoch, batch, process), resumed or not.
 
     Args:
         every_n_train_steps: Optimiser steps between checkpoints; there is one at the end of each epoch in any case.
-        dirpath: Folder; beside the logs, where `--resume` looks, when left out.
+        dirpath: Folder; `checkpoints` in the run folder when left out. `--resume` looks in both.
     """
 
     def __init__(self, every_n_train_steps: int, dirpath: str | None = None) -> None:
@@ -47,6 +49,7 @@ class Checkpoint(ModelCheckpoint):
         )
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         self._received = 0
+        self._is_over = False
         self._handlers: dict[int, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -69,6 +72,12 @@ class Checkpoint(ModelCheckpoint):
         """Take the signals over from Lightning, until training ends."""
         if threading.current_thread() is threading.main_thread():
             self._handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
+
+    def end_at_once(self, trainer: Trainer) -> None:
+        """End if any process was told to after the last batch, and from now on with each signal: all steps are saved."""
+        if self._is_told_to_end(trainer):
+            self._end(_AFTER_LAST_STEP)
+        self._is_over = True
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Seed the step's random numbers."""
@@ -123,6 +132,9 @@ class Checkpoint(ModelCheckpoint):
             signal.signal(*self._handlers.popitem())
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self._is_over:
+            self._received = number
+            self._end(_AFTER_LAST_STEP)
         if number == signal.SIGINT:
             if self._received:
                 raise SystemExit(128 + number)
@@ -149,15 +161,22 @@ class _TakeSignals(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._checkpoint.take_signals()
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._checkpoint.end_at_once(trainer)
+
 
 class WholeFileIO(TorchCheckpointIO):
-    """Writes checkpoints next to their place and moves them there: Lightning's own way copies if /tmp is another disk."""
+    """Writes checkpoints next to their place and moves them there: Lightning's own way copies if /tmp is another disk.
+
+    Only one process may write a path.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write one; to addresses such as `s3://` as Lightning does."""
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
+        remove_leftovers(path)  # of processes that were killed while they wrote it
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             try:
                 torch.save(checkpoint, file)

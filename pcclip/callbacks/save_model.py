@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from pcclip.atomic import remove_leftovers
 from pcclip.model import DifferenceModel, save_clip
+from pcclip.model.loading import check_replaceable
 from pcclip.model.sharding import gathered
 
 
@@ -18,7 +21,16 @@ class SaveModel(Callback):
     """
 
     def __init__(self, folder: str) -> None:
-        self._folder = folder
+        self._folder = Path(folder)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check before training that the folder may be replaced.
+
+        Raises:
+            FileExistsError: It holds something other than a saved model.
+        """
+        if stage == "fit" and self._folder.exists():
+            check_replaceable(self._folder)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save on the first process, except after `fast_dev_run`."""
@@ -27,4 +39,5 @@ class SaveModel(Callback):
         model = cast(DifferenceModel, pl_module.model)
         with gathered(model):
             if trainer.is_global_zero:
+                remove_leftovers(self._folder)
                 save_clip(model, self._folder)

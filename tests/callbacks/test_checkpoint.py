@@ -188,3 +188,40 @@ def test_killed_run_equals_the_undisturbed_one(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 batches, losses or weights differ; 0 are missing" in done.stdout
+
+
+def test_checkpoint_that_a_kill_left_half_written_is_removed_by_the_next(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, torch; from pcclip.callbacks.checkpoint import WholeFileIO; "
+        "os.fsync = lambda file: os.kill(os.getpid(), 9); WholeFileIO().save_checkpoint({}, sys.argv[1])"
+    )
+    target = tmp_path / "last.ckpt"
+    assert subprocess.run([sys.executable, "-c", code, str(target)], cwd=ROOT, check=False).returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert left != target
+    WholeFileIO().save_checkpoint({"step": 1}, target)
+    assert [*tmp_path.iterdir()] == [target]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("hook", ["on_train_epoch_end", "on_train_end"])
+def test_signal_after_the_last_step_ends_the_final_evaluation(
+    tmp_path: Path, shards: Path, number: signal.Signals, hook: str
+) -> None:
+    class Evaluate(Callback):
+        finished = False
+
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            if hook == "on_train_epoch_end" and trainer.global_step == 10:
+                os.kill(os.getpid(), number)
+
+        def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            if hook == "on_train_end":
+                os.kill(os.getpid(), number)
+            self.finished = True
+
+    evaluate = Evaluate()
+    assert fit(tmp_path, shards, evaluate).code == 128 + number
+    assert not evaluate.finished
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 10
+    assert not fit(tmp_path, shards, resume=True).train
