@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -18,16 +19,18 @@ from pcclip.evaluation.embed import check_damaged
 from pcclip.evaluation.protocol import Encoder, Result
 from pcclip.model.averaging import averaged
 
+_VALUES = "pcclip_values"  # key of the last values in a checkpoint
+
 
 class EvaluationCallback(Callback, ABC):
     """Evaluates once before training, after training epochs, and in `test`.
 
     Values go to all loggers as `<task>/<subset>/<metric>`, and to `trainer.callback_metrics`, so that
-    `ModelCheckpoint(monitor=...)` and `EarlyStopping` may name them. There, the last values stand for epochs without
-    evaluation, and these count towards `patience`. Intervals are for the table of results (`ResultsTable`): they are
-    computed before training and by the table at its end, not each epoch. A run resumed from a checkpoint is
-    evaluated after its first epoch at the latest, not before it. With Lightning's `WeightAveraging` the averaged weights
-    are measured.
+    `ModelCheckpoint(monitor=...)` and `EarlyStopping` may name them. There, the last values stand for epochs and
+    validations without evaluation, first those from before training, and these count towards `patience`. Intervals are
+    for the table of results (`ResultsTable`): they are computed before training and by the table at its end, not each
+    epoch. A run resumed from a checkpoint is evaluated after its first epoch at the latest, not before it; until then
+    the checkpoint's values stand. With Lightning's `WeightAveraging` the averaged weights are measured.
 
     Every rank must run it, and every rank computes the same numbers.
 
@@ -63,6 +66,7 @@ class EvaluationCallback(Callback, ABC):
         self.num_workers = num_workers
         self.cache_dir = cache_dir
         self.rows: list[Result] = []
+        self._resumed: dict[str, float] = {}
         self._texts: StoredTexts | None = None
 
     @abstractmethod
@@ -111,6 +115,7 @@ class EvaluationCallback(Callback, ABC):
         """Evaluate before training, unless training resumes."""
         with evaluating(pl_module):
             self.check(pl_module)
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self._resumed.items()})
         if trainer.global_step > 0:
             return
         values = _named(self.evaluate(trainer, pl_module))
@@ -118,7 +123,16 @@ class EvaluationCallback(Callback, ABC):
         for logger in trainer.loggers:
             logger.log_metrics(values, step=0)
             logger.save()
+        keep_values(trainer, self.rows)
         self._show(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the last values, for callbacks that monitor them before a resumed run's first evaluation."""
+        checkpoint.setdefault(_VALUES, {}).update(_named(self.rows) or self._resumed)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take the last values from a checkpoint."""
+        self._resumed = checkpoint.get(_VALUES, {})
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate after an epoch, or let the last values stand for callbacks that monitor them."""

@@ -368,3 +368,23 @@ def test_min_gap_of_one_attribute(
         counts.append({row.metric: row.n for row in ranking.rows}["forced_choice"])
     assert counts[0] == 231
     assert 0 < counts[1] < 231
+
+
+def test_callbacks_may_monitor_between_evaluations_and_after_resuming_within_an_epoch(
+    world: Path, tmp_path: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer]
+) -> None:
+    module = make_module()
+    module.val_dataloader, module.validation_step = module.test_dataloader, module.test_step
+    name = "zero_shot/colours/top1"
+
+    def run(epochs: int, checkpoint: Path | None) -> Trainer:
+        colours = ZeroShotSet(str(world / "classes"), ["a photo of a {} square"])
+        stop = EarlyStopping(name, mode="max", patience=99)
+        steps = ModelCheckpoint(tmp_path / "steps", every_n_train_steps=1, save_top_k=-1, filename="{step}")
+        callbacks: list[Callback] = [ZeroShot({"colours": colours}, resamples=10), stop, steps]
+        trainer = make_trainer(callbacks, epochs, val_check_interval=2, enable_checkpointing=True)
+        trainer.fit(module, ckpt_path=checkpoint)
+        return trainer
+
+    assert name in run(1, None).callback_metrics
+    assert run(2, tmp_path / "steps" / "step=1.ckpt").global_step == 8
