@@ -5,19 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_info
 
-from pcclip.run_folder import first_logger, log_folder
+from pcclip.run_folder import checkpoint_folders, first_logger, log_folder
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest `last.ckpt` of the run in a folder, or of the runs in the folders below it."""
+def last_checkpoint(folder: Path, *others: Path) -> Path | None:
+    """Return the newest `last.ckpt` of the run in a folder, or of the runs in the folders below it, or in `others`."""
     found = [*folder.glob("checkpoints/last*.ckpt"), *folder.glob("*/checkpoints/last*.ckpt")]
+    found += [file for other in others for file in other.glob("last*.ckpt")]
     return max(found, key=lambda path: path.stat().st_mtime) if found else None
 
 
 def resume(settings: Any) -> None:
     """Change the settings of `fit` so that it goes on from the last checkpoint, in the run folder that it was writing to.
+
+    A checkpoint in a `dirpath` does not say which run folder that was: a logger without a `version` begins another.
 
     Without a checkpoint they stay, so that a job which is started again and again needs no other command at first.
 
@@ -27,13 +32,29 @@ def resume(settings: Any) -> None:
     if settings.ckpt_path is not None:
         raise ValueError(f"--resume and --ckpt_path={settings.ckpt_path} name two checkpoints; give one of them")
     folder = log_folder(settings.trainer)
-    checkpoint = last_checkpoint(folder)
+    own = checkpoint_folders(settings.trainer)
+    checkpoint = last_checkpoint(folder, *own)
     if checkpoint is None:
-        rank_zero_info(f"--resume: there is no checkpoint in {folder} yet, so training starts from the beginning")
+        places = " or ".join(map(str, (folder, *own)))
+        rank_zero_info(f"--resume: there is no checkpoint in {places} yet, so training starts from the beginning")
         return
     settings.ckpt_path = str(checkpoint)
     logger = first_logger(settings.trainer)
-    if not isinstance(logger, bool):  # the default logger has no settings: it begins another folder
+    if (
+        not isinstance(logger, bool) and checkpoint.parent not in own
+    ):  # the default logger has no settings: it begins another folder
         version = checkpoint.parents[1].name
         number = version.removeprefix("version_")
         logger.init_args.version = int(number) if number.isdecimal() and number != version else version
+
+
+def keep_metrics(trainer: Trainer) -> None:
+    """Rename `metrics.csv` of the run folders that are written to again, since Lightning's CSVLogger would delete it."""
+    if not trainer.is_global_zero:
+        return
+    for logger in trainer.loggers:
+        if isinstance(logger, CSVLogger) and (file := Path(logger.log_dir) / "metrics.csv").is_file():
+            number = 1
+            while (kept := file.with_name(f"metrics-{number}.csv")).exists():
+                number += 1
+            file.rename(kept)

@@ -49,6 +49,23 @@ def log_folder(trainer: Any) -> Path:
     return Path(settings.get("save_dir") or root) / ("lightning_logs" if name is None else name)
 
 
+def checkpoint_folders(trainer: Any) -> list[Path]:
+    """Return each `dirpath` of the checkpoint callbacks in the section `trainer`."""
+    arguments = [arguments for kind, arguments in _callbacks(trainer) if kind in ("Checkpoint", "ModelCheckpoint")]
+    return [Path(each["dirpath"]) for each in arguments if each.get("dirpath")]
+
+
+def goes_on(settings: Any) -> bool:
+    """Return whether `fit` goes on from a checkpoint of its own: in the run folder or a `dirpath` that it writes to."""
+    if settings.ckpt_path is None:
+        return False
+    if settings.resume or settings.ckpt_path in ("last", "best", "hpc"):  # which Lightning finds in its own folders
+        return True
+    run = _named_run(settings.trainer)
+    own = [*checkpoint_folders(settings.trainer), *([run] if run else [])]
+    return any(folder.resolve() in Path(settings.ckpt_path).resolve().parents for folder in own)
+
+
 def refuse_to_overwrite(command: str, settings: Any) -> None:
     """Check that no output of another run is where a command's settings put theirs.
 
@@ -69,24 +86,38 @@ def refuse_to_overwrite(command: str, settings: Any) -> None:
 
 
 def _outputs(command: str, settings: Any) -> Iterator[Path]:
-    callbacks = settings.trainer.callbacks or []
-    for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
-        arguments = callback.get("init_args") or {}
-        kind = callback.class_path.rpartition(".")[2]
+    for kind, arguments in _callbacks(settings.trainer):
         if command == "fit" and kind == "SaveModel":
             yield Path(arguments["folder"])
         elif command == "fit" and kind == "ResultsTable":
             yield Path(arguments["file"])
-        elif command == "fit" and kind in ("Checkpoint", "ModelCheckpoint") and arguments.get("dirpath"):
-            yield Path(arguments["dirpath"]) / "last.ckpt"
     if command == "predict" and settings.predictions.file:
         yield Path(settings.predictions.file)
         return
-    logger = first_logger(settings.trainer)
-    if logger is False and command == "fit":
-        yield log_folder(settings.trainer) / "checkpoints" / "last.ckpt"
-    elif logger is False and command == "predict":
-        yield log_folder(settings.trainer) / "predictions.jsonl"
-    elif not isinstance(logger, bool) and (version := (logger.get("init_args") or {}).get("version")) is not None:
-        run = log_folder(settings.trainer) / (version if isinstance(version, str) else f"version_{version}")
-        yield run / ("predictions.jsonl" if command == "predict" else "checkpoints")
+    if command == "fit":
+        yield from (folder / "last.ckpt" for folder in checkpoint_folders(settings.trainer))
+    run = _named_run(settings.trainer)
+    if run is not None and command == "predict":
+        yield run / "predictions.jsonl"
+    elif run is not None and first_logger(settings.trainer) is not False:
+        yield run / "checkpoints"
+    elif run is not None and command == "fit":
+        yield run / "checkpoints" / "last.ckpt"
+
+
+def _callbacks(trainer: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the class name and the arguments of each callback in the section `trainer`."""
+    callbacks = trainer.callbacks or []
+    for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
+        yield callback.class_path.rpartition(".")[2], callback.get("init_args") or {}
+
+
+def _named_run(trainer: Any) -> Path | None:
+    """Return the run folder if the settings name it: by a logger's `version`, or because there is no logger."""
+    logger = first_logger(trainer)
+    if isinstance(logger, bool):
+        return None if logger else log_folder(trainer)
+    version = (logger.get("init_args") or {}).get("version")
+    if version is None:
+        return None
+    return log_folder(trainer) / (version if isinstance(version, str) else f"version_{version}")

@@ -18,8 +18,8 @@ from pcclip.callbacks.predictions import Predictions
 from pcclip.callbacks.run_config import RunConfig
 from pcclip.data import PairDataModule
 from pcclip.model import DifferenceCLIP
-from pcclip.resume import resume
-from pcclip.run_folder import refuse_to_overwrite
+from pcclip.resume import keep_metrics, resume
+from pcclip.run_folder import goes_on, refuse_to_overwrite
 
 
 class OneLineParser(LightningArgumentParser):
@@ -68,7 +68,7 @@ class PairCLI(LightningCLI):
         """Check outputs and data before anything is made, since weights may have to be downloaded."""
         if self.subcommand is not None:
             settings = self.config[self.subcommand]
-            resumed = self.subcommand == "fit" and settings.ckpt_path is not None
+            resumed = self.subcommand == "fit" and goes_on(settings)
             if not (settings.overwrite or resumed or settings.trainer.fast_dev_run):
                 refuse_to_overwrite(self.subcommand, settings)
             data = PairDataModule(**settings.data.as_dict())
@@ -77,6 +77,8 @@ class PairCLI(LightningCLI):
         trainer: Any = self.trainer  # declares its callbacks nowhere
         if trainer.fast_dev_run:  # Lightning's own would still save the last state at the end
             trainer.callbacks = [each for each in trainer.callbacks if not isinstance(each, ModelCheckpoint)]
+        if self.subcommand is not None and (resumed or not settings.overwrite):
+            keep_metrics(trainer)
 
 
 def pair_cli(args: Sequence[str] | None = None, *, run: bool = True) -> PairCLI:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -431,3 +432,52 @@ def test_checkpoint_of_another_head_or_base_is_refused(
     moved = shutil.copy(checkpoint, elsewhere)
     line = error_of(capsys, *test[:-1], str(moved), "--model.head=mlp")
     assert re.search(r"its run/last\.ckpt: .*--model\.head of the run$", line)
+
+
+def test_metrics_of_a_resumed_run_are_kept(config: Path, tmp_path: Path) -> None:
+    logger = ["--trainer.logger=lightning.pytorch.loggers.CSVLogger", "--trainer.logger.init_args.save_dir=csv"]
+    checkpoint = ["--trainer.callbacks=pcclip.callbacks.Checkpoint", "--trainer.callbacks.every_n_train_steps=100"]
+    fit = ["fit", "--config", str(config), *logger, *checkpoint, "--resume", "true"]
+    for epochs in (1, 2, 3):
+        assert main([*fit, f"--trainer.max_epochs={epochs}"]) == 0
+    steps = []
+    for file in tmp_path.glob("csv/*/*/metrics*.csv"):
+        with file.open(newline="") as stream:
+            steps += [
+                int(row["step"])
+                for row in csv.DictReader(stream)
+                if row.get("train/loss_step") or row.get("train/loss")
+            ]
+    assert set(steps) == set(range(15))
+
+
+def test_run_goes_on_from_the_checkpoint_in_its_dirpath(config: Path, tmp_path: Path) -> None:
+    checkpoint = ["--trainer.callbacks=pcclip.callbacks.Checkpoint", "--trainer.callbacks.every_n_train_steps=100"]
+    fit = ["fit", "--config", str(config), *checkpoint, "--trainer.callbacks.dirpath=kept"]
+    assert main([*fit, "--resume", "true"]) == 0
+    assert main([*fit, "--resume", "true", "--trainer.max_epochs=2"]) == 0
+    assert torch.load(tmp_path / "kept" / "last.ckpt", weights_only=True)["global_step"] == 10
+    own = str(tmp_path / "kept" / "last.ckpt")
+    assert main([*fit, "--ckpt_path", own, "--trainer.max_epochs=3"]) == 0
+
+
+def test_checkpoint_of_another_run_lifts_no_check(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ["fit", "--config", str(config), "--ckpt_path"]
+    assert main(fit[:-1]) == 0
+    own = next((tmp_path / "runs").rglob("last.ckpt"))
+    other = Path(shutil.copy(own, tmp_path / "other.ckpt"))
+    saved = contents(tmp_path / "saved")
+    assert str(tmp_path / "saved") in error_of(capsys, *fit, str(other), "--trainer.max_epochs=2")
+    assert contents(tmp_path / "saved") == saved
+    assert main([*fit, str(own), "--trainer.max_epochs=2"]) == 0
+
+
+def test_folder_of_other_things_is_refused_before_training(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "photo.png").touch()
+    monkeypatch.setattr(DifferenceCLIP, "training_step", lambda *_: pytest.fail("trained"))
+    assert str(tmp_path / "saved") in error_of(capsys, "fit", "--config", str(config), "--overwrite", "true")
