@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from pcclip.callbacks.embeddings import EmbeddingCache, evaluating, model_of
+from pcclip.callbacks.embeddings import EmbeddingCache, evaluating, model_of, tower_lasts
 from pcclip.callbacks.stored_texts import StoredTexts
 from pcclip.data.labelled import ImageFile
 from pcclip.evaluation.bootstrap import RESAMPLES
@@ -87,7 +87,8 @@ class EvaluationCallback(Callback, ABC):
         """Measure the module as it is, with or without the bootstrap's intervals, and keep it as `rows`."""
         # in training no text tower is met twice
         keep = self.cache_dir is not None and trainer.testing
-        EmbeddingCache.of(pl_module).weights_changed()
+        if not tower_lasts(trainer, pl_module):  # averages may differ from one callback to the next
+            EmbeddingCache.of(pl_module).weights_changed()
         with evaluating(pl_module):
             self._texts = StoredTexts(model_of(pl_module), str(self.cache_dir)) if keep else None
             self.rows = self.results(trainer, pl_module, self.resamples if intervals else 0)
@@ -133,6 +134,10 @@ class EvaluationCallback(Callback, ABC):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take the last values from a checkpoint."""
         self._resumed = checkpoint.get(_VALUES, {})
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the image tower be hashed again after the epoch: once for all callbacks if it is frozen."""
+        EmbeddingCache.of(pl_module).weights_changed()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate after an epoch, or let the last values stand for callbacks that monitor them."""

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from pcclip.callbacks.embeddings import evaluating
+from pcclip.callbacks.embeddings import EmbeddingCache, evaluating
 from pcclip.callbacks.evaluation import EvaluationCallback, keep_values
 from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.tables import markdown_table, read_results, unchanged, write_results
@@ -131,6 +131,7 @@ class ResultsTable(Callback):
                 results[f"ensembled {alpha:g}"] = _evaluate(trainer, pl_module)
         finally:
             load_whole_state(pl_module, finetuned)
+            EmbeddingCache.of(pl_module).weights_changed()
         return results
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule, results: Mapping[str, list[Result]]) -> None:
@@ -160,6 +161,7 @@ def _collect(trainer: Trainer) -> list[Result]:
 
 
 def _evaluate(trainer: Trainer, pl_module: LightningModule) -> list[Result]:
+    EmbeddingCache.of(pl_module).weights_changed()
     return [row for callback in _evaluations(trainer) for row in callback.evaluate(trainer, pl_module)]
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from pcclip.callbacks.attribute_ranking import AttributeRanking, AttributeSet
+from pcclip.callbacks.embeddings import EmbeddingCache
 from pcclip.callbacks.results import ResultsTable
 from pcclip.callbacks.zero_shot import ZeroShot, ZeroShotSet
 from pcclip.data.picture_files import is_own_png
@@ -98,6 +99,49 @@ def test_frozen_images_are_encoded_once(
     trained = make_module(frozen=False)
     make_trainer(evaluations(world), epochs=3).fit(trained)
     assert trained.model.encoded == 4 * (23 + 15) + 3 * 4 * 2
+
+
+def test_the_tower_is_hashed_once_for_each_evaluation(
+    world: Path, tmp_path: Path, make_module: Any, make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    module = make_module()
+    own = type(module.model).image_fingerprint.fget
+
+    def counted(model: Any) -> str:
+        hashed.append(own(model))
+        return hashed[-1]
+
+    monkeypatch.setattr(type(module.model), "image_fingerprint", property(counted))
+    trainer = make_trainer([*evaluations(world), ResultsTable(str(tmp_path / "results.json"))])
+    trainer.fit(module)
+    assert len(hashed) == 4  # before training, after each of two epochs, and for the table
+    trainer.test(module, verbose=False)
+    assert len(hashed) == 5
+    assert len(set(hashed)) == 1
+
+
+class Shift(Callback):
+    """Changes the frozen image tower in a way that torch's version counters do not see."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+        pl_module.model.visual.weight.data += 0.5
+
+
+def test_a_frozen_tower_that_changes_all_the_same_is_noticed(
+    world: Path, make_module: Any, make_trainer: Callable[..., Trainer]
+) -> None:
+    module = make_module()
+    make_trainer([*evaluations(world), Shift()]).fit(module)
+    assert module.model.encoded == 3 * (23 + 15) + 2 * 4 * 2
+
+
+def test_pictures_after_the_ensembles_are_of_the_finetuned_tower(
+    world: Path, tmp_path: Path, make_module: Any, make_trainer: Callable[..., Trainer]
+) -> None:
+    module = make_module(frozen=False)
+    make_trainer([ResultsTable(str(tmp_path / "results.json"), alphas=[0.5]), *evaluations(world)]).fit(module)
+    assert EmbeddingCache.of(module)._made_by == module.model.image_fingerprint
 
 
 def test_evaluated_when_the_trainer_validates(
