@@ -25,7 +25,7 @@ class Draw:
 
     Attributes:
         groups_per_batch: Groups in a batch, on each rank.
-        pairs_per_group: Ordered pairs drawn from each group, anew each epoch; None for all, in order.
+        pairs_per_group: Ordered pairs drawn from each group, new ones each epoch; None for all, in order.
         both_directions: Whether each pair comes with its reverse, half as many unordered pairs being drawn.
         captions_per_group: Captioned images drawn from each group.
         role_swap: Probability that a pair is given as its reverse, with "first" and "second" exchanged in its text.

@@ -123,11 +123,11 @@ def read_images(source: str | Path) -> ImageSet:
             are no classes, and a warning names them);
             a folder with `*.tar`, or one tar, in CLIP_benchmark's webdataset layout (`.jpg`, `.png` or `.webp`, with
             `.cls` if labelled; key: the sample's key) and `classnames.txt`, one name a line, in the folder or its parent.
-            `nshards.txt` beside the tars says how many there must be.
+            `nshards.txt` next to the tars says how many there must be.
 
     Raises:
         FileNotFoundError: The source does not exist, or labelled tars come without `classnames.txt`.
-        ValueError: No image in it, images beside class folders, a label that is not an index into the classes, or
+        ValueError: No image in it, images next to class folders, a label that is not an index into the classes, or
             another number of tars than `nshards.txt` says.
     """
     from lightning.pytorch.utilities import rank_zero_warn  # here: the tools need no Lightning
@@ -153,7 +153,7 @@ def read_images(source: str | Path) -> ImageSet:
     folders = [folder for folder, files in inside.items() if files]
     if flat and folders:
         raise ValueError(
-            f"{source}: has images beside class folders ({folders[0].name}, ...); keep one or the other in it"
+            f"{source}: has images next to class folders ({folders[0].name}, ...); keep one or the other in it"
         )
     if flat:
         return ImageSet(source, [ImageFile(str(file), file.name) for file in flat], [])
@@ -182,15 +182,15 @@ def _images_in(folder: Path, skipped: Skipped) -> list[Path]:
 
 def _check_shards(source: Path, tars: Sequence[Path]) -> None:
     """Refuse a folder that holds another number of tars than its `nshards.txt` says."""
-    file = source / "nshards.txt"  # CLIP_benchmark writes it beside the tars of each split
+    file = source / "nshards.txt"  # CLIP_benchmark writes it next to the tars of each split
     if not file.is_file():
         return
     content = file.read_text(encoding="utf-8").strip()
     if not content.isdecimal():
-        raise ValueError(f"{file}: holds {content[:20]!r}, expected the number of tars beside it; copy it again")
+        raise ValueError(f"{file}: holds {content[:20]!r}, expected the number of tars next to it; copy it again")
     if int(content) != len(tars):
         raise ValueError(
-            f"{source}: {len(tars)} tars, but its nshards.txt says {int(content)}; copy the dataset again, or mend "
+            f"{source}: {len(tars)} tars, but its nshards.txt says {int(content)}; copy the dataset again, or correct "
             "nshards.txt if only these are wanted"
         )
 

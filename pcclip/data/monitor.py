@@ -33,7 +33,7 @@ class DataMonitor(Callback):
         self._told = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Where a resumed epoch cannot be continued, let it start anew."""
+        """Restart a resumed epoch that cannot be continued."""
         data = _data(trainer)
         if data.begins_epoch_anew:
             trainer.fit_loop.epoch_loop.batch_progress.reset_on_run()

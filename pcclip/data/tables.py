@@ -236,7 +236,7 @@ def _read_csv(file: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
         records = []
         for record in reader:
             if None in record or None in record.values():
-                raise ValueError(f"{file}, line {reader.line_num}: not as many cells as the header has; mend the row")
+                raise ValueError(f"{file}, line {reader.line_num}: not as many cells as the header has; fix the row")
             records.append((reader.line_num, dict(record)))
         columns = list(reader.fieldnames or [])
     if not columns:

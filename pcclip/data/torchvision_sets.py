@@ -50,7 +50,9 @@ class Torchvision(ImageSource):
         names: dict[str, str] | None = None,
     ) -> None:
         if (split is None) != (name in WITHOUT_SPLITS):
-            raise ValueError(f"Torchvision: {name} has {'no' if name in WITHOUT_SPLITS else 'a'} split; mend `split`")
+            raise ValueError(
+                f"Torchvision: {name} has {'no' if name in WITHOUT_SPLITS else 'a'} split; correct `split`"
+            )
         self.name = name
         self.root = root
         self.split = split

@@ -11,7 +11,7 @@ KEPT_TEXTS = 200_000  # 600 MB of embeddings of width 768
 
 
 class KnownTexts:
-    """A table of text embeddings, filled as texts are met and begun anew when the tower's weights are others."""
+    """A table of text embeddings, filled as texts are met and cleared when the tower's weights change."""
 
     def __init__(self) -> None:
         self._weights: Hashable = None

@@ -31,7 +31,7 @@ def parameter_groups(module: nn.Module) -> list[dict[str, object]]:
 
 
 class Schedule(ABC):
-    """A learning-rate schedule that is told the run's length."""
+    """A learning-rate schedule that depends on the run's length."""
 
     @abstractmethod
     def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:

@@ -38,7 +38,7 @@ def text_parameters(clip: Any) -> list[nn.Parameter]:
     tower = text_tower(clip)
     if tower is not clip:
         return list(tower.parameters())
-    # Plain CLIP keeps the text tower's parts at its top level, beside the image tower and the scale.
+    # Plain CLIP keeps the text tower's parts at its top level, next to the image tower and the scale.
     outside = {id(value) for value in (*clip.visual.parameters(), clip.logit_scale, clip.logit_bias)}
     return [value for value in clip.parameters() if id(value) not in outside]
 
@@ -136,8 +136,8 @@ def end_of_text(tokens: Tensor, pool_type: str, eos_id: int | None) -> Tensor:
 def encode_tokens(clip: Any, tokens: Tensor, *, chunk_size: int | None = None, multiple: int = 1) -> Tensor:
     """Token ids (N, L) to text embeddings (N, D), not normalised.
 
-    L may be shorter than the context length when `is_trimmable(clip)`. Each text's embedding is the same, whatever stands
-    beside it.
+    L may be shorter than the context length when `is_trimmable(clip)`. Each text's embedding is the same in every
+    batch.
 
     Args:
         clip: The open_clip model.

@@ -138,7 +138,7 @@ def test_bad_sources(tmp_path: Path) -> None:
     (tmp_path / "ant").mkdir()
     (tmp_path / "ant" / "1.png").write_bytes(picture(1))
     (tmp_path / "1.png").write_bytes(picture(1))
-    with pytest.raises(ValueError, match="images beside class folders"):
+    with pytest.raises(ValueError, match="class folders"):
         read_images(tmp_path)
 
 
