@@ -1,7 +1,8 @@
-"""Finding the checkpoint from which a run goes on."""
+"""Finding and checking the checkpoint from which a run goes on."""
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_info
 
-from pcclip.run_folder import checkpoint_folders, first_logger, log_folder
+from pcclip.run_folder import FOUND_BY_LIGHTNING, checkpoint_folders, first_logger, log_folder
 
 
 def last_checkpoint(folder: Path, *others: Path) -> Path | None:
@@ -46,6 +47,22 @@ def resume(settings: Any) -> None:
         version = checkpoint.parents[1].name
         number = version.removeprefix("version_")
         logger.init_args.version = int(number) if number.isdecimal() and number != version else version
+
+
+def check_checkpoint(name: str) -> None:
+    """Check before anything is made that `--ckpt_path` names a whole checkpoint; addresses and folders are not read.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is truncated or something else.
+    """
+    file = Path(name)
+    if name in FOUND_BY_LIGHTNING or ":" in name or file.is_dir():
+        return
+    if not file.is_file():
+        raise FileNotFoundError(f"--ckpt_path {file}: checkpoint not found; check the path")
+    if not zipfile.is_zipfile(file):
+        raise ValueError(f"--ckpt_path {file}: corrupt, or not a checkpoint; copy it again or name another")
 
 
 def keep_metrics(trainer: Trainer) -> None:

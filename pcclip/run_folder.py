@@ -8,6 +8,8 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+FOUND_BY_LIGHTNING = ("last", "best", "hpc")  # values of --ckpt_path that Lightning looks for in the run's own folders
+
 
 def run_folder(trainer: Trainer) -> Path:
     """Return the folder of the run's files: Lightning's rule for checkpoints, without the last part `checkpoints`.
@@ -59,7 +61,7 @@ def goes_on(settings: Any) -> bool:
     """Return whether `fit` goes on from a checkpoint of its own: in the run folder or a `dirpath` that it writes to."""
     if settings.ckpt_path is None:
         return False
-    if settings.resume or settings.ckpt_path in ("last", "best", "hpc"):  # which Lightning finds in its own folders
+    if settings.resume or settings.ckpt_path in FOUND_BY_LIGHTNING:
         return True
     run = _named_run(settings.trainer)
     own = [*checkpoint_folders(settings.trainer), *([run] if run else [])]

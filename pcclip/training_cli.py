@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, NoReturn
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
 from pcclip.callbacks.predictions import Predictions
 from pcclip.callbacks.run_config import RunConfig
 from pcclip.data import PairDataModule
 from pcclip.model import DifferenceCLIP
-from pcclip.resume import keep_metrics, resume
+from pcclip.resume import check_checkpoint, keep_metrics, resume
 from pcclip.run_folder import goes_on, refuse_to_overwrite
+
+_WORKER = re.compile(r"Caught \w+ in DataLoader worker")  # how torch raises a worker's error again, with its traceback
+_FRAME = re.compile(r'^  File "(.+?)", line', re.MULTILINE)
 
 
 class OneLineParser(LightningArgumentParser):
@@ -57,6 +60,13 @@ class PairCLI(LightningCLI):
             default=False,
             help="replace models, tables, predictions and run folders that other runs left where this one writes to",
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Check the checkpoint before Lightning reads it."""
+        super().parse_arguments(parser, args)
+        command = self.config.get("subcommand")
+        if command is not None and self.config[command].ckpt_path is not None:
+            check_checkpoint(self.config[command].ckpt_path)
 
     def before_instantiate_classes(self) -> None:
         """Set what is set for the whole process, and find the checkpoint to go on from."""
@@ -108,12 +118,12 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         pair_cli(args)
     except (OSError, MisconfigurationException) as error:
-        print_error(str(error))
+        print_error(_message(error))
         return 2
     except ValueError as error:
-        if not _raised_here(error.__traceback__):
+        if not _raised_here(error):
             raise
-        print_error(str(error))
+        print_error(_message(error))
         return 2
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # which Lightning ends with code 1
@@ -130,7 +140,19 @@ def print_error(message: str) -> None:
     print(f"{f'rank {rank}: ' if rank else ''}pcclip: error: {' '.join(message.split())}", file=sys.stderr)
 
 
-def _raised_here(traceback: TracebackType | None) -> bool:
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return traceback is not None and Path(__file__).parent in Path(traceback.tb_frame.f_code.co_filename).parents
+def _message(error: Exception) -> str:
+    """Return an error's message, and of one that a DataLoader's worker raised only the message, without the traceback."""
+    text = str(error)
+    return text.rpartition(f"\n{type(error).__name__}: ")[2] if _WORKER.match(text) else text
+
+
+def _raised_here(error: Exception) -> bool:
+    """Return whether this package raised an error itself, also in a DataLoader's worker."""
+    if _WORKER.match(str(error)):
+        file = _FRAME.findall(str(error))[-1]
+    else:
+        traceback = error.__traceback__
+        while traceback is not None and traceback.tb_next is not None:
+            traceback = traceback.tb_next
+        file = traceback.tb_frame.f_code.co_filename if traceback is not None else ""
+    return Path(__file__).parent in Path(file).parents

@@ -481,3 +481,22 @@ def test_folder_of_other_things_is_refused_before_training(
     (tmp_path / "saved" / "photo.png").touch()
     monkeypatch.setattr(DifferenceCLIP, "training_step", lambda *_: pytest.fail("trained"))
     assert str(tmp_path / "saved") in error_of(capsys, "fit", "--config", str(config), "--overwrite", "true")
+
+
+def test_error_of_a_worker_is_one_line(config: Path, shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for shard in shards.glob("*.tar"):
+        shard.write_bytes(b"no tar" * 500)
+    line = error_of(capsys, "fit", "--config", str(config), "--data.num_workers=1", "--data.val=null")
+    assert "no usable group" in line
+    assert "File" not in line
+
+
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_checkpoint_is_checked_before_weights_are_loaded(
+    config: Path, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pcclip.model.module.load_clip", lambda *_, **__: pytest.fail("weights were loaded"))
+    torch.save({"state_dict": {"weight": torch.zeros(9999)}}, tmp_path / "whole.ckpt")
+    (tmp_path / "cut.ckpt").write_bytes((tmp_path / "whole.ckpt").read_bytes()[:20_000])
+    for name in ("cut.ckpt", "none.ckpt"):
+        assert name in error_of(capsys, command, "--config", str(config), "--ckpt_path", str(tmp_path / name))
