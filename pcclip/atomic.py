@@ -126,6 +126,6 @@ def _naming(target: Path, temporary: Path) -> Iterator[None]:
         yield
     except OSError as error:
         unnamed = error.filename is None and error.errno in WRITE_ERRORS
-        if unnamed or str(error.filename).startswith(str(temporary)):
+        if unnamed or any(str(name).startswith(str(temporary)) for name in (error.filename, error.filename2)):
             raise OSError(error.errno, error.strerror, str(target)) from error
         raise

@@ -103,3 +103,14 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path
         remove_leftovers(target)
         assert not any(path.exists() for path in left)
         assert all(path.exists() for path in keep)
+
+
+def test_a_failed_copy_into_a_folder_names_the_target(tmp_path: Path) -> None:
+    def copy() -> None:
+        with atomic_folder(tmp_path / "sorted") as inside:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "photos/a.jpg", None, str(inside / "a.jpg"))
+
+    with pytest.raises(OSError, match="sorted") as caught:
+        copy()
+    assert "tmp" not in str(caught.value).replace(str(tmp_path), "")
+    assert caught.value.errno == errno.ENOSPC
