@@ -87,8 +87,13 @@ class EmbeddingStore:
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
+        folder = self.file.parent
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"{error.filename} is a file" if isinstance(error, FileExistsError) else error.strerror
+            raise OSError(f"{folder}: cannot keep embeddings there ({reason}); choose another folder") from error
+        try:
             database = sqlite3.connect(self.file, timeout=60)
             try:
                 with database:  # commits, or takes back what an error left half done
