@@ -104,12 +104,20 @@ def texts_in(folders: Iterable[str | Path]) -> set[str]:
 def named_in(names: Iterable[str], folders: Iterable[str | Path]) -> set[str]:
     """Return the names that occur in the captions or texts of shard folders: whole words, any case, singular or plural.
 
+    Plurals are the regular ones: -s, -es, -y to -ies, and -f or -fe to -ves.
+
     Raises:
         FileNotFoundError: As `texts_in`.
         ValueError: As `texts_in`.
     """
     texts = "\n".join(texts_in(folders)).lower()
-    return {name for name in names if re.search(rf"\b{re.escape(name.lower())}(?:e?s)?\b", texts)}
+    return {name for name in names if re.search(rf"\b(?:{'|'.join(_forms(name.lower()))})\b", texts)}
+
+
+def _forms(name: str) -> list[str]:
+    """Patterns of a name and its plurals."""
+    plurals = [re.sub(ending, plural, name) for ending, plural in ((r"(?<=[^aeiou])y$", "ies"), (r"fe?$", "ves"))]
+    return [f"{re.escape(name)}(?:e?s)?", *(re.escape(plural) for plural in plurals)]
 
 
 def _add_group(index: ShardIndex, ids: list[str], captions: list[list[str]], pairs: Iterable[PairRecord]) -> list[int]:

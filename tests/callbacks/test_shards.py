@@ -149,6 +149,13 @@ def test_names_in_captions_or_texts(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_plurals_of_names(tmp_path: Path) -> None:
+    text = "Butterflies on leaves, wolves, a monkey with knives, elves and toys"
+    folder = write_shards(tmp_path / "shards", write_text=lambda first, second: f"{text}, {first}")
+    names = {"butterfly", "leaf", "wolf", "monkey", "knife", "toy"}
+    assert named_in([*names, "el", "wol", "fly", "toi", "kni", "monk"], [folder]) == names
+
+
 def test_classes_that_training_texts_name_are_left_out(
     tmp_path: Path, world: Path, make_module: Callable[..., Any], make_trainer: Callable[..., Trainer]
 ) -> None:
