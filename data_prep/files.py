@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pcclip.atomic import atomic_text
+from pcclip.files import existing_file
 
 Row = dict[str, Any]
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -49,8 +50,7 @@ def read_jsonl(path: Path, required: Mapping[str, type]) -> Iterator[tuple[int, 
 
 def read_jsonl_with_offsets(path: Path, required: Mapping[str, type]) -> Iterator[tuple[int, int, Row]]:
     """As `read_jsonl`, with the byte at which each line begins: (line number, offset, row)."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: file not found; check the path, or run the step that writes it first")
+    existing_file(path, "file", "check the path, or run the step that writes it first")
     offset = 0
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):

@@ -16,6 +16,7 @@ from data_prep.sources.source import (
     walk,
 )
 from pcclip.data.picture_files import PICTURE_ENDINGS
+from pcclip.files import existing_folder
 
 IGNORED = (".txt", ".json", ".jsonl")  # captions, and what the steps write
 
@@ -26,9 +27,7 @@ def inputs(options: Options) -> dict[str, str | Path]:
     Raises:
         FileNotFoundError: `input` is not a folder.
     """
-    folder = Path(options.input)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: a file, but source `folder` of the captions step reads a folder")
+    folder = existing_folder(options.input, "`input` of source `folder` of the captions step")
     return {"input": folder_hash(folder, (".txt", *PICTURE_ENDINGS))}
 
 

@@ -12,6 +12,7 @@ from omegaconf import MISSING
 
 from data_prep.files import states_hash
 from pcclip.data.picture_files import PICTURE_ENDINGS
+from pcclip.files import existing_folder
 
 LISTED = 1000  # names a reason keeps for the manifest; counts are exact however many there are
 REPLACED = "\ufffd"  # what decoding puts in place of bytes that are not UTF-8
@@ -174,10 +175,7 @@ def image_folder(options: Options) -> Path:
     """
     if options.images is None:
         raise ValueError(f"captions.images: source `{options.source}` needs the folder of the images")
-    folder = Path(options.images).absolute()
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: image folder (`images` of the captions step) not found")
-    return folder
+    return existing_folder(Path(options.images).absolute(), "image folder (`images` of the captions step)")
 
 
 def walk(folder: Path, losses: Losses | None = None) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import open_clip
 import torch
@@ -14,6 +13,7 @@ from torch.nn.functional import normalize
 from pcclip.data.labelled import ImageFile
 from pcclip.data.sources import ImageSource, open_images
 from pcclip.data.tables import read_table
+from pcclip.files import existing_file
 
 ENSEMBLES = {"openai": open_clip.OPENAI_IMAGENET_TEMPLATES, "simple": open_clip.SIMPLE_IMAGENET_TEMPLATES}
 
@@ -50,9 +50,7 @@ def read_templates(templates: list[str] | str, where: str) -> list[str]:
     if isinstance(templates, str):
         if templates in ENSEMBLES:
             return [template("{}") for template in ENSEMBLES[templates]]
-        file = Path(templates)
-        if not file.is_file():
-            raise FileNotFoundError(f"{file}: file of templates not found; or give {', '.join(ENSEMBLES)}, or a list")
+        file = existing_file(templates, "templates", f"or give {', '.join(ENSEMBLES)}, or a list")
         lines = file.read_text(encoding="utf-8").splitlines()
         templates = [line.strip().replace("{c}", "{}") for line in lines if line.strip()]
     if bad := [template for template in templates if "{}" not in template]:
@@ -71,10 +69,7 @@ def read_descriptions(file: str | None, name_column: str, labelled: LabelledImag
     """
     if file is None:
         return {}
-    if not Path(file).is_file():
-        raise FileNotFoundError(
-            f"{file}: descriptions of classes not found; `pcclip-data class_texts --classes` writes them, or check the path"
-        )
+    existing_file(file, "descriptions of classes", "`pcclip-data class_texts --classes` writes them, or check the path")
     table = read_table(file, name_column)
     if "description" not in table.columns:
         raise ValueError(f'{file}: no column "description"; its columns are {", ".join(table.columns)}')
@@ -165,7 +160,5 @@ def _chosen_classes(
         raise ValueError(f"{name}: `where` filters the rows of a `table`; give one, or leave it out")
     if classes is None or isinstance(classes, list):
         return classes, f"{name}, `classes`"
-    file = Path(classes)
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: file of class names not found")
+    file = existing_file(classes, "class names")
     return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()], str(file)

@@ -7,6 +7,7 @@ from typing import Any
 
 from pcclip.data.tables import read_jsonl
 from pcclip.evaluation.protocol import Comparative
+from pcclip.files import existing_file
 
 
 def read_comparatives(file: str | Path) -> list[Comparative]:
@@ -48,8 +49,7 @@ def read_class_pairs(file: str | Path) -> set[frozenset[str]]:
 
 
 def _rows(file: Path, content: str, remedy: str) -> list[tuple[str, dict[str, Any]]]:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: {content} not found; {remedy}, or check the path")
+    existing_file(file, content, f"{remedy}, or check the path")
     _, records = read_jsonl(file)
     if not records:
         raise ValueError(f"{file}: no row; expected {content}")

@@ -10,6 +10,7 @@ import torch
 from pcclip.data.labelled import ImageSet, read_images
 from pcclip.data.tables import read_jsonl, read_table
 from pcclip.evaluation.arithmetic import Edits
+from pcclip.files import existing_file
 
 ORACLE = "oscar_similarity_matrix.pt"
 
@@ -24,9 +25,7 @@ def read_edits(file: str | Path, image_set: ImageSet) -> Edits:
         FileNotFoundError: The file does not exist.
         ValueError: Images without classes, a row that is not of that form, or one that names an unknown image or class.
     """
-    file = Path(file)
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: edits not found; check the path")
+    file = existing_file(file, "edits")
     if not image_set.classes:
         raise ValueError(f"{image_set.source}: images without classes; the answers of {file} are classes")
     place = {image.key: index for index, image in enumerate(image_set.images)}

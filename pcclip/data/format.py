@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol, TypedDict
 
 from pcclip.atomic import atomic_text
 from pcclip.data.damage import DamagedGroupError
+from pcclip.files import existing_folder
 
 FORMAT_VERSION = 1
 DATASET_FILE = "dataset.json"
@@ -153,10 +154,8 @@ class DatasetInfo:
     @classmethod
     def find(cls, folder: str | Path) -> DatasetInfo:
         """As `read`, for readers that can do with what is left of a damaged shard: sizes are not checked."""
-        folder = Path(folder)
+        folder = existing_folder(folder, "shard folder", "make it with `pcclip-data shard`")
         file = folder / DATASET_FILE
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder}: shard folder not found; make it with `pcclip-data shard`")
         if not file.is_file():
             raise FileNotFoundError(
                 f"{file}: not found, so {folder} is not a finished shard folder; run `pcclip-data shard`"

@@ -10,6 +10,7 @@ import open_clip
 from pcclip.data.labelled import ImageFile, ImageSet, read_images
 from pcclip.data.sources import ImageSource, warn_unless_whole
 from pcclip.data.tables import read_table
+from pcclip.files import existing_folder
 
 # open_clip calls two pairs of classes alike; texts cannot tell these apart, so one of each has WordNet's other name.
 RENAMED = {657: "missile", 744: "projectile", 836: "sunglass", 837: "sunglasses"}
@@ -38,8 +39,7 @@ class ImageNet(ImageSource):
 
         Without `synsets`, another number of pictures than there are for validation gets a warning.
         """
-        if not self.root.is_dir():
-            raise FileNotFoundError(f"{self.root}: ImageNet not found; {REMEDY}")
+        existing_folder(self.root, "ImageNet", REMEDY)
         found = read_images(self.root)
         ids = self._ids(found.classes)
         if unknown := [name for name in found.classes if name not in ids]:

@@ -121,9 +121,10 @@ def read_images(source: str | Path) -> ImageSet:
             a folder of images (key: file name);
             a folder of class folders (label: the folder's name, classes sorted; key: `class/file`; folders without images
             are no classes, and a warning names them);
-            a folder with `*.tar`, or one tar, in CLIP_benchmark's webdataset layout (`.jpg`, `.png` or `.webp`, with
-            `.cls` if labelled; key: the sample's key) and `classnames.txt`, one name a line, in the folder or its parent.
-            `nshards.txt` next to the tars says how many there must be.
+            a folder with `*.tar`, or one tar, in CLIP_benchmark's webdataset layout (an image, `.jpg` or another
+            extension that folders may have, with `.cls` if labelled; key: the sample's key) and `classnames.txt`, one name
+            a line, in the folder or its parent. `nshards.txt` next to the tars says how many there must be. A warning counts
+            other members.
 
     Raises:
         FileNotFoundError: The source does not exist, or labelled tars come without `classnames.txt`.
@@ -196,7 +197,10 @@ def _check_shards(source: Path, tars: Sequence[Path]) -> None:
 
 
 def _read_tars(source: Path, tars: Sequence[Path]) -> ImageSet:
+    from lightning.pytorch.utilities import rank_zero_warn  # here: the tools need no Lightning
+
     images: list[ImageFile] = []
+    skipped = Skipped()
     for tar in tars:
         members: dict[str, tuple[int, int]] = {}
         labels: dict[str, int] = {}
@@ -213,11 +217,15 @@ def _read_tars(source: Path, tars: Sequence[Path]) -> ImageSet:
                     elif extension == "cls":
                         content = archive.extractfile(member)
                         labels[folder + slash + stem] = _label(content.read() if content else b"", tar, member.name)
+                    else:
+                        skipped[f".{extension}" if extension else "without extension"] += 1
         except tarfile.TarError as error:
             raise ValueError(f"{tar}: not a readable tar ({error}); copy it again") from error
         if labels and (unlabelled := sorted(set(members) - set(labels))):
             raise ValueError(f"{tar}: samples {unlabelled[:5]} have an image but no .cls; label all images or none")
         images += [ImageFile(str(tar), key, labels.get(key), *place) for key, place in members.items()]
+    if skipped:
+        rank_zero_warn(f"{source}: skipped {skipped}")
     if not images:
         raise ValueError(
             f"{source}: no image ({', '.join(PICTURE_EXTENSIONS)}) in its {len(tars)} tars; check the path"
@@ -250,7 +258,7 @@ def _class_names(source: Path) -> list[str]:
                     f"{file}: line {names.index('') + 1} is empty; a label is the number of its line, name its class"
                 )
             if len(set(names)) != len(names):
-                raise ValueError(f"{file}: the same class name twice; zero-shot cannot tell them apart, rename one")
+                raise ValueError(f"{file}: the same class name twice; zero-shot cannot distinguish them, rename one")
             return names
     raise FileNotFoundError(
         f"{folder}: labelled tars need classnames.txt in {folder} or its parent; write one class name a line, in label order"

@@ -40,12 +40,19 @@ def save_png(image: Image.Image, file: Path) -> None:
 
 def is_picture(path: str, skipped: Skipped) -> bool:
     """Whether a file found in a folder is a picture by its name, and not drawn by pcclip. Others are counted."""
-    ending = os.path.splitext(path)[1].lower()  # noqa: PTH122 (a Path for each of a million files is slow)
+    if not is_picture_name(path, skipped):
+        return False
+    if path[-4:].lower() == ".png" and is_own_png(path):
+        skipped["written by pcclip"] += 1
+        return False
+    return True
+
+
+def is_picture_name(name: str, skipped: Skipped) -> bool:
+    """Whether a file is a picture by its name. Others are counted."""
+    ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 (a Path for each of a million files is slow)
     if ending not in PICTURE_ENDINGS:
         skipped[ending or "without extension"] += 1
-        return False
-    if ending == ".png" and is_own_png(path):
-        skipped["written by pcclip"] += 1
         return False
     return True
 

@@ -15,6 +15,7 @@ import yaml
 from torch import Tensor
 
 from pcclip.evaluation.protocol import Wording
+from pcclip.files import existing_file
 
 IS = "::"  # between a column and a value, as in CUB's names of attributes
 
@@ -96,9 +97,7 @@ def read_table(file: str | Path, key: str, where: Mapping[str, str] | None = Non
         FileNotFoundError: The file does not exist.
         ValueError: Another file type, a broken row, an unknown column, two rows with one key, or no row left.
     """
-    file = Path(file)
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: table not found; check the path")
+    file = existing_file(file, "table")
     if file.suffix == ".csv":
         columns, records = _read_csv(file)
     elif file.suffix == ".jsonl":
@@ -162,8 +161,7 @@ def read_prompts(file: str | Path) -> dict[str, list[Wording]]:
 
 
 def _read_attributes(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: attribute texts not found; check the path")
+    existing_file(file, "attribute texts")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

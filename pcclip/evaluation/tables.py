@@ -11,6 +11,7 @@ from typing import Any
 
 from pcclip.atomic import atomic_text
 from pcclip.evaluation.protocol import Result
+from pcclip.files import existing_file
 
 
 def result_rows(results: Mapping[str, Sequence[Result]]) -> list[dict[str, Any]]:
@@ -84,9 +85,7 @@ def read_results(file: str | Path) -> dict[str, list[Result]]:
         FileNotFoundError: The file does not exist.
         ValueError: It is not a list of result rows, has none, or has one twice.
     """
-    file = Path(file)
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: results not found; `pcclip fit` and `pcclip test` write them (ResultsTable)")
+    file = existing_file(file, "results", "`pcclip fit` and `pcclip test` write them (ResultsTable)")
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

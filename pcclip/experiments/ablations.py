@@ -26,6 +26,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from pcclip.experiments.document import write_part
 from pcclip.experiments.script import run_script
+from pcclip.files import existing_file
 from pcclip.reports.plots import plot_cells, plot_sweeps
 from pcclip.reports.rows import read_runs, spread
 from pcclip.reports.tradeoff import alpha_of
@@ -65,8 +66,7 @@ def read_experiment(file: str | Path, name: str) -> Experiment:
         ValueError: There is no such section, or a key of it is missing, unknown or of another type.
     """
     file = Path(file)
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: grid not found")
+    existing_file(file, "grid")
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     if not isinstance(content, dict) or name not in content:
         raise ValueError(f'{file}: no experiment "{name}"; it has {", ".join(content or {})}')

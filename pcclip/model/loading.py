@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pcclip.atomic import atomic_folder
+from pcclip.files import existing_file, existing_folder
 from pcclip.lean_import import import_transformers
 from pcclip.model.clip import DifferenceModel
 from pcclip.model.head import HeadName, build_head
@@ -143,18 +144,16 @@ def _save_tensors(state: dict[str, Tensor], file: Path) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    if folder.is_file():
-        raise NotADirectoryError(f"{folder}: a file; `local-dir:` needs a folder saved by open_clip or pcclip")
-    remedy = "not found; `local-dir:` needs a folder saved by open_clip or pcclip, with weights as safetensors"
+    remedy = "name a folder saved by open_clip or pcclip, with weights as safetensors"
+    existing_folder(folder, "saved model", remedy)
     if not (folder / CONFIG_FILE).is_file():
-        raise FileNotFoundError(f"{folder / CONFIG_FILE}: {remedy}")
+        raise FileNotFoundError(f"{folder}: a folder without a saved model, it has no {CONFIG_FILE}; {remedy}")
     if not [file for file in folder.glob("*.safetensors") if file.name != HEAD_FILE]:
-        raise FileNotFoundError(f"{folder / WEIGHTS_FILE}: {remedy}")
+        raise FileNotFoundError(f"{folder / WEIGHTS_FILE}: model weights not found; {remedy}")
 
 
 def _register_config(file: Path) -> str:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: model configuration not found")
+    existing_file(file, "model configuration")
     open_clip.add_model_config(file)
     if open_clip.get_model_config(file.stem) is None:
         raise ValueError(f"{file}: not an open_clip model configuration; it needs embed_dim, vision_cfg and text_cfg")
@@ -177,8 +176,7 @@ def _check_known(known_as: str, name: str, pretrained: str | None) -> None:
 
 
 def _load_image_weights(towers: Any, file: Path) -> None:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: image tower weights not found")
+    existing_file(file, "image tower weights")
     state = load_state_dict(str(file), weights_only=True)
     missing, unexpected = towers.visual.load_state_dict(state, strict=False)
     # The projection into the joint space is not part of a pretrained backbone; everything else must be there.

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from pcclip.evaluation.protocol import Wording
+from pcclip.files import existing_file
 
 SHIPPED = Path(str(resources.files("pcclip.tools") / "attributes.yaml"))
 
@@ -39,9 +40,7 @@ def read_attribute(name: str, file: str | Path = SHIPPED) -> Attribute:
         FileNotFoundError: The file does not exist.
         ValueError: Not YAML of that form, a template without `{more}` and `{less}`, or an unknown attribute.
     """
-    file = Path(file)
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: file of attributes not found; name one with --attributes FILE")
+    file = existing_file(file, "attributes", "name a file with --attributes FILE")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

@@ -70,12 +70,12 @@ def embed_pictures(
     workers: int | None = None,
     progress: bool = False,
 ) -> Gallery:
-    """Embed pictures, those that the store has not at the image tower's speed, and add these to it.
+    """Embed pictures. Take known embeddings from the store, encode the others and add them to it.
 
     Args:
         clip: The model.
         pictures: The pictures.
-        store: Where embeddings of files are kept; none are without.
+        store: Where embeddings of files are kept; None keeps none.
         batch_size: Pictures encoded at a time.
         workers: Processes that decode; as many as there are cores to spare, up to eight, by default.
         progress: Whether to show a bar, on a terminal.
@@ -182,7 +182,7 @@ def _room(count: int, width: int) -> Tensor:
 
 
 def _readable(pictures: Sequence[Picture], embeddings: Tensor, reasons: dict[int, str]) -> Gallery:
-    """The gallery of the pictures but those of which there are reasons, by their places."""
+    """Return the gallery of the readable pictures. `reasons` maps the index of each other picture to its error."""
     unreadable = {pictures[place].key: reasons[place] for place in sorted(reasons)}
     if len(reasons) == len(pictures):
         key, reason = next(iter(unreadable.items()))

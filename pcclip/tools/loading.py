@@ -11,6 +11,7 @@ import torch
 import yaml
 from safetensors import SafetensorError
 
+from pcclip.files import existing_file
 from pcclip.model.clip import DifferenceModel
 from pcclip.model.loading import CONFIG_FILE, MODEL_SETTINGS, load_clip
 from pcclip.tools.model import Model
@@ -90,10 +91,7 @@ def run_config(checkpoint: Path) -> Path:
 
 def _read_state(file: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return the weights of a checkpoint's model, and its settings if they are in it."""
-    if file.is_dir():
-        raise IsADirectoryError(f"{file}: a folder, not a checkpoint; name the file in it")
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: checkpoint not found; check the path")
+    existing_file(file, "checkpoint")
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
         state = checkpoint["state_dict"]

@@ -178,7 +178,10 @@ class Model(nn.Module):
         )
 
     def _pair(self, first: OneImage, second: OneImage) -> tuple[Tensor, Tensor]:
-        gallery = self.embed([first, second])
+        pictures = _pictures([first, second])
+        if len(pictures) != 2:
+            raise ValueError(f"{first} and {second}: hold {len(pictures)} pictures; name two picture files")
+        gallery = self.embed_pictures(pictures)
         if gallery.unreadable:
             key, reason = next(iter(gallery.unreadable.items()))
             raise ValueError(f"{key}: {reason}")

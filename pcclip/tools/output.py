@@ -37,14 +37,14 @@ def check_writable(target: str | Path) -> Path:
     return target
 
 
-def new_file(target: str | Path, suffix: str, overwrite: bool = False, beside: Sequence[str] = ()) -> Path:
+def new_file(target: str | Path, suffix: str, overwrite: bool = False, further: Sequence[str] = ()) -> Path:
     """Check that a file can be written, before any work is done.
 
     Args:
         target: The file.
         suffix: What its name must end in.
         overwrite: Whether it may be there already.
-        beside: Endings that replace the suffix in the names of further files that are written.
+        further: Endings of further files that are written: each replaces the suffix of `target`.
 
     Raises:
         ValueError: Its name ends otherwise.
@@ -54,7 +54,7 @@ def new_file(target: str | Path, suffix: str, overwrite: bool = False, beside: S
     target = check_writable(target)
     if target.suffix.lower() != suffix:
         raise ValueError(f"--output {target}: must end in {suffix}")
-    for file in (target, *(target.with_name(target.stem + ending) for ending in beside)):
+    for file in (target, *(target.with_name(target.stem + ending) for ending in further)):
         replaceable = file.is_file() and (file.suffix.lower() != ".png" or is_own_png(str(file)))
         if file.exists() and not (overwrite and replaceable):
             raise FileExistsError(f"{file}: exists; choose another --output{OR_OVERWRITE * replaceable}")

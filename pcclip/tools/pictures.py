@@ -17,7 +17,7 @@ from braceexpand import braceexpand
 from PIL import Image
 
 from pcclip.data.labelled import ImageFile
-from pcclip.data.picture_files import PICTURE_ENDINGS, Skipped, is_copy, is_picture, walk
+from pcclip.data.picture_files import PICTURE_ENDINGS, Skipped, is_copy, is_picture, is_picture_name, walk
 from pcclip.data.pictures import upright
 from pcclip.tools.output import ToolWarning
 
@@ -46,8 +46,8 @@ def find_pictures(sources: Sequence[str | Path]) -> list[ImageFile]:
             a list: `.txt` with a path a line, `.csv` with a column `path`, `-` for lines of the standard input;
             a picture.
 
-    A warning counts the files of folders and patterns that are skipped, by extension or reason. Of several sources, as a
-    shell makes of a pattern, sheets that pcclip drew and folders that it copied pictures into are skipped too.
+    A warning counts the skipped files of folders, patterns and shards by extension or reason. If there are several
+    sources, as when a shell expands a pattern, those that pcclip drew or copied are skipped too.
 
     Raises:
         FileNotFoundError: A source that is not there.
@@ -109,7 +109,7 @@ def _pictures_of(source: str, skipped: Skipped) -> Iterator[ImageFile]:
     elif not path.is_file():
         raise FileNotFoundError(f"{source}: not found; give a folder, a pattern, a list, shards or pictures")
     elif path.suffix == ".tar":
-        yield from _in_shard(source)
+        yield from _in_shard(source, skipped)
     elif path.suffix == ".txt":
         yield from _listed(path.read_text(encoding="utf-8").splitlines())
     elif path.suffix == ".csv":
@@ -131,17 +131,17 @@ def _in_folder(folder: str, skipped: Skipped) -> Iterator[ImageFile]:
         for name in names:
             path = os.path.join(place, name)  # noqa: PTH118 (a Path for each of a million files is slow)
             if name.endswith(".tar"):
-                yield from _in_shard(path)
+                yield from _in_shard(path, skipped)
             elif is_picture(path, skipped):
                 yield ImageFile(path, path)
 
 
-def _in_shard(shard: str) -> Iterator[ImageFile]:
+def _in_shard(shard: str, skipped: Skipped) -> Iterator[ImageFile]:
     try:
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
                 archive.members = []  # type: ignore[attr-defined]  # which would grow with the shard
-                if member.isfile() and member.name.lower().endswith(PICTURE_ENDINGS):
+                if member.isfile() and is_picture_name(member.name, skipped):
                     yield ImageFile(shard, f"{shard}/{member.name}", offset=member.offset_data, size=member.size)
     except tarfile.TarError as error:
         raise ValueError(f"{shard}: not a readable tar ({error}); copy it again") from error

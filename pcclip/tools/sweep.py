@@ -10,6 +10,7 @@ from typing import Any
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.tables import unchanged
+from pcclip.files import existing_file
 from pcclip.model.clip import DifferenceModel
 from pcclip.model.ensemble import blend
 from pcclip.model.loading import save_clip
@@ -37,8 +38,7 @@ def sweep(
         FileNotFoundError: The configuration does not exist.
         ValueError: It has no evaluation callback, an alpha outside 0 to 1, or models that are not alike.
     """
-    if not Path(config).is_file():
-        raise FileNotFoundError(f"{config}: configuration not found; name the one that the model was finetuned with")
+    existing_file(config, "configuration", "name the one that the model was finetuned with")
     if wrong := [alpha for alpha in alphas if not 0 <= alpha <= 1]:
         raise ValueError(f"alpha {wrong[0]}: must be from 0 (base) to 1 (finetuned)")
     before, after = base.state_dict(), finetuned.state_dict()

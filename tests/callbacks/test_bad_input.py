@@ -67,7 +67,7 @@ REFUSED: dict[str, tuple[Callable[[], EvaluationCallback], Callable[[], None] | 
         lambda: Path("said.csv").write_text("name,description\nred,warm\ngreen,\nblue,cold\n") and None,
         r"no description of 1 classes of zero-shot set set: \['green'\]",
     ),
-    "missing templates": (lambda: shot(templates="nowhere.txt"), None, "file of templates not found; or give openai"),
+    "missing templates": (lambda: shot(templates="nowhere.txt"), None, r"nowhere\.txt: templates"),
     "no templates": (lambda: shot(templates=[]), None, "no templates; give at least one"),
     "half a tar": (lambda: shot(images="tars"), lambda: write_tars(cut=True), "tars/0.tar: not a readable tar"),
     "class named twice in tars": (

@@ -214,7 +214,7 @@ def test_jsonl_is_checked_and_keeps_attributes(world: Path, tmp_path: Path, read
         ({"duplicates": "merge"}, ValueError, r"captions.duplicates: 'merge'; choose one of drop, keep"),
         ({"workers": 0}, ValueError, r"captions.workers must be at least 1, found 0"),
         ({"input": "EMPTY"}, FileNotFoundError, r"empty: a folder, but source `csv` .* reads a file"),
-        ({"source": "folder"}, FileNotFoundError, r"captions.csv: a file, but source `folder` .* reads a folder"),
+        ({"source": "folder"}, NotADirectoryError, r"captions.csv: .*`folder`"),
         ({"caption_column": "text"}, ValueError, r"captions.csv: no column 'text'; its columns are image, caption"),
         ({"images": None}, ValueError, r"captions.images: source `csv` needs"),
         ({"images": "nowhere"}, FileNotFoundError, r"nowhere: image folder .* not found"),

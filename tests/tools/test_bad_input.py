@@ -53,8 +53,22 @@ CASES = {
     "rank no permission": (f"rank {{photos}} {AXIS} --model {{model}} --output {{file}}/r.csv", "cannot be written"),
     "rank cache in a file": (
         f"rank {{photos}} {AXIS} --model {{model}} --cache {{file}}/c",
-        r"Not a directory|File exists",
+        r"file/c: .*(Not a directory|is a file)",
     ),
+    "rank cache that is a file": (
+        f"rank {{photos}} {AXIS} --model {{model}} --cache {{file}}",
+        r"/file: .*another folder",
+    ),
+    "rank folder of attributes": ("rank {photos} --attribute size --attributes {photos}", r"photos: is a folder"),
+    "rank folder without a model": (
+        f"rank {{photos}} {AXIS} --model {{photos}}",
+        r"photos: a folder without a saved model",
+    ),
+    "rank pair of a folder": (
+        "rank --pairs {photos} {picture} --attribute size --model {model}",
+        r"photos.* name two picture",
+    ),
+    "search folder as image": ("search {photos} --image {photos} --text a --model {model}", r"photos: is a folder"),
     "search empty folder": ("search {empty} --image {picture} --text a --model {model}", "no pictures in it"),
     "search broken picture": (
         "search {photos} --image {broken}/0.png --text a --model {model}",
@@ -166,7 +180,7 @@ CASES = {
     "demo no folder": ("demo --model {model}", "no pictures to choose from"),
     "demo no model": ("demo {photos} --model {model} --model {nowhere}", "nowhere: not found"),
     "demo corrupt base": ("demo {photos} --model {model} --base {corrupt}", "corrupt: corrupt, or not a saved model"),
-    "demo no root": ("demo {photos} --model {model} --root {nowhere}", "--root .*nowhere: folder not found"),
+    "demo no root": ("demo {photos} --model {model} --root {nowhere}", "nowhere: .*--root"),
     "demo empty root": ("demo {photos} --root {empty}", "no model to choose"),
     "demo no port": ("demo {photos} --model {nowhere} --port 70000", "--port 70000: .*65535"),
     "demo no host": ("demo {photos} --model {nowhere} --host 192.0.2.1", "192.0.2.1.*cannot listen"),

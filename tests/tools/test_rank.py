@@ -15,6 +15,7 @@ from pcclip.cli import main
 from pcclip.tools.attributes import read_attribute
 from pcclip.tools.classify import calibrate
 from pcclip.tools.model import Model
+from pcclip.tools.output import ToolWarning
 from pcclip.tools.pictures import find_pictures
 
 AXIS = ["--more", "the first is brighter", "--less", "the first is darker"]
@@ -124,7 +125,8 @@ def test_pictures_are_found_in_folders_patterns_lists_and_shards(
                 shard.add(key, f"{Path(key).stem}.00.png")
                 shard.add(listed, f"{Path(key).stem}.json")
     for source in (f"{tmp_path}/shard-{{0..1}}.tar", f"{tmp_path}/shard-*.tar"):
-        members = find_pictures([source])
+        with pytest.warns(ToolWarning, match=r"skipped 12 \.json"):
+            members = find_pictures([source])
         assert [member.read() for member in members] == [Path(key).read_bytes() for key in folder]
         assert members[0].key == f"{tmp_path}/shard-0.tar/00.00.png"
     with pytest.raises(ValueError, match="no pictures in it"):

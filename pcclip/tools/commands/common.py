@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pcclip.tools.gallery import Gallery
     from pcclip.tools.model import Model
 
-BESIDE = (".png", ".unreadable.csv")  # what is written next to a CSV, by the end of its name
+FURTHER = (".png", ".unreadable.csv")  # what is written next to a CSV, by the end of its name
 DEMO = "runs/demo/finetuned"
 SHOWN = 10  # unreadable pictures that are named on the terminal
 
@@ -115,7 +115,7 @@ def write_outputs(output: Path, write_table: Callable[[IO[str]], None], sheet: I
     from pcclip.atomic import atomic_path, atomic_text
     from pcclip.data.picture_files import save_png
 
-    drawn, listed = (output.with_name(output.stem + ending) for ending in BESIDE)
+    drawn, listed = (output.with_name(output.stem + ending) for ending in FURTHER)
     with ExitStack() as stack:
         # The contents are on the disk before the first file gets its name.
         table = stack.enter_context(atomic_text(output))

@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pcclip.files import existing_folder
 from pcclip.tools.commands.common import DEMO, add_embedding, embed, positive
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", action="append", metavar="MODEL", help=f"a choice; may be given several times (default: {DEMO})"
     )
-    parser.add_argument("--base", metavar="MODEL", help="a choice that stands beside the first model from the start")
+    parser.add_argument("--base", metavar="MODEL", help="a model that is shown next to the first one from the start")
     parser.add_argument("--pretrained", metavar="TAG", help="of the one --model, if it is an open_clip name")
     parser.add_argument("--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
     parser.add_argument(
@@ -97,8 +98,7 @@ def _library(options: argparse.Namespace) -> Library:
         raise ValueError("--pretrained belongs to one --model; name that, and others as saved folders")
     roots: list[str] = options.root or []
     for root in roots:
-        if not Path(root).is_dir():
-            raise FileNotFoundError(f"--root {root}: folder not found; check the path")
+        existing_folder(root, "folder of --root")
     listed = {source: find_pictures([source]) for source in options.pictures}
     pictures = [*listed, *(folder for root in roots for folder in folders_beneath(root))]
     if not pictures:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pcclip.tools.commands.common import (
-    BESIDE,
+    FURTHER,
     add_model,
     add_output,
     add_pictures,
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
     from pcclip.tools.output import new_file
     from pcclip.tools.pictures import find_pictures
 
-    output = new_file(options.output, ".csv", options.overwrite, BESIDE)
+    output = new_file(options.output, ".csv", options.overwrite, FURTHER)
     classes = _classes(options.classes)
     pictures = find_pictures(options.pictures)
     model = load_model(options)

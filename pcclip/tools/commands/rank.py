@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pcclip.tools.commands.common import (
-    BESIDE,
+    FURTHER,
     add_model,
     add_overwrite,
     add_pictures,
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
     from pcclip.tools.pictures import find_pictures
 
     default = "classified.csv" if options.classify else "ranked.csv"
-    output = new_file(options.output or default, ".csv", options.overwrite, BESIDE)
+    output = new_file(options.output or default, ".csv", options.overwrite, FURTHER)
     if options.split:
         new_folder(options.split, options.overwrite)
     pictures = find_pictures(options.pictures)
@@ -118,7 +118,7 @@ def _compare(model: Model, attributes: list[Attribute], options: argparse.Namesp
         cosines = model.compare(first, second, [*texts, *texts.values()])
         margin = sum(cosines[text] - cosines[reverse] for text, reverse in texts.items()) / len(texts)
         more = first if margin > 0 else second
-        print(f"{attribute.name}: {more} has more, by a margin of {abs(margin):.3f} (cosine with text less reverse)")
+        print(f"{attribute.name}: {more} has more, by a margin of {abs(margin):.3f} (cosine with text minus reverse)")
 
 
 def _rank(model: Model, gallery: Gallery, attribute: Attribute, output: Path, most: int) -> None:

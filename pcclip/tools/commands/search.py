@@ -12,8 +12,9 @@ import csv
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from pcclip.files import existing_file
 from pcclip.tools.commands.common import (
-    BESIDE,
+    FURTHER,
     add_model,
     add_output,
     add_pictures,
@@ -55,15 +56,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Embed, search, and write what was found."""
+    from pcclip.data.labelled import ImageFile
     from pcclip.tools.output import new_file
     from pcclip.tools.pictures import find_pictures
 
-    output = new_file(options.output, ".csv", options.overwrite, BESIDE)
+    output = new_file(options.output, ".csv", options.overwrite, FURTHER)
     if len(set(options.lambdas)) < len(options.lambdas):
         raise ValueError("--lambda: the same number twice")
+    existing_file(options.image, "picture of --image")
     pictures = find_pictures(options.pictures)
     model = load_model(options)
-    start = model.embed([options.image])
+    start = model.embed_pictures([ImageFile(options.image, options.image)])
     shift = model.shift(_axis(model, options))
     gallery = embed(model, pictures, options)
     _write(options, output, gallery, _index(model, gallery, options), start, shift.cpu())

@@ -1,0 +1,40 @@
+"""Check that an input path is there and of the right kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def existing_file(path: str | Path, what: str, remedy: str = "check the path") -> Path:
+    """Return the path of a file that must be there.
+
+    Args:
+        path: The file.
+        what: What it holds, for messages.
+        remedy: What to do if nothing is there.
+
+    Raises:
+        FileNotFoundError: Nothing is there.
+        IsADirectoryError: It is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder, expected a file: {what}; name the file")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: {what} not found; {remedy}")
+    return path
+
+
+def existing_folder(path: str | Path, what: str, remedy: str = "check the path") -> Path:
+    """Return the path of a folder that must be there. The arguments are those of `existing_file`.
+
+    Raises:
+        FileNotFoundError: Nothing is there.
+        NotADirectoryError: It is a file.
+    """
+    path = Path(path)
+    if path.is_file():
+        raise NotADirectoryError(f"{path}: is a file, expected a folder: {what}; name the folder")
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: {what} not found; {remedy}")
+    return path
