@@ -328,6 +328,9 @@ def test_a_run_goes_on_and_its_checkpoint_needs_no_other_file(config: Path, tmp_
     if logger != "none":
         assert (checkpoint.parents[1] / "config.yaml").is_file()
     (tmp_path / "moved").mkdir()
+    settings = saved["pcclip_model"]["clip"]
+    settings["name"] = "local-dir:no/longer/there"
+    torch.save(saved, checkpoint)
     model = load_model(str(shutil.move(checkpoint, tmp_path / "moved"))).clip
     for name, value in model.state_dict().items():
         assert torch.equal(value, saved["state_dict"][f"model.{name}"]), name

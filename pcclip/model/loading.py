@@ -29,7 +29,7 @@ from pcclip.model.text import text_tower
 CONFIG_FILE = "open_clip_config.json"  # open_clip's own names
 WEIGHTS_FILE = "open_clip_model.safetensors"
 HEAD_FILE = "difference_head.safetensors"
-MODEL_SETTINGS = "pcclip_model"  # key of name, preprocessing and head in a Lightning checkpoint
+MODEL_SETTINGS = "pcclip_model"  # key of architecture, preprocessing and head in a Lightning checkpoint
 TEXT_CONFIG_FILE = "hf_text_config.json"  # architecture of a Hugging Face text tower
 
 

@@ -181,9 +181,9 @@ class DifferenceCLIP(HeldOutLosses):
             each.scheduler.base_lrs = [rate] * len(each.scheduler.base_lrs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what `pcclip.load` needs in addition to the weights, as plain data: name, preprocessing and head."""
+        """Add what `pcclip.load` needs in addition to the weights, as plain data: architecture, preprocessing and head."""
         checkpoint[MODEL_SETTINGS] = {
-            "clip": {"name": self.model.name, "preprocess": self.model.preprocess},
+            "clip": {"name": self.model.name, "config": self.model.config, "preprocess": self.model.preprocess},
             "head": self._head_name,
         }
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import pickle
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from safetensors import SafetensorError
 
 from pcclip.files import existing_file
 from pcclip.model.clip import DifferenceModel
+from pcclip.model.head import HeadName
 from pcclip.model.loading import CONFIG_FILE, MODEL_SETTINGS, load_clip
 from pcclip.tools.model import Model
 
@@ -60,13 +64,12 @@ def load_checkpoint(file: Path) -> DifferenceModel:
     if settings is None:
         source = run_config(file)
         settings = _model_section(source)
-    clip = settings["clip"]
-    model = load_clip(
-        _found_again(clip["name"], source),
-        clip.get("pretrained"),
-        preprocess=clip.get("preprocess"),
-        head=settings.get("head", "identity"),
-    )
+    clip, head = settings["clip"], settings.get("head", "identity")
+    if _tells_its_tokenizer(clip):
+        model = _load_config(clip, head)
+    else:
+        name = _found_again(clip["name"], source)
+        model = load_clip(name, clip.get("pretrained"), preprocess=clip.get("preprocess"), head=head)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -75,6 +78,29 @@ def load_checkpoint(file: Path) -> DifferenceModel:
             f"{file}: of another architecture than {source} says ({clip['name']}): {reasons[1].strip()[:200]}; "
             "put the checkpoint and what it was trained from back where they were"
         ) from error
+    return model
+
+
+def _tells_its_tokenizer(clip: dict[str, Any]) -> bool:
+    """Whether settings hold an architecture with CLIP's own tokenizer. Others are in files, which the name leads to."""
+    text = clip.get("config", {}).get("text_cfg", {})
+    # open_clip takes the tokenizer of SigLIP from the model's name
+    return (
+        bool(text) and not {"hf_model_name", "hf_tokenizer_name"} & set(text) and "siglip" not in clip["name"].lower()
+    )
+
+
+def _load_config(clip: dict[str, Any], head: HeadName) -> DifferenceModel:
+    """Build a model of a stored architecture, with random weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "checkpoint.json"
+        file.write_text(json.dumps(clip["config"]), encoding="utf-8")
+        logging.disable(logging.WARNING)  # open_clip warns of random weights
+        try:
+            model = load_clip(str(file), preprocess=clip.get("preprocess"), head=head)
+        finally:
+            logging.disable(logging.NOTSET)
+    model.name = clip["name"]
     return model
 
 
