@@ -31,7 +31,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 
 setup: $(VENV)/ready ## Make .venv with the pinned dependencies
 
-train: $(VENV)/ready ## The demo from nothing to its table of results; with CONFIG=conf/....yaml train that instead (ARGS="--trainer.devices=8 ...", RESUME=1 goes on from the last checkpoint)
+train: $(VENV)/ready ## The demo from nothing to its table of results, replacing an earlier one; with CONFIG=conf/....yaml train that instead (ARGS="--trainer.devices=8 ...", RESUME=1 goes on from the last checkpoint)
 ifeq ($(CONFIG),)
 	$(BIN)/pcclip-data all --config conf/data/demo.yaml
 	$(MAKE) --no-print-directory $(DEMO_BASE)
