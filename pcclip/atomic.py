@@ -75,7 +75,12 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
                     file.chmod(mode)
             if os.path.lexists(target):
                 target.replace(replaced)
-            temporary.replace(target)
+            try:
+                temporary.replace(target)
+            except OSError:
+                if os.path.lexists(replaced):
+                    replaced.replace(target)
+                raise
         finally:
             for leftover in (temporary, replaced):
                 remove(leftover)
@@ -106,7 +111,7 @@ def remove_leftovers(target: str | Path) -> None:
     """Remove the temporary files and folders of `target` that killed processes left. Nothing else may be writing it."""
     target = Path(target)
     stem, suffix = re.escape(target.stem), re.escape(target.suffix)
-    temporary = re.compile(rf"\.{stem}\.\d+-[0-9a-f]{{8}}(\.old|\.tmp)+({suffix})?")
+    temporary = re.compile(rf"\.{stem}\.[0-9a-f]+-[0-9a-f]{{8}}\.tmp({suffix})?")
     for path in target.parent.glob(".*"):
         if temporary.fullmatch(path.name):
             if path.is_dir():

@@ -94,9 +94,12 @@ def test_a_full_disk_names_the_target(tmp_path: Path) -> None:
 def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
     for name in ("last.ckpt", "saved", "model.v2"):
         target = tmp_path / name
-        left = [tmp_path / f".{target.stem}.12-0123abcd.tmp{target.suffix}"]
-        left.append(left[0].with_suffix(".old.tmp"))
-        keep = [target, tmp_path / f".{target.stem}.x.12-0123abcd.tmp{target.suffix}", tmp_path / f".{target.stem}.tmp"]
+        left = [tmp_path / f".{target.stem}.{token}-0123abcd.tmp{target.suffix}" for token in ("89abcdef", "01234567")]
+        keep = [
+            target,
+            tmp_path / f".{target.stem}.x.89abcdef-0123abcd.tmp{target.suffix}",
+            tmp_path / f".{target.stem}.tmp",
+        ]
         left[0].mkdir()
         for path in (*left[1:], *keep):
             path.touch()

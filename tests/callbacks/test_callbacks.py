@@ -337,7 +337,7 @@ def test_attribute_set_errors_come_before_training(
         ({"classes": ["red", "puce"]}, r"unknown classes \['puce'\]"),
         ({"classes": ["red"]}, "at least two classes"),
         ({"templates": ["a photo"]}, "no {} for the class name"),
-        ({"classes": "nowhere.txt"}, "file of class names not found"),
+        ({"classes": "nowhere.txt"}, r"nowhere\.txt"),
         ({"where": {"split": "a"}}, "filters the rows of a `table`"),
     ],
 )
