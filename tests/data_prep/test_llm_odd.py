@@ -63,7 +63,7 @@ def test_a_useless_response_fails_its_own_question_once_and_for_all(
     options = model_options(tmp_path, server, attempts=2, concurrency=4, timeout=5)
     started = time.monotonic()
     describe.run(options)
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 120
     texts, failures = outcome(tmp_path, read)
     assert set(failures) == {"p0", "p5", "p10"}
     assert set(failures.values()) <= REASONS
