@@ -32,7 +32,7 @@ from benchmarks.text import own_loss
 from pcclip.batch import PairBatch
 from pcclip.data import PairDataModule
 from pcclip.data.format import EmbeddingInfo
-from pcclip.model import ClipSource, DifferenceCLIP
+from pcclip.model import ClipSource, LitDifferenceCLIP
 
 # Dense bfloat16 operations per second by the vendor's data sheets, without sparsity.
 PEAK = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12}
@@ -83,11 +83,11 @@ def _now() -> float:
     return time.perf_counter()
 
 
-def make_module(options: argparse.Namespace, compiled: bool) -> DifferenceCLIP:
+def make_module(options: argparse.Namespace, compiled: bool) -> LitDifferenceCLIP:
     """The module with random weights, its text tower training."""
     torch.manual_seed(0)
     optimizer = partial(torch.optim.AdamW, lr=1e-5, fused=True)
-    return DifferenceCLIP(
+    return LitDifferenceCLIP(
         ClipSource(options.model), ["text"], optimizer=optimizer, chunk_size=options.chunk_size, compile=compiled
     )
 

@@ -36,7 +36,7 @@ from benchmarks.synthetic import write_shards
 from pcclip.callbacks import Checkpoint
 from pcclip.data import PairDataModule
 from pcclip.data.format import EmbeddingInfo
-from pcclip.model import ClipSource, DifferenceCLIP
+from pcclip.model import ClipSource, LitDifferenceCLIP
 
 GROUPS_PER_SHARD = 4
 GROUPS_PER_BATCH = 20
@@ -68,11 +68,11 @@ class Sample(Callback):
             self.rows.append((held(psutil.Process().pid), sum(held(one.pid) for one in processes)))
 
 
-def make_module(folder: Path) -> DifferenceCLIP:
+def make_module(folder: Path) -> LitDifferenceCLIP:
     """The module, with the same weights every time."""
     torch.manual_seed(0)
     source = ClipSource(str(folder / "tiny.json"))
-    return DifferenceCLIP(source, ["text_transformer"], optimizer=partial(torch.optim.AdamW, lr=1e-4))
+    return LitDifferenceCLIP(source, ["text_transformer"], optimizer=partial(torch.optim.AdamW, lr=1e-4))
 
 
 def train(folder: Path, name: str, epochs: int, workers: int) -> list[tuple[float, float]]:

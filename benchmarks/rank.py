@@ -24,9 +24,9 @@ from benchmarks.measure import Taken, alternate, report
 from pcclip.atomic import atomic_text
 from pcclip.data.embedding_store import EmbeddingStore
 from pcclip.data.labelled import ImageFile
-from pcclip.model import DifferenceModel, load_clip
+from pcclip.model import DifferenceCLIP, load_clip
 from pcclip.tools.gallery import embed_pictures
-from pcclip.tools.model import Model, wordings
+from pcclip.tools.model import InferenceModel, wordings
 from pcclip.tools.pictures import find_pictures
 from pcclip.tools.ranking import score, write_ranking
 
@@ -40,7 +40,7 @@ def draw(folder: Path, count: int, side: int) -> Path:
     return folder
 
 
-def rank(model: Model, folder: Path, store: EmbeddingStore) -> None:
+def rank(model: InferenceModel, folder: Path, store: EmbeddingStore) -> None:
     """What `pcclip rank` does once the model is loaded."""
     gallery = embed_pictures(model.clip, find_pictures([folder]), store=store)
     axis = model.axis(wordings("the first is larger", "the first is smaller"))
@@ -49,7 +49,7 @@ def rank(model: Model, folder: Path, store: EmbeddingStore) -> None:
 
 
 @torch.no_grad()
-def bare_loop(clip: DifferenceModel, picture: Path, batches: int, batch_size: int) -> None:
+def bare_loop(clip: DifferenceCLIP, picture: Path, batches: int, batch_size: int) -> None:
     """The image tower alone."""
     batch = torch.stack([clip.image_transform(Image.open(picture).convert("RGB"))] * batch_size)
     for _ in range(batches):
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args(arguments)
     clip = load_clip(options.model, options.pretrained).eval()
-    model = Model(clip, options.model)
+    model = InferenceModel(clip, options.model)
     with tempfile.TemporaryDirectory(prefix="pcclip-benchmark-") as name:
         kept, files = draw(Path(name) / "kept", options.kept, options.side), options.batches * options.batch_size
         fresh = draw(Path(name) / "fresh", files, 320)

@@ -24,20 +24,20 @@ from torch.nn import functional as F
 from benchmarks.measure import alternate, report, speed_rows
 from benchmarks.synthetic import text
 from pcclip.batch import PairBatch
-from pcclip.model import ClipSource, DifferenceCLIP
+from pcclip.model import ClipSource, LitDifferenceCLIP
 from pcclip.model.losses import build_loss
 from pcclip.model.optim import parameter_groups
 
 
-def make_module(name: str, trainable: list[str]) -> DifferenceCLIP:
+def make_module(name: str, trainable: list[str]) -> LitDifferenceCLIP:
     """A module with random weights and the losses of one process."""
     torch.manual_seed(0)
-    module = DifferenceCLIP(ClipSource(name), trainable)
+    module = LitDifferenceCLIP(ClipSource(name), trainable)
     module._difference_loss = build_loss("contrastive")
     return module
 
 
-def make_batch(module: DifferenceCLIP, pairs: int, images: int, seed: int) -> PairBatch:
+def make_batch(module: LitDifferenceCLIP, pairs: int, images: int, seed: int) -> PairBatch:
     """Random embeddings, distinct pairs among them, and made-up texts, tokenised."""
     generator = torch.Generator().manual_seed(seed)
     random = np.random.default_rng(seed)
@@ -57,7 +57,7 @@ def make_batch(module: DifferenceCLIP, pairs: int, images: int, seed: int) -> Pa
     )
 
 
-def plain_loss(module: DifferenceCLIP, batch: PairBatch) -> Tensor:
+def plain_loss(module: LitDifferenceCLIP, batch: PairBatch) -> Tensor:
     """The loss as one would write it in a plain loop, with texts of 77 tokens."""
     assert batch.embeddings is not None
     padded = F.pad(batch.tokens, (0, 77 - batch.tokens.shape[1]))
@@ -68,12 +68,12 @@ def plain_loss(module: DifferenceCLIP, batch: PairBatch) -> Tensor:
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
-def own_loss(module: DifferenceCLIP, batch: PairBatch) -> Tensor:
+def own_loss(module: LitDifferenceCLIP, batch: PairBatch) -> Tensor:
     """The module's loss."""
     return module.losses(batch)["loss"]
 
 
-def gradients(module: DifferenceCLIP, loss: Tensor) -> dict[str, Tensor]:
+def gradients(module: LitDifferenceCLIP, loss: Tensor) -> dict[str, Tensor]:
     """Gradients by name, taken away from the weights."""
     loss.backward()
     found = {name: value.grad for name, value in module.named_parameters() if value.grad is not None}
@@ -107,7 +107,7 @@ def measure(name: str, pairs: int, repeats: int, profile: bool = False) -> list[
     found = (gradients(module, loss(module, batches[0])) for loss in (own_loss, plain_loss))
     print(f"{name}: largest difference of the two gradients {difference(*found):.1e}, relative")
 
-    def turns(loss: Callable[[DifferenceCLIP, PairBatch], Tensor]) -> Callable[[], None]:
+    def turns(loss: Callable[[LitDifferenceCLIP, PairBatch], Tensor]) -> Callable[[], None]:
         left = iter(batches)
         return lambda: step(lambda: loss(module, next(left)), optimizer)
 

@@ -22,13 +22,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import alternate, report, speed_rows, table
 from benchmarks.text import difference, gradients, make_batch, make_module, own_loss, step
 from pcclip.batch import PairBatch
-from pcclip.model import DifferenceCLIP
+from pcclip.model import LitDifferenceCLIP
 from pcclip.model.optim import parameter_groups
 
 LABELS = ("two images a pair", "pcclip")
 
 
-def image_batch(module: DifferenceCLIP, images: int, pairs: int, seed: int) -> PairBatch:
+def image_batch(module: LitDifferenceCLIP, images: int, pairs: int, seed: int) -> PairBatch:
     """One group of noise images and pairs among them."""
     generator = torch.Generator().manual_seed(seed)
     size = module.model.towers.visual.image_size

@@ -36,7 +36,7 @@ from data_prep.progress import progress
 from pcclip.data.damage import DamagedGroupError
 from pcclip.data.format import DATASET_FILE, DatasetInfo, EmbeddingInfo, ShardInfo, sha256_of
 from pcclip.data.groups import ImageTransform, Sample, decode_group, read_samples
-from pcclip.model.clip import DifferenceModel
+from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.loading import load_clip
 
 STEP_VERSION = 1
@@ -149,7 +149,7 @@ def build_trainer(options: Options, writer: ShardWriter) -> Trainer:
     return trainer
 
 
-def _load(options: Options) -> DifferenceModel:
+def _load(options: Options) -> DifferenceCLIP:
     model = load_clip(
         options.model, options.pretrained, image_weights=options.image_weights, preprocess=options.preprocess
     )
@@ -275,10 +275,10 @@ class ImageShards(LightningDataModule):
 class ImageEmbedder(LightningModule):
     """The frozen image tower."""
 
-    def __init__(self, options: Options, model: DifferenceModel) -> None:
+    def __init__(self, options: Options, model: DifferenceCLIP) -> None:
         super().__init__()
         self._options = options
-        self.model: DifferenceModel | None = model
+        self.model: DifferenceCLIP | None = model
 
     def __getstate__(self) -> dict[str, Any]:
         # Sent to the other processes, the model would need as much shared memory, of which containers have little.

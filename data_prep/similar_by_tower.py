@@ -12,7 +12,7 @@ from data_prep.files import Row, image_path
 from data_prep.images import read_bytes
 from data_prep.similar import WIDTH, Indices, Vectors, chunks
 from pcclip.data.pictures import UnreadableImageError, decode
-from pcclip.model.clip import DifferenceModel
+from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.loading import load_clip
 
 
@@ -55,7 +55,7 @@ def embed_by_model(
     return vectors
 
 
-def _embed_captions(model: DifferenceModel, _: Path, rows: list[Row]) -> Vectors:
+def _embed_captions(model: DifferenceCLIP, _: Path, rows: list[Row]) -> Vectors:
     """Mean of the unit embeddings of each row's captions."""
     owners = np.repeat(np.arange(len(rows)), [len(row["captions"]) for row in rows])
     means = np.zeros((len(rows), model.embed_dim), np.float32)
@@ -65,7 +65,7 @@ def _embed_captions(model: DifferenceModel, _: Path, rows: list[Row]) -> Vectors
     return _unit(means)
 
 
-def embed_images(model: DifferenceModel, captions: Path, rows: list[Row], batch: int = 64) -> Vectors:
+def embed_images(model: DifferenceCLIP, captions: Path, rows: list[Row], batch: int = 64) -> Vectors:
     """Return unit embeddings (N, D) of the images of rows of `captions`."""
     parts = []
     for start in range(0, len(rows), batch):
@@ -75,7 +75,7 @@ def embed_images(model: DifferenceModel, captions: Path, rows: list[Row], batch:
     return np.concatenate(parts)
 
 
-def _picture(model: DifferenceModel, file: Path) -> torch.Tensor:
+def _picture(model: DifferenceCLIP, file: Path) -> torch.Tensor:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: not found")
     try:

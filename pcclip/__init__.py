@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pcclip.tools.model import Model
+    from pcclip.tools.model import InferenceModel
 
 __version__ = "0.1.0"
 __all__ = ["load"]
 
 
-def load(source: str, pretrained: str | None = None, device: str = "auto") -> Model:
+def load(source: str, pretrained: str | None = None, device: str = "auto") -> InferenceModel:
     """Load a model to use it: to rank pictures, compare them, or embed them.
 
     Args:

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from pcclip.callbacks.predictions import Predictions
 from pcclip.callbacks.run_config import RunConfig
 from pcclip.data import PairDataModule
-from pcclip.model import DifferenceCLIP
+from pcclip.model import LitDifferenceCLIP
 from pcclip.resume import check_checkpoint, keep_metrics, resume
 from pcclip.run_folder import goes_on, refuse_to_overwrite
 
@@ -94,7 +94,7 @@ class PairCLI(LightningCLI):
 def pair_cli(args: Sequence[str] | None = None, *, run: bool = True) -> PairCLI:
     """Parse the command line `args`, those of the process by default, make the objects, and `run` the subcommand."""
     return PairCLI(
-        DifferenceCLIP,
+        LitDifferenceCLIP,
         PairDataModule,
         args=None if args is None else list(args),
         run=run,

@@ -12,7 +12,7 @@ import open_clip
 import pytest
 import torch
 
-from pcclip.model import DifferenceModel, load_clip
+from pcclip.model import DifferenceCLIP, load_clip
 from tests.helpers.shards import write_image_shards
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -48,7 +48,7 @@ def tiny_config() -> str:
 
 
 @pytest.fixture
-def tiny_clip(tiny_config: str) -> DifferenceModel:
+def tiny_clip(tiny_config: str) -> DifferenceCLIP:
     """A randomly initialised tiny CLIP, the same every time."""
     torch.manual_seed(0)
     return load_clip(tiny_config).eval()

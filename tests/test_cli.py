@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pcclip.callbacks import RunConfig
 from pcclip.cli import main
 from pcclip.data import PairDataModule
-from pcclip.model import DifferenceCLIP, Exponential, WarmupCosine, load_clip
+from pcclip.model import Exponential, LitDifferenceCLIP, WarmupCosine, load_clip
 from pcclip.tools.loading import load_model
 from pcclip.training_cli import PairCLI
 
@@ -75,7 +75,7 @@ def config(tmp_path: Path, shards: Path, tiny_config: str, monkeypatch: pytest.M
 def cli(*args: str) -> PairCLI:
     """Everything made, nothing run."""
     return PairCLI(
-        DifferenceCLIP,
+        LitDifferenceCLIP,
         PairDataModule,
         args=list(args),
         seed_everything_default=0,
@@ -240,7 +240,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_bugs_keep_their_traceback(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DifferenceCLIP, "losses", lambda *_: int("a bug"))  # a ValueError of Python's
+    monkeypatch.setattr(LitDifferenceCLIP, "losses", lambda *_: int("a bug"))  # a ValueError of Python's
     with pytest.raises(ValueError, match="a bug"):
         main(["fit", "--config", str(config)])
 
@@ -482,7 +482,7 @@ def test_folder_of_other_things_is_refused_before_training(
 ) -> None:
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "photo.png").touch()
-    monkeypatch.setattr(DifferenceCLIP, "training_step", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(LitDifferenceCLIP, "training_step", lambda *_: pytest.fail("trained"))
     assert str(tmp_path / "saved") in error_of(capsys, "fit", "--config", str(config), "--overwrite", "true")
 
 

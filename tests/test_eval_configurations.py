@@ -24,7 +24,7 @@ from torch import Tensor
 from data_prep.cli import main as pcclip_data
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.cli import main as pcclip
-from pcclip.model import DifferenceModel, load_clip, save_clip
+from pcclip.model import DifferenceCLIP, load_clip, save_clip
 from tests.helpers.fault_server import running_server
 from tests.helpers.official_trees import SUGARCREPE_FILES, TREES
 
@@ -238,13 +238,13 @@ def test_a_second_model_has_a_column_of_its_own_and_encodes_no_image(
     monkeypatch.chdir(linked(tmp_path))
     make_tree(tmp_path, "cifar10")
     encoded = []
-    encode = DifferenceModel.encode_images
+    encode = DifferenceCLIP.encode_images
 
-    def counted(model: DifferenceModel, images: Tensor) -> Tensor:
+    def counted(model: DifferenceCLIP, images: Tensor) -> Tensor:
         encoded.append(len(images))
         return encode(model, images)
 
-    monkeypatch.setattr(DifferenceModel, "encode_images", counted)
+    monkeypatch.setattr(DifferenceCLIP, "encode_images", counted)
     model = load_clip(str(TINY))
     save_clip(model, "base")
     run("cifar10", clip="local-dir:base")

@@ -8,7 +8,7 @@ from typing import cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from pcclip.atomic import remove_leftovers
-from pcclip.model import DifferenceModel, save_clip
+from pcclip.model import DifferenceCLIP, save_clip
 from pcclip.model.loading import check_replaceable
 from pcclip.model.sharding import gathered
 
@@ -36,7 +36,7 @@ class SaveModel(Callback):
         """Save on the first process, except after `fast_dev_run`."""
         if trainer.fast_dev_run:  # type: ignore[attr-defined]  # declared nowhere in Trainer
             return
-        model = cast(DifferenceModel, pl_module.model)
+        model = cast(DifferenceCLIP, pl_module.model)
         with gathered(model):
             if trainer.is_global_zero:
                 remove_leftovers(self._folder)

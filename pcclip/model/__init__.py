@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcclip.model.clip import DifferenceModel
+from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.loading import load_clip, save_clip
 from pcclip.model.optim import Exponential, Schedule, WarmupCosine
 
 if TYPE_CHECKING:
     from pcclip.model.module import ClipSource as ClipSource
-    from pcclip.model.module import DifferenceCLIP as DifferenceCLIP
+    from pcclip.model.module import LitDifferenceCLIP as LitDifferenceCLIP
 
 __all__ = [
     "ClipSource",
     "DifferenceCLIP",
-    "DifferenceModel",
     "Exponential",
+    "LitDifferenceCLIP",
     "Schedule",
     "WarmupCosine",
     "load_clip",
@@ -26,7 +26,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     # Imported on first use: a tool that loads a model needs no Lightning.
-    if name in ("ClipSource", "DifferenceCLIP"):
+    if name in ("ClipSource", "LitDifferenceCLIP"):
         from pcclip.model import module
 
         return getattr(module, name)

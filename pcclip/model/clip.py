@@ -21,7 +21,7 @@ from pcclip.model.sharding import whole_state
 from pcclip.model.text import Tokenizer, encode_tokens, is_trimmable, pooling, text_parameters, text_tower
 
 
-class DifferenceModel(nn.Module):
+class DifferenceCLIP(nn.Module):
     """CLIP plus a difference head; embeds images, texts and differences into one space of width D.
 
     Images come in as uint8 and are normalised here, on the model's device: a quarter of the bytes to move, same numbers.
@@ -144,7 +144,7 @@ class DifferenceModel(nn.Module):
             register_fsdp_forward_method(self, method)
         self._keeps_texts = False  # weights come and go, so that it could not tell others from these
 
-    def train(self, mode: bool = True) -> DifferenceModel:
+    def train(self, mode: bool = True) -> DifferenceCLIP:
         """Switch to training, but keep frozen parts in evaluation mode: their batch statistics must not drift."""
         super().train(mode)
         if mode:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from pcclip.model.clip import DifferenceModel
+from pcclip.model.clip import DifferenceCLIP
 
 
 def blend(base: Mapping[str, Tensor], finetuned: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
@@ -38,7 +38,7 @@ def blend(base: Mapping[str, Tensor], finetuned: Mapping[str, Tensor], alpha: fl
     return blended
 
 
-def ensemble(base: DifferenceModel, finetuned: DifferenceModel, alpha: float) -> None:
+def ensemble(base: DifferenceCLIP, finetuned: DifferenceCLIP, alpha: float) -> None:
     """Turn `finetuned` into `alpha * finetuned + (1 - alpha) * base`, its head included.
 
     Raises:

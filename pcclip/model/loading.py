@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pcclip.atomic import atomic_folder
 from pcclip.files import existing_file, existing_folder
 from pcclip.lean_import import import_transformers
-from pcclip.model.clip import DifferenceModel
+from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.head import HeadName, build_head
 from pcclip.model.sharding import whole_state
 from pcclip.model.text import text_tower
@@ -40,7 +40,7 @@ def load_clip(
     image_weights: str | None = None,
     preprocess: dict[str, Any] | None = None,
     head: HeadName = "identity",
-) -> DifferenceModel:
+) -> DifferenceCLIP:
     """Load an open_clip model and put a difference head on it.
 
     Args:
@@ -90,13 +90,13 @@ def load_clip(
         raise ValueError(f"{name}: cannot be loaded with pretrained={pretrained!r}: {error}") from error
     if image_weights is not None:
         _load_image_weights(towers, Path(image_weights))
-    model = DifferenceModel(towers, open_clip.get_tokenizer(known_as), name, config, head)
+    model = DifferenceCLIP(towers, open_clip.get_tokenizer(known_as), name, config, head)
     if folder is not None and (folder / HEAD_FILE).is_file():
         _load_head(model, folder / HEAD_FILE, head)
     return model
 
 
-def save_clip(model: DifferenceModel, folder: str | Path) -> None:
+def save_clip(model: DifferenceCLIP, folder: str | Path) -> None:
     """Save as an open_clip folder that `local-dir:FOLDER` loads, here and in open_clip itself; safetensors only.
 
     A head other than the identity is saved in `difference_head.safetensors`. A Hugging Face tokenizer is saved in its own
@@ -188,7 +188,7 @@ def _load_image_weights(towers: Any, file: Path) -> None:
         )
 
 
-def _load_head(model: DifferenceModel, file: Path, head: HeadName) -> None:
+def _load_head(model: DifferenceCLIP, file: Path, head: HeadName) -> None:
     state = load_file(file)
     saved: HeadName = "linear" if "weight" in state else "mlp"
     if head not in ("identity", saved):

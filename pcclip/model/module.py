@@ -17,7 +17,7 @@ from pcclip.batch import PairBatch
 from pcclip.model.averaging import average_exactly
 from pcclip.model.batch_norm import batch_norm_trains, synchronise
 from pcclip.model.head import HeadName
-from pcclip.model.held_out import HeldOutLosses
+from pcclip.model.held_out_losses import HeldOutLosses
 from pcclip.model.loading import MODEL_SETTINGS, load_clip
 from pcclip.model.losses import Counted, LossName, build_loss, row_keys, sign_loss
 from pcclip.model.optim import Schedule, parameter_groups
@@ -43,8 +43,8 @@ class ClipSource:
     preprocess: dict[str, Any] | None = None
 
 
-class DifferenceCLIP(HeldOutLosses):
-    """CLIP with a difference head, trained by a weighted sum of a difference loss and a caption loss.
+class LitDifferenceCLIP(HeldOutLosses):
+    """LightningModule that trains a `DifferenceCLIP` by a weighted sum of a difference loss and a caption loss.
 
     Args:
         clip: Where the towers come from.

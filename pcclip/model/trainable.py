@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from pcclip.model.clip import DifferenceModel
+from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.text import text_parameters, text_tower
 
 PARTS = (
@@ -25,7 +25,7 @@ TEXT_BLOCKS = (
 TEXT_END = ("ln_final", "text_projection", "transformer.layer_norm", "transformer.final_layer_norm", "proj")
 
 
-def set_trainable(model: DifferenceModel, parts: Iterable[str]) -> None:
+def set_trainable(model: DifferenceCLIP, parts: Iterable[str]) -> None:
     """Let the named parts of the towers train and freeze the rest; the head always trains.
 
     `text_transformer` is the paper's choice: the blocks alone, without embeddings, final norm and projection.

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pcclip.atomic import atomic_folder
 from pcclip.model.loading import save_clip
-from pcclip.tools.model import Model
+from pcclip.tools.model import InferenceModel
 from pcclip.tools.model_card import model_card
 from pcclip.tools.output import need, new_folder
 from pcclip.tools.runs import run_of
@@ -16,7 +16,7 @@ Format = Literal["open_clip", "huggingface"]
 
 
 def export(
-    model: Model, folder: str | Path, layout: Format, *, text_only: bool = False, overwrite: bool = False
+    model: InferenceModel, folder: str | Path, layout: Format, *, text_only: bool = False, overwrite: bool = False
 ) -> None:
     """Write a folder that another library loads; weights are safetensors.
 

@@ -23,7 +23,7 @@ from pcclip.data.embedding_store import EmbeddingStore
 from pcclip.data.labelled import ImageFile, Picture, decoded
 from pcclip.data.pictures import UnreadableImageError
 from pcclip.evaluation.embed import check_damaged
-from pcclip.model.clip import DifferenceModel
+from pcclip.model.clip import DifferenceCLIP
 
 IN_MEMORY = 1 << 28
 CHUNK = 16_384  # rows of embeddings that are worked on at a time
@@ -62,7 +62,7 @@ class Gallery:
 
 
 def embed_pictures(
-    clip: DifferenceModel,
+    clip: DifferenceCLIP,
     pictures: Sequence[Picture],
     *,
     store: EmbeddingStore | None = None,
@@ -112,7 +112,7 @@ def embed_pictures(
 
 
 def _encoded(
-    clip: DifferenceModel, tasks: Sequence[Task], batch_size: int, workers: int | None
+    clip: DifferenceCLIP, tasks: Sequence[Task], batch_size: int, workers: int | None
 ) -> Iterator[tuple[Tensor, Tensor, dict[int, str]]]:
     """Yield places (n,) and embeddings (n, D) of the readable pictures of a batch, and the reasons of the others."""
     waiting: tuple[Tensor, Tensor, dict[int, str]] | None = None
@@ -130,7 +130,7 @@ def _encoded(
 
 
 def _loader(
-    clip: DifferenceModel, tasks: Sequence[Task], batch_size: int, workers: int | None
+    clip: DifferenceCLIP, tasks: Sequence[Task], batch_size: int, workers: int | None
 ) -> DataLoader[tuple[Tensor | str, int]]:
     if workers is None:
         workers = min(8, len(os.sched_getaffinity(0)) - 1)
@@ -152,7 +152,7 @@ def _loader(
 class _Decoded(Dataset[tuple[Tensor | str, int]]):
     """Pixels (3, H, W) of pictures, or the reason why one cannot be read, each with its place."""
 
-    def __init__(self, clip: DifferenceModel) -> None:
+    def __init__(self, clip: DifferenceCLIP) -> None:
         self.transform = clip.image_transform
 
     def __getitem__(self, task: Task) -> tuple[Tensor | str, int]:

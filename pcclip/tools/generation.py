@@ -23,7 +23,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from pcclip.evaluation.protocol import Wording
 from pcclip.tools.huggingface import save_huggingface
-from pcclip.tools.model import Model
+from pcclip.tools.model import InferenceModel
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Sampling:
     side: int | None = None
 
 
-def load_pipeline(folder: str | Path, model: Model) -> Any:
+def load_pipeline(folder: str | Path, model: InferenceModel) -> Any:
     """A Stable Diffusion pipeline whose text encoder is the model's.
 
     Raises:
@@ -108,7 +108,7 @@ def generate(
     return pictures
 
 
-def clip_score(judge: Model, pictures: Sequence[Image.Image], text: str) -> float:
+def clip_score(judge: InferenceModel, pictures: Sequence[Image.Image], text: str) -> float:
     """Mean CLIPScore of pictures with a text, by torchmetrics, with any model as the judge."""
     parts: Any = (_Features(judge), _Processor(judge))  # what torchmetrics asks of transformers' classes, and no more
     metric = CLIPScore(model_name_or_path=lambda: parts)
@@ -129,7 +129,7 @@ def _encode(pipeline: Any, text: str) -> tuple[Tensor, Tensor]:
 class _Features(nn.Module):
     """What CLIPScore asks of a model."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: InferenceModel) -> None:
         super().__init__()
         self.config = None
         self.model = model
@@ -144,7 +144,7 @@ class _Features(nn.Module):
 class _Processor:
     """What CLIPScore asks of a processor."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: InferenceModel) -> None:
         self._model = model
 
     def __call__(

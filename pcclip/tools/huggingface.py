@@ -17,7 +17,7 @@ from open_clip.transformer import QuickGELU, TextTransformer, VisionTransformer
 from torch import Tensor
 from torch.nn import functional as F
 
-from pcclip.model.clip import DifferenceModel
+from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.text import encode_tokens, pooling, text_tower
 
 TOLERANCE = 1e-5
@@ -45,7 +45,7 @@ VISION = {
 }
 
 
-def save_huggingface(clip: DifferenceModel, folder: Path, *, text_only: bool = False) -> None:
+def save_huggingface(clip: DifferenceCLIP, folder: Path, *, text_only: bool = False) -> None:
     """Write model, tokenizer and preprocessing, weights as safetensors, after seeing that the embeddings are the same.
 
     Args:
@@ -77,7 +77,7 @@ def save_huggingface(clip: DifferenceModel, folder: Path, *, text_only: bool = F
     _tokenizer(clip).save_pretrained(folder)
 
 
-def check_text(clip: DifferenceModel) -> None:
+def check_text(clip: DifferenceCLIP) -> None:
     """Refuse text towers that are not OpenAI's architecture.
 
     Raises:
@@ -93,7 +93,7 @@ def check_text(clip: DifferenceModel) -> None:
         )
 
 
-def check_vision(clip: DifferenceModel) -> None:
+def check_vision(clip: DifferenceCLIP) -> None:
     """Refuse image towers that are not a plain vision transformer.
 
     Raises:
@@ -108,7 +108,7 @@ def check_vision(clip: DifferenceModel) -> None:
         )
 
 
-def _text_config(clip: DifferenceModel) -> dict[str, Any]:
+def _text_config(clip: DifferenceCLIP) -> dict[str, Any]:
     tower = text_tower(clip.towers)
     tokenizer: Any = clip.tokenizer.tokenize
     return {
@@ -122,7 +122,7 @@ def _text_config(clip: DifferenceModel) -> dict[str, Any]:
     }
 
 
-def _vision_config(clip: DifferenceModel) -> dict[str, Any]:
+def _vision_config(clip: DifferenceCLIP) -> dict[str, Any]:
     visual = clip.towers.visual
     return {
         **_transformer_config(visual.transformer),
@@ -144,7 +144,7 @@ def _transformer_config(transformer: Any) -> dict[str, Any]:
     }
 
 
-def _text_state(clip: DifferenceModel) -> dict[str, Tensor]:
+def _text_state(clip: DifferenceCLIP) -> dict[str, Tensor]:
     prefix = "text." if isinstance(clip.towers, CustomTextCLIP) else ""
     state = {
         key.removeprefix(prefix): value
@@ -154,7 +154,7 @@ def _text_state(clip: DifferenceModel) -> dict[str, Tensor]:
     return _renamed(state, TEXT, "text_model", "text_projection", clip.name)
 
 
-def _vision_state(clip: DifferenceModel) -> dict[str, Tensor]:
+def _vision_state(clip: DifferenceCLIP) -> dict[str, Tensor]:
     return _renamed(clip.towers.visual.state_dict(), VISION, "vision_model", "proj", clip.name)
 
 
@@ -188,7 +188,7 @@ def _fill(model: Any, state: dict[str, Tensor]) -> None:
         raise ValueError(f"weights do not fit Hugging Face's CLIP ({error}); use --format open_clip") from error
 
 
-def _check_agreement(clip: DifferenceModel, model: Any, text_only: bool) -> None:
+def _check_agreement(clip: DifferenceCLIP, model: Any, text_only: bool) -> None:
     """See that both give the same embeddings of random inputs: a part that works differently must not go unseen."""
     generator = torch.Generator().manual_seed(0)
     tokens = clip.tokenizer([" ".join(["word"] * length) for length in (1, 5, 17)])
@@ -209,7 +209,7 @@ def _check_agreement(clip: DifferenceModel, model: Any, text_only: bool) -> None
         )
 
 
-def _tokenizer(clip: DifferenceModel) -> Any:
+def _tokenizer(clip: DifferenceCLIP) -> Any:
     import transformers
 
     ours: Any = clip.tokenizer.tokenize
@@ -221,7 +221,7 @@ def _tokenizer(clip: DifferenceModel) -> Any:
     )
 
 
-def _image_processor(clip: DifferenceModel) -> Any:
+def _image_processor(clip: DifferenceCLIP) -> Any:
     import transformers
 
     preprocess = open_clip.get_model_preprocess_cfg(clip.towers)

@@ -22,7 +22,7 @@ from pcclip.model.loading import CONFIG_FILE
 from pcclip.tools.attributes import wordings
 from pcclip.tools.gallery import Gallery
 from pcclip.tools.loading import run_config
-from pcclip.tools.model import Model
+from pcclip.tools.model import InferenceModel
 from pcclip.tools.ranking import score
 from pcclip.tools.search import ExactIndex, search
 
@@ -47,15 +47,15 @@ class Library:
         self,
         pictures: list[str],
         models: list[str],
-        load: Callable[[str], Model],
-        embed: Callable[[Model, str], Gallery],
+        load: Callable[[str], InferenceModel],
+        embed: Callable[[InferenceModel, str], Gallery],
     ) -> None:
         self.pictures, self.models = pictures, models
         self._model = lru_cache(MODELS)(load)
         self._gallery = lru_cache(GALLERIES)(lambda model, pictures: embed(self._model(model), pictures))
         self._one_at_a_time = RLock()  # so that two visitors do not load the same model twice
 
-    def model(self, name: str) -> Model:
+    def model(self, name: str) -> InferenceModel:
         """One of the models.
 
         Raises:
@@ -79,7 +79,7 @@ class Library:
 class Shown:
     """A model, and the pictures as it embeds them."""
 
-    model: Model
+    model: InferenceModel
     gallery: Gallery
 
     def ranked(self, more: str, less: str) -> Tiles:

@@ -15,15 +15,15 @@ import yaml
 from safetensors import SafetensorError
 
 from pcclip.files import existing_file
-from pcclip.model.clip import DifferenceModel
+from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.head import HeadName
 from pcclip.model.loading import CONFIG_FILE, MODEL_SETTINGS, load_clip
-from pcclip.tools.model import Model
+from pcclip.tools.model import InferenceModel
 
-MODEL_PREFIX = "model."  # of the towers and the head in a checkpoint of `DifferenceCLIP`
+MODEL_PREFIX = "model."  # of the towers and the head in a checkpoint of `LitDifferenceCLIP`
 
 
-def load_model(source: str, pretrained: str | None = None, device: str = "auto") -> Model:
+def load_model(source: str, pretrained: str | None = None, device: str = "auto") -> InferenceModel:
     """Load a model; see `pcclip.load`."""
     target = _device(device)
     path = Path(source.removeprefix("local-dir:"))
@@ -47,10 +47,10 @@ def load_model(source: str, pretrained: str | None = None, device: str = "auto")
             tags = open_clip.list_pretrained_tags_by_model(source.replace("/", "-"))
             raise ValueError(f"{source}: knows nothing without weights; give pretrained, one of {tags} or a file")
         clip = load_clip(source, pretrained)
-    return Model(clip.to(target), source)
+    return InferenceModel(clip.to(target), source)
 
 
-def load_checkpoint(file: Path) -> DifferenceModel:
+def load_checkpoint(file: Path) -> DifferenceCLIP:
     """Return the model of a Lightning checkpoint. Its settings are in it, or in its run's `config.yaml` if it is an old one.
 
     Nothing is unpickled but tensors and plain values.
@@ -90,7 +90,7 @@ def _tells_its_tokenizer(clip: dict[str, Any]) -> bool:
     )
 
 
-def _load_config(clip: dict[str, Any], head: HeadName) -> DifferenceModel:
+def _load_config(clip: dict[str, Any], head: HeadName) -> DifferenceCLIP:
     """Build a model of a stored architecture, with random weights."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "checkpoint.json"
@@ -152,7 +152,7 @@ def _found_again(name: str, source: Path) -> str:
     raise FileNotFoundError(f"{path}: not found; {source} says that the run started from it")
 
 
-def _load_folder(folder: Path) -> DifferenceModel:
+def _load_folder(folder: Path) -> DifferenceCLIP:
     if not (folder / CONFIG_FILE).is_file() and (folder / "config.json").is_file():
         raise ValueError(
             f"{folder}: a model for Hugging Face, which transformers loads; here give the model that it was exported from"

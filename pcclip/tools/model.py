@@ -18,7 +18,7 @@ from pcclip.data.embedding_store import EmbeddingStore
 from pcclip.data.labelled import Picture
 from pcclip.evaluation.embed import embed_texts
 from pcclip.evaluation.protocol import Wording
-from pcclip.model.clip import DifferenceModel
+from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.head import LinearHead
 from pcclip.model.text import encode_tokens
 from pcclip.tools.attributes import Attribute, read_attribute, wordings
@@ -31,7 +31,7 @@ Images = str | Path | Sequence[str | Path | Image.Image]
 OneImage = str | Path | Image.Image
 
 
-class Model(nn.Module):
+class InferenceModel(nn.Module):
     """A CLIP with its difference head, in evaluation mode and without gradients.
 
     Its `encode_image`, `encode_text`, `tokenizer` and `preprocess` are those of an open_clip model, so that CLIP_benchmark
@@ -47,7 +47,7 @@ class Model(nn.Module):
         preprocess: PIL image to normalised pixels (3, H, W), as open_clip's.
     """
 
-    def __init__(self, clip: DifferenceModel, source: str) -> None:
+    def __init__(self, clip: DifferenceCLIP, source: str) -> None:
         super().__init__()
         self.clip = clip.requires_grad_(False).eval()
         self.source = source

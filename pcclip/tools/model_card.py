@@ -9,7 +9,7 @@ import yaml
 
 from pcclip import __version__
 from pcclip.evaluation.tables import markdown_table
-from pcclip.model.clip import DifferenceModel
+from pcclip.model.clip import DifferenceCLIP
 from pcclip.tools.runs import Run
 
 SHOWN = (
@@ -39,7 +39,7 @@ tokenizer = CLIPTokenizer.from_pretrained("{folder}")""",
 }
 
 
-def model_card(clip: DifferenceModel, source: str, folder: Path, kind: str, run: Run | None) -> str:
+def model_card(clip: DifferenceCLIP, source: str, folder: Path, kind: str, run: Run | None) -> str:
     """Markdown with the front matter that model hubs read.
 
     Args:

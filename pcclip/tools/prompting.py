@@ -14,7 +14,7 @@ from pcclip.evaluation.comparative_prompting import compared, pair_indices
 from pcclip.evaluation.protocol import Comparative
 from pcclip.evaluation.zero_shot import class_embeddings
 from pcclip.tools.gallery import Gallery
-from pcclip.tools.model import Model
+from pcclip.tools.model import InferenceModel
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Prediction:
 
 
 def classify(
-    model: Model,
+    model: InferenceModel,
     gallery: Gallery,
     classes: Sequence[str],
     templates: Sequence[str],

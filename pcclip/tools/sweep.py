@@ -11,7 +11,7 @@ from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.tables import unchanged
 from pcclip.files import existing_file
-from pcclip.model.clip import DifferenceModel
+from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.ensemble import blend
 from pcclip.model.loading import save_clip
 from pcclip.reports.tradeoff import name_of
@@ -20,7 +20,7 @@ from pcclip.training_cli import pair_cli
 
 
 def sweep(
-    base: DifferenceModel, finetuned: DifferenceModel, config: str | Path, alphas: Sequence[float], scratch: Path
+    base: DifferenceCLIP, finetuned: DifferenceCLIP, config: str | Path, alphas: Sequence[float], scratch: Path
 ) -> dict[str, list[Result]]:
     """Measure `alpha * finetuned + (1 - alpha) * base` for each alpha.
 

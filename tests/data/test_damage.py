@@ -21,7 +21,7 @@ from pcclip.data.damage import REASONS, DamageTally
 from pcclip.data.folders import ShardFolder
 from pcclip.data.loader import EpochLoader
 from pcclip.data.stream import PairBatches
-from pcclip.model import DifferenceModel
+from pcclip.model import DifferenceCLIP
 from tests.data.test_datamodule import Recorder, make_data, make_module, make_trainer
 from tests.helpers.shards import group_record, image_sample, write_dataset
 
@@ -149,7 +149,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_damage_is_survived_and_counted(folder: Path, tiny_clip: DifferenceModel, kind: str) -> None:
+def test_damage_is_survived_and_counted(folder: Path, tiny_clip: DifferenceCLIP, kind: str) -> None:
     damage, expected = KINDS[kind]
     damage(folder / "00000.tar")
     opened = ShardFolder.open(str(folder), folder)

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from pcclip.batch import PairBatch
 from pcclip.data import PairDataModule
-from pcclip.model import ClipSource, DifferenceCLIP, Exponential, WarmupCosine
+from pcclip.model import ClipSource, Exponential, LitDifferenceCLIP, WarmupCosine
 from tests.helpers.batches import same
 from tests.helpers.models import TINY, write_config
 from tests.helpers.shards import group_record, image_sample, write_dataset, write_embedded_shards
@@ -43,11 +43,11 @@ class Recorder(Callback):
         self.val.append(batch)
 
 
-def make_module(clip: str = str(TINY), trainable: tuple[str, ...] = ("all",), **settings: Any) -> DifferenceCLIP:
+def make_module(clip: str = str(TINY), trainable: tuple[str, ...] = ("all",), **settings: Any) -> LitDifferenceCLIP:
     """A module that learns fast enough for losses to differ."""
     torch.manual_seed(0)
     optimizer = settings.pop("optimizer", lambda groups: torch.optim.AdamW(groups, lr=1e-3))
-    return DifferenceCLIP(ClipSource(clip), list(trainable), optimizer=optimizer, **settings)
+    return LitDifferenceCLIP(ClipSource(clip), list(trainable), optimizer=optimizer, **settings)
 
 
 def make_trainer(folder: Path, epochs: int, *callbacks: Callback, **settings: Any) -> Trainer:

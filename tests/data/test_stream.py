@@ -22,7 +22,7 @@ from pcclip.data.damage import DamageTally
 from pcclip.data.folders import ShardFolder
 from pcclip.data.loader import EpochLoader
 from pcclip.data.stream import PairBatches
-from pcclip.model import DifferenceModel
+from pcclip.model import DifferenceCLIP
 from tests.helpers.batches import same
 from tests.helpers.shards import group_record, image_sample, write_dataset, write_embedded_shards, write_image_shards
 
@@ -264,7 +264,7 @@ def test_several_folders_make_one_stream(tmp_path: Path) -> None:
         make([folders[0], write(tmp_path / "c", [4])])
 
 
-def test_texts_are_trimmed_to_the_longest_of_the_batch(tiny_clip: DifferenceModel, shards: Path) -> None:
+def test_texts_are_trimmed_to_the_longest_of_the_batch(tiny_clip: DifferenceCLIP, shards: Path) -> None:
     folder = ShardFolder.open(str(shards), Path())
     stream = PairBatches([folder], tiny_clip.image_transform, tiny_clip.tokenizer, Draw(2, 3, 4))
     for batch in batches(stream):

@@ -22,7 +22,7 @@ from data_prep.manifest import Manifest
 from data_prep.partial import PartialFolder
 from pcclip.data.format import DatasetInfo, EmbeddingInfo, ShardInfo
 from pcclip.data.groups import read_groups
-from pcclip.model import DifferenceModel, load_clip, save_clip
+from pcclip.model import DifferenceCLIP, load_clip, save_clip
 from tests.helpers.models import TEXT, TIMM
 from tests.helpers.shards import group_record, image_sample, write_dataset
 
@@ -41,7 +41,7 @@ def image_shards(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def options(image_shards: Path, tiny_clip: DifferenceModel, tmp_path: Path) -> embed.Options:
+def options(image_shards: Path, tiny_clip: DifferenceCLIP, tmp_path: Path) -> embed.Options:
     save_clip(tiny_clip, tmp_path / "clip")
     return embed.Options(
         str(image_shards),
@@ -53,7 +53,7 @@ def options(image_shards: Path, tiny_clip: DifferenceModel, tmp_path: Path) -> e
     )
 
 
-def test_round_trip(options: embed.Options, image_shards: Path, tiny_clip: DifferenceModel) -> None:
+def test_round_trip(options: embed.Options, image_shards: Path, tiny_clip: DifferenceCLIP) -> None:
     embed.run(options)
     info, source = DatasetInfo.read(options.output), DatasetInfo.read(image_shards)
     assert info.kind == "embeddings"
@@ -160,7 +160,7 @@ def test_what_another_precision_left_is_not_used(
 
 @pytest.mark.parametrize(("world_size", "shares"), [(2, ["02", "1"]), (4, ["0", "1", "2", ""])])
 def test_processes_share_the_shards_that_the_first_finds_left(
-    options: embed.Options, tiny_clip: DifferenceModel, world_size: int, shares: list[str], tmp_path: Path
+    options: embed.Options, tiny_clip: DifferenceCLIP, world_size: int, shares: list[str], tmp_path: Path
 ) -> None:
     source = DatasetInfo.read(options.shards)
     manifest = Manifest("embed", 1, {}, {})
@@ -280,7 +280,7 @@ def test_shards_without_any_readable_group(options: embed.Options, tmp_path: Pat
 
 
 def test_embeddings_that_are_not_finite_are_refused(
-    options: embed.Options, tiny_clip: DifferenceModel, tmp_path: Path
+    options: embed.Options, tiny_clip: DifferenceCLIP, tmp_path: Path
 ) -> None:
     with torch.no_grad():
         next(tiny_clip.towers.visual.parameters()).fill_(torch.inf)

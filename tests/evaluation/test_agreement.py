@@ -15,7 +15,7 @@ from torch import Tensor
 from pcclip.evaluation.attribute_ranking import attribute_ranking, attribute_scores
 from pcclip.evaluation.protocol import Wording
 from pcclip.evaluation.zero_shot import zero_shot
-from pcclip.model import DifferenceModel
+from pcclip.model import DifferenceCLIP
 
 CLASSES = ["ant", "bee", "cat", "dog", "elk", "fly", "gnu", "hen"]
 TEMPLATES = ["a photo of a {}.", "a drawing of a {}.", "many {}s"]
@@ -23,7 +23,7 @@ WORDING = Wording("the first is larger than the second", "the first is smaller t
 
 
 @pytest.mark.parametrize("templates", [TEMPLATES[:1], TEMPLATES])
-def test_zero_shot_accuracy_is_open_clips_to_the_last_digit(tiny_clip: DifferenceModel, templates: list[str]) -> None:
+def test_zero_shot_accuracy_is_open_clips_to_the_last_digit(tiny_clip: DifferenceCLIP, templates: list[str]) -> None:
     generator = torch.Generator().manual_seed(0)
     pictures = torch.randint(256, (97, 3, 32, 32), generator=generator, dtype=torch.uint8)
     with torch.no_grad():

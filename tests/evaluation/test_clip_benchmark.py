@@ -16,7 +16,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from pcclip.callbacks import ZeroShot, ZeroShotSet
 from pcclip.data import PairDataModule
-from pcclip.model import ClipSource, DifferenceCLIP, save_clip
+from pcclip.model import ClipSource, LitDifferenceCLIP, save_clip
 from tests.helpers.models import TINY
 
 pytestmark = pytest.mark.slow
@@ -48,7 +48,7 @@ def test_zero_shot_of_an_exported_checkpoint_is_clip_benchmarks(tmp_path: Path) 
     write_wds(tmp_path / "wds")
     torch.manual_seed(1)
     exported = tmp_path / "exported"
-    save_clip(DifferenceCLIP(ClipSource(str(TINY)), ["text"]).model, exported)
+    save_clip(LitDifferenceCLIP(ClipSource(str(TINY)), ["text"]).model, exported)
 
     model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{exported}")
     model.eval()
@@ -70,7 +70,7 @@ def test_zero_shot_of_an_exported_checkpoint_is_clip_benchmarks(tmp_path: Path) 
     )
     callback = ZeroShot({"tiny": settings}, resamples=5)
     trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, callbacks=[callback])
-    trainer.test(DifferenceCLIP(ClipSource(f"local-dir:{exported}"), ["text"]), PairDataModule(), verbose=False)
+    trainer.test(LitDifferenceCLIP(ClipSource(f"local-dir:{exported}"), ["text"]), PairDataModule(), verbose=False)
     ours = {row.metric: row.value for row in callback.rows}
     assert ours["top1"] == theirs[1]
     assert ours["top5"] == theirs[5]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from pcclip.batch import PairBatch
-from pcclip.model import DifferenceCLIP
+from pcclip.model import LitDifferenceCLIP
 from pcclip.model.losses import build_loss
 from tests.helpers.models import make_batch, make_module
 
@@ -29,7 +29,7 @@ SETTINGS[3] |= {"chunk_size": 3}
 SETTINGS.append(SETTINGS[1] | {"sign_weight": 1.0})
 
 
-def module_and_batches(settings: dict[str, Any], world_size: int) -> tuple[DifferenceCLIP, list[PairBatch]]:
+def module_and_batches(settings: dict[str, Any], world_size: int) -> tuple[LitDifferenceCLIP, list[PairBatch]]:
     """A module in float64, and a batch of other pictures for each rank."""
     module = make_module(["all"], **settings).double()
     if settings["head"] == "linear":
@@ -70,7 +70,7 @@ def joined(batches: list[PairBatch]) -> PairBatch:
 class Step(nn.Module):
     """The module's loss as a forward pass, which is what DDP wraps."""
 
-    def __init__(self, module: DifferenceCLIP) -> None:
+    def __init__(self, module: LitDifferenceCLIP) -> None:
         super().__init__()
         self.module = module
 

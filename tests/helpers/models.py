@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pcclip.batch import PairBatch
-from pcclip.model import ClipSource, DifferenceCLIP, DifferenceModel, load_clip
+from pcclip.model import ClipSource, DifferenceCLIP, LitDifferenceCLIP, load_clip
 from pcclip.model.losses import build_loss
 
 TINY = Path(__file__).with_name("tiny.json")
@@ -41,7 +41,7 @@ def write_config(folder: Path, kind: str) -> str:
     return str(file)
 
 
-def make_clip(folder: Path, kind: str, **settings: Any) -> DifferenceModel:
+def make_clip(folder: Path, kind: str, **settings: Any) -> DifferenceCLIP:
     """A tiny CLIP of a kind, with the same random weights every time."""
     torch.manual_seed(0)
     return load_clip(write_config(folder, kind), **settings)
@@ -49,17 +49,19 @@ def make_clip(folder: Path, kind: str, **settings: Any) -> DifferenceModel:
 
 def make_module(
     trainable: list[str], clip: str | ClipSource = str(TINY), seed: int = 0, **settings: Any
-) -> DifferenceCLIP:
+) -> LitDifferenceCLIP:
     """A module on a tiny CLIP whose losses are those of a single process, without a trainer."""
     torch.manual_seed(seed)
     source = clip if isinstance(clip, ClipSource) else ClipSource(clip)
-    module = DifferenceCLIP(source, trainable, **settings)
+    module = LitDifferenceCLIP(source, trainable, **settings)
     module._difference_loss = build_loss(module._loss_name)
     module._caption_loss = build_loss("contrastive")
     return module
 
 
-def make_batch(module: DifferenceCLIP, images: int = 6, pairs: int = 8, captions: int = 4, seed: int = 0) -> PairBatch:
+def make_batch(
+    module: LitDifferenceCLIP, images: int = 6, pairs: int = 8, captions: int = 4, seed: int = 0
+) -> PairBatch:
     """A batch of noise pictures, random pairs among them with a text each, and captions."""
     generator = torch.Generator().manual_seed(seed)
     size = module.model.towers.visual.image_size
@@ -80,14 +82,14 @@ def make_batch(module: DifferenceCLIP, images: int = 6, pairs: int = 8, captions
     )
 
 
-def embedded(module: DifferenceCLIP, batch: PairBatch) -> PairBatch:
+def embedded(module: LitDifferenceCLIP, batch: PairBatch) -> PairBatch:
     """The same batch with its images replaced by their embeddings."""
     assert batch.images is not None
     with torch.no_grad():
         return batch._replace(images=None, embeddings=module.model.encode_images(batch.images))
 
 
-def gradients(module: DifferenceCLIP, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor]]:
+def gradients(module: LitDifferenceCLIP, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of a batch and the gradients of every parameter that has one."""
     module.zero_grad(set_to_none=True)
     loss = module.losses(batch)["loss"]

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 
 from pcclip.batch import PairBatch
 from pcclip.data import PairDataModule
-from pcclip.model import ClipSource, DifferenceCLIP
+from pcclip.model import ClipSource, LitDifferenceCLIP
 
 
 class Record(Callback):
@@ -43,7 +43,7 @@ def main(shards: str, output: Path, devices: int, workers: int) -> None:
     torch.set_num_threads(1)
     seed_everything(0)
     source = ClipSource(str(Path(__file__).with_name("tiny.json")))
-    module = DifferenceCLIP(source, ["all"], head="linear", caption_weight=1, learn_logit_scale=True)
+    module = LitDifferenceCLIP(source, ["all"], head="linear", caption_weight=1, learn_logit_scale=True)
     data = PairDataModule(
         [shards], [shards], groups_per_batch=1, pairs_per_group=4, role_swap=0.5, num_workers=workers, max_damaged=0.5
     )

@@ -14,7 +14,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from pcclip.batch import PairBatch
 from pcclip.callbacks import Predictions
 from pcclip.data import PairDataModule
-from pcclip.model import ClipSource, DifferenceCLIP
+from pcclip.model import ClipSource, LitDifferenceCLIP
 
 
 class Groups(Callback):
@@ -37,7 +37,7 @@ def main(shards: str, output: Path, name: str, workers: int) -> None:
     seed_everything(0)
     source = ClipSource(str(Path(__file__).with_name("tiny.json")))
     weights = {"caption_weight": 0.5, "sign_weight": 0.3, "caption_logit_scale": 14.0}
-    module = DifferenceCLIP(source, ["all"], head="linear", **weights)
+    module = LitDifferenceCLIP(source, ["all"], head="linear", **weights)
     data = PairDataModule(None, [shards], groups_per_batch=3, pairs_per_group=5, num_workers=workers)
     groups = Groups()
     strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1) if name == "sharded" else name

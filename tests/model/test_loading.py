@@ -24,7 +24,7 @@ from torch import nn
 from torchvision.transforms import Compose
 from torchvision.transforms.functional import pil_to_tensor
 
-from pcclip.model import DifferenceModel, load_clip, save_clip
+from pcclip.model import DifferenceCLIP, load_clip, save_clip
 from pcclip.model.pixels import uint8_transform
 from tests.helpers.models import KINDS, TEXT, VIT, make_clip, write_config
 
@@ -47,7 +47,7 @@ def randomize(module: nn.Module) -> None:
         nn.init.normal_(parameter)
 
 
-def embeddings(model: DifferenceModel) -> list[torch.Tensor]:
+def embeddings(model: DifferenceCLIP) -> list[torch.Tensor]:
     """Image, text and difference embeddings of fixed inputs."""
     model.eval()
     with torch.no_grad():
@@ -230,7 +230,7 @@ def test_wide_pictures_are_cut_while_they_are_resized() -> None:
             assert torch.equal(transform(picture), pil_to_tensor(Compose(plain)(picture))), (width, height, mode)
 
 
-def test_data_workers_can_carry_tokenizer_and_transform(tiny_clip: DifferenceModel) -> None:
+def test_data_workers_can_carry_tokenizer_and_transform(tiny_clip: DifferenceCLIP) -> None:
     tokenizer, transform = pickle.loads(pickle.dumps((tiny_clip.tokenizer, tiny_clip.image_transform)))
     assert torch.equal(tokenizer(TEXTS), tiny_clip.tokenizer(TEXTS))
     assert torch.equal(transform(pictures()[1]), tiny_clip.image_transform(pictures()[1]))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pcclip.batch import PairBatch
-from pcclip.model import ClipSource, DifferenceCLIP
+from pcclip.model import ClipSource, LitDifferenceCLIP
 from tests.helpers.models import embedded, gradients, make_batch, make_module, write_config
 
 LOSSES = ["contrastive", "sigmoid", "mse"]
@@ -178,7 +178,7 @@ def test_a_loss_of_weight_zero_is_not_computed() -> None:
     assert torch.equal(losses["loss"], losses["caption_loss"])
 
 
-def assert_every_gradient(module: DifferenceCLIP, batch: PairBatch) -> None:
+def assert_every_gradient(module: LitDifferenceCLIP, batch: PairBatch) -> None:
     trainable = {name for name, value in module.named_parameters() if value.requires_grad}
     assert trainable
     assert gradients(module, batch)[1].keys() == trainable

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from pcclip.model import DifferenceCLIP
+from pcclip.model import LitDifferenceCLIP
 from tests.helpers.models import TINY, embedded, gradients, make_batch, make_module, write_config
 
 SETTINGS: dict[str, Any] = {"head": "mlp", "caption_weight": 0.5, "learn_logit_scale": True}
 LOSSES = ["contrastive", "sigmoid", "mse"]
 
 
-def saved_bytes(module: DifferenceCLIP) -> int:
+def saved_bytes(module: LitDifferenceCLIP) -> int:
     """What the forward pass keeps for the backward pass, as far as it is not made again."""
     sizes: list[int] = []
 
@@ -30,7 +30,7 @@ def saved_bytes(module: DifferenceCLIP) -> int:
     return sum(sizes)
 
 
-def assert_same_step(fast: DifferenceCLIP, plain: DifferenceCLIP) -> None:
+def assert_same_step(fast: LitDifferenceCLIP, plain: LitDifferenceCLIP) -> None:
     """Both have the same weights and now the same loss and gradients of every parameter."""
     assert list(fast.state_dict()) == list(plain.state_dict())
     batch = make_batch(plain)
@@ -100,7 +100,7 @@ def test_compiled_towers_keep_names_and_numbers(tmp_path: Path, kind: str) -> No
 
 def test_setting_compiles_the_towers(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr("pcclip.model.DifferenceModel.compile_towers", lambda self: calls.append(self))
+    monkeypatch.setattr("pcclip.model.DifferenceCLIP.compile_towers", lambda self: calls.append(self))
     assert make_module(["text"], compile=True).model is calls[0]
     make_module(["text"])
     assert len(calls) == 1

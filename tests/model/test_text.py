@@ -11,7 +11,7 @@ import open_clip
 import pytest
 import torch
 
-from pcclip.model import DifferenceModel
+from pcclip.model import DifferenceCLIP
 from pcclip.model.chunks import cut
 from pcclip.model.text import CHUNK_COST, Tokenizer, encode_tokens, is_trimmable, text_tower
 from tests.helpers.models import make_clip
@@ -19,7 +19,7 @@ from tests.helpers.models import make_clip
 TEXTS = ["a dog", "the first picture shows three large red circles on the left, while the second shows a cross", "the"]
 
 
-def test_tokens_end_with_the_longest_text(tiny_clip: DifferenceModel) -> None:
+def test_tokens_end_with_the_longest_text(tiny_clip: DifferenceCLIP) -> None:
     full = open_clip.get_tokenizer("ViT-B-32")(TEXTS)
     tokens = tiny_clip.tokenizer(TEXTS)
     assert tokens.shape[1] == int((full != 0).sum(1).max()) < 77
@@ -41,7 +41,7 @@ def test_known_texts_are_not_tokenised_again(monkeypatch: pytest.MonkeyPatch) ->
     assert asked == [["a", "b"], ["c"], ["d", "e"], ["e"]]  # there was no room for the fifth text
 
 
-def test_no_texts_make_no_rows(tiny_clip: DifferenceModel) -> None:
+def test_no_texts_make_no_rows(tiny_clip: DifferenceCLIP) -> None:
     assert tiny_clip.tokenizer([]).shape[0] == 0
     assert tiny_clip.encode_texts([]).shape == (0, tiny_clip.embed_dim)
 

@@ -13,7 +13,7 @@ import torch
 import transformers
 from open_clip.model import CustomTextCLIP
 
-from pcclip.model import DifferenceModel
+from pcclip.model import DifferenceCLIP
 from pcclip.model.trainable import set_trainable
 from tests.helpers.models import VIT, make_clip
 
@@ -53,12 +53,12 @@ EXPECTED = [
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], DifferenceModel]:
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], DifferenceCLIP]:
     """Tiny CLIPs by kind, each made once."""
     folder = tmp_path_factory.mktemp("clips")
-    made: dict[str, DifferenceModel] = {}
+    made: dict[str, DifferenceCLIP] = {}
 
-    def get(kind: str) -> DifferenceModel:
+    def get(kind: str) -> DifferenceCLIP:
         if kind not in made:
             made[kind] = make_clip(folder, kind, head="linear")
         return made[kind]
@@ -66,13 +66,13 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Differenc
     return get
 
 
-def trained(model: DifferenceModel) -> set[str]:
+def trained(model: DifferenceCLIP) -> set[str]:
     """Names of the towers' parameters that train."""
     return {name for name, value in model.towers.named_parameters() if value.requires_grad}
 
 
 @pytest.mark.parametrize(("kind", "part", "pattern"), EXPECTED)
-def test_part_is_exactly(clips: Callable[[str], DifferenceModel], kind: str, part: str, pattern: str) -> None:
+def test_part_is_exactly(clips: Callable[[str], DifferenceCLIP], kind: str, part: str, pattern: str) -> None:
     model = clips(kind)
     expected = {name for name, _ in model.towers.named_parameters() if re.fullmatch(pattern, name)}
     set_trainable(model, [part])
@@ -82,7 +82,7 @@ def test_part_is_exactly(clips: Callable[[str], DifferenceModel], kind: str, par
     assert model.image_tower_frozen is not any(name.startswith("visual.") for name in expected)
 
 
-def test_parts_add_up_and_the_rest_freezes_again(clips: Callable[[str], DifferenceModel]) -> None:
+def test_parts_add_up_and_the_rest_freezes_again(clips: Callable[[str], DifferenceCLIP]) -> None:
     model = clips("vit")
     everything = {name for name, _ in model.towers.named_parameters()}
     set_trainable(model, ["text", "image", "logit_scale"])
@@ -110,7 +110,7 @@ def test_parts_of_hugging_face_text_towers(tmp_path: Path, kind: str) -> None:
     text = {"hf_model_name": str(tmp_path), "hf_model_pretrained": False, "hf_proj_type": "linear"}
     pooled = {"hf_pooler_type": "mean_pooler", "hf_tokenizer_name": str(tmp_path)}
     towers = CustomTextCLIP(32, VIT, {**text, **pooled})
-    model = cast(DifferenceModel, SimpleNamespace(towers=towers))
+    model = cast(DifferenceCLIP, SimpleNamespace(towers=towers))
     ids = torch.randint(3, 60, (2, 5))
     assert towers.encode_text(ids).shape == (2, 32)
     for part, pattern in (
@@ -142,14 +142,14 @@ def test_parts_of_hugging_face_text_towers(tmp_path: Path, kind: str) -> None:
     ],
 )
 def test_part_that_is_not_there_is_refused(
-    clips: Callable[[str], DifferenceModel], kind: str, part: str, message: str
+    clips: Callable[[str], DifferenceCLIP], kind: str, part: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         set_trainable(clips(kind), [part])
 
 
 @pytest.mark.parametrize("kind", ["resnet", "timm_resnet"])
-def test_frozen_image_tower_keeps_its_batch_statistics(clips: Callable[[str], DifferenceModel], kind: str) -> None:
+def test_frozen_image_tower_keeps_its_batch_statistics(clips: Callable[[str], DifferenceCLIP], kind: str) -> None:
     model = clips(kind)
     set_trainable(model, ["text"])
     model.train()

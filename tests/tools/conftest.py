@@ -10,7 +10,7 @@ from PIL import Image
 
 from pcclip.model import load_clip, save_clip
 from pcclip.tools.loading import load_model
-from pcclip.tools.model import Model
+from pcclip.tools.model import InferenceModel
 
 COUNT = 12
 
@@ -25,7 +25,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def model(saved: Path) -> Model:
+def model(saved: Path) -> InferenceModel:
     """The same, loaded."""
     return load_model(str(saved))
 

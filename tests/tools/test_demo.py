@@ -25,7 +25,7 @@ from pcclip.cli import main, tool_parser
 from pcclip.model import load_clip, save_clip
 from pcclip.tools.library import Library, folders_beneath, models_beneath
 from pcclip.tools.loading import load_model
-from pcclip.tools.model import Model
+from pcclip.tools.model import InferenceModel
 from tests.helpers.models import TINY
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -71,7 +71,9 @@ def address(saved: Path, photos: Path, root: Path, tmp_path: Path) -> Iterator[s
             process.wait(timeout=30)
 
 
-def test_only_what_is_named_or_beneath_a_root_can_be_had(saved: Path, model: Model, photos: Path, root: Path) -> None:
+def test_only_what_is_named_or_beneath_a_root_can_be_had(
+    saved: Path, model: InferenceModel, photos: Path, root: Path
+) -> None:
     (root / ".hidden").mkdir()
     Image.new("L", (9, 9)).save(root / ".hidden" / "0.png")
     (root / "link").symlink_to(photos)
@@ -80,7 +82,7 @@ def test_only_what_is_named_or_beneath_a_root_can_be_had(saved: Path, model: Mod
     assert models_beneath(f"{root}/./") == [str(root / "other")]
     asked = []
 
-    def embed(which: Model, name: str) -> Any:
+    def embed(which: InferenceModel, name: str) -> Any:
         asked.append(name)
         return which.embed(name)
 
@@ -173,7 +175,7 @@ def test_errors_are_for_the_visitor(address: str, photos: Path, saved: Path, tmp
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
 @pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed")
-def test_the_page(address: str, model: Model, photos: Path, root: Path) -> None:
+def test_the_page(address: str, model: InferenceModel, photos: Path, root: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
     other = load_model(str(root / "other"))
     with playwright.sync_playwright() as driver:
@@ -202,7 +204,7 @@ def test_the_page(address: str, model: Model, photos: Path, root: Path) -> None:
             assert found == labels
             return [image.get_attribute("src") for image in page.locator(f"#{gallery} .grid-container img").all()]
 
-        def labels(by: Model, folder: Path, more: str, less: str) -> list[str]:
+        def labels(by: InferenceModel, folder: Path, more: str, less: str) -> list[str]:
             return [f"{row.rank}: {row.score:+.3f}" for row in by.rank(folder, more=more, less=less)]
 
         plain = wait_for("ranked-0", [f"{number:02d}.png" for number in range(12)])  # before anything is typed

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from pcclip.cli import main
 from pcclip.evaluation.tables import read_results
-from pcclip.model import DifferenceModel, save_clip
+from pcclip.model import DifferenceCLIP, save_clip
 from pcclip.model.ensemble import blend
 
 pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
@@ -44,7 +44,7 @@ def test_states_of_different_models_are_refused() -> None:
 
 
 @pytest.fixture
-def two(tmp_path: Path, tiny_clip: DifferenceModel) -> tuple[Path, Path]:
+def two(tmp_path: Path, tiny_clip: DifferenceCLIP) -> tuple[Path, Path]:
     """A base and a finetuned model that differ in the text tower."""
     save_clip(tiny_clip, tmp_path / "base")
     with torch.no_grad():

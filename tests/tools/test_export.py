@@ -17,14 +17,14 @@ from pcclip.evaluation.protocol import Result
 from pcclip.evaluation.tables import write_results
 from pcclip.tools.export import export
 from pcclip.tools.loading import load_model
-from pcclip.tools.model import Model
+from pcclip.tools.model import InferenceModel
 from tests.helpers.models import make_clip
 
 TEXTS = ["a dog", "It's the FIRST image   that shows more, 12 shapes & a cat's bowl (red).", "naïve café"]
 
 
-def make(tmp_path: Path, kind: str, **settings: Any) -> Model:
-    return Model(make_clip(tmp_path, kind, **settings), f"tiny_{kind}")
+def make(tmp_path: Path, kind: str, **settings: Any) -> InferenceModel:
+    return InferenceModel(make_clip(tmp_path, kind, **settings), f"tiny_{kind}")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from PIL import Image
 from pcclip.cli import main
 from pcclip.evaluation.protocol import Wording
 from pcclip.model import save_clip
-from pcclip.tools.model import Model
+from pcclip.tools.model import InferenceModel
 from tests.helpers.models import make_clip
 
 diffusers = pytest.importorskip("diffusers")
@@ -59,7 +59,7 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_difference_moves_the_pictures(pipeline_folder: Path, tmp_path: Path) -> None:
     from pcclip.tools.generation import Sampling, clip_score, generate, load_pipeline
 
-    model = Model(make_clip(tmp_path, "vit"), "tiny")
+    model = InferenceModel(make_clip(tmp_path, "vit"), "tiny")
     pipeline = load_pipeline(pipeline_folder, model)
     sampling = Sampling(steps=2, seeds=(0, 1), side=16)
     made = generate(pipeline, "a dog", Wording("the first is larger", ""), [0.0, 3.0], sampling)

@@ -16,14 +16,14 @@ from pcclip.evaluation.attribute_ranking import attribute_scores
 from pcclip.evaluation.protocol import Wording
 from pcclip.tools.attributes import read_attribute
 from pcclip.tools.loading import load_model
-from pcclip.tools.model import Model
+from pcclip.tools.model import InferenceModel
 from pcclip.tools.output import ToolWarning
 from pcclip.tools.pictures import find_pictures
 
 MORE, LESS = "the first is brighter", "the first is darker"
 
 
-def test_rank_agrees_with_the_evaluation(model: Model, photos: Path) -> None:
+def test_rank_agrees_with_the_evaluation(model: InferenceModel, photos: Path) -> None:
     ranked = model.rank(photos, more=MORE, less=LESS)
     assert [row.rank for row in ranked] == list(range(1, 13))
     assert ranked[0].percentile == 100
@@ -36,7 +36,7 @@ def test_rank_agrees_with_the_evaluation(model: Model, photos: Path) -> None:
         assert scores[Path(image.path).name] == pytest.approx(value, abs=1e-6)
 
 
-def test_rank_by_a_named_attribute(model: Model, photos: Path, tmp_path: Path) -> None:
+def test_rank_by_a_named_attribute(model: InferenceModel, photos: Path, tmp_path: Path) -> None:
     size = read_attribute("size")
     expected = model.rank(photos, [each.text for each in size.wordings], [each.reverse for each in size.wordings])
     assert model.rank(photos, attribute="size") == expected
@@ -51,7 +51,7 @@ def test_rank_by_a_named_attribute(model: Model, photos: Path, tmp_path: Path) -
         model.rank(photos, MORE, LESS, attribute="size")
 
 
-def test_difference_and_compare_have_a_direction(model: Model, photos: Path) -> None:
+def test_difference_and_compare_have_a_direction(model: InferenceModel, photos: Path) -> None:
     a, b = photos / "00.png", Image.open(photos / "09.png")
     assert torch.allclose(model.difference(a, b), -model.difference(b, a), atol=1e-6)
     there, back = model.compare(a, b, [MORE, LESS]), model.compare(b, a, [MORE, LESS])
@@ -59,7 +59,7 @@ def test_difference_and_compare_have_a_direction(model: Model, photos: Path) -> 
     assert list(there) == list(reversed(back))
 
 
-def test_it_can_be_taken_for_an_open_clip_model(saved: Path, model: Model) -> None:
+def test_it_can_be_taken_for_an_open_clip_model(saved: Path, model: InferenceModel) -> None:
     original, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{saved}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{saved}")
     picture = Image.effect_noise((50, 40), 80).convert("RGB")
@@ -73,7 +73,9 @@ def test_it_can_be_taken_for_an_open_clip_model(saved: Path, model: Model) -> No
     assert model.logit_scale.item() == original.logit_scale.item()
 
 
-def test_cached_is_the_same_as_live_and_damaged_files_are_known(model: Model, photos: Path, tmp_path: Path) -> None:
+def test_cached_is_the_same_as_live_and_damaged_files_are_known(
+    model: InferenceModel, photos: Path, tmp_path: Path
+) -> None:
     (photos / "05b.png").write_bytes(b"no picture")
     live = model.embed(photos)
     first, again = (model.embed(photos, cache=tmp_path / "kept") for _ in range(2))
@@ -96,7 +98,7 @@ def test_a_model_without_finite_embeddings_is_refused(saved: Path, photos: Path)
 
 
 def test_a_picture_that_alone_has_no_finite_embedding_is_left_out(
-    model: Model, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: InferenceModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def encode(images: torch.Tensor) -> torch.Tensor:
         embedded = whole(images)
@@ -113,7 +115,7 @@ def test_a_picture_that_alone_has_no_finite_embedding_is_left_out(
     assert not model.embed(photos, cache=tmp_path / "cache").unreadable  # not kept as damaged
 
 
-def test_many_pictures_lie_in_a_file(model: Model, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_pictures_lie_in_a_file(model: InferenceModel, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_memory = model.embed(photos).embeddings
     monkeypatch.setattr("pcclip.tools.gallery.IN_MEMORY", 0)
     (photos / "00a.png").write_bytes(b"no picture")
@@ -123,7 +125,7 @@ def test_many_pictures_lie_in_a_file(model: Model, photos: Path, monkeypatch: py
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_workers_change_nothing(model: Model, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_change_nothing(model: InferenceModel, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pcclip.tools.gallery.FEW", 1)
     (photos / "00a.png").write_bytes(b"no picture")
     pictures = find_pictures([photos])
@@ -131,7 +133,7 @@ def test_workers_change_nothing(model: Model, photos: Path, monkeypatch: pytest.
     assert torch.equal(one.embeddings, two.embeddings)
 
 
-def test_text_longer_than_the_context_is_reported(model: Model) -> None:
+def test_text_longer_than_the_context_is_reported(model: InferenceModel) -> None:
     text = " ".join(["dog"] * 75 + ["cut", "off"])
     with pytest.warns(ToolWarning, match=r"cut off: ...'cut off'"):
         model.embed_texts([text, "short"])

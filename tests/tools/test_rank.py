@@ -14,7 +14,7 @@ from PIL import Image
 from pcclip.cli import main
 from pcclip.tools.attributes import read_attribute
 from pcclip.tools.classify import calibrate
-from pcclip.tools.model import Model
+from pcclip.tools.model import InferenceModel
 from pcclip.tools.output import ToolWarning
 from pcclip.tools.pictures import find_pictures
 
@@ -27,7 +27,7 @@ def rows(file: Path) -> list[dict[str, str]]:
 
 
 def test_ranking_is_written_with_its_sheet(
-    saved: Path, model: Model, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    saved: Path, model: InferenceModel, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (photos / "03b.jpg").write_bytes(b"no picture")
     output = tmp_path / "out" / "ranked.csv"
@@ -80,7 +80,7 @@ def test_classes_by_thresholds_are_copied_into_folders(saved: Path, photos: Path
 
 
 def test_thresholds_are_learned_from_examples(
-    saved: Path, model: Model, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    saved: Path, model: InferenceModel, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wordings = read_attribute("size").wordings
     ranked = model.rank(photos, [each.text for each in wordings], [each.reverse for each in wordings])

@@ -16,7 +16,7 @@ from pcclip.data.comparatives import read_comparatives
 from pcclip.evaluation.protocol import Comparative
 from pcclip.evaluation.zero_shot import class_embeddings
 from pcclip.tools.gallery import Gallery
-from pcclip.tools.model import Model
+from pcclip.tools.model import InferenceModel
 from pcclip.tools.pictures import GivenPicture
 from pcclip.tools.prompting import classify
 from pcclip.tools.search import ExactIndex, FaissIndex, Index, search
@@ -57,12 +57,12 @@ def test_the_text_moves_the_image(engine: str, tmp_path: Path) -> None:
 
 
 def test_a_linear_head_is_undone(tmp_path: Path) -> None:
-    model = Model(make_clip(tmp_path, "vit", head="linear"), "linear")
+    model = InferenceModel(make_clip(tmp_path, "vit", head="linear"), "linear")
     model.clip.head.weight.data += 0.1 * torch.randn(32, 32, generator=torch.Generator().manual_seed(0))
     axis = torch.randn(32, generator=torch.Generator().manual_seed(1))
     assert torch.allclose(model.project(model.shift(axis)), axis, atol=1e-4)
     with pytest.raises(ValueError, match="MLP head cannot be undone"):
-        Model(make_clip(tmp_path, "vit", head="mlp"), "mlp").shift(axis)
+        InferenceModel(make_clip(tmp_path, "vit", head="mlp"), "mlp").shift(axis)
 
 
 def test_search_command(saved: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +78,7 @@ def test_search_command(saved: Path, photos: Path, tmp_path: Path, capsys: pytes
     assert "lambda 1: " in capsys.readouterr().out
 
 
-def test_classes_are_those_of_the_evaluation(model: Model) -> None:
+def test_classes_are_those_of_the_evaluation(model: InferenceModel) -> None:
     classes, templates = ["cat", "dog", "cow"], ["a photo of a {}", "a {}"]
     plain = class_embeddings(model.clip, classes, templates)
     gallery = gallery_of(torch.randn(50, 32, generator=torch.Generator().manual_seed(0)))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pcclip.data.labelled import Picture
     from pcclip.tools.gallery import Gallery
-    from pcclip.tools.model import Model
+    from pcclip.tools.model import InferenceModel
 
 FURTHER = (".png", ".unreadable.csv")  # what is written next to a CSV, by the end of its name
 DEMO = "runs/demo/finetuned"
@@ -74,7 +74,7 @@ def positive(text: str) -> int:
     return number
 
 
-def load_model(options: argparse.Namespace) -> Model:
+def load_model(options: argparse.Namespace) -> InferenceModel:
     """The model that the options name."""
     from pcclip import load
     from pcclip.lean_import import import_open_clip
@@ -90,7 +90,7 @@ def cache_of(options: argparse.Namespace) -> Path | None:
     return Path(options.cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pcclip")
 
 
-def embed(model: Model, pictures: Sequence[Picture], options: argparse.Namespace) -> Gallery:
+def embed(model: InferenceModel, pictures: Sequence[Picture], options: argparse.Namespace) -> Gallery:
     """Embed pictures as the options say, and name those that cannot be read."""
     gallery = model.embed_pictures(
         pictures,

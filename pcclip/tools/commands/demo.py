@@ -20,7 +20,7 @@ from pcclip.tools.commands.common import DEMO, add_embedding, embed, positive
 if TYPE_CHECKING:
     from pcclip.tools.gallery import Gallery
     from pcclip.tools.library import Library
-    from pcclip.tools.model import Model
+    from pcclip.tools.model import InferenceModel
 
 MAX_PORT = 65535
 
@@ -109,10 +109,10 @@ def _library(options: argparse.Namespace) -> Library:
     if not models:
         raise ValueError("no model to choose; name one with --model, or a --root with saved models beneath")
 
-    def load_named(name: str) -> Model:
+    def load_named(name: str) -> InferenceModel:
         return load(name, options.pretrained if name in (options.model or []) else None, options.device)
 
-    def embed_named(model: Model, name: str) -> Gallery:
+    def embed_named(model: InferenceModel, name: str) -> Gallery:
         if threading.current_thread() is not threading.main_thread():
             options.workers = 0  # a server's threads must not fork
         return embed(model, listed.get(name) or find_pictures([name]), options)

@@ -29,7 +29,7 @@ from pcclip.tools.commands.common import (
 if TYPE_CHECKING:
     from pcclip.tools.attributes import Attribute
     from pcclip.tools.gallery import Gallery
-    from pcclip.tools.model import Model
+    from pcclip.tools.model import InferenceModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +111,7 @@ def _attributes(options: argparse.Namespace) -> list[Attribute]:
     return [Attribute("axis", "more", "less", axis)]
 
 
-def _compare(model: Model, attributes: list[Attribute], options: argparse.Namespace) -> None:
+def _compare(model: InferenceModel, attributes: list[Attribute], options: argparse.Namespace) -> None:
     first, second = options.pairs
     for attribute in attributes:
         texts = {wording.text: wording.reverse for wording in attribute.wordings}
@@ -121,7 +121,7 @@ def _compare(model: Model, attributes: list[Attribute], options: argparse.Namesp
         print(f"{attribute.name}: {more} has more, by a margin of {abs(margin):.3f} (cosine with text minus reverse)")
 
 
-def _rank(model: Model, gallery: Gallery, attribute: Attribute, output: Path, most: int) -> None:
+def _rank(model: InferenceModel, gallery: Gallery, attribute: Attribute, output: Path, most: int) -> None:
     from pcclip.tools.ranking import in_order, score, write_ranking
 
     scores = score(model, gallery, model.axis(attribute.wordings))
@@ -140,7 +140,7 @@ def _rank(model: Model, gallery: Gallery, attribute: Attribute, output: Path, mo
 
 
 def _classify(
-    model: Model, gallery: Gallery, attributes: list[Attribute], output: Path, options: argparse.Namespace
+    model: InferenceModel, gallery: Gallery, attributes: list[Attribute], output: Path, options: argparse.Namespace
 ) -> None:
     import torch
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pcclip.tools.gallery import Gallery
-    from pcclip.tools.model import Model
+    from pcclip.tools.model import InferenceModel
     from pcclip.tools.search import Index
 
 
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
     _write(options, output, gallery, _index(model, gallery, options), start, shift.cpu())
 
 
-def _axis(model: Model, options: argparse.Namespace) -> Tensor:
+def _axis(model: InferenceModel, options: argparse.Namespace) -> Tensor:
     from pcclip.tools.attributes import wordings
 
     if options.reverse is None:
@@ -80,7 +80,7 @@ def _axis(model: Model, options: argparse.Namespace) -> Tensor:
     return model.axis(wordings(options.text, options.reverse))
 
 
-def _index(model: Model, gallery: Gallery, options: argparse.Namespace) -> Index:
+def _index(model: InferenceModel, gallery: Gallery, options: argparse.Namespace) -> Index:
     from pcclip.data.embedding_store import EmbeddingStore
     from pcclip.data.labelled import ImageFile
     from pcclip.tools.output import need
