@@ -95,8 +95,8 @@ def _without_hashes_and_in_short() -> Iterator[None]:
         # What takes long and is tested elsewhere: Lightning's log of CUB's 10,000 values, and the search for the best
         # regularisation of each probe and ceiling
         patch.setattr(EvaluationCallback, "_log", lambda *_: None)
-        patch.setattr("pcclip.evaluation.ceiling._PENALTIES", np.ones(1))
-        patch.setattr("pcclip.evaluation.linear_probe.best_regularisation", lambda *_: 1.0)
+        patch.setattr("pcclip.metrics.ceiling._PENALTIES", np.ones(1))
+        patch.setattr("pcclip.metrics.linear_probe.best_regularisation", lambda *_: 1.0)
         yield
 
 

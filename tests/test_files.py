@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pcclip.data.comparatives import read_comparatives
 from pcclip.data.format import DatasetInfo
-from pcclip.data.tables import read_table, read_texts
-from pcclip.evaluation.tables import read_results
+from pcclip.datasets.comparatives import read_comparatives
+from pcclip.datasets.tables import read_table, read_texts
+from pcclip.metrics.tables import read_results
 from pcclip.model import load_clip
 from pcclip.tools.attributes import read_attribute
 

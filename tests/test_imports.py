@@ -8,12 +8,14 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+ABOVE = ["pcclip.callbacks", "pcclip.reports", "pcclip.tools", "pcclip.experiments"]
 # Package to what it must not import, also not within a function.
 FORBIDDEN = {
     "pcclip": ["data_prep"],
-    "pcclip.evaluation": ["pcclip.model", "pcclip.data", "pcclip.callbacks", "pcclip.tools", "pcclip.reports"],
-    "pcclip.model": ["pcclip.data", "pcclip.evaluation", "pcclip.callbacks", "pcclip.tools", "pcclip.reports"],
-    "pcclip.data": ["pcclip.callbacks", "pcclip.tools", "pcclip.reports"],
+    "pcclip.metrics": ["pcclip.model", "pcclip.data", "pcclip.datasets", *ABOVE],
+    "pcclip.model": ["pcclip.data", "pcclip.datasets", "pcclip.metrics", *ABOVE],
+    "pcclip.data": ["pcclip.datasets", "pcclip.metrics", *ABOVE],
+    "pcclip.datasets": ["pcclip.model", *ABOVE],
     "pcclip.callbacks": ["pcclip.tools", "pcclip.experiments"],
     "pcclip.reports": ["pcclip.callbacks", "pcclip.tools", "pcclip.experiments"],
     "data_prep": ["pcclip.callbacks", "pcclip.tools", "pcclip.experiments"],

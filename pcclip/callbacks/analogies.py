@@ -9,11 +9,11 @@ from lightning.pytorch import LightningModule, Trainer
 
 from pcclip.callbacks.classes import LabelledImages, class_means, read_labelled, read_templates
 from pcclip.callbacks.evaluation import EvaluationCallback
-from pcclip.data.sources import ImageSource
-from pcclip.data.tables import read_table
-from pcclip.evaluation.arithmetic import analogy_results, attribute_quadruples
-from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.zero_shot import class_embeddings
+from pcclip.datasets.sources import ImageSource
+from pcclip.datasets.tables import read_table
+from pcclip.metrics.arithmetic import analogy_results, attribute_quadruples
+from pcclip.metrics.protocol import Result
+from pcclip.metrics.zero_shot import class_embeddings
 
 
 @dataclass
@@ -21,7 +21,7 @@ class AnalogySet:
     """Classes that are known by two attributes, such as shape and colour, and images of them.
 
     Attributes:
-        images: Folder of class folders, or of tars with `classnames.txt`, or a dataset (`pcclip.data.sources.ImageSource`).
+        images: Folder of class folders, or of tars with `classnames.txt`, or a dataset (`pcclip.datasets.sources.ImageSource`).
         templates: Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file.
         table: CSV or JSON Lines with a row for each class.
         columns: The table's two columns with the attributes.
@@ -45,7 +45,7 @@ class _Prepared:
 
 
 class Analogies(EvaluationCallback):
-    """Measures analogies between classes (`pcclip.evaluation.arithmetic.analogy_results`).
+    """Measures analogies between classes (`pcclip.metrics.arithmetic.analogy_results`).
 
     Args:
         sets: Name to set; results are named `analogies/<name>/<metric>`.

@@ -9,11 +9,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from pcclip.callbacks.evaluation import EvaluationCallback
-from pcclip.data.edits import read_edits, read_simat, without
 from pcclip.data.labelled import ImageFile
-from pcclip.data.sources import ImageSource, open_images
-from pcclip.evaluation.arithmetic import LAMBDAS, Edits, arithmetic, difference_texts
-from pcclip.evaluation.protocol import Result
+from pcclip.datasets.edits import read_edits, read_simat, without
+from pcclip.datasets.sources import ImageSource, open_images
+from pcclip.metrics.arithmetic import LAMBDAS, Edits, arithmetic, difference_texts
+from pcclip.metrics.protocol import Result
 
 
 @dataclass
@@ -21,8 +21,8 @@ class EditSet:
     """Labelled images and edits of them.
 
     Attributes:
-        images: Folder of class folders, or of tars with `classnames.txt`, or a dataset (`pcclip.data.sources.ImageSource`).
-        edits: JSON Lines `{"image", "source", "target", "answer"}`; see `pcclip.data.edits.read_edits`.
+        images: Folder of class folders, or of tars with `classnames.txt`, or a dataset (`pcclip.datasets.sources.ImageSource`).
+        edits: JSON Lines `{"image", "source", "target", "answer"}`; see `pcclip.datasets.edits.read_edits`.
     """
 
     images: str | ImageSource
@@ -34,7 +34,7 @@ class SimatSet:
     """SIMAT.
 
     Attributes:
-        folder: Its `simat_db` with images; see `pcclip.data.edits.read_simat`.
+        folder: Its `simat_db` with images; see `pcclip.datasets.edits.read_simat`.
         domain: Which half of the edits.
         oracle: What is right: `oscar`, as SIMAT has it, or `triplets`, which needs no similarity file and is stricter.
     """
@@ -45,7 +45,7 @@ class SimatSet:
 
 
 class Arithmetic(EvaluationCallback):
-    """Measures embedding arithmetic (`pcclip.evaluation.arithmetic`).
+    """Measures embedding arithmetic (`pcclip.metrics.arithmetic`).
 
     Args:
         sets: Name to set; results are named `arithmetic/<name>/<metric>`.

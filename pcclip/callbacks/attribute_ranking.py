@@ -19,11 +19,11 @@ from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.data.labelled import ImageFile, ImageSet, decoded
 from pcclip.data.picture_files import save_png
 from pcclip.data.shard_index import named_in
-from pcclip.data.sources import AttributeSource, ImageSource, open_images
-from pcclip.data.tables import Table, read_prompts, read_table, read_texts
-from pcclip.evaluation.attribute_ranking import attribute_ranking, attribute_scores, check_draws
-from pcclip.evaluation.ceiling import FOLDS, enough_of_either
-from pcclip.evaluation.protocol import Result, Wording
+from pcclip.datasets.sources import AttributeSource, ImageSource, open_images
+from pcclip.datasets.tables import Table, read_prompts, read_table, read_texts
+from pcclip.metrics.attribute_ranking import attribute_ranking, attribute_scores, check_draws
+from pcclip.metrics.ceiling import FOLDS, enough_of_either
+from pcclip.metrics.protocol import Result, Wording
 from pcclip.reports.contact_sheet import TILE, contact_sheet, spread_over_order
 from pcclip.run_folder import run_folder
 
@@ -33,7 +33,7 @@ class AttributeSet:
     """Images with graded attributes, and texts that speak of them.
 
     Attributes:
-        images: Folder of images, of class folders, or of tars, or a dataset (`pcclip.data.sources.ImageSource`).
+        images: Folder of images, of class folders, or of tars, or a dataset (`pcclip.datasets.sources.ImageSource`).
         table: CSV or JSON Lines with a row for each image (or class) and a column for each attribute; empty or NaN is
             unknown. A warning counts unknown values, and images (or classes) without a row, which are left out. No table is
             given for datasets that bring their own attributes.
@@ -90,7 +90,7 @@ class _Prepared:
 
 
 class AttributeRanking(EvaluationCallback):
-    """Measures attribute ranking (`pcclip.evaluation.attribute_ranking`) and draws the order that the model finds.
+    """Measures attribute ranking (`pcclip.metrics.attribute_ranking`) and draws the order that the model finds.
 
     The pictures go to TensorBoard as `ranked/<set>/<attribute>`, and at the end of training to
     `ranked_<set>_<attribute>.png` in the run's folder.

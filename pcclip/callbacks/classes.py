@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pcclip.data.labelled import ImageFile
-from pcclip.data.sources import ImageSource, open_images
-from pcclip.data.tables import read_table
+from pcclip.datasets.sources import ImageSource, open_images
+from pcclip.datasets.tables import read_table
 from pcclip.files import existing_file
 
 ENSEMBLES = {"openai": open_clip.OPENAI_IMAGENET_TEMPLATES, "simple": open_clip.SIMPLE_IMAGENET_TEMPLATES}

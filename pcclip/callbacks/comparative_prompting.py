@@ -10,12 +10,12 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from pcclip.callbacks.classes import LabelledImages, read_labelled, read_templates
 from pcclip.callbacks.evaluation import EvaluationCallback
-from pcclip.data.comparatives import read_class_pairs, read_comparatives
-from pcclip.data.sources import ImageSource
-from pcclip.data.tables import read_table
-from pcclip.evaluation.comparative_prompting import ALPHAS, comparative_prompting
-from pcclip.evaluation.protocol import Comparative, Result
-from pcclip.evaluation.text_geometry import text_geometry
+from pcclip.datasets.comparatives import read_class_pairs, read_comparatives
+from pcclip.datasets.sources import ImageSource
+from pcclip.datasets.tables import read_table
+from pcclip.metrics.comparative_prompting import ALPHAS, comparative_prompting
+from pcclip.metrics.protocol import Comparative, Result
+from pcclip.metrics.text_geometry import text_geometry
 
 
 @dataclass
@@ -23,9 +23,9 @@ class ComparativeSet:
     """Labelled images, the sentences that name their classes, and texts that say how classes differ.
 
     Attributes:
-        images: Folder of class folders, or of tars with `classnames.txt`, or a dataset (`pcclip.data.sources.ImageSource`).
+        images: Folder of class folders, or of tars with `classnames.txt`, or a dataset (`pcclip.datasets.sources.ImageSource`).
         templates: Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file.
-        texts: JSON Lines `{"first", "second", "text"}`; see `pcclip.data.comparatives.read_comparatives`.
+        texts: JSON Lines `{"first", "second", "text"}`; see `pcclip.datasets.comparatives.read_comparatives`.
         classes: Choose among, and judge images of, these classes only: a list, or a file with one name a line.
         table: CSV or JSON Lines with a row for each class, to choose classes by; not together with `classes`.
         name_column: The table's column with the class names.
@@ -57,7 +57,7 @@ class _Prepared:
 class ComparativePrompting(EvaluationCallback):
     """Measures comparative prompting and the geometry of its texts.
 
-    See `pcclip.evaluation.comparative_prompting` and `pcclip.evaluation.text_geometry`.
+    See `pcclip.metrics.comparative_prompting` and `pcclip.metrics.text_geometry`.
 
     Args:
         sets: Name to class set; results are named `comparative_prompting/<name>/all/<metric>`, `.../confused/...`, and

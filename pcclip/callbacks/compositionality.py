@@ -11,9 +11,9 @@ from lightning.pytorch import LightningModule, Trainer
 
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.data.labelled import ImageFile, read_images
-from pcclip.data.sugarcrepe import CaptionChoice, read_caption_choices
-from pcclip.evaluation.compositionality import compositionality
-from pcclip.evaluation.protocol import Result
+from pcclip.datasets.sugarcrepe import CaptionChoice, read_caption_choices
+from pcclip.metrics.compositionality import compositionality
+from pcclip.metrics.protocol import Result
 
 REMEDY = "for SugarCrepe, download COCO's val2017.zip (cocodataset.org) and unpack it there as a whole"
 
@@ -24,7 +24,7 @@ class CompositionalitySet:
 
     Attributes:
         images: Folder that holds all images that the files name; for SugarCrepe COCO's `val2017`.
-        captions: JSON file in SugarCrepe's layout, or a folder of them; see `pcclip.data.sugarcrepe`.
+        captions: JSON file in SugarCrepe's layout, or a folder of them; see `pcclip.datasets.sugarcrepe`.
     """
 
     images: str
@@ -39,7 +39,7 @@ class _Prepared:
 
 
 class Compositionality(EvaluationCallback):
-    """Measures compositionality (`pcclip.evaluation.compositionality`).
+    """Measures compositionality (`pcclip.metrics.compositionality`).
 
     Args:
         sets: Name to set; results are named `compositionality/<name>/<file>/accuracy`, without `<file>` if it is one file.

@@ -12,10 +12,10 @@ from lightning.pytorch import LightningModule, Trainer
 from pcclip.atomic import atomic_text
 from pcclip.callbacks.classes import LabelledImages, read_labelled, read_templates
 from pcclip.callbacks.evaluation import EvaluationCallback
-from pcclip.data.sources import ImageSource
-from pcclip.evaluation.confused_pairs import closest_pairs, disagreement_pairs
-from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.zero_shot import class_embeddings
+from pcclip.datasets.sources import ImageSource
+from pcclip.metrics.confused_pairs import closest_pairs, disagreement_pairs
+from pcclip.metrics.protocol import Result
+from pcclip.metrics.zero_shot import class_embeddings
 
 
 @dataclass
@@ -23,7 +23,7 @@ class ConfusedSet:
     """Classes, and images without regard to their labels.
 
     Attributes:
-        images: Folder of class folders, or of tars with `classnames.txt`, or a dataset (`pcclip.data.sources.ImageSource`).
+        images: Folder of class folders, or of tars with `classnames.txt`, or a dataset (`pcclip.datasets.sources.ImageSource`).
         templates: Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file.
         file: JSON Lines to write, `{"first", "second"}`.
         count: Number of pairs.
@@ -48,7 +48,7 @@ class ConfusedSet:
 
 
 class ConfusedPairs(EvaluationCallback):
-    """Writes the pairs of classes that the model confuses (`pcclip.evaluation.confused_pairs`).
+    """Writes the pairs of classes that the model confuses (`pcclip.metrics.confused_pairs`).
 
     A file that is there is left as it is: the pairs are those of the first model, that is the base model before training
     or the one of the first `test`, and are the same for every other.

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from pcclip.callbacks.shards import ShardEvaluation
 from pcclip.data.shard_index import ShardIndex, texts_in
-from pcclip.evaluation.difference_texts import difference_texts
-from pcclip.evaluation.protocol import Encoder, Result
+from pcclip.metrics.difference_texts import difference_texts
+from pcclip.metrics.protocol import Encoder, Result
 from pcclip.roles import has_roles, swap_roles
 
 
 class DifferenceTexts(ShardEvaluation):
-    """Measures difference texts of held-out pairs (`pcclip.evaluation.difference_texts`), both directions of each.
+    """Measures difference texts of held-out pairs (`pcclip.metrics.difference_texts`), both directions of each.
 
     Args:
         sets: Name to shard folder; results are named `difference_texts/<name>/<metric>`.

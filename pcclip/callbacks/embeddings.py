@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from pcclip.data.embedding_store import EmbeddingStore
 from pcclip.data.labelled import DecodedImages, ImageFile, collate_intact
-from pcclip.evaluation.protocol import Encoder
+from pcclip.metrics.protocol import Encoder
 from pcclip.model.sharding import gathered
 
 

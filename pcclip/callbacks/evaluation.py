@@ -14,9 +14,9 @@ from torch import Tensor
 from pcclip.callbacks.embeddings import EmbeddingCache, evaluating, model_of, tower_lasts
 from pcclip.callbacks.stored_texts import StoredTexts
 from pcclip.data.labelled import ImageFile
-from pcclip.evaluation.bootstrap import RESAMPLES
-from pcclip.evaluation.embed import check_damaged
-from pcclip.evaluation.protocol import Encoder, Result
+from pcclip.metrics.bootstrap import RESAMPLES
+from pcclip.metrics.embed import check_damaged
+from pcclip.metrics.protocol import Encoder, Result
 from pcclip.model.averaging import averaged
 
 _VALUES = "pcclip_values"  # key of the last values in a checkpoint

@@ -12,9 +12,9 @@ from pcclip.callbacks.classes import LabelledImages, read_labelled
 from pcclip.callbacks.embeddings import EmbeddingCache, tower_lasts
 from pcclip.callbacks.evaluation import EvaluationCallback
 from pcclip.callbacks.stored_results import stored_results
-from pcclip.data.sources import ImageSource
-from pcclip.evaluation.linear_probe import TASK, VERSION, check_training_labels, linear_probe
-from pcclip.evaluation.protocol import Result
+from pcclip.datasets.sources import ImageSource
+from pcclip.metrics.linear_probe import TASK, VERSION, check_training_labels, linear_probe
+from pcclip.metrics.protocol import Result
 
 
 @dataclass
@@ -22,7 +22,7 @@ class LinearProbeSet:
     """Labelled images to fit on and to test on.
 
     Attributes:
-        train: Folder of class folders, or of tars with `classnames.txt`, or a dataset (`pcclip.data.sources.ImageSource`).
+        train: Folder of class folders, or of tars with `classnames.txt`, or a dataset (`pcclip.datasets.sources.ImageSource`).
         test: The same, with the same class names.
         shots: Also fit on so many training images a class.
         draws: How often these are drawn.
@@ -51,7 +51,7 @@ class _Prepared:
 
 
 class LinearProbe(EvaluationCallback):
-    """Measures linear probes (`pcclip.evaluation.linear_probe`).
+    """Measures linear probes (`pcclip.metrics.linear_probe`).
 
     Probes are slow to fit, so that none are after each epoch; and since they read image embeddings only, those of an image
     tower are fitted once: with `cache_dir` for all models that share it.

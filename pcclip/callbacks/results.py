@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pcclip.callbacks.embeddings import EmbeddingCache, evaluating
 from pcclip.callbacks.evaluation import EvaluationCallback, keep_values
-from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.tables import markdown_table, read_results, unchanged, write_results
+from pcclip.metrics.protocol import Result
+from pcclip.metrics.tables import markdown_table, read_results, unchanged, write_results
 from pcclip.model.averaging import averaged
 from pcclip.model.ensemble import blend
 from pcclip.model.sharding import gathered, load_whole_state, whole_state

@@ -10,11 +10,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from pcclip.callbacks.shards import ShardEvaluation
-from pcclip.data.karpathy import read_karpathy
 from pcclip.data.labelled import ImageFile
 from pcclip.data.shard_index import ShardIndex
-from pcclip.evaluation.protocol import Encoder, Result
-from pcclip.evaluation.retrieval import retrieval
+from pcclip.datasets.karpathy import read_karpathy
+from pcclip.metrics.protocol import Encoder, Result
+from pcclip.metrics.retrieval import retrieval
 
 
 @dataclass
@@ -22,7 +22,7 @@ class KarpathySet:
     """Flickr8k, Flickr30k or COCO with Karpathy's captions.
 
     Attributes:
-        captions: `dataset_flickr8k.json` or one like it; see `pcclip.data.karpathy`.
+        captions: `dataset_flickr8k.json` or one like it; see `pcclip.datasets.karpathy`.
         images: Folder of the images.
         split: Which of its splits.
     """
@@ -33,7 +33,7 @@ class KarpathySet:
 
 
 class Retrieval(ShardEvaluation):
-    """Measures retrieval between held-out images and their captions (`pcclip.evaluation.retrieval`).
+    """Measures retrieval between held-out images and their captions (`pcclip.metrics.retrieval`).
 
     Args:
         sets: Name to shard folder; results are named `retrieval/<name>/<metric>`.

@@ -11,7 +11,7 @@ from torch import Tensor
 from pcclip.callbacks.embeddings import model_of
 from pcclip.callbacks.evaluation import EvaluationCallback, finite_images
 from pcclip.data.shard_index import ShardIndex, read_shard_index
-from pcclip.evaluation.protocol import Encoder, Result
+from pcclip.metrics.protocol import Encoder, Result
 
 
 class ShardEvaluation(EvaluationCallback):

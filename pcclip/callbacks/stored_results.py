@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.tables import read_results, write_results
+from pcclip.metrics.protocol import Result
+from pcclip.metrics.tables import read_results, write_results
 
 _MODEL = "any"  # what tables call the model: rows hold for each that gives the same embeddings
 

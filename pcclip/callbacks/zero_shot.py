@@ -9,9 +9,9 @@ from lightning.pytorch import LightningModule, Trainer
 
 from pcclip.callbacks.classes import LabelledImages, read_descriptions, read_labelled, read_templates
 from pcclip.callbacks.evaluation import EvaluationCallback
-from pcclip.data.sources import ImageSource
-from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.zero_shot import DESCRIPTION, zero_shot
+from pcclip.datasets.sources import ImageSource
+from pcclip.metrics.protocol import Result
+from pcclip.metrics.zero_shot import DESCRIPTION, zero_shot
 
 
 @dataclass
@@ -19,7 +19,7 @@ class ZeroShotSet:
     """Labelled images and the sentences that name their classes.
 
     Attributes:
-        images: Folder of class folders, or of tars with `classnames.txt`, or a dataset (`pcclip.data.sources.ImageSource`).
+        images: Folder of class folders, or of tars with `classnames.txt`, or a dataset (`pcclip.datasets.sources.ImageSource`).
         templates: Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file.
         classes: Choose among, and judge images of, these classes only: a list, or a file with one name a line.
         table: CSV or JSON Lines with a row for each class, to choose classes by; not together with `classes`.
@@ -46,7 +46,7 @@ class _Prepared:
 
 
 class ZeroShot(EvaluationCallback):
-    """Measures zero-shot classification (`pcclip.evaluation.zero_shot`).
+    """Measures zero-shot classification (`pcclip.metrics.zero_shot`).
 
     Args:
         sets: Name to class set; results are named `zero_shot/<name>/<metric>`.

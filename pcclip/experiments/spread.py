@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from pcclip.evaluation.tables import markdown_table
 from pcclip.experiments.document import write_part
 from pcclip.experiments.script import run_script
+from pcclip.metrics.tables import markdown_table
 from pcclip.reports.rows import NAMES, as_results, check_alike, read_runs, spread
 
 

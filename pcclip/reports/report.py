@@ -9,8 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.tables import read_results
+from pcclip.metrics.protocol import Result
+from pcclip.metrics.tables import read_results
 from pcclip.reports.rows import as_results, check_alike, read_runs, spread
 from pcclip.reports.tradeoff import alpha_of, tradeoff_charts
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.tables import read_results
+from pcclip.metrics.protocol import Result
+from pcclip.metrics.tables import read_results
 
 NAMES = ["model", "task", "subset", "metric"]
 

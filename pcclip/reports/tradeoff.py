@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from pcclip.evaluation.protocol import Result
+from pcclip.metrics.protocol import Result
 from pcclip.reports.plots import as_svg, plot_alpha
 
 METRICS = ("forced_choice", "swapped_choice", "spearman", "top1", "text_to_image_recall10")

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from pcclip.evaluation.protocol import Wording
 from pcclip.files import existing_file
+from pcclip.metrics.protocol import Wording
 
 SHIPPED = Path(str(resources.files("pcclip.tools") / "attributes.yaml"))
 

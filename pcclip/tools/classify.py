@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pcclip.data.labelled import ImageFile
 from pcclip.data.picture_files import COPIES
-from pcclip.data.tables import read_table
+from pcclip.datasets.tables import read_table
 from pcclip.tools.attributes import Attribute
 from pcclip.tools.gallery import Gallery
 

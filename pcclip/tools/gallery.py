@@ -22,7 +22,7 @@ from tqdm import tqdm
 from pcclip.data.embedding_store import EmbeddingStore
 from pcclip.data.labelled import ImageFile, Picture, decoded
 from pcclip.data.pictures import UnreadableImageError
-from pcclip.evaluation.embed import check_damaged
+from pcclip.metrics.embed import check_damaged
 from pcclip.model.clip import DifferenceCLIP
 
 IN_MEMORY = 1 << 28

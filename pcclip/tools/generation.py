@@ -21,7 +21,7 @@ from torchmetrics.multimodal import CLIPScore
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from pcclip.evaluation.protocol import Wording
+from pcclip.metrics.protocol import Wording
 from pcclip.tools.huggingface import save_huggingface
 from pcclip.tools.model import InferenceModel
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from pcclip import __version__
-from pcclip.evaluation.tables import markdown_table
+from pcclip.metrics.tables import markdown_table
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.tools.runs import Run
 

@@ -10,9 +10,9 @@ from typing import IO
 import torch
 from torch import Tensor
 
-from pcclip.evaluation.comparative_prompting import compared, pair_indices
-from pcclip.evaluation.protocol import Comparative
-from pcclip.evaluation.zero_shot import class_embeddings
+from pcclip.metrics.comparative_prompting import compared, pair_indices
+from pcclip.metrics.protocol import Comparative
+from pcclip.metrics.zero_shot import class_embeddings
 from pcclip.tools.gallery import Gallery
 from pcclip.tools.model import InferenceModel
 

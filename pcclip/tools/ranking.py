@@ -10,8 +10,8 @@ from typing import IO, Protocol
 import torch
 from torch import Tensor
 
-from pcclip.evaluation.embed import check_finite
-from pcclip.evaluation.protocol import Wording
+from pcclip.metrics.embed import check_finite
+from pcclip.metrics.protocol import Wording
 from pcclip.tools.gallery import Gallery
 
 COLUMNS = ("path", "score", "rank", "percentile")
@@ -54,7 +54,7 @@ def axis_of(model: Projector, wordings: Sequence[Wording]) -> Tensor:
 
 
 def score(model: Projector, gallery: Gallery, axis: Tensor, centre: Tensor | None = None) -> Tensor:
-    """Scores (N,) `project(image - centre) . axis`, as `pcclip.evaluation.attribute_ranking` has them.
+    """Scores (N,) `project(image - centre) . axis`, as `pcclip.metrics.attribute_ranking` has them.
 
     Args:
         model: Projects differences.

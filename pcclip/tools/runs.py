@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.tables import read_results
+from pcclip.metrics.protocol import Result
+from pcclip.metrics.tables import read_results
 
 
 @dataclass(frozen=True)

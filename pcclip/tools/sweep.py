@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pcclip.callbacks.evaluation import EvaluationCallback
-from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.tables import unchanged
 from pcclip.files import existing_file
+from pcclip.metrics.protocol import Result
+from pcclip.metrics.tables import unchanged
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.ensemble import blend
 from pcclip.model.loading import save_clip

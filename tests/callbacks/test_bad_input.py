@@ -224,7 +224,7 @@ def test_folds_of_the_ceiling_keep_classes_whole(
 
     seen: list[list[int]] = []
     monkeypatch.setattr("pcclip.callbacks.attribute_ranking.FOLDS", 2)
-    monkeypatch.setattr("pcclip.evaluation.ceiling.ridge_scores", record)
+    monkeypatch.setattr("pcclip.metrics.ceiling.ridge_scores", record)
     Path("classes.csv").write_text("name,brightness\nred,1\ngreen,2\nblue,3\n")
     for level in ("class_images", "class"):
         callback = ranking(images="classes", table="classes.csv", key="name", level=level, ceiling=True)

@@ -21,7 +21,7 @@ from pcclip.callbacks.embeddings import EmbeddingCache
 from pcclip.callbacks.results import ResultsTable
 from pcclip.callbacks.zero_shot import ZeroShot, ZeroShotSet
 from pcclip.data.picture_files import is_own_png
-from pcclip.evaluation.tables import read_results
+from pcclip.metrics.tables import read_results
 
 
 def attribute_set(world: Path, **changes: Any) -> AttributeSet:

@@ -34,7 +34,7 @@ from pcclip.callbacks import (
     SimatSet,
 )
 from pcclip.callbacks.evaluation import EvaluationCallback
-from pcclip.evaluation.protocol import Result
+from pcclip.metrics.protocol import Result
 
 TEMPLATES = ["a photo of a {} square"]
 Make = Callable[..., Any]

@@ -24,7 +24,7 @@ from pcclip.callbacks.results import ResultsTable
 from pcclip.callbacks.retrieval import Retrieval
 from pcclip.data.format import DatasetInfo, EmbeddingInfo, ShardInfo
 from pcclip.data.shard_index import named_in, read_shard_index, texts_in
-from pcclip.evaluation.protocol import Result
+from pcclip.metrics.protocol import Result
 
 GROUPS = [["a", "b", "c", "d"], ["e", "a", "f"]]  # `a` is dealt into both
 LEVELS = {name: 40 * place for place, name in enumerate("abcdef")}

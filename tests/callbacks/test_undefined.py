@@ -26,8 +26,8 @@ from pcclip.callbacks import (
     ZeroShotSet,
 )
 from pcclip.callbacks.evaluation import EvaluationCallback, finite_images
-from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.tables import read_results, unchanged
+from pcclip.metrics.protocol import Result
+from pcclip.metrics.tables import read_results, unchanged
 
 
 def ranking(world: Path, **changes: Any) -> AttributeRanking:

@@ -13,8 +13,8 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from pcclip.data.labelled import DecodedImages, collate_intact, read_images
-from pcclip.data.tables import read_table, read_texts
-from pcclip.evaluation.protocol import Wording
+from pcclip.datasets.tables import read_table, read_texts
+from pcclip.metrics.protocol import Wording
 from pcclip.roles import has_roles, swap_roles
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from data_prep.class_texts import Options, run
-from pcclip.data.comparatives import read_comparatives
-from pcclip.data.tables import read_table
+from pcclip.datasets.comparatives import read_comparatives
+from pcclip.datasets.tables import read_table
 from tests.data_prep.conftest import Rows
 from tests.helpers.fault_server import running_server
 

@@ -17,7 +17,7 @@ from scipy import ndimage  # type: ignore[import-untyped]
 from data_prep import shapes
 from data_prep.world.draw import coverage, draw, outline, polygon_area
 from data_prep.world.scene import BRIGHTNESSES, COLOURS, PICTURE, SHAPES, TRAINING, UNSEEN, Scene, random_scene
-from pcclip.data.tables import read_prompts, read_texts
+from pcclip.datasets.tables import read_prompts, read_texts
 from tests.data_prep.conftest import Rows
 
 

@@ -16,11 +16,11 @@ from data_prep.world.choices import ATTRIBUTES, caption_choice
 from data_prep.world.describer import describe
 from data_prep.world.scene import COLOURS, SHAPES, TRAINING, UNSEEN, random_scene
 from data_prep.world.wordings import PROMPTS
-from pcclip.data.comparatives import read_comparatives
-from pcclip.data.edits import read_edits
 from pcclip.data.labelled import read_images
-from pcclip.data.sugarcrepe import read_caption_choices
-from pcclip.data.tables import read_table
+from pcclip.datasets.comparatives import read_comparatives
+from pcclip.datasets.edits import read_edits
+from pcclip.datasets.sugarcrepe import read_caption_choices
+from pcclip.datasets.tables import read_table
 
 
 @pytest.fixture(scope="module")

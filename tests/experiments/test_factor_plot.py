@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.tables import read_results, write_results
 from pcclip.experiments.factor_plot import main, points
+from pcclip.metrics.protocol import Result
+from pcclip.metrics.tables import read_results, write_results
 from pcclip.reports.rows import read_runs
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.tables import write_results
 from pcclip.experiments.document import replace_part
 from pcclip.experiments.spread import main
+from pcclip.metrics.protocol import Result
+from pcclip.metrics.tables import write_results
 from pcclip.reports.rows import read_runs, spread
 
 

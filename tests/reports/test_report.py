@@ -10,8 +10,8 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from pcclip.cli import main
-from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.tables import write_results
+from pcclip.metrics.protocol import Result
+from pcclip.metrics.tables import write_results
 from pcclip.reports.tradeoff import alpha_of, name_of
 
 

@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 from pcclip.cli import main
-from pcclip.evaluation.tables import read_results
+from pcclip.metrics.tables import read_results
 from pcclip.model import DifferenceCLIP, save_clip
 from pcclip.model.ensemble import blend
 

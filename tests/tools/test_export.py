@@ -13,8 +13,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from pcclip.cli import main
-from pcclip.evaluation.protocol import Result
-from pcclip.evaluation.tables import write_results
+from pcclip.metrics.protocol import Result
+from pcclip.metrics.tables import write_results
 from pcclip.tools.export import export
 from pcclip.tools.loading import load_model
 from pcclip.tools.model import InferenceModel

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pcclip.cli import main
-from pcclip.evaluation.protocol import Wording
+from pcclip.metrics.protocol import Wording
 from pcclip.model import save_clip
 from pcclip.tools.model import InferenceModel
 from tests.helpers.models import make_clip

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 import pcclip
-from pcclip.evaluation.attribute_ranking import attribute_scores
-from pcclip.evaluation.protocol import Wording
+from pcclip.metrics.attribute_ranking import attribute_scores
+from pcclip.metrics.protocol import Wording
 from pcclip.tools.attributes import read_attribute
 from pcclip.tools.loading import load_model
 from pcclip.tools.model import InferenceModel

@@ -12,9 +12,9 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from pcclip.cli import main
-from pcclip.data.comparatives import read_comparatives
-from pcclip.evaluation.protocol import Comparative
-from pcclip.evaluation.zero_shot import class_embeddings
+from pcclip.datasets.comparatives import read_comparatives
+from pcclip.metrics.protocol import Comparative
+from pcclip.metrics.zero_shot import class_embeddings
 from pcclip.tools.gallery import Gallery
 from pcclip.tools.model import InferenceModel
 from pcclip.tools.pictures import GivenPicture

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
             save_clip(finetuned, target)
         print(f"{options.alpha:g} of {options.model} and {1 - options.alpha:g} of {options.base}: {options.output}")
         return
-    from pcclip.evaluation.tables import markdown_table, write_results
+    from pcclip.metrics.tables import markdown_table, write_results
     from pcclip.reports.tradeoff import METRICS, tradeoff_charts
     from pcclip.tools.sweep import sweep
 

@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError("--lambda: the same number twice")
     from pcclip import load
     from pcclip.data.picture_files import save_png
-    from pcclip.evaluation.protocol import Wording
+    from pcclip.metrics.protocol import Wording
     from pcclip.reports.contact_sheet import contact_sheet
     from pcclip.tools.generation import Sampling, clip_score, generate, load_pipeline
 

@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
     classes = _classes(options.classes)
     pictures = find_pictures(options.pictures)
     model = load_model(options)
-    from pcclip.data.comparatives import read_comparatives
+    from pcclip.datasets.comparatives import read_comparatives
     from pcclip.tools.prompting import classify, write_predictions
 
     if options.ask:

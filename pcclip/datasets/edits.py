@@ -1,0 +1,174 @@
+"""Readers of edits for embedding arithmetic: JSON Lines of our own, and SIMAT's official files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from pcclip.data.labelled import ImageSet, read_images
+from pcclip.datasets.tables import read_jsonl, read_table
+from pcclip.files import existing_file
+from pcclip.metrics.arithmetic import Edits
+
+ORACLE = "oscar_similarity_matrix.pt"
+
+
+def read_edits(file: str | Path, image_set: ImageSet) -> Edits:
+    """Read edits of labelled images: rows `{"image", "source", "target", "answer"}`.
+
+    `image` is an image's key (`class/file` in class folders), `source` and `target` are texts ("red", "blue"), and `answer`
+    is the class whose images are right.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: Images without classes, a row that is not of that form, or one that names an unknown image or class.
+    """
+    file = existing_file(file, "edits")
+    if not image_set.classes:
+        raise ValueError(f"{image_set.source}: images without classes; the answers of {file} are classes")
+    place = {image.key: index for index, image in enumerate(image_set.images)}
+    label = {name: index for index, name in enumerate(image_set.classes)}
+    _, records = read_jsonl(file)
+    if not records:
+        raise ValueError(f"{file}: no row; expected edits")
+    images, sources, targets, answers = [], [], [], []
+    for line, row in records:
+        image, source, target, answer = (_text(row, key, file, line) for key in ("image", "source", "target", "answer"))
+        if image not in place:
+            raise ValueError(f'{file}, line {line}: no image "{image}" in {image_set.source}')
+        if answer not in label:
+            raise ValueError(f'{file}, line {line}: no class "{answer}" in {image_set.source}')
+        images.append(place[image])
+        sources.append(source)
+        targets.append(target)
+        answers.append(label[answer])
+    return Edits(
+        images=torch.tensor(images),
+        sources=sources,
+        targets=targets,
+        answers=torch.tensor(answers),
+        right=_members(image_set),
+        weights=torch.ones(len(images)),
+        labels=_labels(image_set),
+    )
+
+
+def read_simat(
+    folder: str | Path, domain: Literal["dev", "test"] = "test", oracle: Literal["oscar", "triplets"] = "oscar"
+) -> tuple[ImageSet, Edits]:
+    """Read SIMAT's `simat_db` folder: `transfos.csv`, `triplets.csv`, `images/A dog sitting on a bench/61.jpg`, ...
+
+    Args:
+        folder: The folder, after SIMAT's `prepare_dataset.py` has put its images there.
+        domain: Which half of the edits.
+        oracle: What is right: `oscar` as SIMAT has it, similarity over .5 in `oscar_similarity_matrix.pt`; `triplets`
+            the images of the very triplet that the edit makes, which needs no such file and is stricter.
+
+    Returns:
+        The images, and the edits with SIMAT's weights. By triplets, an edit may be without a right image; see `without`.
+
+    Raises:
+        FileNotFoundError: The folder or one of its files is missing.
+        ValueError: Images that are not all there, or files that do not fit together.
+    """
+    folder = Path(folder)
+    needed = ["images", "transfos.csv", ORACLE if oracle == "oscar" else "triplets.csv"]
+    if missing := [name for name in needed if not (folder / name).exists()]:
+        raise FileNotFoundError(
+            f"{folder}: {', '.join(missing)} not found; take `simat_db` of github.com/facebookresearch/SIMAT, and make its "
+            "images from Visual Genome with its prepare_dataset.py"
+        )
+    image_set = read_images(folder / "images")
+    table = read_table(folder / "transfos.csv", "transfo_id", {"is_test": str(domain == "test")})
+    keys, rows = list(table.rows), list(table.rows.values())
+    images = table.numbers("dataset_id", keys).long()
+    _check_images(image_set, images.tolist(), rows)
+    if oracle == "oscar":
+        answers, right = table.numbers("target_ids", keys).long(), _oscar(folder / ORACLE, len(image_set.images))
+        if int(answers.max()) >= len(right):
+            raise ValueError(f"{table.file}: target {int(answers.max())}, but {ORACLE} knows {len(right)} captions")
+    else:
+        answers, right = _by_triplet(folder / "triplets.csv", rows, image_set)
+    edits = Edits(
+        images=images,
+        sources=[row["value"] for row in rows],
+        targets=[row["target"] for row in rows],
+        answers=answers,
+        right=right,
+        weights=table.numbers("norm2", keys).rsqrt(),
+        labels=_labels(image_set),
+    )
+    return image_set, edits
+
+
+def without(edits: Edits, kept: list[int], count: int) -> tuple[Edits, int]:
+    """The edits of the images that are kept (M indices of `count`), with answers among them, and how many were left out."""
+    place = torch.full((count,), -1)
+    place[kept] = torch.arange(len(kept))
+    right = edits.right[:, kept]
+    moved = place[edits.images]
+    candidates = right[edits.answers].sum(1)
+    own = (moved >= 0) & right[edits.answers, moved.clamp(min=0)]
+    rows = ((moved >= 0) & (candidates > own.long())).nonzero().view(-1)
+    chosen = rows.tolist()
+    few = Edits(
+        moved[rows],
+        [edits.sources[row] for row in chosen],
+        [edits.targets[row] for row in chosen],
+        edits.answers[rows],
+        right,
+        edits.weights[rows],
+        edits.labels[kept] if edits.labels is not None else None,
+    )
+    return few, len(edits.images) - len(chosen)
+
+
+def _labels(image_set: ImageSet) -> torch.Tensor:
+    return torch.tensor([image.label for image in image_set.images])
+
+
+def _members(image_set: ImageSet) -> torch.Tensor:
+    return _labels(image_set)[None, :] == torch.arange(len(image_set.classes))[:, None]
+
+
+def _oscar(file: Path, images: int) -> torch.Tensor:
+    similarity = torch.as_tensor(torch.load(file, map_location="cpu", weights_only=True))
+    if similarity.ndim != 2 or len(similarity) != images:
+        raise ValueError(
+            f"{file}: similarities {tuple(similarity.shape)}, but there are {images} images; make them again"
+        )
+    return (similarity > 0.5).T.contiguous()
+
+
+def _by_triplet(file: Path, rows: list[dict[str, Any]], image_set: ImageSet) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each edit's answer, (Q,), and whether an image is right for it, (A, N)."""
+    parts = ("subj", "rel", "obj")
+    triplets = read_table(file, "region_id").rows
+    folders = []
+    for row in rows:
+        triplet = {part: triplets[row["region_id"]][part] for part in parts} | {row["field"]: row["target"]}
+        folders.append(f"A {triplet['subj']} {triplet['rel']} {triplet['obj']}")
+    place = {name: index for index, name in enumerate(dict.fromkeys(folders))}
+    members = dict(zip(image_set.classes, _members(image_set), strict=True))
+    nothing = torch.zeros(len(image_set.images), dtype=torch.bool)
+    right = torch.stack([members.get(name, nothing) for name in place])
+    return torch.tensor([place[name] for name in folders]), right
+
+
+def _check_images(image_set: ImageSet, images: list[int], rows: list[dict[str, Any]]) -> None:
+    """The edits know images by their place in the sorted folders; one missing image would move all that follow."""
+    for image, row in zip(images, rows, strict=True):
+        if image >= len(image_set.images) or Path(image_set.images[image].key).stem != row["region_id"]:
+            raise ValueError(
+                f"{image_set.source}: image number {image} should be {row['region_id']}.jpg; some of SIMAT's images are "
+                "missing or added, make them again with its prepare_dataset.py"
+            )
+
+
+def _text(row: dict[str, Any], key: str, file: Path, line: int) -> str:
+    text = row.get(key)
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{file}, line {line}: `{key}` is missing, empty or no text")
+    return text.strip()

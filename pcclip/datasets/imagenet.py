@@ -1,0 +1,104 @@
+"""ImageNet's pictures: in class folders, or in one folder and called by their class."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import open_clip
+
+from pcclip.data.labelled import ImageFile, ImageSet, read_images
+from pcclip.datasets.sources import ImageSource, warn_unless_whole
+from pcclip.datasets.tables import read_table
+from pcclip.files import existing_folder
+
+# open_clip calls two pairs of classes alike; texts cannot tell these apart, so one of each has WordNet's other name.
+RENAMED = {657: "missile", 744: "projectile", 836: "sunglass", 837: "sunglasses"}
+PICTURES = 50_000  # for validation
+REMEDY = (
+    "download ILSVRC2012_img_val.tar (image-net.org, registration needed), sort its pictures into one folder a class "
+    "(n01440764/, ...), and give the folder that these are in"
+)
+
+
+class ImageNet(ImageSource):
+    """A folder of class folders that are called by WordNet ids.
+
+    Args:
+        root: The folder, with all 1,000 classes unless `synsets` says which there are.
+        synsets: The 1,000 ids in the order of the classes, at the beginning of a line each, such as Kaggle's
+            LOC_synset_mapping.txt; needed only when some classes are not there.
+    """
+
+    def __init__(self, root: str, synsets: str | None = None) -> None:
+        self.root = Path(root)
+        self.synsets = synsets
+
+    def read(self) -> ImageSet:
+        """List the pictures; classes are called as in open_clip.
+
+        Without `synsets`, another number of pictures than there are for validation gets a warning.
+        """
+        existing_folder(self.root, "ImageNet", REMEDY)
+        found = read_images(self.root)
+        ids = self._ids(found.classes)
+        if unknown := [name for name in found.classes if name not in ids]:
+            raise ValueError(f"{self.root}: {unknown[:5]} are not ids of ImageNet's classes; {REMEDY}")
+        if self.synsets is None:  # else some classes are meant to be missing
+            warn_unless_whole(str(self.root), len(found.images), PICTURES)
+        names = [RENAMED.get(place, name) for place, name in enumerate(open_clip.IMAGENET_CLASSNAMES)]
+        chosen = [names[ids.index(name)] for name in found.classes]
+        return ImageSet(self.root, [ImageFile(i.path, i.key, i.label) for i in found.images], chosen)
+
+    def _ids(self, folders: list[str]) -> list[str]:
+        total = len(open_clip.IMAGENET_CLASSNAMES)
+        if self.synsets is None:
+            if len(folders) != total:
+                raise ValueError(
+                    f"{self.root}: {len(folders)} class folders with pictures, expected {total}; {REMEDY}, or say with "
+                    "`synsets` (LOC_synset_mapping.txt) which classes these are"
+                )
+            return folders  # sorted, as the classes are
+        file = Path(self.synsets)
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{file}: list of WordNet ids not found; take LOC_synset_mapping.txt of Kaggle's ImageNet"
+            )
+        ids = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if len(ids) != total or ids != sorted(set(ids)):
+            raise ValueError(f"{file}: {len(ids)} lines, expected the {total} WordNet ids, sorted, each once")
+        return ids
+
+
+class NamedBySynset(ImageSource):
+    """Pictures called `n01440764_18.jpg` and so on, as ImageNet's training pictures are, in one folder or in tars.
+
+    Args:
+        images: The folder of pictures, or of tars.
+        table: CSV or JSON Lines with a row for each class.
+        id_column: Its column of WordNet ids.
+        name_column: Its column of names, which the classes are called by, in the order of the rows.
+    """
+
+    def __init__(self, images: str, table: str, id_column: str = "wnid", name_column: str = "name") -> None:
+        self.images = images
+        self.table = table
+        self.id_column = id_column
+        self.name_column = name_column
+
+    def read(self) -> ImageSet:
+        """List the pictures."""
+        found = read_images(self.images)
+        rows = read_table(self.table, self.id_column).rows
+        if bare := [name for name, row in rows.items() if not row.get(self.name_column)]:
+            raise ValueError(f'{self.table}: no "{self.name_column}" of {bare[:5]}; name all classes')
+        names = [str(row[self.name_column]) for row in rows.values()]
+        place = {name: index for index, name in enumerate(rows)}
+        synsets = [Path(image.key).name.partition("_")[0] for image in found.images]
+        if unknown := sorted({synset for synset in synsets if synset not in place}):
+            raise ValueError(
+                f"{self.images}: pictures are called after {unknown[:5]}, which are no ids in {self.table} (column "
+                f'"{self.id_column}")'
+            )
+        images = [replace(image, label=place[synset]) for image, synset in zip(found.images, synsets, strict=True)]
+        return ImageSet(found.source, images, names)

@@ -1,0 +1,102 @@
+"""Datasets in layouts of their own as evaluation images; configurations name them by `class_path`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from pcclip.data.labelled import ImageSet, read_images
+from pcclip.datasets.tables import Table
+
+
+class ImageSource(ABC):
+    """A dataset whose layout `read_images` does not know. It is read when an evaluation is prepared."""
+
+    @abstractmethod
+    def read(self) -> ImageSet:
+        """List the images.
+
+        Raises:
+            FileNotFoundError: The dataset is not there; the message says what to download, and where to put it.
+            ValueError: It is not whole, or not in its official layout.
+        """
+
+
+class AttributeSource(ImageSource):
+    """A dataset that also brings numbers for its images or its classes."""
+
+    @abstractmethod
+    def class_table(self) -> Table:
+        """Attributes of the classes, by the names that `read` gives them; raises as `read`."""
+
+    @abstractmethod
+    def image_table(self) -> Table:
+        """Attributes of the images, by their keys; raises as `read`, or a ValueError if there are none."""
+
+
+@dataclass(frozen=True)
+class MatrixTable(Table):
+    """A table that is a matrix: `matrix[i]` (A,) are the numbers of the i-th of `rows`, one for each of `columns`."""
+
+    matrix: Tensor
+
+    def numbers(self, column: str, keys: Sequence[str]) -> Tensor:
+        """As `Table.numbers`."""
+        if column not in self.columns:
+            raise ValueError(f'{self.file}: no attribute "{column}"; it has {", ".join(self.columns)}')
+        place = {key: index for index, key in enumerate(self.rows)}
+        values = self.matrix[:, self.columns.index(column)].double()
+        return torch.stack([values[place[key]] if key in place else torch.tensor(torch.nan) for key in keys]).double()
+
+
+def open_images(source: str | Path | ImageSource) -> ImageSet:
+    """List the images of a path (`read_images`) or of a dataset."""
+    return source.read() if isinstance(source, ImageSource) else read_images(source)
+
+
+def require(root: Path, names: Sequence[str], remedy: str) -> None:
+    """Refuse a dataset folder that lacks some of its files.
+
+    Raises:
+        FileNotFoundError: Naming what is missing and the remedy.
+    """
+    if missing := [name for name in names if not (root / name).exists()]:
+        raise FileNotFoundError(f"{root}: {', '.join(missing)} not found; {remedy}")
+
+
+def warn_unless_whole(where: str, found: int, expected: int) -> None:
+    """Warn if a dataset has another number of pictures than its authors give, as after an extraction that broke off.
+
+    No error: a part of a dataset may be what is wanted. Several sets of one dataset tell it once, since Python shows
+    equal warnings once.
+    """
+    if found != expected:
+        rank_zero_warn(
+            f"{where}: found {found:,} pictures, expected {expected:,}, the whole dataset; the archive may be extracted "
+            "in part only: extract it again, unless this is the part that is meant"
+        )
+
+
+def numbered_names(file: Path) -> list[str]:
+    """The names of a file whose lines are `number name`, numbers counting from 1.
+
+    Raises:
+        ValueError: A line is not of that form, or a name comes twice.
+    """
+    names: list[str] = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if not line.strip():
+            continue
+        number, _, name = line.strip().partition("\t" if "\t" in line.strip() else " ")
+        if number != str(len(names) + 1) or not name.strip():
+            raise ValueError(f"{file}: expected `{len(names) + 1} name`, found {line.strip()[:60]!r}; extract it again")
+        names.append(name.strip())
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{file}: {twice[:5]} more than once; extract it again")
+    return names

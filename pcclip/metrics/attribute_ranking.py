@@ -1,0 +1,248 @@
+"""How well differences of images follow graded attributes, such as size: pairwise accuracies and rank correlations.
+
+For every ordered pair of images that differ in the attribute, the difference is compared with texts that are true or
+false of it: "the first is larger than the second" and its reverse. The metrics:
+
+- `sign_accuracy`: cos(difference, true text) > 0, the paper's difference classification (arXiv 2409.09721, section 4.1);
+- `sign_accuracy_paper`: the same in the paper's protocol, the mean over a few draws of so many images each;
+- `forced_choice`: the true text is closer than its reverse;
+- `role_test`: the true text is closer than itself with the words "first" and "second" exchanged;
+- `swapped_choice`: forced choice between the exchanged texts. A model that reads the order of mention rather than the
+  words fails the role test; one that merely falls silent on texts that mention the second image first fails here;
+- `spearman`, `kendall`: rank correlation of the attribute with the images' scores on the axis from reverse to text;
+- `prompt_forced_choice`, `prompt_spearman`: the same with an axis from one ordinary prompt to another, the baseline that
+  needs no difference texts; `spearman_over_prompts` is what the texts have beyond it;
+- `ceiling_forced_choice`, `ceiling_spearman`, `share_of_ceiling`: what ridge regression on the same embeddings reaches.
+
+Ties count one half. Each is the mean over the wordings of the attribute; `_lowest` and `_highest` tell the spread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pcclip.metrics.bootstrap import RESAMPLES, SEED, quadratic_form
+from pcclip.metrics.ceiling import ceiling_results, enough_of_either
+from pcclip.metrics.embed import check_finite, embed_texts
+from pcclip.metrics.judged import TASK, JudgedAttribute
+from pcclip.metrics.pairs import embed_pair_texts, judge
+from pcclip.metrics.protocol import Encoder, Result, Wording
+from pcclip.metrics.rank_correlation import weighted_kendall, weighted_spearman
+
+__all__ = ["TASK", "attribute_ranking", "attribute_scores", "check_draws"]
+
+_CHUNK_FLOATS = 4_000_000  # of difference vectors at a time: 16 MB in float32
+
+
+def attribute_ranking(
+    encoder: Encoder,
+    images: Tensor,
+    values: Mapping[str, Tensor],
+    texts: Mapping[str, Sequence[Wording]],
+    *,
+    prompts: Mapping[str, Sequence[Wording]] | None = None,
+    groups: Tensor | None = None,
+    subset: str = "",
+    min_gap: float | Mapping[str, float] = 0.0,
+    pair_images: int | None = None,
+    images_per_draw: int | None = None,
+    draws: int = 5,
+    ceiling: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> list[Result]:
+    """Measure every attribute of `values` with its wordings.
+
+    Args:
+        encoder: The model.
+        images: Unit image embeddings, (N, D).
+        values: Attribute to the images' values, (N,); NaN where unknown.
+        texts: Attribute to its wordings; `text` is true when the first image has more of it.
+        prompts: Attribute to pairs of ordinary prompts, `text` of an image with more of it and `reverse` of one with
+            less; attributes may be missing.
+        groups: Class of each image, (N,), where images have the value of their class: the ceiling's folds keep classes
+            whole. By default each image is a group of its own.
+        subset: Name of the image set; results are named `<subset>/<attribute>`.
+        min_gap: Only pairs whose values differ by more than this are judged; one number, or one per attribute.
+        pair_images: Judge the pairs of only so many images of each attribute, drawn by lot; pairs and the memory that they
+            take grow with the square. Two are the images of the least and the greatest value if no pair of the others can be
+            judged. Rank correlations are over all images all the same.
+        images_per_draw: Also measure `sign_accuracy_paper` on draws of so many images.
+        draws: The number of these draws.
+        ceiling: Also fit the supervised ceiling, but of attributes with two values only where five groups have either.
+        resamples: Bootstrap resamples of images; 0 leaves the intervals NaN.
+        seed: Seed of the resamples, the draws and the ceiling's folds.
+
+    Returns:
+        `n` is the number of unordered pairs for the pair metrics (of all draws together for `sign_accuracy_paper`), and
+        of images for the rank correlations.
+
+    Raises:
+        ValueError: An attribute has no wordings, fewer than two known values (ten for the ceiling), one value only, or
+            no pair beyond `min_gap`; its values do not match the images in number; fewer than two images are to be drawn;
+            or an embedding is not finite.
+    """
+    check_draws(pair_images, images_per_draw, draws)
+    results = []
+    for attribute, numbers in values.items():
+        if not texts.get(attribute):
+            raise ValueError(f'attribute "{attribute}" has no texts; texts are given for {sorted(texts)}')
+        gap = min_gap.get(attribute, 0.0) if isinstance(min_gap, Mapping) else min_gap
+        judged = JudgedAttribute.of(subset, attribute, images, numbers, groups, gap, pair_images, resamples, seed)
+        drawn = None if images_per_draw is None else _draw(len(judged.paired), images_per_draw, draws, seed)
+        results += _pair_results(encoder, judged, texts[attribute], drawn)
+        spearman, resampled, rows = _rank_results(encoder, judged, texts[attribute])
+        results += rows
+        if prompts and prompts.get(attribute):
+            results += _prompt_results(encoder, judged, prompts[attribute], spearman, resampled)
+        if ceiling and enough_of_either(judged.values, judged.groups):
+            results += ceiling_results(judged, spearman, resampled, seed)
+    return results
+
+
+def check_draws(pair_images: int | None, images_per_draw: int | None, draws: int) -> None:
+    """Refuse draws of fewer than two images, and fewer than one of them.
+
+    Raises:
+        ValueError: Naming the argument.
+    """
+    if draws < 1 or (images_per_draw is not None and images_per_draw < 2):
+        raise ValueError(f"images_per_draw={images_per_draw} and draws={draws}: give at least two images, and one draw")
+    if pair_images is not None and pair_images < 2:
+        raise ValueError(f"pair_images={pair_images}: give at least two images")
+
+
+def attribute_scores(encoder: Encoder, images: Tensor, wordings: Sequence[Wording], where: str = TASK) -> Tensor:
+    """Score of each image on each wording's axis: `project(image - mean image) . (text - reverse)`, (W, N).
+
+    Raises:
+        ValueError: Naming `where`, if texts or images have no finite embedding or score.
+    """
+    more = embed_texts(encoder, [wording.text for wording in wordings], where)
+    less = embed_texts(encoder, [wording.reverse for wording in wordings], where)
+    with torch.no_grad():
+        projected = encoder.project(images - images.mean(0))
+    scores = (more - less) @ projected.T
+    check_finite(scores.T, f"{where}: scores of images")
+    return scores
+
+
+def _draw(count: int, images_per_draw: int, draws: int, seed: int) -> Tensor:
+    """Which images are in which draw: (draws, n) of 0 and 1."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.zeros(draws, count)
+    for row in drawn:
+        row[torch.randperm(count, generator=generator)[:images_per_draw]] = 1
+    return drawn
+
+
+def _pair_results(
+    encoder: Encoder, judged: JudgedAttribute, wordings: Sequence[Wording], drawn: Tensor | None
+) -> list[Result]:
+    first, second = judged.more.nonzero().T
+    results = []
+
+    def add(metric: str, verdicts: Tensor) -> Tensor:
+        matrix = torch.zeros_like(judged.more)
+        matrix[first, second] = verdicts
+        statistics = judged.pair_mean(matrix, judged.pair_weights)
+        results.append(judged.result(metric, float(verdicts.double().mean()), len(first), statistics))
+        return matrix
+
+    images = judged.images[judged.paired]
+    for metric, by_wording in _verdicts(encoder, images, first, second, wordings, judged.where).items():
+        matrix = add(metric, by_wording.mean(0))
+        if metric == "sign_accuracy" and drawn is not None:
+            results += _paper_results(judged, matrix, drawn.to(matrix.device))
+        if metric == "forced_choice" and len(by_wording) > 1:
+            totals = by_wording.double().mean(1)
+            add(f"{metric}_lowest", by_wording[totals.argmin()])
+            add(f"{metric}_highest", by_wording[totals.argmax()])
+    return results
+
+
+def _paper_results(judged: JudgedAttribute, verdicts: Tensor, drawn: Tensor) -> list[Result]:
+    """Mean over the draws, and the lowest and highest of them; a draw without a judged pair has no say."""
+    counts = quadratic_form(drawn, judged.more)
+    accuracies = judged.pair_mean(verdicts, drawn)
+    n = int(counts.sum())
+    # draws stay as they are while their images are resampled
+    resampled = torch.stack([judged.pair_mean(verdicts, judged.pair_weights * draw) for draw in drawn])
+    results = [judged.result("sign_accuracy_paper", float(accuracies.nanmean()), n, resampled.nanmean(0))]
+    for ending, extreme in (
+        ("lowest", accuracies.nan_to_num(torch.inf).argmin()),
+        ("highest", accuracies.nan_to_num(-torch.inf).argmax()),
+    ):
+        row = int(extreme)
+        results.append(
+            judged.result(f"sign_accuracy_paper_{ending}", float(accuracies[row]), int(counts[row]), resampled[row])
+        )
+    return results
+
+
+def _verdicts(
+    encoder: Encoder, images: Tensor, first: Tensor, second: Tensor, wordings: Sequence[Wording], where: str
+) -> dict[str, Tensor]:
+    """Verdict of each metric on each pair, where first has more than second: (W, P), or (1, P) their mean over wordings."""
+    texts = embed_pair_texts(encoder, [w.text for w in wordings], [w.reverse for w in wordings], where)
+    parts: dict[str, list[Tensor]] = {}
+    size = max(1, _CHUNK_FLOATS // images.shape[1])
+    for ones, others in zip(torch.split(first, size), torch.split(second, size), strict=True):
+        with torch.no_grad():
+            forward = encoder.difference(images[ones], images[others])
+            backward = encoder.difference(images[others], images[ones])
+        verdicts = judge(texts.embedded @ forward.T, texts.embedded @ backward.T, texts.with_roles, where)
+        for metric, verdict in verdicts.items():
+            # the wordings themselves are wanted of one metric only
+            parts.setdefault(metric, []).append(verdict if metric == "forced_choice" else verdict.mean(0, keepdim=True))
+    return {metric: torch.cat(chunks, 1) for metric, chunks in parts.items()}
+
+
+def _spearman(judged: JudgedAttribute, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Spearman's correlation of each row of scores (W, n): (W,), and in each resample (W, R)."""
+    once = judged.weights.new_ones(1, scores.shape[1], dtype=torch.float64)
+    correlation = torch.cat([weighted_spearman(once, row, judged.values) for row in scores])
+    return correlation, torch.stack([weighted_spearman(judged.weights, row, judged.values) for row in scores])
+
+
+def _rank_results(
+    encoder: Encoder, judged: JudgedAttribute, wordings: Sequence[Wording]
+) -> tuple[float, Tensor, list[Result]]:
+    """The mean Spearman correlation, the same in each resample (R,), and all rows."""
+    scores = attribute_scores(encoder, judged.images, wordings, judged.where)
+    spearman, spearman_resampled = _spearman(judged, scores)
+    once = judged.weights.new_ones(1, scores.shape[1])
+    kendall = torch.stack([weighted_kendall(once, row, judged.values) for row in scores])
+    kendall_resampled = torch.stack([weighted_kendall(judged.weights, row, judged.values) for row in scores])
+    n = scores.shape[1]
+
+    mean, resampled = float(spearman.mean()), spearman_resampled.mean(0)
+    results = [judged.result("spearman", mean, n, resampled)]
+    if len(wordings) > 1:
+        lowest, highest = int(spearman.argmin()), int(spearman.argmax())
+        results.append(judged.result("spearman_lowest", float(spearman[lowest]), n, spearman_resampled[lowest]))
+        results.append(judged.result("spearman_highest", float(spearman[highest]), n, spearman_resampled[highest]))
+    results.append(judged.result("kendall", float(kendall.mean()), n, kendall_resampled.mean(0)))
+    return mean, resampled, results
+
+
+def _prompt_results(
+    encoder: Encoder, judged: JudgedAttribute, prompts: Sequence[Wording], spearman: float, resampled: Tensor
+) -> list[Result]:
+    """The same axis and choice with ordinary prompts in place of text and reverse, and what the texts have beyond it."""
+    first, second = judged.more.nonzero().T
+    images = judged.images[judged.paired]
+    verdicts = _verdicts(encoder, images, first, second, prompts, judged.where)["forced_choice"].mean(0)
+    matrix = torch.zeros_like(judged.more)
+    matrix[first, second] = verdicts
+    choice = judged.pair_mean(matrix, judged.pair_weights)
+    theirs, theirs_resampled = _spearman(judged, attribute_scores(encoder, judged.images, prompts, judged.where))
+    mean, mean_resampled, n = float(theirs.mean()), theirs_resampled.mean(0), len(judged.images)
+    return [
+        judged.result("prompt_forced_choice", float(verdicts.double().mean()), len(first), choice),
+        judged.result("prompt_spearman", mean, n, mean_resampled),
+        judged.result("spearman_over_prompts", spearman - mean, n, resampled - mean_resampled),
+    ]

@@ -1,0 +1,98 @@
+"""The supervised ceiling of attribute ranking: a linear ranker fitted on the same embeddings, with labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import KFold, cross_val_predict
+from torch import Tensor
+
+from pcclip.metrics.judged import JudgedAttribute
+from pcclip.metrics.protocol import Result
+from pcclip.metrics.rank_correlation import weighted_ranks, weighted_spearman
+
+FOLDS = 10
+MIN_OF_EITHER = 5  # groups of images of an attribute with two values; with two of them most folds have none to predict
+# of unit embeddings, whose coordinates vary by much less than one
+_PENALTIES = np.logspace(-5, 3, 17)
+
+
+def enough_of_either(values: Tensor, groups: Tensor) -> bool:
+    """Whether an attribute is fit for a ceiling: two values with enough groups of images each, or more than two values."""
+    known = ~values.isnan()
+    pairs = torch.unique(torch.stack([values[known], groups[known].to(values.dtype)], 1), dim=0)
+    distinct, counts = torch.unique(pairs[:, 0], return_counts=True)
+    return len(distinct) > 2 or int(counts.min()) >= MIN_OF_EITHER
+
+
+def ridge_scores(images: Tensor, values: Tensor, groups: Tensor, seed: int) -> Tensor:
+    """Out-of-fold predictions (n,) of ridge regression from embeddings (n, D) to the ranks of values (n,).
+
+    Ranks, since only the order is judged. Each image is predicted by a fit on nine tenths of the other groups; within
+    these, leave-one-out over images chooses the penalty.
+
+    Args:
+        images: Embeddings, (n, D).
+        values: Their values, (n,).
+        groups: Group of each image, (n,). Folds keep groups whole. Images of one class that share its value must be one
+            group: otherwise the fit would recognise the class and look its value up.
+        seed: Seed of the folds.
+
+    Raises:
+        ValueError: Fewer groups than folds.
+    """
+    distinct, group = np.unique(groups.cpu().numpy(), return_inverse=True)
+    if len(distinct) < FOLDS:
+        kind = "images" if len(distinct) == len(images) else "classes"
+        raise ValueError(f"the ceiling is cross-validated in {FOLDS} folds; {len(distinct)} {kind} are too few")
+    folds = KFold(FOLDS, shuffle=True, random_state=seed).split(distinct)
+    ranks = weighted_ranks(torch.ones_like(values)[None], values)[0]
+    predicted = cross_val_predict(
+        RidgeCV(alphas=_PENALTIES),
+        images.double().cpu().numpy(),
+        ranks.double().cpu().numpy(),
+        cv=[tuple(np.flatnonzero(np.isin(group, part)) for part in fold) for fold in folds],
+    )
+    return torch.from_numpy(predicted).float().to(images.device)
+
+
+def ceiling_results(judged: JudgedAttribute, spearman: float, resampled: Tensor, seed: int) -> list[Result]:
+    """`ceiling_forced_choice`, `ceiling_spearman`, and the text axis's share of the latter.
+
+    Args:
+        judged: The attribute.
+        spearman: The text axis's correlation.
+        resampled: The same in each resample, (R,).
+        seed: Seed of the folds.
+
+    Returns:
+        The share is undefined (NaN) where the ceiling is not positive: there is nothing to have a share of.
+
+    Raises:
+        ValueError: As `ridge_scores`.
+    """
+    try:
+        scores = ridge_scores(judged.images, judged.values, judged.groups, seed)
+    except ValueError as error:
+        raise ValueError(f"{judged.name}: {error}") from error
+    paired = scores[judged.paired]
+    verdicts = (1 + (paired[:, None] - paired[None, :]).sign()) / 2
+    once = torch.ones_like(scores)[None]
+    ceiling = weighted_spearman(once, scores, judged.values)
+    ceiling_resampled = weighted_spearman(judged.weights, scores, judged.values)
+    n, pairs = len(scores), int(judged.more.sum())
+    return [
+        judged.result(
+            "ceiling_forced_choice",
+            float(judged.pair_mean(verdicts, torch.ones_like(paired)[None])),
+            pairs,
+            judged.pair_mean(verdicts, judged.pair_weights),
+        ),
+        judged.result("ceiling_spearman", float(ceiling), n, ceiling_resampled),
+        judged.result("share_of_ceiling", float(_share(spearman, ceiling)), n, _share(resampled, ceiling_resampled)),
+    ]
+
+
+def _share(part: float | Tensor, whole: Tensor) -> Tensor:
+    return torch.where(whole > 0, part / whole, torch.nan)

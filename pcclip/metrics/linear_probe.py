@@ -1,0 +1,166 @@
+"""Linear probe: logistic regression on frozen embeddings, full and few-shot, as CLIP's (arXiv 2103.00020, appendix A.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from pcclip.metrics.bootstrap import RESAMPLES, SEED, interval, resample_weights, weighted_mean
+from pcclip.metrics.embed import check_finite
+from pcclip.metrics.protocol import Result
+
+TASK = "linear_probe"
+# Raise it when `linear_probe` answers otherwise to the same embeddings and settings (another fit, split, choice of C, interval
+# or metric), lest rows that an older version stored are served.
+VERSION = 1
+HELD_OUT = 0.2  # of each class's training images, to choose the regularisation by
+VALIDATION_SHOTS = 4  # at most so many further images a class choose the regularisation of a few-shot probe
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+
+def linear_probe(
+    train_images: Tensor,
+    train_labels: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    classes: Sequence[str],
+    *,
+    shots: Sequence[int] = (),
+    draws: int = 3,
+    full: bool = True,
+    subset: str = "",
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> list[Result]:
+    """Accuracy on test images of probes fitted on training images.
+
+    Args:
+        train_images: Unit embeddings, (N, D).
+        train_labels: Index into `classes` of each, (N,).
+        images: Unit embeddings of test images, (M, D).
+        labels: Their classes, (M,).
+        classes: Names of the classes.
+        shots: Also fit on so many training images a class, each number `draws` times.
+        draws: How often few-shot images are drawn.
+        full: Fit on all training images.
+        subset: Name of the set.
+        resamples: Bootstrap resamples of test images; 0 leaves the intervals NaN.
+        seed: Seed of the resamples, the validation splits and the draws.
+
+    Returns:
+        `top1_full` and `mean_per_class_full`; for each number of shots k `top1_<k>shot`, the mean over draws, and
+        `_lowest` and `_highest` of them. `n` is the number of test images.
+
+    Raises:
+        ValueError: What `check_training_labels` raises, no test image, labels that do not fit, nothing to fit, or an
+            embedding that is not finite.
+    """
+    where = f"linear probe {subset}"
+    if len(images) == 0 or len(images) != len(labels) or len(train_images) != len(train_labels):
+        raise ValueError(
+            f"{where}: {len(train_images)} training images with {len(train_labels)} labels, {len(images)} test images "
+            f"with {len(labels)}; there must be one label an image, and an image"
+        )
+    if draws < 1 or not (full or shots):
+        raise ValueError(
+            f"{where}: draws={draws}, full={full}, shots={list(shots)}; give something to fit, once or more"
+        )
+    if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
+        raise ValueError(f"{where}: a test label is outside the {len(classes)} classes")
+    check_training_labels(train_labels, classes, shots, full, where)
+    check_finite(torch.cat([train_images, images]), f"{where}: image embeddings")
+    x, y = train_images.double().cpu().numpy(), train_labels.cpu().numpy()
+    test_x, test_y = images.double().cpu().numpy(), labels.cpu().numpy()
+    weights = resample_weights(len(images), resamples, seed)
+    results = []
+
+    def add(metric: str, right: Tensor) -> None:
+        low, high = interval(weighted_mean(weights, right))
+        results.append(Result(TASK, subset, metric, float(right.double().mean()), len(right), low, high))
+
+    if full:
+        order = np.random.default_rng(seed).permutation(len(y))
+        held_out = np.zeros(len(y), dtype=bool)
+        held_out[order] = _rank_in_class(y[order]) < np.maximum(1, HELD_OUT * np.bincount(y)[y[order]])
+        c = best_regularisation(x[~held_out], y[~held_out], x[held_out], y[held_out])
+        right = torch.from_numpy(_fit(x, y, c).predict(test_x) == test_y).float()
+        add("top1_full", right)
+        member = torch.nn.functional.one_hot(labels.cpu(), len(classes)).float()
+        member = member[:, member.sum(0) > 0]
+        per_class = (weights * right) @ member / (weights @ member)
+        low, high = interval(per_class.nanmean(1))
+        mean = float(((right @ member) / member.sum(0)).mean())
+        results.append(Result(TASK, subset, "mean_per_class_full", mean, len(right), low, high))
+    for k in shots:
+        verdicts = []
+        for draw in range(draws):
+            order = np.random.default_rng((seed, k, draw)).permutation(len(y))
+            rank = _rank_in_class(y[order])
+            few, further = order[rank < k], order[(rank >= k) & (rank < k + min(k, VALIDATION_SHOTS))]
+            c = best_regularisation(x[few], y[few], x[further], y[further])
+            verdicts.append(torch.from_numpy(_fit(x[few], y[few], c).predict(test_x) == test_y).float())
+        right = torch.stack(verdicts)
+        add(f"top1_{k}shot", right.mean(0))
+        add(f"top1_{k}shot_lowest", right[right.mean(1).argmin()])
+        add(f"top1_{k}shot_highest", right[right.mean(1).argmax()])
+    return results
+
+
+def check_training_labels(labels: Tensor, classes: Sequence[str], shots: Sequence[int], full: bool, where: str) -> None:
+    """Refuse training sets whose classes have too few images; cheap, so that it can be done before any is embedded.
+
+    Raises:
+        ValueError: Fewer than two classes, a label outside them, a number of shots below one or given twice, or a class
+            with too few images: two for a full probe, k and min(k, 4) further ones for k shots.
+    """
+    if len(classes) < 2:
+        raise ValueError(f"{where}: classes {list(classes)}; there must be at least two")
+    if any(k < 1 for k in shots) or len(set(shots)) < len(shots):
+        raise ValueError(f"{where}: shots {list(shots)}: give numbers of images a class, each once")
+    if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= len(classes)):
+        raise ValueError(f"{where}: a training label is outside the {len(classes)} classes")
+    needed = max([2 if full else 1, *(k + min(k, VALIDATION_SHOTS) for k in shots)])
+    counts = torch.bincount(labels, minlength=len(classes)).tolist()
+    if few := [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if count < needed]:
+        raise ValueError(
+            f"{where}: {len(few)} classes have fewer than {needed} training images, which its probes and their "
+            f"validation need: {', '.join(few[:5])}; add images, or ask for fewer shots"
+        )
+
+
+def best_regularisation(x: Array, y: Labels, validation_x: Array, validation_y: Labels) -> float:
+    """The C of best validation accuracy: powers of 100 first, then finer around the best, to an eighth of a decade.
+
+    Of equally good neighbours the smallest, which regularises most.
+    """
+    accuracy: dict[float, float] = {}
+
+    def score(exponent: float) -> float:
+        if exponent not in accuracy:
+            accuracy[exponent] = float(_fit(x, y, 10**exponent).score(validation_x, validation_y))
+        return accuracy[exponent]
+
+    best = max(np.arange(-6.0, 7.0, 2.0).tolist(), key=score)
+    for step in (1.0, 0.5, 0.25, 0.125):
+        best = max((max(best - step, -6.0), best, min(best + step, 6.0)), key=score)
+    return float(10**best)
+
+
+def _fit(x: Array, y: Labels, c: float) -> LogisticRegression:
+    return LogisticRegression(C=c, max_iter=1000).fit(x, y)
+
+
+def _rank_in_class(labels: Labels) -> Labels:
+    """How many earlier labels are equal to each."""
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], labels[order])
+    rank = np.empty(len(labels), dtype=np.int64)
+    rank[order] = np.arange(len(labels)) - starts
+    return rank

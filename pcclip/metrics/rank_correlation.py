@@ -1,0 +1,122 @@
+"""Rank correlations as functions of weights, in O(n log n) each: what bootstrap intervals over many images take.
+
+As in `pcclip.metrics.bootstrap`, a weight says how often an image was drawn; copies of one image are tied with each other.
+Weights are whole numbers, and all counts are exact up to some 2 billion pairs of draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+_CHUNK_FLOATS = 2_000_000  # of weights at a time: a few of these fit the cache of a CPU
+
+
+def weighted_spearman(weights: Tensor, scores: Tensor, values: Tensor) -> Tensor:
+    """Spearman's rank correlation, ties sharing their mean rank, in each resample: (R,), in the weights' dtype.
+
+    A resample in which scores or values are constant has no correlation: NaN.
+
+    Args:
+        weights: Draws of each image, (R, n).
+        scores: (n,).
+        values: (n,).
+    """
+
+    def correlation(chunk: Tensor) -> Tensor:
+        return _pearson(chunk, weighted_ranks(chunk, scores), weighted_ranks(chunk, values))
+
+    return _in_chunks(correlation, weights, scores)
+
+
+def weighted_ranks(weights: Tensor, x: Tensor) -> Tensor:
+    """Ranks of x (n,) among the drawn images, ties sharing their mean rank: (R, n).
+
+    The rank of image i is the number of draws below it, plus half of the draws equal to it (itself among them), plus
+    a half.
+    """
+    levels = torch.unique(x, return_inverse=True)[1]
+    draws = _draws_of(weights, levels)
+    return (draws.cumsum(1) - draws / 2 + 0.5)[:, levels]
+
+
+def weighted_kendall(weights: Tensor, scores: Tensor, values: Tensor) -> Tensor:
+    """Kendall's tau-b in each resample: (R,); NaN where scores or values are constant.
+
+    Args:
+        weights: Draws of each image, (R, n).
+        scores: (n,).
+        values: (n,).
+    """
+    score_levels, value_levels = (torch.unique(x, return_inverse=True)[1] for x in (scores, values))
+    both = (
+        score_levels * len(values) + value_levels
+    )  # one number of the two: by score, and by value where scores are tied
+    order = both.argsort()
+    both_levels = torch.unique(both, return_inverse=True)[1]
+
+    def tau(chunk: Tensor) -> Tensor:
+        pairs = chunk.sum(1).long() ** 2
+        untied_scores, untied_values = pairs - _ties(chunk, score_levels), pairs - _ties(chunk, value_levels)
+        untied = untied_scores + untied_values - (pairs - _ties(chunk, both_levels))
+        # each unordered pair was counted twice, but inversions once
+        concordant_less_discordant = untied - 4 * _inversions(chunk[:, order], value_levels[order])
+        return concordant_less_discordant / (untied_scores.float().sqrt() * untied_values.float().sqrt())
+
+    return _in_chunks(tau, weights, scores)
+
+
+def _inversions(weights: Tensor, levels: Tensor) -> Tensor:
+    """Pairs of draws of which the one that comes first has the higher level: (R,) int64.
+
+    From the highest bit of the levels to the lowest, each pair is counted at the bit in which the two first differ: those
+    that agree in all higher bits stand together, in their order, and a running sum tells how many with a one came before
+    each with a zero.
+
+    Args:
+        weights: Draws in the order of the images, (R, n).
+        levels: Whole numbers from 0, (n,).
+    """
+    count = torch.zeros(len(weights), dtype=torch.int64, device=weights.device)
+    for bit in reversed(range(int(levels.max()).bit_length())):
+        # images with equal higher bits side by side, otherwise in the order that they had
+        order = (levels >> (bit + 1)).argsort(stable=True)
+        weights, levels = weights[:, order], levels[order]
+        ones = (levels >> bit & 1).bool()
+        group = levels >> (bit + 1)
+        before = (weights * ones).cumsum(1)
+        starts = torch.searchsorted(group, group)  # where each image's group begins
+        earlier_groups = pad(before, (1, 0))[:, starts]
+        count += ((before - earlier_groups) * weights * ~ones).sum(1, dtype=torch.int64)
+    return count
+
+
+def _ties(weights: Tensor, levels: Tensor) -> Tensor:
+    """Ordered pairs of draws of one level, a draw with itself among them: (R,) int64."""
+    return (_draws_of(weights, levels).long() ** 2).sum(1)
+
+
+def _draws_of(weights: Tensor, levels: Tensor) -> Tensor:
+    """Draws of each level, (R, L)."""
+    draws = weights.new_zeros(int(levels.max()) + 1, len(weights))
+    return draws.index_add_(0, levels, weights.T).T
+
+
+def _in_chunks(statistic: Callable[[Tensor], Tensor], weights: Tensor, scores: Tensor) -> Tensor:
+    if bool(scores.isnan().any()):  # of a model that diverged; sorting would give them an order
+        return weights.new_full((len(weights),), torch.nan)
+    return torch.cat([statistic(chunk) for chunk in torch.split(weights, max(1, _CHUNK_FLOATS // weights.shape[1]))])
+
+
+def _pearson(weights: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Correlation of two rows of ranks (R, n) in each resample: (R,)."""
+    mean = (
+        weights.sum(1, keepdim=True) + 1
+    ) / 2  # of ranks, whatever the ties; exact, so that constants have no spread
+    x, y = x - mean, y - mean
+    spread = (weights * x * x).sum(1).sqrt() * (weights * y * y).sum(1).sqrt()
+    correlation = (weights * x * y).sum(1) / spread
+    return torch.where(spread > 0, correlation, torch.nan)

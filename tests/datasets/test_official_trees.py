@@ -1,0 +1,436 @@
+"""Readers of datasets, on tiny trees in their official layouts: everything by name, and clear words about what is missing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import open_clip
+import pytest
+import yaml
+from torchvision import datasets
+
+from pcclip.data.pictures import UnreadableImageError
+from pcclip.datasets.awa2 import AwA2
+from pcclip.datasets.cub import CUB
+from pcclip.datasets.imagenet import ImageNet, NamedBySynset
+from pcclip.datasets.karpathy import read_karpathy
+from pcclip.datasets.sources import ImageSource
+from pcclip.datasets.tables import read_prompts, read_table, read_texts
+from pcclip.datasets.torchvision_sets import Torchvision
+from tests.helpers.official_trees import (
+    AWA2_PREDICATES,
+    CIFAR100_CLASSES,
+    write_awa2,
+    write_cifar100,
+    write_cub,
+    write_dtd,
+    write_eurosat,
+    write_food101,
+    write_karpathy,
+    write_pets,
+    write_picture,
+    write_sun397,
+)
+
+CONF = Path(__file__).parents[2] / "conf" / "eval"
+PREDICATES = ["black", "white", "big", "small", "tail"]  # as in AwA2, "big" stands right before "small"
+MATRIX = {  # of classes in the order of classes.txt, which is neither the folders' nor that of testclasses.txt
+    "mouse": [10, 20, 1, 95, 50],
+    "blue+whale": [30, 5, 99, 2, 60],
+    "grizzly+bear": [5, -1, 80, 10, 0],
+}
+
+
+@pytest.fixture
+def awa2(tmp_path: Path) -> Path:
+    return write_awa2(tmp_path, MATRIX, PREDICATES, test=["grizzly+bear", "mouse"])
+
+
+def test_awa2_reads_its_matrix_by_the_names_of_classes_and_predicates(awa2: Path) -> None:
+    source = AwA2(str(awa2), classes="test", differences={"size": ("big", "small")})
+    images, table = source.read(), source.class_table()
+    assert images.classes == ["grizzly bear", "mouse"]  # whose numbers here are not their rows in the matrix
+    assert [(image.key, image.label) for image in images.images[::2]] == [
+        ("grizzly+bear/grizzly+bear_10001.jpg", 0),
+        ("mouse/mouse_10001.jpg", 1),
+    ]
+    assert table.numbers("big", ["mouse", "grizzly bear"]).tolist() == [1, 80]
+    assert table.numbers("small", ["mouse", "grizzly bear"]).tolist() == [95, 10]
+    assert table.numbers("size", ["mouse", "grizzly bear"]).tolist() == [-94, 70]
+    assert table.numbers("white", ["grizzly bear"]).isnan().all()  # -1 stands for unknown
+    everything = AwA2(str(awa2))
+    assert len(everything.read().images) == 6
+    assert everything.class_table().numbers("black", ["mouse", "blue whale", "grizzly bear"]).tolist() == [10, 30, 5]
+    with pytest.raises(ValueError, match="set `level: class`"):
+        source.image_table()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (
+            lambda root: (root / "predicates.txt").unlink(),
+            FileNotFoundError,
+            r"predicates.txt not found; download AwA2",
+        ),
+        (lambda root: (root / "testclasses.txt").unlink(), FileNotFoundError, r"testclasses.txt not found"),
+        (
+            lambda root: [f.unlink() for f in (root / "JPEGImages/mouse").iterdir()],
+            ValueError,
+            r"1 of 3 classes .*'mouse'",
+        ),
+        (
+            lambda root: (root / "testclasses.txt").write_text("yeti\n"),
+            ValueError,
+            r"\['yeti'\] are not in classes.txt",
+        ),
+        (
+            lambda root: (root / "classes.txt").write_text("1\tmouse\n2\tmouse\n"),
+            ValueError,
+            r"\['mouse'\] more than once",
+        ),
+        (lambda root: (root / "classes.txt").write_text("1\tmouse\n3\tyeti\n"), ValueError, r"expected `2 name`"),
+        (
+            lambda root: (root / "predicate-matrix-continuous.txt").write_text("1 2 3\n"),
+            ValueError,
+            r"1 rows of \[3\] numbers, expected 3 of 5",
+        ),
+        (lambda root: (root / "predicate-matrix-continuous.txt").write_text("1 x\n"), ValueError, "not a matrix"),
+    ],
+)
+def test_awa2_that_is_not_whole(awa2: Path, spoil: Callable[[Path], Any], error: type[Exception], message: str) -> None:
+    spoil(awa2)
+    source = AwA2(str(awa2), classes="test")
+    with pytest.raises(error, match=message):
+        _ = source.read(), source.class_table()
+
+
+def test_awa2_in_part_is_told_once(awa2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")  # Python's own, which pytest replaces
+        for classes in ("all", "test"):
+            AwA2(str(awa2), classes).read()  # type: ignore[arg-type]
+    (warning,) = told
+    assert "JPEGImages: found 6 pictures, expected 37,322, the whole dataset" in str(warning.message)
+    monkeypatch.setattr("pcclip.datasets.awa2.PICTURES", 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(AwA2(str(awa2), "test").read().images) == 4  # classes that are not chosen are not missing
+
+
+def test_imagenet_and_torchvision_s_sets_in_part_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = ["n00000000", "n00000001"]
+    monkeypatch.setattr(open_clip, "IMAGENET_CLASSNAMES", ["tench", "goldfish"])
+    monkeypatch.setattr("pcclip.datasets.imagenet.RENAMED", {})
+    synsets = tmp_path / "LOC_synset_mapping.txt"
+    synsets.write_text("n00000000 tench\nn00000001 goldfish\n")
+    for name in ids:
+        write_picture(tmp_path / "val" / name / "a.JPEG")
+    write_eurosat(tmp_path, ["Forest"], per_class=1)
+    write_sun397(tmp_path, ["/a/abbey"], per_class=1)
+    sources: list[tuple[ImageSource, str]] = [
+        (ImageNet(str(tmp_path / "val")), "val: found 2 pictures, expected 50,000"),
+        (Torchvision("EuroSAT", str(tmp_path)), "EuroSAT: found 1 pictures, expected 27,000"),
+        (Torchvision("SUN397", str(tmp_path)), "SUN397: found 1 pictures, expected 108,754"),
+    ]
+    for source, message in sources:
+        with pytest.warns(UserWarning, match=message):
+            source.read()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ImageNet(str(tmp_path / "val"), str(synsets)).read()  # some classes, by intent
+
+
+def test_awa2_differences_of_unknown_predicates(awa2: Path) -> None:
+    with pytest.raises(ValueError, match=r"size is the difference of \['huge'\]"):
+        AwA2(str(awa2), differences={"size": ("huge", "small")}).class_table()
+
+
+@pytest.fixture
+def cub(tmp_path: Path) -> Path:
+    return write_cub(
+        tmp_path,
+        ["001.Black_footed_Albatross", "002.Laysan_Albatross"],
+        ["has_bill_shape::dagger", "has_size::small_(5_-_9_in)"],
+        is_train=[1, 0, 0, 1],
+        of_classes=["10.0 90.0", "20.5 0.0"],
+        of_images=[
+            "1 1 1 3 2.5",
+            "1 2 0 4 1",
+            "2 1 0 3 1",
+            "2 2 1 1 1",
+            "3 1 1 4 1",
+            "3 2 0 2 0 7",  # the archive's own file has some lines with more cells
+            "4 1 0 4 1",
+            "4 2 1 3 1",
+        ],
+    )
+
+
+def test_cub_reads_pictures_classes_and_both_levels_of_attributes(cub: Path) -> None:
+    source = CUB(str(cub))
+    images = source.read()
+    assert images.classes == ["Black footed Albatross", "Laysan Albatross"]
+    assert [image.label for image in images.images] == [0, 1]  # the second and the third picture: those to test on
+    keys = [image.key for image in images.images]
+    table = source.image_table()
+    assert set(table.rows) == set(keys)
+    assert table.numbers("has_bill_shape::dagger", keys).tolist() == [0, 1]
+    small = table.numbers("has_size::small_(5_-_9_in)", keys)
+    assert small.isnan().tolist() == [True, False]  # not visible in the first
+    assert source.class_table().numbers("has_bill_shape::dagger", images.classes[::-1]).tolist() == [20.5, 10]
+    assert len(CUB(str(cub), "all").read().images) == 4
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (
+            lambda root: (root / "images.txt").unlink(),
+            FileNotFoundError,
+            r"images.txt not found; download CUB_200_2011",
+        ),
+        (lambda root: (root.parent / "attributes.txt").unlink(), FileNotFoundError, r"attributes.txt not found"),
+        (
+            lambda root: next((root / "images/002.Laysan_Albatross").iterdir()).unlink(),
+            ValueError,
+            "1 of 4 pictures are missing",
+        ),
+        (
+            lambda root: (root / "train_test_split.txt").write_text("1 1\n"),
+            ValueError,
+            r"1 lines, but images.txt has 4",
+        ),
+        (lambda root: (root / "image_class_labels.txt").write_text("1 1\n2 7\n3 1\n4 1\n"), ValueError, "has class 7"),
+        (
+            lambda root: (root / "attributes/image_attribute_labels.txt").write_text("1 9 1 3 1\n"),
+            ValueError,
+            "attribute_labels.txt, line 1: index 8",
+        ),
+    ],
+)
+def test_cub_that_is_not_whole(cub: Path, spoil: Callable[[Path], Any], error: type[Exception], message: str) -> None:
+    spoil(cub)
+    source = CUB(str(cub), "all")
+    with pytest.raises(error, match=message):
+        _ = source.read(), source.image_table(), source.class_table()
+
+
+def test_imagenet_folders_have_open_clip_s_names(tmp_path: Path) -> None:
+    ids = [f"n{number:08d}" for number in range(1000)]
+    for place in (0, 836, 837):
+        write_picture(tmp_path / "val" / ids[place] / "a.JPEG")
+    synsets = tmp_path / "LOC_synset_mapping.txt"
+    synsets.write_text("".join(f"{name} one, another\n" for name in ids))
+    images = ImageNet(str(tmp_path / "val"), str(synsets)).read()
+    assert images.classes == [open_clip.IMAGENET_CLASSNAMES[0], "sunglass", "sunglasses"]
+    with pytest.raises(ValueError, match=r"3 class folders with pictures, expected 1000; .*`synsets`"):
+        ImageNet(str(tmp_path / "val")).read()
+    write_picture(tmp_path / "val" / "cat" / "a.JPEG")
+    with pytest.raises(ValueError, match=r"\['cat'\] are not ids"):
+        ImageNet(str(tmp_path / "val"), str(synsets)).read()
+    with pytest.raises(FileNotFoundError, match="ImageNet not found; download"):
+        ImageNet(str(tmp_path / "nowhere")).read()
+
+
+def test_pictures_named_by_synset(tmp_path: Path) -> None:
+    for name in ("n02_1", "n01_7", "n02_12"):
+        write_picture(tmp_path / "train" / f"{name}.jpg")
+    table = tmp_path / "classes.jsonl"
+    rows = [{"wnid": "n02", "name": "shark"}, {"wnid": "n01", "name": "tench"}, {"wnid": "n03", "name": "ray"}]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = NamedBySynset(str(tmp_path / "train"), str(table)).read()
+    assert found.classes == ["shark", "tench", "ray"]
+    assert [(image.key, image.label) for image in found.images] == [
+        ("n01_7.jpg", 1),
+        ("n02_1.jpg", 0),
+        ("n02_12.jpg", 0),
+    ]
+    write_picture(tmp_path / "train" / "dog.jpg")
+    with pytest.raises(ValueError, match=r"called after \['dog\.jpg'\], which are no ids in .*classes\.jsonl"):
+        NamedBySynset(str(tmp_path / "train"), str(table)).read()
+    table.write_text(json.dumps({"wnid": "n02"}) + "\n")
+    with pytest.raises(ValueError, match=r'no "name" of \[\'n02\'\]'):
+        NamedBySynset(str(tmp_path / "train"), str(table)).read()
+
+
+def test_a_column_of_words_makes_attributes(tmp_path: Path) -> None:
+    table = tmp_path / "classes.csv"
+    table.write_text("name,kind\nrobin,bird\npike,fish\nowl,bird\nthing,\n")
+    numbers = read_table(table, "name").numbers("kind::bird", ["owl", "pike", "robin", "thing", "nobody"])
+    assert numbers[:3].tolist() == [1, 0, 1]
+    assert numbers[3:].isnan().all()
+    with pytest.raises(ValueError, match=r'no row has "beast" in column "kind"; there are .*\'bird\', \'fish\''):
+        read_table(table, "name").numbers("kind::beast", ["owl"])
+
+
+def test_torchvision_datasets(tmp_path: Path) -> None:
+    write_eurosat(tmp_path, ["AnnualCrop", "Forest"], per_class=1)
+    images = Torchvision("EuroSAT", str(tmp_path), names={"AnnualCrop": "annual crop land"}).read()
+    assert images.classes == ["annual crop land", "Forest"]
+    assert [image.label for image in images.images] == [0, 1]
+    assert len(set(images.images)) == 2
+    decoded = images.images[0].decode()
+    assert decoded.getpixel((0, 0))[2] > 100  # type: ignore[index]  # the first picture is blue
+    (tmp_path / "eurosat/2750/Forest/Forest_1.jpg").write_bytes(b"torn")
+    with pytest.raises(UnreadableImageError, match="EuroSAT/all/000001"):
+        images.images[1].decode()
+
+    for settings in ({"split": "test"}, {"name": "DTD", "split": None}):
+        with pytest.raises(ValueError, match="split"):
+            Torchvision(**{"name": "EuroSAT", "root": str(tmp_path), **settings})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"`names` has \['Sea'\]"):
+        Torchvision("EuroSAT", str(tmp_path), names={"Sea": "sea"}).read()
+    with pytest.raises(FileNotFoundError, match=r"does not find DTD there .*set `download: true`"):
+        Torchvision("DTD", str(tmp_path), "test").read()
+    with pytest.raises(ValueError, match="split 'val'; it has train and test"):
+        Torchvision("CIFAR10", str(tmp_path), "val").read()
+
+
+def test_torchvision_s_archives_that_are_half_extracted(tmp_path: Path) -> None:
+    for write, name, lost in (
+        (write_food101, "Food101", "food-101/images/baklava/1.jpg"),
+        (write_pets, "OxfordIIITPet", "oxford-iiit-pet/images/pug_2.jpg"),
+        (write_dtd, "DTD", "dtd/dtd/images/braided/braided_0001.jpg"),
+    ):
+        write(tmp_path)
+        source = Torchvision(name, str(tmp_path), "test")
+        whole = len(source.read().images)
+        (tmp_path / lost).unlink()
+        with pytest.raises(
+            FileNotFoundError, match=rf"1 of {whole} pictures of {name} are missing: .*{Path(lost).name}"
+        ):
+            source.read()
+
+
+def test_cifar100_has_readable_names(tmp_path: Path) -> None:
+    write_cifar100(tmp_path, ["apple", "aquarium_fish"], test=2)
+    with (
+        patch.object(datasets.CIFAR100, "_check_integrity", return_value=True),
+        patch("torchvision.datasets.cifar.check_integrity", return_value=True),
+    ):
+        images = Torchvision("CIFAR100", str(tmp_path), "test").read()
+    assert images.classes == ["apple", "aquarium fish"]
+    assert [image.label for image in images.images] == [0, 1, 0, 1]
+    assert images.images[0].decode().size[0] > 0
+    # what embeddings are kept by: the file, and the place in it
+    assert {(image.path, image.offset) for image in images.images} == {
+        (str(tmp_path / "cifar-100-python/test"), place) for place in range(4)
+    }
+
+
+def test_sizes_name_classes_of_cifar100() -> None:
+    rows = read_table(CONF / "attributes" / "cifar100_size.csv", "name").rows
+    classes = [name.replace("_", " ") for name in CIFAR100_CLASSES]
+    assert len(set(classes)) == 100
+    assert classes == sorted(classes)
+    assert set(rows) <= set(classes)
+    size = {name: float(row["size"]) for name, row in rows.items()}
+    assert min(size.values()) > 0
+    assert size["mouse"] < size["wolf"] < size["elephant"] < size["skyscraper"]
+
+
+def test_flower_colours_name_flowers_of_that_colour() -> None:
+    with (CONF / "attributes" / "flowers102_colours.csv").open() as stream:
+        rows = {row["name"]: row for row in csv.DictReader(stream)}
+    assert set(rows) <= set(datasets.Flowers102.classes)
+    of_colour = {
+        c: {name for name, row in rows.items() if row[c] == "1"} for c in next(iter(rows.values())) if c != "name"
+    }
+    assert not {"canterbury bells", "bird of paradise"} & of_colour["blue"]
+    assert not {"marigold", "moon orchid", "snapdragon", "giant white arum lily"} & of_colour["yellow"]
+    assert {"sunflower", "daffodil"} <= of_colour["yellow"]
+    assert sum(len(names) for names in of_colour.values()) == len(rows)  # each has one
+    assert set(read_texts(CONF / "texts" / "flowers102_colours.yaml")) == set(of_colour)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("cub", 312), ("awa2", 35), ("cifar100_size", 1), ("flowers102_colours", 7)]
+)
+def test_shipped_texts_are_read(name: str, count: int) -> None:
+    file = CONF / "texts" / f"{name}.yaml"
+    texts = read_texts(file)
+    assert len(texts) == count == len(read_prompts(file))
+    assert not [w for wordings in texts.values() for w in wordings if "{" in w.text + w.reverse]
+    if name == "cub":
+        assert not [attribute for attribute in texts if not re.fullmatch(r"has_[a-z_]+::\S+", attribute)]
+        said = [wording for wordings in texts.values() for w in wordings for wording in (w.text, w.reverse)]
+        assert len(set(said)) == len(said)
+    if name == "awa2":
+        used = {part for pair in [("big", "small")] for part in pair} | set(texts) - {"size"}
+        assert used <= set(AWA2_PREDICATES)
+
+
+def test_templates_and_phrases_need_each_other(tmp_path: Path) -> None:
+    file = tmp_path / "texts.yaml"
+    wordings = {"wordings": [{"text": "the first has {}", "reverse": "the second has {}"}]}
+    for content, message in (
+        ({"templates": wordings}, "go together"),
+        ({"templates": wordings, "phrases": {}}, "go together"),
+        (
+            {"templates": {"wordings": [{"text": "a", "reverse": "b"}]}, "phrases": {"x": "y"}},
+            "has no {} for the phrase",
+        ),
+        ({"templates": wordings, "phrases": {"x": "y"}, "x": wordings["wordings"]}, r"\['x'\] have texts of their own"),
+    ):
+        file.write_text(yaml.safe_dump(content))
+        with pytest.raises(ValueError, match=message):
+            read_texts(file)
+    file.write_text(yaml.safe_dump({"templates": wordings, "phrases": {"tail": "a tail"}}))
+    assert read_texts(file)["tail"][0].text == "the first has a tail"
+
+
+KARPATHY = {f"val2014/{number}.jpg": split for number, split in enumerate(["train", "test", "test"])}
+
+
+def test_karpathy_captions(tmp_path: Path) -> None:
+    for number in (1, 2):
+        write_picture(tmp_path / "images" / "val2014" / f"{number}.jpg")
+    file = write_karpathy(tmp_path / "dataset_coco.json", KARPATHY)
+    images, captions = read_karpathy(file, tmp_path / "images")
+    assert [image.key for image in images] == ["val2014/1.jpg", "val2014/2.jpg"]
+    assert captions == [["caption 1", "b"], ["caption 2", "b"]]
+    for split, error, message in (
+        ("val", ValueError, 'no image of split "val"; it has test, train'),
+        ("train", FileNotFoundError, "1 of 1 images of dataset_coco.json are missing"),
+    ):
+        with pytest.raises(error, match=message):
+            read_karpathy(file, tmp_path / "images", split)
+    with pytest.raises(ValueError, match=r"not in Karpathy's layout .*download caption_datasets.zip"):
+        read_karpathy(write_karpathy(tmp_path / "other.json", KARPATHY, images=[{"name": 1}]), tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"captions not found; download caption_datasets.zip"):
+        read_karpathy(tmp_path / "nowhere.json", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "source", [AwA2("nowhere"), CUB("nowhere"), ImageNet("nowhere"), Torchvision("DTD", "nowhere", "test")]
+)
+def test_missing_datasets_say_what_to_do(source: ImageSource) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere: .*download"):
+        source.read()
+
+
+def test_torchvision_image_files_are_found_in_each_layout(tmp_path: Path) -> None:
+    """With the annotation files that torchvision reads, as far as it does not check their hashes."""
+    write_dtd(tmp_path, ["banded"])
+    write_food101(tmp_path, ["apple_pie"])
+    write_sun397(tmp_path, ["/a/airplane_cabin"])
+    write_pets(tmp_path, ["great_pyrenees"])
+    found = {}
+    for name, split in (("DTD", "test"), ("Food101", "test"), ("SUN397", None), ("OxfordIIITPet", "test")):
+        images = Torchvision(name, str(tmp_path), split).read()  # type: ignore[arg-type]
+        assert images.images[0].decode().size[0] > 0
+        found[name] = images.classes
+    assert found == {
+        "DTD": ["banded"],
+        "Food101": ["apple pie"],
+        "SUN397": ["airplane cabin"],
+        "OxfordIIITPet": ["Great Pyrenees"],
+    }

@@ -1,0 +1,107 @@
+"""No metric takes NaN or infinity for an answer: each refuses it and names its set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pcclip.metrics.arithmetic import Edits, analogy_results, arithmetic
+from pcclip.metrics.attribute_ranking import attribute_ranking
+from pcclip.metrics.comparative_prompting import comparative_prompting
+from pcclip.metrics.compositionality import compositionality
+from pcclip.metrics.confused_pairs import closest_pairs, disagreement_pairs
+from pcclip.metrics.difference_texts import difference_texts
+from pcclip.metrics.embed import check_damaged
+from pcclip.metrics.linear_probe import linear_probe
+from pcclip.metrics.protocol import Comparative, Wording
+from pcclip.metrics.retrieval import retrieval
+from pcclip.metrics.text_geometry import text_geometry
+from pcclip.metrics.zero_shot import zero_shot
+
+CLASSES = ["ant", "bee", "cat"]
+LABELS = torch.arange(40) % 3
+FIRST = torch.arange(10)
+TEXTS = [f"the first is more {place} than the second" for place in range(10)]
+REVERSES = [f"the first is not so {place} as the second" for place in range(10)]
+COMPARATIVES = [Comparative("ant", "bee", "ants, unlike bees"), Comparative("bee", "ant", "bees, unlike ants")]
+WORDINGS = {"size": [Wording("the first is larger", "the first is smaller")]}
+PROMPTS = {"size": [Wording("big", "small")]}
+EDITS = Edits(
+    FIRST, ["ant"] * 10, ["bee"] * 10, torch.ones(10, dtype=torch.long), torch.arange(3)[:, None] == LABELS, torch.ones(10)
+)  # fmt: skip
+CAPTIONS = [[f"picture {place}"] for place in range(40)]
+
+Metric = Callable[[Any, Tensor], Any]
+OF_TEXTS: dict[str, Metric] = {
+    "arithmetic": lambda encoder, images: arithmetic(encoder, images, EDITS, subset="zoo"),
+    "attribute ranking": lambda encoder, images: attribute_ranking(
+        encoder, images, {"size": torch.arange(40.0)}, WORDINGS, subset="zoo"
+    ),
+    "attribute prompts": lambda encoder, images: attribute_ranking(
+        encoder, images, {"size": torch.arange(40.0)}, WORDINGS, prompts=PROMPTS, subset="zoo"
+    ),
+    "comparative prompting": lambda encoder, images: comparative_prompting(
+        encoder, images, LABELS, CLASSES, ["a {}"], COMPARATIVES, subset="zoo"
+    ),
+    "compositionality": lambda encoder, images: compositionality(encoder, images, FIRST, TEXTS, REVERSES, subset="zoo"),
+    "difference texts": lambda encoder, images: difference_texts(
+        encoder, images, FIRST, FIRST + 3, TEXTS, REVERSES, subset="zoo"
+    ),
+    "retrieval": lambda encoder, images: retrieval(encoder, images, CAPTIONS, subset="zoo"),
+    "zero-shot": lambda encoder, images: zero_shot(encoder, images, LABELS, CLASSES, ["a {}"], subset="zoo"),
+}
+OF_IMAGES = OF_TEXTS | {
+    "linear probe": lambda encoder, images: linear_probe(images, LABELS, images.abs(), LABELS, CLASSES, subset="zoo"),
+    "linear probe, test": lambda encoder, images: linear_probe(
+        torch.eye(40, 16), LABELS, images, LABELS, CLASSES, subset="zoo"
+    ),
+    "analogies": lambda encoder, images: analogy_results(images, images, [(0, 1, 2, 3)], subset="zoo"),
+    "closest pairs": lambda encoder, images: closest_pairs(images, 2),
+    "disagreement pairs": lambda encoder, images: disagreement_pairs(images, torch.eye(3, 16), 2),
+}
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+@pytest.mark.parametrize("metric", OF_IMAGES)
+def test_image_embeddings(make_encoder: Callable[..., Any], images: Tensor, metric: str, wrong: float) -> None:
+    OF_IMAGES[metric](make_encoder(), images)
+    images[[3, 9], 2] = wrong
+    with pytest.raises(ValueError, match=r"confused|zoo") as caught:
+        OF_IMAGES[metric](make_encoder(), images)
+    assert "2 of 40" in str(caught.value) or metric in ("linear probe", "linear probe, test", "analogies")
+
+
+@pytest.mark.parametrize("metric", [*OF_TEXTS, "text geometry"])
+def test_text_embeddings(make_encoder: Callable[..., Any], images: Tensor, metric: str) -> None:
+    encoder, whole = make_encoder(), make_encoder()
+
+    def encode(texts: Sequence[str]) -> Tensor:
+        embedded = whole.encode_texts(texts)
+        embedded[-1] = torch.nan
+        return embedded
+
+    encoder.encode_texts = encode
+    geometry: Metric = lambda encoder, _: text_geometry(encoder, CLASSES, ["a {}"], COMPARATIVES, subset="zoo")  # noqa: E731
+    with pytest.raises(ValueError, match=r"zoo.* 1 of \d+"):
+        OF_TEXTS.get(metric, geometry)(encoder, images)
+
+
+@pytest.mark.parametrize("metric", ["attribute ranking", "difference texts"])
+def test_the_head(make_encoder: Callable[..., Any], images: Tensor, metric: str) -> None:
+    with pytest.raises(ValueError, match="zoo"):
+        OF_TEXTS[metric](make_encoder(head=torch.full((16, 16), torch.nan)), images)
+
+
+@pytest.mark.parametrize(("bad", "count"), [(1, 1), (2, 2), (2, 39), (6, 100), (100, 100)])
+def test_many_damaged_images_are_an_error(bad: int, count: int) -> None:
+    with pytest.raises(ValueError, match=f"zoo.* {bad} of {count}"):
+        check_damaged(bad, count, "zoo")
+
+
+@pytest.mark.parametrize(("bad", "count"), [(0, 1), (1, 2), (2, 40), (5, 100)])
+def test_single_damaged_images_are_not(bad: int, count: int) -> None:
+    check_damaged(bad, count, "zoo")
