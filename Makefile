@@ -60,23 +60,20 @@ photos: $(VENV)/ready ## The same on photographs: make photos DATA=/folder/with/
 SPREAD := [sign_accuracy,forced_choice,forced_choice_lowest,prompt_forced_choice,caption_forced_choice,role_test,swapped_choice,$\
   spearman,share_of_ceiling,prompt_spearman,top1,text_to_image_recall10,image_to_text_recall10]
 
-# Each seed runs in a folder of its own, runs/seeds/NAME-SEED, with the same conf/ and data/.
-IN_SEED = run=runs/seeds/$(1)-$$seed; mkdir -p $$run; ln -sfn $(CURDIR)/conf $$run/conf; ln -sfn $(CURDIR)/data $$run/data; cd $$run
-
 demo-seeds: $(VENV)/ready ## The demo with SEEDS="0 1 2", pretraining included; the spread goes into docs/results.md
 	$(BIN)/pcclip-data all --config conf/data/demo.yaml
-	for seed in $(SEEDS); do ( $(call IN_SEED,demo); \
-	  $(CURDIR)/$(BIN)/pcclip fit --config conf/demo/pretrain.yaml --seed_everything=$$seed --overwrite true; \
-	  $(CURDIR)/$(BIN)/pcclip-data embed --config conf/data/demo.yaml; \
-	  $(CURDIR)/$(BIN)/pcclip fit --config conf/demo/finetune.yaml --seed_everything=$$seed --overwrite true ); done
-	$(BIN)/python -m pcclip.experiments.spread $(foreach seed,$(SEEDS),runs/seeds/demo-$(seed)/runs/demo/results.json) \
+	for seed in $(SEEDS); do run=runs/seeds/demo-$$seed; \
+	  $(BIN)/pcclip fit --config conf/demo/pretrain.yaml --run $$run --seed_everything $$seed --overwrite true; \
+	  $(BIN)/pcclip-data embed --config conf/data/demo.yaml run=$$run; \
+	  $(BIN)/pcclip fit --config conf/demo/finetune.yaml --run $$run --seed_everything $$seed --overwrite true; done
+	$(BIN)/python -m pcclip.experiments.spread $(foreach seed,$(SEEDS),runs/seeds/demo-$(seed)/results.json) \
 	  --title demo --output docs/results.md --metrics '$(SPREAD)'
 
 photos-seeds: $(VENV)/ready ## The photographs with SEEDS="0 1 2" after `make photos`; the spread goes into docs/results.md
-	for seed in $(SEEDS); do ( $(call IN_SEED,photos); \
-	  $(CURDIR)/$(BIN)/pcclip fit --config conf/photos/pretrain.yaml --seed_everything=$$seed --overwrite true; \
-	  $(CURDIR)/$(BIN)/pcclip fit --config conf/photos/finetune.yaml --seed_everything=$$seed --overwrite true ); done
-	$(BIN)/python -m pcclip.experiments.spread $(foreach seed,$(SEEDS),runs/seeds/photos-$(seed)/runs/photos/results.json) \
+	for seed in $(SEEDS); do run=runs/seeds/photos-$$seed; \
+	  $(BIN)/pcclip fit --config conf/photos/pretrain.yaml --run $$run --seed_everything $$seed --overwrite true; \
+	  $(BIN)/pcclip fit --config conf/photos/finetune.yaml --run $$run --seed_everything $$seed --overwrite true; done
+	$(BIN)/python -m pcclip.experiments.spread $(foreach seed,$(SEEDS),runs/seeds/photos-$(seed)/results.json) \
 	  --title photos --output docs/results.md --metrics '$(SPREAD)'
 
 # The last checkpoint of the newest run of an experiment.

@@ -62,10 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words and words[0] in TOOLS:
         return _run_tool(words[0], words[1:])
-    if words and (words[0] in TRAINING or words[0].startswith("--config")):
+    if words and words[0] in TRAINING:
         from pcclip.training_cli import main as train
 
-        return train(arguments)
+        return train(words[0], words[1:])
     _overview().parse_args(words)  # help, version, or an error
     return 0
 

@@ -10,9 +10,11 @@ from typing import Any, Literal, NoReturn
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
+from omegaconf.errors import OmegaConfBaseException
 
 from pcclip.callbacks.predictions import Predictions
 from pcclip.callbacks.run_config import RunConfig
@@ -30,18 +32,45 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print what is wrong and exit with code 2."""
-        command = (getattr(ex, "subcommand_parser", None) or self).prog.replace(" [options]", "")
-        print_error(f"{' '.join(message.split())} (see pcclip {command.split()[-1]} --help)")
+        print_error(f"{' '.join(message.split())} (see {self.prog} --help)")
         sys.exit(2)
 
 
 class PairCLI(LightningCLI):
-    """LightningCLI for the one module and data module of this project."""
+    """LightningCLI for the one module and data module of this project.
+
+    It has a parser for one command, not LightningCLI's subcommands: interpolation such as `${run}` then starts at the root of
+    the settings, and three parsers less are built.
+
+    Args:
+        command: `fit`, `validate`, `test` or `predict`.
+        args: Its command line.
+    """
+
+    def __init__(self, command: str, args: Sequence[str]) -> None:
+        self.command = command
+        super().__init__(
+            LitDifferenceCLIP,
+            PairDataModule,
+            args=list(args),
+            run=False,
+            seed_everything_default=0,
+            parser_class=OneLineParser,
+            parser_kwargs={"prog": f"pcclip {command}", "parser_mode": "omegaconf+"},
+            save_config_callback=RunConfig,
+            # The module builds its own parameter groups and schedule.
+            auto_configure_optimizers=False,
+        )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Let one seed govern weights and data, let runs be resumed, and add what is set for the whole process."""
+        skip: set[str | int] = {*self.subcommands()[self.command]}
+        self._method_arguments = parser.add_method_arguments(Trainer, self.command, skip=skip)
         parser.add_lightning_class_args(Predictions, "predictions")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.add_argument(
+            "--run", type=str, default="runs", help="folder of the run's outputs: ${run} in settings stands for it"
+        )
         parser.add_argument(
             "--float32_matmul_precision",
             type=Literal["highest", "high", "medium"],
@@ -61,53 +90,44 @@ class PairCLI(LightningCLI):
             help="replace models, tables, predictions and run folders that other runs left where this one writes to",
         )
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Check the checkpoint before Lightning reads it."""
-        super().parse_arguments(parser, args)
-        command = self.config.get("subcommand")
-        if command is not None and self.config[command].ckpt_path is not None:
-            check_checkpoint(self.config[command].ckpt_path)
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the command line, and check the checkpoint before anything is made."""
+        try:
+            self.config = parser.parse_args(args)
+        except OmegaConfBaseException as error:  # such as `${...}` with a name that no setting has
+            parser.error(str(error))
+        if self.config.ckpt_path is not None:
+            check_checkpoint(self.config.ckpt_path)
 
     def before_instantiate_classes(self) -> None:
         """Set what is set for the whole process, and find the checkpoint to go on from."""
-        torch.set_float32_matmul_precision(self._get(self.config, "float32_matmul_precision"))
-        if self.subcommand == "fit" and self.config.fit.resume:
-            resume(self.config.fit)
+        torch.set_float32_matmul_precision(self.config.float32_matmul_precision)
+        if self.command == "fit" and self.config.resume:
+            resume(self.config)
 
     def instantiate_classes(self) -> None:
         """Check outputs and data before anything is made, since weights may have to be downloaded."""
-        if self.subcommand is not None:
-            settings = self.config[self.subcommand]
-            resumed = self.subcommand == "fit" and goes_on(settings)
-            if not (settings.overwrite or resumed or settings.trainer.fast_dev_run):
-                refuse_to_overwrite(self.subcommand, settings)
-            data = PairDataModule(**settings.data.as_dict())
-            data.check_folders(self.subcommand, settings.model.difference_weight)
+        settings = self.config
+        resumed = self.command == "fit" and goes_on(settings)
+        if not (settings.overwrite or resumed or settings.trainer.fast_dev_run):
+            refuse_to_overwrite(self.command, settings)
+        data = PairDataModule(**settings.data.as_dict())
+        data.check_folders(self.command, settings.model.difference_weight)
         super().instantiate_classes()
         trainer: Any = self.trainer  # declares its callbacks nowhere
         if trainer.fast_dev_run:  # Lightning's own would still save the last state at the end
             trainer.callbacks = [each for each in trainer.callbacks if not isinstance(each, ModelCheckpoint)]
-        if self.subcommand is not None and (resumed or not settings.overwrite):
+        if resumed or not settings.overwrite:
             keep_metrics(trainer)
 
-
-def pair_cli(args: Sequence[str] | None = None, *, run: bool = True) -> PairCLI:
-    """Parse the command line `args`, those of the process by default, make the objects, and `run` the subcommand."""
-    return PairCLI(
-        LitDifferenceCLIP,
-        PairDataModule,
-        args=None if args is None else list(args),
-        run=run,
-        seed_everything_default=0,
-        parser_class=OneLineParser,
-        save_config_callback=RunConfig,
-        # The module builds its own parameter groups and schedule.
-        auto_configure_optimizers=False,
-    )
+    def execute(self) -> None:
+        """Run the command."""
+        arguments = {name: self.config_init[name] for name in self._method_arguments}
+        getattr(self.trainer, self.command)(self.model, datamodule=self.datamodule, **arguments)
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line as `pair_cli` does; print expected errors in one line.
+def main(command: str, args: Sequence[str]) -> int:
+    """Run `pcclip fit|validate|test|predict`; print expected errors in one line.
 
     Errors of files and of Lightning's settings are expected, and ValueErrors that this package raises itself. Others are
     raised: they are bugs, for which the traceback is needed.
@@ -116,7 +136,7 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0; 2 after an expected error; 130 after Ctrl-C where no checkpoint is to be saved.
     """
     try:
-        pair_cli(args)
+        PairCLI(command, args).execute()
     except (OSError, MisconfigurationException) as error:
         print_error(_message(error))
         return 2

@@ -16,15 +16,10 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pcclip.callbacks import RunConfig
 from pcclip.cli import main
-from pcclip.data import PairDataModule
 from pcclip.model import Exponential, LitDifferenceCLIP, WarmupCosine, load_clip
 from pcclip.tools.loading import load_model
 from pcclip.training_cli import PairCLI
-
-# Commands run inside pytest, which has arguments of its own.
-pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
 
 TRAINER: dict[str, Any] = {
     "accelerator": "cpu",
@@ -74,15 +69,7 @@ def config(tmp_path: Path, shards: Path, tiny_config: str, monkeypatch: pytest.M
 
 def cli(*args: str) -> PairCLI:
     """Everything made, nothing run."""
-    return PairCLI(
-        LitDifferenceCLIP,
-        PairDataModule,
-        args=list(args),
-        seed_everything_default=0,
-        save_config_callback=RunConfig,
-        auto_configure_optimizers=False,
-        run=False,
-    )
+    return PairCLI("fit", args)
 
 
 def printed(*args: str) -> str:
@@ -168,6 +155,35 @@ def test_printed_config_is_whole_and_runs_again(config: Path, tmp_path: Path) ->
     assert content["data"]["shuffle_block"] == 1024
     (tmp_path / "printed.yaml").write_text(text)
     assert yaml.safe_load(printed("fit", "--config", str(tmp_path / "printed.yaml"), "--print_config")) == content
+
+
+def test_variables_hold_over_files_and_flags(config: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(config.read_text())
+    content["run"] = "in/the/file"
+    content["trainer"]["callbacks"] = ["callback.yaml"]
+    save = {"class_path": "pcclip.callbacks.SaveModel", "init_args": {"folder": "${run}/saved"}}
+    (tmp_path / "callback.yaml").write_text(yaml.safe_dump(save))
+    content["trainer"]["logger"]["init_args"]["save_dir"] = "${run}"
+    config.write_text(yaml.safe_dump(content))
+    variables = ["--run=given/later", "--model.caption_weight=${model.logit_scale}", "--model.logit_scale=7"]
+    assert main(["fit", "--config", str(config), *variables]) == 0
+    (folder,) = Path("given/later/fit").iterdir()
+    load_clip("local-dir:given/later/saved")
+    saved = (folder / "config.yaml").read_text()
+    assert "${" not in saved
+    assert yaml.safe_load(saved)["model"]["caption_weight"] == 7
+    assert (
+        yaml.safe_load(printed("fit", "--config", str(folder / "config.yaml"), "--print_config"))["run"]
+        == "given/later"
+    )
+
+
+def test_unknown_variable_is_one_line(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--config", str(config), "--model.head=${rum}"])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "rum" in line
 
 
 @pytest.mark.parametrize("command", ["fit", "test"])

@@ -15,7 +15,6 @@ SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "coco_mini"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"no COCO sample at {SAMPLE}"),
-    pytest.mark.filterwarnings("ignore:LightningCLI's args parameter"),
 ]
 
 

@@ -24,8 +24,6 @@ from pcclip.data.folders import expand
 from pcclip.model import load_clip
 from pcclip.training_cli import PairCLI
 
-pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
-
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 SHIPPED = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
@@ -48,16 +46,18 @@ def test_run_is_understood(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = "test" if "eval" in path.parts else "fit"
     with (
         patch.object(PairCLI, "instantiate_classes"),
-        patch.object(PairCLI, "_run_subcommand", autospec=True) as run,
+        patch.object(PairCLI, "execute", autospec=True) as run,
     ):
         main([command, "--config", str(Path("conf") / path)])
     run.assert_called_once()
     content = yaml.safe_load((CONF / path).read_text())
+    parsed = run.call_args.args[0].config
     if "optimizer" in content["model"]:  # whose own defaults hold, not those of the default optimiser's class
-        parsed = run.call_args.args[0].config[command].model.optimizer
-        own = signature(getattr(torch.optim, parsed.class_path.rpartition(".")[2])).parameters
+        optimizer = parsed.model.optimizer
+        own = signature(getattr(torch.optim, optimizer.class_path.rpartition(".")[2])).parameters
         given = content["model"]["optimizer"]["init_args"]
-        assert not {key for key, value in parsed.init_args.items() if value != given.get(key, own[key].default)}
+        assert not {key for key, value in optimizer.init_args.items() if value != given.get(key, own[key].default)}
+    assert "${" not in str(parsed)
     name = content["model"]["clip"]["name"]
     if name.startswith("conf/"):
         assert (ROOT / name).is_file()
@@ -65,7 +65,7 @@ def test_run_is_understood(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert open_clip.get_model_config(name) is not None
         tag = content["model"]["clip"].get("pretrained")
         assert tag is None or tag in open_clip.list_pretrained_tags_by_model(name)
-    PairDataModule(**content.get("data", {}))  # whose values are checked, but whose folders are not yet read
+    PairDataModule(**parsed.data)  # whose values are checked, but whose folders are not yet read
 
 
 def train_lists() -> Iterator[tuple[str, list[str]]]:
@@ -116,7 +116,7 @@ def test_texts_are_of_the_same_classes_and_of_what_is_written_for_them(path: Pat
 def test_overlay_is_understood(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("torch.set_float32_matmul_precision", lambda precision: None)
-    with patch.object(PairCLI, "instantiate_classes"), patch.object(PairCLI, "_run_subcommand") as run:
+    with patch.object(PairCLI, "instantiate_classes"), patch.object(PairCLI, "execute") as run:
         main(["fit", "--config", "conf/paper.yaml", "--config", str(CONF / path)])
     run.assert_called_once()
     strategy = yaml.safe_load((CONF / path).read_text())["trainer"]["strategy"]

@@ -23,8 +23,6 @@ from data_prep.config import load_sections
 from pcclip.cli import TOOLS, main, tool_parser
 from pcclip.training_cli import PairCLI
 
-pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
-
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PLACEHOLDER = re.compile(
@@ -97,7 +95,7 @@ def parse_pcclip(arguments: list[str]) -> None:
     if arguments[0] in TOOLS:
         tool_parser(arguments[0]).parse_args(arguments[1:])
         return
-    with patch.object(PairCLI, "instantiate_classes"), patch.object(PairCLI, "_run_subcommand") as run:
+    with patch.object(PairCLI, "instantiate_classes"), patch.object(PairCLI, "execute") as run:
         if {"-h", "--help", "--print_config"} & set(arguments):
             with pytest.raises(SystemExit) as ended:
                 main(arguments)

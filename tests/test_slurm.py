@@ -38,7 +38,6 @@ def test_ended_by_a_signal_it_is_queued_again(tmp_path: Path, code: int, again: 
     assert (told[-3:] == ["scontrol", "requeue", "7"]) is again
 
 
-@pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
 def test_its_command_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, (srun, program, *words) = run(tmp_path, 0, "conf/paper.yaml", "--data.num_workers=6")
     assert (srun, program) == ("srun", ".venv/bin/pcclip")
@@ -46,8 +45,8 @@ def test_its_command_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("torch.set_float32_matmul_precision", lambda precision: None)
     parsed = []
     with (
-        patch.object(PairCLI, "instantiate_classes", lambda cli: parsed.append(cli.config.fit)),
-        patch.object(PairCLI, "_run_subcommand"),
+        patch.object(PairCLI, "instantiate_classes", lambda cli: parsed.append(cli.config)),
+        patch.object(PairCLI, "execute"),
     ):
         main(words)
     (settings,) = parsed

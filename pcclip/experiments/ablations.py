@@ -1,15 +1,13 @@
 """A grid of finetuning runs that differ in a few settings: `python -m pcclip.experiments.ablations conf/ablations.yaml NAME`.
 
-Each run is a `pcclip fit` in its own folder, with links to `conf`, `data` and what else it reads. Finished runs are not run
-again, so the command can be stopped and started at any time. It writes tables and plots of the finished runs into a Markdown
-file.
+Each run is a `pcclip fit` whose `--run` is a folder of its own. Finished runs are not run again, so the command can be stopped
+and started at any time. It writes tables and plots of the finished runs into a Markdown file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shlex
 import shutil
@@ -39,7 +37,7 @@ class Experiment:
     fit: str
     """Configuration of `pcclip fit` that all cells start from."""
     results: str
-    """The `results.json` that it writes."""
+    """The `results.json` that it writes, below its `run` folder."""
     columns: dict[str, str]
     """Heading to `task/subset/metric`: the columns of the table."""
     cells: dict[str, dict[str, Any] | None]
@@ -49,9 +47,7 @@ class Experiment:
     models: list[str]
     """The models to tabulate, as they are called in `results.json`."""
     settings: dict[str, Any]
-    """Settings of every cell that save time and change no result."""
-    links: list[str]
-    """Files or folders that a run reads and does not make; linked into its folder."""
+    """Settings of every cell: what it reads from other run folders, and what saves time and changes no result."""
     plot: list[str]
     """Two headings to plot against each other, across and up, for cells that measure more ensembles than `models`."""
     prepare: list[list[str]]
@@ -90,35 +86,20 @@ def command(experiment: Experiment, cell: str, seed: int, settings: dict[str, An
     return ["fit", "--config", experiment.fit, f"--seed_everything={seed}", *words]
 
 
-def run_cell(experiment: Experiment, folder: Path, arguments: Sequence[str], root: Path) -> bool:
-    """Run `pcclip` in `folder` unless that is done; return whether there are results.
-
-    Args:
-        experiment: Files that the run reads and writes.
-        folder: The run's own folder.
-        arguments: Arguments of `pcclip`.
-        root: Folder of configuration, data and links.
-    """
+def run_cell(experiment: Experiment, folder: Path, arguments: Sequence[str]) -> bool:
+    """Run `pcclip` with `--run=folder` unless that is done; return whether there are results."""
     record = folder / "cell.json"
-    configuration = hashlib.sha256((root / experiment.fit).read_bytes()).hexdigest()
+    configuration = hashlib.sha256(existing_file(experiment.fit, "configuration").read_bytes()).hexdigest()
     wanted = {"arguments": list(arguments), "configuration": configuration}
     if (folder / experiment.results).is_file() and record.is_file() and json.loads(record.read_text()) == wanted:
         return True
     shutil.rmtree(folder, ignore_errors=True)
-    for name in dict.fromkeys(["conf", "data", *experiment.links]):
-        if not (root / name).exists():
-            raise FileNotFoundError(f"{root / name}: not found; the grid's runs read it, make it first")
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).symlink_to((root / name).resolve())
-    print(f"{folder.name}: pcclip {shlex.join(arguments)}", flush=True)
+    folder.mkdir(parents=True)
+    words = [*arguments, f"--run={folder}"]
+    print(f"pcclip {shlex.join(words)}", flush=True)
     with (folder / "log.txt").open("w") as log:
         done = subprocess.run(
-            [sys.executable, "-m", "pcclip.cli", *arguments],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            check=False,
+            [sys.executable, "-m", "pcclip.cli", *words], stdout=log, stderr=subprocess.STDOUT, check=False
         )
     if done.returncode or not (folder / experiment.results).is_file():
         tail = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
@@ -199,10 +180,10 @@ def run_grid(
         folder: Folder of the runs.
         output: Markdown file of the tables; pictures go into `images` next to it.
     """
-    section, root = read_experiment(grid, experiment), Path.cwd()
+    section = read_experiment(grid, experiment)
     if unknown := [cell for cell in cells or [] if cell not in section.cells]:
         raise ValueError(f"{grid}: no cells {unknown}; it has {', '.join(section.cells)}")
-    place = root / folder / experiment
+    place = Path(folder, experiment)
     seeds = section.seeds if seeds is None else seeds
     for step in section.prepare if seeds else []:
         words = [sys.executable, "-m", "data_prep", *step]
@@ -212,7 +193,7 @@ def run_grid(
     for seed in seeds:  # whole grids, seed by seed
         for cell in cells or section.cells:
             run = place / f"{_slug(cell)}-{seed}"
-            if not run_cell(section, run, command(section, cell, seed, settings), root):
+            if not run_cell(section, run, command(section, cell, seed, settings)):
                 failed.append(run.name)
     write(section, experiment, place, Path(output))
     if failed:

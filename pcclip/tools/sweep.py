@@ -16,7 +16,7 @@ from pcclip.model.ensemble import blend
 from pcclip.model.loading import save_clip
 from pcclip.reports.tradeoff import name_of
 from pcclip.tools.output import ToolWarning
-from pcclip.training_cli import pair_cli
+from pcclip.training_cli import PairCLI
 
 
 def sweep(
@@ -44,13 +44,13 @@ def sweep(
     before, after = base.state_dict(), finetuned.state_dict()
     blend(before, after, 0.0)  # models that are not alike are refused before anything is loaded
     save_clip(finetuned, scratch)
-    cli = pair_cli(
+    cli = PairCLI(
+        "test",
         [
             *("--config", str(config), f"--model.clip.name=local-dir:{scratch}"),
             *("--model.clip.pretrained=null", "--model.clip.preprocess=null", "--model.head=identity"),
             *("--trainer.logger=false", "--trainer.enable_model_summary=false", "--trainer.devices=1"),
         ],
-        run=False,
     )
     trainer: Any = cli.trainer  # declares its callbacks nowhere
     evaluations = [callback for callback in trainer.callbacks if isinstance(callback, EvaluationCallback)]

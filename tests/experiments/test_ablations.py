@@ -22,8 +22,7 @@ ROOT = Path(__file__).parents[2]
 SECTION: dict[str, Any] = {
     "fit": "conf/fit.yaml",
     "settings": {},
-    "results": "runs/x/results.json",
-    "links": ["runs/x/base"],
+    "results": "results.json",
     "seeds": [0, 1],
     "prepare": [],
     "models": ["finetuned"],
@@ -35,8 +34,7 @@ SECTION: dict[str, Any] = {
 
 @pytest.fixture
 def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("conf", "data", "runs/x/base"):
-        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "fit.yaml").write_text("trainer: {}\n")
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "grid.yaml"
@@ -49,10 +47,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """In place of `pcclip fit`: notes its arguments and writes results that depend on them; scale 13 fails."""
     calls: list[list[str]] = []
 
-    def fit(arguments: list[str], cwd: Path, **_: Any) -> subprocess.CompletedProcess[bytes]:
+    def fit(arguments: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
         calls.append(arguments[3:])
-        assert (cwd / "conf" / "fit.yaml").is_file()
-        assert (cwd / "runs/x/base").is_dir()
         if "--model.logit_scale=13" in arguments:
             return subprocess.CompletedProcess(arguments, 1)
         seed = int(next(a for a in arguments if a.startswith("--seed")).split("=")[1])
@@ -64,7 +60,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             for model, value in models.items()
             for task, subset, metric in [path.split("/") for path in SECTION["columns"].values()]
         ]
-        (cwd / "runs/x/results.json").write_text(json.dumps(rows))
+        Path(arguments[-1].removeprefix("--run="), "results.json").write_text(json.dumps(rows))
         return subprocess.CompletedProcess(arguments, 0)
 
     monkeypatch.setattr(ablations.subprocess, "run", fit)
@@ -76,7 +72,7 @@ def test_each_run_once_and_a_table_of_all(grid: Path, ran: list[list[str]], caps
     assert len(ran) == 4
     assert ran[1] == [
         *("fit", "--config", "conf/fit.yaml", "--seed_everything=0", "--model.logit_scale=1"),
-        *("--data.role_swap=twins", "--trainer.max_steps=2"),
+        *("--data.role_swap=twins", "--trainer.max_steps=2", "--run=runs/ablations/demo/scale_1-0"),
     ]
     document = Path("docs/ablations.md").read_text()
     assert "| *base* | 0.250 [0.200, 0.300] | 0.250 [0.200, 0.300] | 2 |" in document
@@ -122,7 +118,7 @@ def test_settings_of_all_cells(grid: Path) -> None:
         (["grid.yaml", "demo"], {"cells": {"a b": {}, "a-b": {}}}, "demo.cells"),
         (["grid.yaml", "demo"], {"cells": {"a": 1}}, "cells"),
         (["grid.yaml", "demo", "--cells=[b]"], {}, r"no cells \['b'\]"),
-        (["grid.yaml", "demo"], {"links": ["runs/y"]}, "runs/y: not found; the grid's runs read it"),
+        (["grid.yaml", "demo"], {"fit": "conf/none.yaml"}, "conf/none.yaml: configuration not found"),
         (["grid.yaml", "demo", "--seeds=[]"], {}, "runs/ablations/demo"),
         (["grid.yaml", "demo"], {"models": ["tuned"]}, 'no row "zero_shot/shape/top1" of model "tuned"'),
     ],
@@ -150,6 +146,6 @@ def test_shipped_grids_are_understood(name: str, monkeypatch: pytest.MonkeyPatch
     for settings in (experiment.settings, *experiment.cells.values()):  # parsed at once, since parsing takes a second
         everything |= settings
     grid = ablations.Experiment(**{**vars(experiment), "cells": {"all": everything}})
-    with patch.object(PairCLI, "instantiate_classes"), patch.object(PairCLI, "_run_subcommand") as run:
+    with patch.object(PairCLI, "instantiate_classes"), patch.object(PairCLI, "execute") as run:
         pcclip(command(grid, "all", 0))
     run.assert_called_once()

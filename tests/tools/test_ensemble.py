@@ -16,8 +16,6 @@ from pcclip.metrics.tables import read_results
 from pcclip.model import DifferenceCLIP, save_clip
 from pcclip.model.ensemble import blend
 
-pytestmark = pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
-
 BASE = {"weight": torch.tensor([0.0, 2.0]), "count": torch.tensor(3)}
 TUNED = {"weight": torch.tensor([1.0, 4.0]), "count": torch.tensor(8)}
 
