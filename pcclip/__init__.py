@@ -16,7 +16,8 @@ def load(source: str, pretrained: str | None = None, device: str = "auto") -> In
 
     Args:
         source: A folder that `pcclip` or open_clip saved, such as `runs/demo/finetuned`, or that `pcclip export` made;
-            a Lightning checkpoint (`.ckpt`) of `pcclip fit`; an open_clip name, `hf-hub:NAME`.
+            a Lightning checkpoint (`.ckpt`) of `pcclip fit`; an address of one of these (`s3://`, `hf://`, ...); an open_clip
+            name, `hf-hub:NAME`.
         pretrained: open_clip's pretrained tag, or a weights file; for open_clip names only.
         device: `cpu`, `cuda`, ...; `auto` takes a GPU if there is one.
 

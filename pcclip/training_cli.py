@@ -16,6 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf.errors import OmegaConfBaseException
 
+from pcclip.callbacks.data_monitor import DataMonitor
 from pcclip.callbacks.predictions import Predictions
 from pcclip.callbacks.run_config import RunConfig
 from pcclip.data import PairDataModule
@@ -54,6 +55,7 @@ class PairCLI(LightningCLI):
             PairDataModule,
             args=list(args),
             run=False,
+            trainer_defaults={"callbacks": DataMonitor()},
             seed_everything_default=0,
             parser_class=OneLineParser,
             parser_kwargs={"prog": f"pcclip {command}", "parser_mode": "omegaconf+"},

@@ -7,6 +7,7 @@ from pcclip.callbacks.checkpoint import Checkpoint
 from pcclip.callbacks.comparative_prompting import ComparativePrompting, ComparativeSet
 from pcclip.callbacks.compositionality import Compositionality, CompositionalitySet
 from pcclip.callbacks.confused_pairs import ConfusedPairs, ConfusedSet
+from pcclip.callbacks.data_monitor import DataMonitor
 from pcclip.callbacks.difference_texts import DifferenceTexts
 from pcclip.callbacks.linear_probe import LinearProbe, LinearProbeSet
 from pcclip.callbacks.predictions import Predictions
@@ -29,6 +30,7 @@ __all__ = [
     "CompositionalitySet",
     "ConfusedPairs",
     "ConfusedSet",
+    "DataMonitor",
     "DifferenceTexts",
     "EditSet",
     "KarpathySet",

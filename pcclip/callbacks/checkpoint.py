@@ -55,6 +55,7 @@ class Checkpoint(ModelCheckpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Have checkpoints written in one step, and the signals taken over before all other callbacks begin."""
         super().setup(trainer, pl_module, stage)
+        # First in the list, where ModelCheckpoints cannot be: Lightning moves them to the end.
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # declared nowhere in Trainer
         if stage == "fit" and not any(isinstance(callback, _TakeSignals) for callback in callbacks):
             trainer.callbacks = [_TakeSignals(self), *callbacks]  # type: ignore[attr-defined]
@@ -88,7 +89,7 @@ class Checkpoint(ModelCheckpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save if it is time to, or if any process was told to end."""
-        if trainer.fit_loop._should_accumulate():
+        if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
             return
         if not trainer.is_last_batch:  # after an epoch's last one it is saved when the epoch ends
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
@@ -114,6 +115,7 @@ class Checkpoint(ModelCheckpoint):
         self._save_now(trainer)
 
     def _save_now(self, trainer: Trainer) -> None:
+        # `trainer.save_checkpoint` would leave the callback's own record of what is saved where behind.
         if self._last_global_step_saved != trainer.global_step:
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
@@ -146,7 +148,10 @@ class Checkpoint(ModelCheckpoint):
 
 
 def _count_epoch(trainer: Trainer) -> None:
-    """Let the epoch be over, as it is after its last batch: Lightning loses count where it goes on from just before that."""
+    """End the epoch, as after its last batch. Lightning miscounts when it resumes from just before that.
+
+    Lightning has no public way to do this.
+    """
     trainer.fit_loop.epoch_loop.batch_progress.increment_completed()
     trainer.fit_loop.epoch_loop._batches_that_stepped += 1
     trainer.fit_loop.epoch_progress.increment_processed()

@@ -18,7 +18,6 @@ from pcclip.data.folders import ShardFolder, expand
 from pcclip.data.groups import MAX_PIXELS
 from pcclip.data.held_out import HeldOutBatches
 from pcclip.data.loader import EpochLoader
-from pcclip.data.monitor import DataMonitor
 from pcclip.data.stream import PairBatches
 
 
@@ -30,7 +29,8 @@ class PairDataModule(LightningDataModule):
 
     Args:
         train: Shard folders to train on, which `fit` needs: paths, also with braces (`data/train-{000..012}`), addresses
-            (`s3://`, `gs://`, `https://`), or `pipe:` and a command that writes the folder's file `{name}` to its output.
+            (`hf://datasets/USER/NAME/train`, `s3://`, `gs://`, `https://`), or `pipe:` and a command that writes the
+            folder's file `{name}` to its output.
         val: Shard folders of held-out groups, for the losses on them; none to leave that out. Without any, `test` runs the
             evaluation callbacks alone. Every group is used, in batches of at most `groups_per_batch` that do not depend on
             the number of processes; `predict` uses all pairs.
@@ -108,17 +108,14 @@ class PairDataModule(LightningDataModule):
         self._seed = seed
         self._folders: dict[str, ShardFolder] = {}
         self.train_loader: EpochLoader
-        self.begins_epoch_anew = False
+        self.restarts_epoch = False
 
     def setup(self, stage: str) -> None:
-        """Check the shard folders against the model, before anything is computed, and watch over the data."""
+        """Check the shard folders against the model, before anything is computed."""
         assert self.trainer is not None
         module = self._module()
         for folder in self.check_folders(stage, module.difference_weight):
             folder.info.check_tower(folder.name, module.model)
-        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]  # declared nowhere in Trainer
-        if not any(isinstance(callback, DataMonitor) for callback in callbacks):
-            callbacks.insert(0, DataMonitor())
 
     def check_folders(self, stage: str, difference_weight: float) -> list[ShardFolder]:
         """Open the shard folders that a stage needs and check what can be known without the model.
@@ -196,17 +193,17 @@ class PairDataModule(LightningDataModule):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Compare with the run that is resumed: with other batches, an epoch that was begun cannot be continued."""
+        """Compare with the run that is resumed. If the batches have changed, `restarts_epoch` tells the module."""
         assert self.trainer is not None
         if self.trainer.state.fn != TrainerFn.FITTING:
             return
         present = self.state_dict().items()
         changed = [f"{key} ({state.get(key)} -> {value})" for key, value in present if state.get(key) != value]
         if changed:
-            self.begins_epoch_anew = True
+            self.restarts_epoch = True
             rank_zero_warn(
-                f"resumed with another {', '.join(changed)}: the batches are others than before the interruption, so an "
-                "epoch that was begun starts anew; weights, optimiser and step count are kept"
+                f"resumed with another {', '.join(changed)}: the batches differ from those before the interruption, so an "
+                "unfinished epoch restarts; weights, optimiser and step count are kept"
             )
 
     def _loader(self, names: list[str], held_out: bool = False, every_pair: bool = False) -> EpochLoader:

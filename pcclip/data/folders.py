@@ -1,16 +1,16 @@
-"""Shard folders as settings name them: local, at an address, or behind a command; remote shards are kept in a cache.
+"""Shard folders as settings name them: local paths, addresses (`hf://`, `s3://`, ...) and `pipe:` commands.
 
-Shards are always read from local files. A remote one is fetched when it is first needed, under the name of its sha256, so
-that the cache never holds a wrong or half shard and serves every run and every folder with the same shards.
+Shards are always read from local files. A remote shard is copied into a cache when it is first needed, under the name of its
+sha256. So the cache never holds a wrong or incomplete shard, and serves every run and every folder with the same shards.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import re
 import shlex
-import time
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,17 +20,11 @@ import braceexpand
 import webdataset as wds
 
 from pcclip.atomic import atomic_path
-from pcclip.data.format import DATASET_FILE, DatasetInfo, ShardInfo
+from pcclip.data.format import DATASET_FILE, DatasetInfo, ShardInfo, sha256_of
+from pcclip.remote import file_system, is_address, retried
 
-ATTEMPTS = 4
-FIRST_WAIT = 2.0  # seconds before the second attempt, twice as long before each further one
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][\w.+-]*", re.ASCII)
-ADDRESS = re.compile(r"(pipe:|[a-z][a-z0-9+.-]*://)")
-
-
-def is_remote(folder: str) -> bool:
-    """Whether a folder is an address or a command, and not a local path."""
-    return ADDRESS.match(folder) is not None
+PIPE = "pipe:"
 
 
 def expand(folders: Iterable[str]) -> list[str]:
@@ -60,36 +54,41 @@ class ShardFolder:
         """Read the folder's `dataset.json`.
 
         Args:
-            name: A path; an address that webdataset can open (`s3://`, `gs://`, `https://`, ...); or `pipe:` and a command
-                that writes the file `{name}` of the folder to its output. Commands come from the settings alone.
+            name: A path; an address that fsspec can open (`hf://`, `s3://`, `gs://`, `https://`, ...); or `pipe:` and a
+                command that writes the file `{name}` of the folder to its output. Only the settings name commands.
             cache: Where remote shards are kept.
             dataset: See the attribute; the name itself by default.
 
         Raises:
-            FileNotFoundError, ValueError: As `DatasetInfo.find`; also shard names that are no plain names.
-            ConnectionError: A remote folder cannot be reached.
+            FileNotFoundError, ValueError: As `DatasetInfo.find`; also unsafe shard names and unknown protocols.
+            ConnectionError: A remote folder cannot be read.
         """
         dataset = name if dataset is None else dataset
-        if not is_remote(name):
+        if is_address(name):
+            file_system(name)  # refuses unknown protocols
+        elif not name.startswith(PIPE):
             return cls(name, DatasetInfo.find(name), dataset=dataset)
-        if name.startswith("pipe:") and "{name}" not in name:
+        elif "{name}" not in name:
             raise ValueError(f"{name}: write {{name}} where the command takes the name of the file to read")
-        info = DatasetInfo.parse(_attempt(_address(name, DATASET_FILE)), _address(name, DATASET_FILE))
+        address = _address(name, DATASET_FILE)
+        with tempfile.TemporaryDirectory() as folder:
+            _copy(address, Path(folder) / DATASET_FILE)
+            info = DatasetInfo.parse((Path(folder) / DATASET_FILE).read_bytes(), address)
         for shard in info.shards:
             if not PLAIN_NAME.fullmatch(shard.name):
                 raise ValueError(
-                    f"{_address(name, DATASET_FILE)}: shard {shard.name!r} is no plain name of letters, digits, dots and "
-                    "dashes, as remote shards must have; rename it"
+                    f"{address}: shard {shard.name!r}: remote shards have plain names of letters, digits, dots and dashes; "
+                    "rename it"
                 )
             if not re.fullmatch("[0-9a-f]{64}", shard.sha256):
-                raise ValueError(f"{_address(name, DATASET_FILE)}: {shard.name} has no sha256; make the shards again")
+                raise ValueError(f"{address}: {shard.name} has no sha256; make the shards again")
         return cls(name, info, cache, dataset)
 
     def path(self, shard: ShardInfo) -> Path:
-        """The shard's local file, fetched if need be.
+        """The shard's local file, copied into the cache if need be.
 
         Raises:
-            ConnectionError: It cannot be fetched, or another file is there than `dataset.json` says.
+            ConnectionError: It cannot be read, or its sha256 is not the one in `dataset.json`.
         """
         if self.cache is None:
             return Path(self.name) / shard.name
@@ -98,50 +97,31 @@ class ShardFolder:
             self.cache.mkdir(parents=True, exist_ok=True)
             with _lock(file.with_suffix(".lock")):
                 if not file.is_file():
-                    _attempt(_address(self.name, shard.name), file, shard)
+                    with atomic_path(file) as temporary:
+                        _copy(_address(self.name, shard.name), temporary, shard.sha256)
         return file
 
 
 def _address(folder: str, name: str) -> str:
-    if folder.startswith("pipe:"):
+    if folder.startswith(PIPE):
         return folder.replace("{name}", shlex.quote(name))
     return f"{folder.rstrip('/')}/{name}"
 
 
-def _attempt(address: str, file: Path | None = None, shard: ShardInfo | None = None) -> bytes:
-    """Read an address, several times if need be: its content, or with `file` into that."""
-    command = address
-    if address.startswith("s3://"):  # webdataset has no opener for it
-        command = f"pipe:aws s3 cp --only-show-errors {shlex.quote(address)} -"
-    error: Exception | None = None
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(FIRST_WAIT * 2 ** (attempt - 1))
-        try:
-            if file is None:
-                with wds.gopen(command) as stream:
-                    content: bytes = stream.read()
-                return content
-            _fetch(command, file, shard)
-            return b""
-        except (OSError, ValueError) as caught:
-            error = caught
-    raise ConnectionError(
-        f"{address}: cannot be read after {ATTEMPTS} attempts ({error}); check the address, your access to it and the "
-        "network"
-    ) from error
+def _copy(address: str, target: Path, sha256: str | None = None) -> None:
+    """Copy the file at an address, or the output of a command, with retries."""
 
+    def copy() -> None:
+        if address.startswith(PIPE):
+            with wds.gopen(address) as source, target.open("wb") as file:
+                shutil.copyfileobj(source, file)
+        else:
+            files, path = file_system(address)
+            files.get_file(path, str(target))
+        if sha256 is not None and sha256_of(target) != sha256:
+            raise OSError(f"{target.stat().st_size} bytes with another sha256 than in {DATASET_FILE}")
 
-def _fetch(command: str, file: Path, shard: ShardInfo | None) -> None:
-    digest, size = hashlib.sha256(), 0
-    with atomic_path(file) as temporary:
-        with wds.gopen(command) as stream, temporary.open("wb") as target:
-            while block := stream.read(1 << 20):
-                target.write(block)
-                digest.update(block)
-                size += len(block)
-        if shard is not None and digest.hexdigest() != shard.sha256:
-            raise OSError(f"{size} bytes with another sha256 than the {shard.bytes} that {DATASET_FILE} speaks of")
+    retried(address, copy)
 
 
 @contextmanager

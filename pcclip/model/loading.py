@@ -25,7 +25,9 @@ from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.head import HeadName, build_head
 from pcclip.model.sharding import whole_state
 from pcclip.model.text import text_tower
+from pcclip.remote import local_file, local_folder
 
+LOCAL = "local-dir:"  # open_clip's prefix of a saved folder
 CONFIG_FILE = "open_clip_config.json"  # open_clip's own names
 WEIGHTS_FILE = "open_clip_model.safetensors"
 HEAD_FILE = "difference_head.safetensors"
@@ -44,26 +46,28 @@ def load_clip(
     """Load an open_clip model and put a difference head on it.
 
     Args:
-        name: An open_clip name (`ViT-L-14`), `local-dir:PATH`, `hf-hub:NAME`, or the path of a JSON model configuration
-            (ending in `.json`, in the layout of open_clip's `model_configs`).
+        name: An open_clip name (`ViT-L-14`), `local-dir:FOLDER`, `hf-hub:NAME`, or the path of a JSON model configuration
+            (ending in `.json`, in the layout of open_clip's `model_configs`). FOLDER is a path or an address (`s3://`, ...).
         pretrained: open_clip's pretrained tag or a weights file; None starts from random weights. Not for `local-dir:`
             and `hf-hub:`, which carry their weights.
-        image_weights: A file of weights for the image tower alone; every key must fit.
+        image_weights: Path or address of a file of weights for the image tower alone; every key must fit.
         preprocess: Preprocessing to set instead of the model's own, e.g. `{"mean": [...], "std": [...]}`.
         head: Difference head. A folder saved with `save_clip` brings its own, which this must equal or leave alone.
 
     Raises:
         ValueError: Unknown name or tag, or weights that do not fit.
         FileNotFoundError: A file or folder that is not there.
+        ConnectionError: An address that cannot be read.
     """
     if unknown := set(preprocess or {}) - {field.name for field in dataclasses.fields(PreprocessCfg)}:
         known = ", ".join(field.name for field in dataclasses.fields(PreprocessCfg))
         raise ValueError(f"preprocess: unknown key {', '.join(sorted(unknown))}; use {known}")
-    folder = Path(name.removeprefix("local-dir:")) if name.startswith("local-dir:") else None
-    if folder is not None:
-        _check_folder(folder)
+    folder = local_folder(name.removeprefix(LOCAL)) if name.startswith(LOCAL) else None
     carries_weights = folder is not None or name.startswith("hf-hub:")
     known_as = name if carries_weights else name.replace("/", "-")
+    if folder is not None:
+        _check_folder(folder)
+        known_as = f"{LOCAL}{folder}"
     if name.endswith(".json") and not carries_weights:
         known_as = _register_config(Path(name))
     if not carries_weights:
@@ -89,7 +93,7 @@ def load_clip(
     except RuntimeError as error:  # a download that failed, weights that do not fit
         raise ValueError(f"{name}: cannot be loaded with pretrained={pretrained!r}: {error}") from error
     if image_weights is not None:
-        _load_image_weights(towers, Path(image_weights))
+        _load_image_weights(towers, local_file(image_weights))
     model = DifferenceCLIP(towers, open_clip.get_tokenizer(known_as), name, config, head)
     if folder is not None and (folder / HEAD_FILE).is_file():
         _load_head(model, folder / HEAD_FILE, head)

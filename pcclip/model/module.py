@@ -216,6 +216,13 @@ class LitDifferenceCLIP(HeldOutLosses):
         self._difference_loss = build_loss(self._loss_name, rank, world_size)
         self._caption_loss = build_loss("contrastive", rank, world_size)
 
+    def on_train_start(self) -> None:
+        """Restart a resumed epoch whose batches have changed, as the data module has found."""
+        if getattr(self.trainer.datamodule, "restarts_epoch", False):  # type: ignore[attr-defined]  # not declared
+            # No hook of a data module comes after the loops are restored, and Lightning has no setting for this.
+            self.trainer.fit_loop.epoch_loop.batch_progress.reset_on_run()
+            self.trainer.fit_loop.epoch_loop.reset_restart_stage()
+
     @property
     def caption_logit_scale(self) -> Tensor:
         """Scale of the caption logits: CLIP's own, or the one set."""

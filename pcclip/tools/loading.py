@@ -18,6 +18,7 @@ from pcclip.files import existing_file
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.head import HeadName
 from pcclip.model.loading import CONFIG_FILE, MODEL_SETTINGS, load_clip
+from pcclip.remote import local_file, local_folder
 from pcclip.tools.model import InferenceModel
 
 MODEL_PREFIX = "model."  # of the towers and the head in a checkpoint of `LitDifferenceCLIP`
@@ -26,7 +27,8 @@ MODEL_PREFIX = "model."  # of the towers and the head in a checkpoint of `LitDif
 def load_model(source: str, pretrained: str | None = None, device: str = "auto") -> InferenceModel:
     """Load a model; see `pcclip.load`."""
     target = _device(device)
-    path = Path(source.removeprefix("local-dir:"))
+    place = source.removeprefix("local-dir:")
+    path = local_file(place) if place.endswith(".ckpt") else local_folder(place)
     if path.suffix == ".ckpt":
         _refuse_tag(source, pretrained)
         clip = load_checkpoint(path)

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from pcclip.callbacks import DataMonitor
 from pcclip.data.collate import Draw
 from pcclip.data.damage import REASONS, DamageTally
 from pcclip.data.folders import ShardFolder
@@ -168,7 +169,7 @@ def test_losses_are_shown_by_reason_and_at_the_end(
     replaced("00000002.00.png", None)(folder / "00000.tar")
     replaced("00000007.json", None)(folder / "00001.tar")
     logger = TensorBoardLogger(tmp_path, name="log", default_hp_metric=False)
-    trainer = make_trainer(tmp_path, 2, logger=logger, log_every_n_steps=1)
+    trainer = make_trainer(tmp_path, 2, DataMonitor(), logger=logger, log_every_n_steps=1)
     trainer.fit(make_module(), make_data(folder, groups_per_batch=1, max_damaged=0.2))
     events = EventAccumulator(logger.log_dir)
     events.Reload()

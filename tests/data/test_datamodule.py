@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from pcclip.batch import PairBatch
+from pcclip.callbacks import DataMonitor
 from pcclip.data import PairDataModule
 from pcclip.model import ClipSource, Exponential, LitDifferenceCLIP, WarmupCosine
 from tests.helpers.batches import same
@@ -185,12 +186,12 @@ def test_pairs_without_role_words_are_counted(tmp_path: Path) -> None:
     records[0]["pairs"][0]["text"] = records[1]["pairs"][0]["text"] = records[1]["pairs"][1]["text"] = "smaller"
     samples = [image_sample(number, record) for number, record in enumerate(records)]
     folder = write_dataset(tmp_path / "few", [samples], {"kind": "images", "group_size": 2, "images": 8, "pairs": 8})
-    trainer = make_trainer(tmp_path, 2)
+    trainer = make_trainer(tmp_path, 2, DataMonitor())
     with pytest.warns(UserWarning, match=r"data\.role_swap=twins: 3 pairs") as caught:
         trainer.fit(make_module(), make_data(folder, role_swap="twins"))
     assert sum("data.role_swap" in str(warning.message) for warning in caught) == 1
     assert float(trainer.callback_metrics["data/roleless"]) == 3
-    trainer = make_trainer(tmp_path, 1)
+    trainer = make_trainer(tmp_path, 1, DataMonitor())
     trainer.fit(make_module(), make_data(folder))
     assert "data/roleless" not in trainer.callback_metrics
 
@@ -201,7 +202,7 @@ def test_damage_is_counted_in_the_log(shards: Path, tmp_path: Path) -> None:
     start = content.index(b"\x89PNG")
     shard.write_bytes(content[:start] + b"\0" * 40 + content[start + 40 :])
     for workers in (0, 2):
-        trainer = make_trainer(tmp_path, 2)
+        trainer = make_trainer(tmp_path, 2, DataMonitor())
         trainer.fit(make_module(), make_data(shards, num_workers=workers))
         assert float(trainer.callback_metrics["data/damaged"]) == 1  # in the last epoch
         assert trainer.global_step == 10

@@ -1,4 +1,4 @@
-"""Remote shards are fetched once, whole or not at all, and nothing but the user's own command is ever run."""
+"""Remote shards are copied once, whole or not at all, and nothing but the user's own command is ever run."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
-from pcclip.data import folders
-from pcclip.data.folders import ShardFolder, expand, is_remote
+from pcclip import remote
+from pcclip.data.folders import ShardFolder, expand
+from pcclip.remote import is_address
 from tests.data.test_datamodule import Recorder, make_data, make_module, make_trainer
 from tests.helpers.batches import same
 from tests.helpers.http_server import Fault, FileServer, file_server
@@ -17,7 +19,7 @@ from tests.helpers.http_server import Fault, FileServer, file_server
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(remote, "FIRST_WAIT", 0.01)
 
 
 @pytest.fixture
@@ -35,22 +37,23 @@ def address(server: FileServer) -> str:
 def test_braces_name_several_folders() -> None:
     assert expand(["data/train-{08..10}", "val"]) == ["data/train-08", "data/train-09", "data/train-10", "val"]
     assert expand(["pipe:ssh host{1..2} cat /data/{name}"]) == [f"pipe:ssh host{n} cat /data/{{name}}" for n in (1, 2)]
-    assert is_remote("s3://bucket/train")
-    assert is_remote("pipe:cat {name}")
-    assert not is_remote("data/train")
+    assert is_address("s3://bucket/train")
+    assert not is_address("data/train")
 
 
-@pytest.mark.parametrize("scheme", ["http", "pipe"])
 @pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("scheme", ["http", "pipe", "memory"])
 def test_remote_shards_train_as_local_ones(
     tmp_path: Path, shards: Path, server: FileServer, scheme: str, workers: int
 ) -> None:
-    remote = address(server) if scheme == "http" else f"pipe:cat {shards}/{{name}}"
+    if scheme == "memory":
+        fsspec.filesystem("memory").put(str(shards), "/bucket/train", recursive=True)
+    name = {"http": address(server), "pipe": f"pipe:cat {shards}/{{name}}", "memory": "memory://bucket/train"}[scheme]
     local = Recorder()
     make_trainer(tmp_path, 2, local).fit(make_module(), make_data(shards))
     for _ in range(2):
         seen = Recorder()
-        data = make_data(remote, num_workers=workers, cache_dir=str(tmp_path / "cache"))
+        data = make_data(name, num_workers=workers, cache_dir=str(tmp_path / "cache"))
         make_trainer(tmp_path, 2, seen).fit(make_module(), data)
         assert same(seen.train, local.train)
     kept = [path for path in (tmp_path / "cache").iterdir() if path.suffix == ".tar"]
@@ -59,25 +62,42 @@ def test_remote_shards_train_as_local_ones(
         assert len(server.requests) == 3 + 2  # three shards once, dataset.json at each start
 
 
+def test_folder_of_a_hugging_face_dataset(
+    tmp_path: Path, shards: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setitem(fsspec.config.conf, "hf", {"endpoint": server.url.removesuffix("/folder/file.bin")})
+    oid = "0" * 40
+    tree = [
+        {"type": "file", "oid": oid, "size": len(content), "path": f"train/{name}"}
+        for name, content in server.files.items()
+    ]
+    server.files["name"] = server.files["main"] = json.dumps({"id": "user/name", "sha": oid, "siblings": []}).encode()
+    server.files["train"] = json.dumps(tree).encode()
+    folder = ShardFolder.open("hf://datasets/user/name/train", tmp_path / "cache")
+    for shard in folder.info.shards:
+        assert folder.path(shard).read_bytes() == (shards / shard.name).read_bytes()
+
+
 def test_faults_of_the_network_are_survived(tmp_path: Path, shards: Path, server: FileServer) -> None:
     server.faults = [Fault(drop_after=10), Fault(), Fault(drop_after=700), Fault(content=b"", status=404)]
     folder = ShardFolder.open(address(server), tmp_path)
     path = folder.path(folder.info.shards[1])
     assert path.read_bytes() == (shards / "00001.tar").read_bytes()
-    assert sorted(file.suffix for file in tmp_path.glob("*.*")) >= [".lock", ".tar"]
-    assert not list(tmp_path.glob("*.part"))
+    assert sorted(file.suffix for file in tmp_path.iterdir() if file != shards) == [".lock", ".tar"]
 
 
 def test_lost_connection_and_wrong_shard_end_with_the_address(tmp_path: Path, server: FileServer) -> None:
-    folder = ShardFolder.open(address(server), tmp_path)
+    cache = tmp_path / "cache"
+    folder = ShardFolder.open(address(server), cache)
     server.files["00000.tar"] = server.files["00001.tar"]
-    with pytest.raises(ConnectionError, match=r"http://.*/00000.tar: cannot be read after 4 attempts .*another sha256"):
+    with pytest.raises(ConnectionError, match=r"http://.*/00000.tar.*sha256"):
         folder.path(folder.info.shards[0])
     server.always = Fault(status=404)
-    for read in (lambda: folder.path(folder.info.shards[2]), lambda: ShardFolder.open(address(server), tmp_path)):
-        with pytest.raises(ConnectionError, match=r"http://127.0.0.1:\d+/folder/.*: cannot be read after 4 attempts"):
+    for read in (lambda: folder.path(folder.info.shards[2]), lambda: ShardFolder.open(address(server), cache)):
+        with pytest.raises(ConnectionError, match=r"http://127.0.0.1:\d+/folder/"):
             read()
-    assert not [path for path in tmp_path.iterdir() if path.suffix in (".tar", ".part")]
+    assert {path.suffix for path in cache.iterdir()} == {".lock"}
 
 
 @pytest.mark.parametrize("name", ["x; touch ran", "$(touch ran).tar", "../00000.tar", "-rf.tar", "pipe:touch ran"])
@@ -89,11 +109,12 @@ def test_names_from_the_description_are_no_commands(
     content = json.loads(file.read_text())
     content["shards"][0]["name"] = name
     file.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"no plain name|not a file name"):
+    with pytest.raises(ValueError, match=r"dataset\.json.*shard"):
         ShardFolder.open(f"pipe:cat {shards}/{{name}}", tmp_path)
     assert not (tmp_path / "ran").exists()
 
 
-def test_command_must_say_where_the_name_goes(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"write \{name\} where the command takes"):
-        ShardFolder.open("pipe:cat data/train", tmp_path)
+@pytest.mark.parametrize("name", ["pipe:cat data/train", "nowhere://bucket/train"])
+def test_folder_that_cannot_be_opened_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        ShardFolder.open(name, tmp_path)

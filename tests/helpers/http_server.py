@@ -40,7 +40,7 @@ class FileServer(ThreadingHTTPServer):
 
     Attributes:
         content: The file.
-        files: Other files, by the last part of their path.
+        files: Other files, by the last part of their path, whatever the query.
         faults: What goes wrong with the next requests, one each; then all goes well.
         always: What goes wrong with the requests after those.
         with_etag: Whether to send an ETag.
@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         fault = server.faults.pop(0) if server.faults else server.always
         if fault.content is not None:
             server.content = fault.content
-        content = server.files.get(self.path.rpartition("/")[2], server.content)
+        content = server.files.get(self.path.partition("?")[0].rpartition("/")[2], server.content)
         etag = f'"{hashlib.md5(content).hexdigest()}"'
         headers: dict[str, str | None] = {"ETag": etag} if server.with_etag else {}
         status, body = 200, content

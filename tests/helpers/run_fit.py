@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
 from pcclip.batch import PairBatch
+from pcclip.callbacks import DataMonitor
 from pcclip.data import PairDataModule
 from pcclip.model import ClipSource, LitDifferenceCLIP
 
@@ -56,7 +57,7 @@ def main(shards: str, output: Path, devices: int, workers: int) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
-        callbacks=[Record(output)],
+        callbacks=[DataMonitor(), Record(output)],
     )
     trainer.fit(module, data)
 
