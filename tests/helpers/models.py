@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 import torch
+import transformers
 from torch import Tensor
 
 from pcclip.batch import PairBatch
@@ -32,13 +34,58 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "sigmoid": {"vision_cfg": VIT, "init_logit_scale": 2.0, "init_logit_bias": -10},
 }
+SIGLIP = {
+    **TEXT,
+    "context_length": 20,
+    "vocab_size": 64,
+    "tokenizer_kwargs": {"clean": "canonicalize"},
+    "no_causal_mask": True,
+    "proj_bias": True,
+    "pool_type": "last",
+}
+ROBERTA = {"hf_proj_type": "linear", "hf_pooler_type": "mean_pooler", "context_length": 20}
+HUGGING_FACE: dict[str, dict[str, Any]] = {  # kinds whose tokenizer, or also text tower, is Hugging Face's
+    "siglip": {
+        "embed_dim": 64,
+        "vision_cfg": {**TIMM, "timm_model_name": "test_vit", "timm_pool": "map", "timm_proj": "none"},
+        "text_cfg": SIGLIP,
+        "custom_text": True,
+        "init_logit_bias": -10,
+    },
+    "roberta": {"vision_cfg": VIT, "text_cfg": ROBERTA},
+}
 
 
 def write_config(folder: Path, kind: str) -> str:
     """Write the configuration of one kind of tiny CLIP; returns its path. The file's stem is unique to the kind."""
+    config = {"embed_dim": 32, "text_cfg": TEXT, **(KINDS | HUGGING_FACE)[kind]}
+    if kind in HUGGING_FACE:
+        hub = str(write_hub(folder / "hub"))
+        names = {"hf_tokenizer_name": hub} | ({"hf_model_name": hub} if kind == "roberta" else {})
+        config["text_cfg"] = {**config["text_cfg"], **names}
     file = folder / f"tiny_{kind}.json"
-    file.write_text(json.dumps({"embed_dim": 32, "text_cfg": TEXT, **KINDS[kind]}))
+    file.write_text(json.dumps(config))
     return str(file)
+
+
+def write_hub(folder: Path) -> Path:
+    """Write a Hugging Face tokenizer of whole words and a tiny text tower."""
+    words = [
+        "<pad>",
+        "</s>",
+        "<unk>",
+        *["a", "dog", "cat", "the", "first", "is", "large", ",", "second", "small", "one"],
+    ]
+    built = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, "<unk>"))
+    built.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    ends = tokenizers.processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    built.post_processor = ends
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "sep_token": "</s>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=built, **names).save_pretrained(folder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.RobertaConfig(vocab_size=64, pad_token_id=0, **sizes)
+    transformers.RobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
 
 
 def make_clip(folder: Path, kind: str, **settings: Any) -> DifferenceCLIP:

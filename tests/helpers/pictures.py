@@ -6,6 +6,7 @@ import io
 import tarfile
 from pathlib import Path
 
+import numpy as np
 from PIL import ExifTags, Image
 
 
@@ -26,3 +27,11 @@ def write_tar(path: Path, members: dict[str, bytes]) -> None:
             entry = tarfile.TarInfo(name)
             entry.size = len(payload)
             tar.addfile(entry, io.BytesIO(payload))
+
+
+def odd_pictures() -> list[Image.Image]:
+    """Noise pictures of odd sizes and colour modes."""
+    rng = np.random.default_rng(0)
+    sizes = ((32, 32), (45, 70), (200, 31))
+    noise = [Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)) for height, width in sizes]
+    return [*noise, noise[1].convert("L"), noise[1].convert("RGBA"), noise[2].convert("P"), noise[0].convert("CMYK")]
