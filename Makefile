@@ -44,7 +44,7 @@ endif
 $(DEMO_BASE): $(SOURCES) conf/demo/pretrain.yaml conf/model/tiny.json $(wildcard $(DEMO_DATA))
 	$(BIN)/pcclip fit --config conf/demo/pretrain.yaml --overwrite true
 
-data: $(VENV)/ready ## Captioned images to shards: make data CONFIG=conf/data/coco.yaml ARGS="model=NAME base_url=http://..." (docs/data.md)
+data: $(VENV)/ready ## Captioned images to shards: make data CONFIG=conf/data/coco.yaml ARGS="--model NAME --base_url http://..." (docs/data.md)
 	@test -n '$(CONFIG)' || { echo "make data: CONFIG=conf/data/....yaml is missing; conf/data/coco.yaml is one to copy"; exit 2; }
 	$(BIN)/pcclip-data all --config $(CONFIG) $(ARGS)
 

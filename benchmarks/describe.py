@@ -27,7 +27,7 @@ CONCURRENCY = 64
 
 def measure_describe(url: str, requests: int) -> None:
     """Describe pairs of made-up captions with the step itself, and print requests a second and milliseconds each."""
-    from data_prep import describe
+    from data_prep.steps import describe
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -44,10 +44,18 @@ def measure_describe(url: str, requests: int) -> None:
                     "second": f"i{(i + 7) % 1000}",
                 }
                 stream.write(json.dumps(pair) + "\n")
-        paths = [str(folder / file) for file in ("pairs.jsonl", "captions.jsonl", "differences.jsonl")]
-        options = describe.Options(*paths, "openai", base_url=url, model="m", concurrency=CONCURRENCY, timeout=60)
+        options = describe.Describe(
+            pairs=str(folder / "pairs.jsonl"),
+            captions=str(folder / "captions.jsonl"),
+            output=str(folder / "differences.jsonl"),
+            backend="openai",
+            base_url=url,
+            model="m",
+            concurrency=CONCURRENCY,
+            timeout=60,
+        )
         started, used = time.perf_counter(), time.process_time()
-        describe.run(options)
+        options.run()
         _report(requests, time.perf_counter() - started, time.process_time() - used)
 
 

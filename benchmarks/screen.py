@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from data_prep import screen
-from data_prep.compose import compose
+from data_prep.steps import screen
+from data_prep.steps.compose import compose
 
 WHO = """a man;two boys;a young woman;three children;an old farmer;a brown dog;a tabby cat;a group of tourists;a cyclist;a
 street musician;a baby elephant;several sheep;a chef;a soccer player;a firefighter;a horse""".replace("\n", " ").split(
@@ -65,11 +65,9 @@ def main() -> None:
         captions, differences = write_rows(Path(name), arguments.rows)
         output = Path(name) / "screened.jsonl"
         started, used = time.perf_counter(), _processor_time()
-        screen.run(
-            screen.Options(
-                differences=str(differences), captions=str(captions), output=str(output), workers=arguments.workers
-            )
-        )
+        screen.Screen(
+            differences=str(differences), captions=str(captions), output=str(output), workers=arguments.workers
+        ).run()
         seconds, processor = time.perf_counter() - started, _processor_time() - used
     own, largest = (
         resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

@@ -27,8 +27,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.measure import report
-from data_prep import shard
 from data_prep.images import REDUCING_GAP
+from data_prep.steps import shard
 
 
 def draw_jpeg(path: Path, seed: int, width: int, height: int) -> None:
@@ -71,11 +71,11 @@ def run_pillow(paths: list[Path], resize: int, quality: int, processes: int) -> 
         list(pool.map(work, paths, chunksize=64))
 
 
-def run_shard(options: shard.Options) -> None:
+def run_shard(options: shard.Shard) -> None:
     """Run the step anew."""
     shutil.rmtree(options.output, ignore_errors=True)
     with contextlib.redirect_stdout(io.StringIO()):
-        shard.run(options)
+        options.run()
 
 
 def seconds(work: Callable[[], None]) -> tuple[float, float]:
@@ -134,7 +134,7 @@ def main() -> None:
             {"id": f"{place:06d}", "file": str(path), "captions": ["a picture"]} for place, path in enumerate(paths)
         )
         captions.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        options = shard.Options(
+        options = shard.Shard(
             captions=[str(captions)],
             output=str(folder / "shards"),
             unpaired=True,

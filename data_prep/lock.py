@@ -6,11 +6,9 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
-from typing import Any
 
 from pcclip.atomic import remove
 
@@ -18,20 +16,6 @@ from pcclip.atomic import remove
 TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<process>[0-9a-f]+)-\w+\.tmp(?P<suffix>\..*)?")
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-
-
-def locks_output(run: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Decorate a step's `run` so that it holds the lock of `options.output`, except in a dry run."""
-
-    @wraps(run)
-    def locked(options: Any) -> None:
-        if getattr(options, "dry_run", False):
-            run(options)
-            return
-        with output_lock(Path(options.output)):
-            run(options)
-
-    return locked
 
 
 @contextmanager

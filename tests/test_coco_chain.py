@@ -20,7 +20,7 @@ pytestmark = [
 
 def test_coco_to_training(tmp_path: Path, tiny_config: str, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "prepared"
-    overrides = [f"data={SAMPLE}", f"root={root}", "backend=compose"]
+    overrides = ["--data", str(SAMPLE), "--root", str(root), "--backend", "compose"]
     assert prepare(["all", "--config", "conf/data/coco.yaml", *overrides]) == 0
     assert "nothing is wrong" in capsys.readouterr().out
     assert "first" in (root / "pairs.html").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import open_clip
@@ -17,7 +17,8 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback
 from lightning.pytorch.strategies import ModelParallelStrategy
 
-from data_prep.config import load_sections
+from data_prep.cli import parse
+from data_prep.steps.class_texts import ClassTexts
 from pcclip.cli import main
 from pcclip.data import PairDataModule
 from pcclip.data.folders import expand
@@ -105,8 +106,9 @@ def test_texts_are_of_the_same_classes_and_of_what_is_written_for_them(path: Pat
     texts, plain = sets(path.name), sets(f"{name}.yaml")
     for row in [*texts["ZeroShot"], *texts["ComparativePrompting"], *plain["ZeroShot"]]:
         assert row["images"] == pairs["images"]
-    sections = load_sections(CONF / "data" / "class_texts.yaml", "all", [f"set={name}", "kind=things", "model=NAME"])
-    descriptions, comparatives = (section.options for section in sections)
+    chain = ["all", "--config", str(CONF / "data" / "class_texts.yaml")]
+    steps = parse([*chain, "--set", name, "--kind", "things", "--model", "NAME"])
+    descriptions, comparatives = (cast(ClassTexts, step) for step in steps.values())
     assert (descriptions.classes, comparatives.pairs) == (pairs["names"], pairs["file"])
     assert descriptions.output in [row.get("descriptions") for row in texts["ZeroShot"]]
     assert [row["texts"] for row in texts["ComparativePrompting"]] == [comparatives.output]

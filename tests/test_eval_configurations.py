@@ -59,7 +59,7 @@ def prepare(name: str) -> None:
     family, _, part = name.partition("_")
     make_tree(Path.cwd(), family)
     if part == "differences":
-        assert pcclip_data(["all", "--config", f"conf/data/{family}.yaml", "backend=compose", "workers=1"]) == 0
+        assert pcclip_data(["all", "--config", f"conf/data/{family}.yaml", "--backend=compose", "--workers=1"]) == 0
     if part == "texts":
         if not Path("data/eval", family, "confused.jsonl").exists():
             run(f"{family}_pairs")
@@ -76,10 +76,7 @@ def ask_language_model(name: str) -> None:
     """The command in the configuration's head, with a model that answers on the spot."""
     (command,) = re.findall(r"^# +pcclip-data (all .*)$", (EVAL / f"{name}.yaml").read_text(), re.MULTILINE)
     with running_server() as server:
-        words = [
-            {"model=NAME": "model=m", "base_url=URL": f"base_url={server.url}"}.get(word, word)
-            for word in shlex.split(command)
-        ]
+        words = [{"NAME": "m", "URL": server.url}.get(word, word) for word in shlex.split(command)]
         assert pcclip_data(words) == 0
 
 

@@ -18,8 +18,7 @@ from unittest.mock import patch
 import pytest
 import yaml
 
-from data_prep.cli import build_parser, split_flags
-from data_prep.config import load_sections
+from data_prep.cli import parse
 from pcclip.cli import TOOLS, main, tool_parser
 from pcclip.training_cli import PairCLI
 
@@ -120,9 +119,7 @@ def check_make(words: list[str]) -> None:
 def check_pcclip_data(words: list[str]) -> None:
     if "--help" in words or "-h" in words:
         return
-    rest, flags = split_flags(words)
-    options = build_parser().parse_intermixed_args(rest)
-    assert load_sections(options.config, options.target, options.overrides, flags)
+    assert parse(words)
 
 
 def test_there_is_something_to_test() -> None:

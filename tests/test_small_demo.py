@@ -16,7 +16,13 @@ from tests import golden
 from tests.test_readme import BLOCKS, COMMANDS, ROOT, commands
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-SMALL_WORLD = ["shapes.train=128", "shapes.val=64", "shapes.test=24", "shapes.per_class=2", "shapes.workers=1"]
+SMALL_WORLD = [
+    "--shapes.train=128",
+    "--shapes.val=64",
+    "--shapes.test=24",
+    "--shapes.per_class=2",
+    "--shapes.workers=1",
+]
 SHORT = ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--data.groups_per_batch=2"]
 
 

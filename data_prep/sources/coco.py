@@ -12,19 +12,19 @@ from data_prep.sources.source import (
     Candidate,
     Candidates,
     Losses,
-    Options,
+    SourceOptions,
     folder_hash,
     image_folder,
     input_file,
 )
 
 
-def inputs(options: Options) -> dict[str, str | Path]:
+def inputs(options: SourceOptions) -> dict[str, str | Path]:
     """Return the annotation file, and a hash over names, sizes and times of the images."""
     return {"input": input_file(options), "images": folder_hash(image_folder(options))}
 
 
-def candidates(options: Options, losses: Losses) -> Candidates:
+def candidates(options: SourceOptions, losses: Losses) -> Candidates:
     """Images in the file's order. The file is held in memory whole: about 0.5 GB for train2017.
 
     Raises:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.sources.folder import read_lines
-from data_prep.sources.source import REPLACED, Candidate, Candidates, Losses, Options, folder_hash
+from data_prep.sources.source import REPLACED, Candidate, Candidates, Losses, SourceOptions, folder_hash
 
 
-def inputs(options: Options) -> dict[str, str | Path]:
+def inputs(options: SourceOptions) -> dict[str, str | Path]:
     """Return images.txt, and hashes over names, sizes and times of images and captions.
 
     Raises:
@@ -32,7 +32,7 @@ def inputs(options: Options) -> dict[str, str | Path]:
     }
 
 
-def candidates(options: Options, losses: Losses) -> Candidates:
+def candidates(options: SourceOptions, losses: Losses) -> Candidates:
     """Images in the order of images.txt, with their ids from there and the name of their class."""
     root = Path(options.input).absolute()
     lines = (root / "images.txt").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -44,7 +44,7 @@ def class_name(folder: str) -> str:
     return folder.split(".", 1)[-1].replace("_", " ")
 
 
-def _texts(options: Options) -> Path:
+def _texts(options: SourceOptions) -> Path:
     return Path(options.input) / "text_c10" if options.texts is None else Path(options.texts)
 
 

@@ -11,7 +11,7 @@ from data_prep.sources.source import (
     Candidate,
     Candidates,
     Losses,
-    Options,
+    SourceOptions,
     folder_hash,
     walk,
 )
@@ -21,7 +21,7 @@ from pcclip.files import existing_folder
 IGNORED = (".txt", ".json", ".jsonl")  # captions, and what the steps write
 
 
-def inputs(options: Options) -> dict[str, str | Path]:
+def inputs(options: SourceOptions) -> dict[str, str | Path]:
     """Return a hash over names, sizes and times of images and captions.
 
     Raises:
@@ -31,7 +31,7 @@ def inputs(options: Options) -> dict[str, str | Path]:
     return {"input": folder_hash(folder, (".txt", *PICTURE_ENDINGS))}
 
 
-def candidates(options: Options, losses: Losses) -> Candidates:
+def candidates(options: SourceOptions, losses: Losses) -> Candidates:
     """Images sorted folder by folder; an image's id is its path below the folder."""
     return Candidates(_found(Path(options.input).absolute(), losses))
 

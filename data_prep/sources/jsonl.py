@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.files import clean, states_hash
-from data_prep.sources.source import Candidate, Candidates, Losses, Options, image_folder, input_file
+from data_prep.sources.source import Candidate, Candidates, Losses, SourceOptions, image_folder, input_file
 
 CHECKED_FIELDS = ("width", "height", "sha256")  # found again
 
 
-def inputs(options: Options) -> dict[str, str | Path]:
+def inputs(options: SourceOptions) -> dict[str, str | Path]:
     """Return the file, and a hash over names, sizes and times of the images that it names."""
     found = candidates(options, Losses()).found
     return {
@@ -21,14 +21,14 @@ def inputs(options: Options) -> dict[str, str | Path]:
     }
 
 
-def candidates(options: Options, losses: Losses) -> Candidates:
+def candidates(options: SourceOptions, losses: Losses) -> Candidates:
     """Images in the file's order, with all further fields of their rows."""
     file = input_file(options)
     folder = file.parent.absolute() if options.images is None else image_folder(options)
     return Candidates(_found(file, folder, options, losses))
 
 
-def _found(file: Path, folder: Path, options: Options, losses: Losses) -> Iterator[Candidate]:
+def _found(file: Path, folder: Path, options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
     with file.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
@@ -43,7 +43,7 @@ def _found(file: Path, folder: Path, options: Options, losses: Losses) -> Iterat
             yield candidate
 
 
-def _candidate(line: bytes, folder: Path, options: Options) -> tuple[Candidate, list[object]]:
+def _candidate(line: bytes, folder: Path, options: SourceOptions) -> tuple[Candidate, list[object]]:
     """Return the image of a row, and its captions as they stand there."""
     row = json.loads(line)
     if not isinstance(row, dict):

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.files import CAPTION_KEYS, image_path, read_jsonl
-from data_prep.sources.source import Candidate, Candidates, Checked, Losses, Options
+from data_prep.sources.source import Candidate, Candidates, Checked, Losses, SourceOptions
 
 KEYS = {**CAPTION_KEYS, "width": int, "height": int, "sha256": str}
 
 
-def inputs(options: Options) -> dict[str, str | Path]:
+def inputs(options: SourceOptions) -> dict[str, str | Path]:
     """Return the files.
 
     Raises:
@@ -20,12 +20,12 @@ def inputs(options: Options) -> dict[str, str | Path]:
     return {f"part.{place}": file for place, file in enumerate(_files(options))}
 
 
-def candidates(options: Options, losses: Losses) -> Candidates:
+def candidates(options: SourceOptions, losses: Losses) -> Candidates:
     """Images in the order of the files' names."""
     return Candidates(_found(_files(options)))
 
 
-def _files(options: Options) -> list[Path]:
+def _files(options: SourceOptions) -> list[Path]:
     pattern = Path(options.input)
     files = sorted(pattern.parent.glob(pattern.name))
     if not files:

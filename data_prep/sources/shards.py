@@ -11,7 +11,7 @@ from typing import Any
 
 from data_prep.files import clean, states_hash
 from data_prep.parts import Part
-from data_prep.sources.source import REPLACED, Candidate, Candidates, Losses, Options
+from data_prep.sources.source import REPLACED, Candidate, Candidates, Losses, SourceOptions
 from pcclip.data.damage import DamagedGroupError
 from pcclip.data.pictures import PICTURE_EXTENSIONS
 from pcclip.data.tar_index import TarIndex
@@ -21,7 +21,7 @@ LONGEST_LABEL = 10  # digits
 END = 1024  # bytes of zeros that end a tar
 
 
-def inputs(options: Options) -> dict[str, str | Path]:
+def inputs(options: SourceOptions) -> dict[str, str | Path]:
     """Return a hash over names, sizes and times of the shards, and the class names.
 
     Raises:
@@ -36,7 +36,7 @@ def inputs(options: Options) -> dict[str, str | Path]:
     return found
 
 
-def candidates(options: Options, losses: Losses) -> Candidates:
+def candidates(options: SourceOptions, losses: Losses) -> Candidates:
     """Images in the order of the shards, each with its bytes.
 
     Raises:
@@ -69,7 +69,7 @@ def read_class_names(file: Path) -> list[str]:
     return names
 
 
-def _shards(options: Options) -> list[Path]:
+def _shards(options: SourceOptions) -> list[Path]:
     folder, part = Path(options.input), Part.parse(options.part, "captions.part")
     shards = sorted(path for path in folder.glob("*.tar") if path.is_file())
     if not shards:
@@ -77,7 +77,7 @@ def _shards(options: Options) -> list[Path]:
     return shards[part.index :: part.count]
 
 
-def _samples(options: Options, losses: Losses) -> Iterator[tuple[str, str, dict[str, bytes]]]:
+def _samples(options: SourceOptions, losses: Losses) -> Iterator[tuple[str, str, dict[str, bytes]]]:
     """Yield shard, key and members of each sample. Damage costs the samples that it is in, and is counted once a shard."""
     for shard in _shards(options):
         try:
@@ -102,7 +102,7 @@ def _ends(shard: Path) -> bool:
         return stream.read() == bytes(END)
 
 
-def _found(options: Options, folder: Path, class_captions: list[str], losses: Losses) -> Iterator[Candidate]:
+def _found(options: SourceOptions, folder: Path, class_captions: list[str], losses: Losses) -> Iterator[Candidate]:
     names: set[int] = set()
     for shard, key, sample in _samples(options, losses):
         record = _record(sample)

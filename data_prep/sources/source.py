@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-from omegaconf import MISSING
+from typing import Any, Literal, Protocol
 
 from data_prep.files import states_hash
+from data_prep.step import UNRECORDED
 from pcclip.data.picture_files import PICTURE_ENDINGS
 from pcclip.files import existing_folder
 
@@ -18,49 +17,37 @@ LISTED = 1000  # names a reason keeps for the manifest; counts are exact however
 REPLACED = "\ufffd"  # what decoding puts in place of bytes that are not UTF-8
 
 
-@dataclass
-class Options:
-    """Options of the step `captions`.
+@dataclass(kw_only=True)
+class SourceOptions:
+    """Where captioned images come from."""
 
-    Attributes:
-        source: What `input` is:
-            `coco`: a COCO captions annotation file (`captions_*.json`, held in memory whole), its images in `images`;
-            `csv`: a table with one row a caption (`.tsv` is split at tabs and has no quoting), its images in `images`;
-            `jsonl`: one image a line, as in another `captions.jsonl`, or with `image_column` and `caption_column` (one
-            caption or a list) as keys; files are relative to `images`, or without it to the file's own folder;
-            `folder`: images with a `.txt` of the same name next to them, one caption a line, in folders of any depth;
-            `shards`: a folder of webdataset caption shards: image + `.txt`, or `.cls` with `class_names`, or `.json`
-            with a `caption` (as img2dataset writes them);
-            `cub`: the folder CUB_200_2011 with its images, and the ten captions an image of Reed et al. in `texts`;
-            `parts`: the `captions.jsonl` of all parts, to bring them together.
-        input: The file or folder; for `parts` a pattern such as `data/captions-*.jsonl`.
-        output: The `captions.jsonl` to write.
-        images: For `coco` and `csv` the folder of the images, for `shards` the folder to unpack them into.
-        texts: For `cub` the folder `text_c10`, by default the one in `input`.
-        image_column: Column of the image's file name, which becomes its id.
-        caption_column: Column of the caption.
-        class_names: For `shards` with `.cls`: file with one class name a line, in the order of the labels.
-        template: Caption of a picture with a class, `{}` for the class's name; `a(n)` becomes "a" or "an", as the word
-            after it asks.
-        duplicates: What becomes of an image with the same bytes as an earlier one: `drop` or `keep`. The manifest lists
-            it either way. Dropping is the default because an image paired with its copy has no difference to describe.
-        workers: Processes that decode; the output does not depend on their number.
-        part: Do only a part of the images, `1/4` to `4/4`; each machine writes another `output`. For `shards` a part of
-            the shards, each machine with `images` of its own.
-    """
-
-    source: str = MISSING
-    input: str = MISSING
-    output: str = MISSING
-    images: str | None = None
+    source: Literal["coco", "csv", "jsonl", "folder", "shards", "cub", "parts"]
+    """What `input` is: `coco`: a COCO captions annotation file (`captions_*.json`, held in memory whole), its images in
+    `images`; `csv`: a table with one row a caption (`.tsv` is split at tabs and has no quoting), its images in
+    `images`; `jsonl`: one image a line, as in another `captions.jsonl`, or with `image_column` and `caption_column`
+    (one caption or a list) as keys; files are relative to `images`, or without it to the file's own folder; `folder`:
+    images with a `.txt` of the same name next to them, one caption a line, in folders of any depth; `shards`: a folder
+    of webdataset caption shards: image + `.txt`, or `.cls` with `class_names`, or `.json` with a `caption` (as
+    img2dataset writes them); `cub`: the folder CUB_200_2011 with its images, and the ten captions an image of Reed et
+    al. in `texts`; `parts`: the `captions.jsonl` of all parts, to bring them together."""
+    input: str = field(metadata=UNRECORDED)
+    """The file or folder; for `parts` a pattern such as `data/captions-*.jsonl`."""
+    images: str | None = field(default=None, metadata=UNRECORDED)
+    """For `coco` and `csv` the folder of the images, for `shards` the folder to unpack them into."""
     image_column: str = "image"
+    """Column of the image's file name, which becomes its id."""
     caption_column: str = "caption"
-    class_names: str | None = None
+    """Column of the caption."""
+    class_names: str | None = field(default=None, metadata=UNRECORDED)
+    """For `shards` with `.cls`: file with one class name a line, in the order of the labels."""
     template: str = "a photo of a(n) {}"
-    texts: str | None = None
-    duplicates: str = "drop"
-    workers: int = 2
+    """Caption of a picture with a class, `{}` for the class's name; `a(n)` becomes "a" or "an", as the word after it
+    asks."""
+    texts: str | None = field(default=None, metadata=UNRECORDED)
+    """For `cub` the folder `text_c10`, by default the one in `input`."""
     part: str | None = None
+    """Do only a part of the images, `1/4` to `4/4`; each machine writes another `output`. For `shards` a part of the
+    shards, each machine with `images` of its own."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +123,7 @@ class Losses:
 class Source(Protocol):
     """What the module of a source offers."""
 
-    def inputs(self, options: Options) -> dict[str, str | Path]:
+    def inputs(self, options: SourceOptions) -> dict[str, str | Path]:
         """Return what it reads, by role: a file to hash, or a hash.
 
         Raises:
@@ -145,7 +132,7 @@ class Source(Protocol):
         """
         ...
 
-    def candidates(self, options: Options, losses: Losses) -> Candidates:
+    def candidates(self, options: SourceOptions, losses: Losses) -> Candidates:
         """Captioned images; bad rows go to `losses`.
 
         Raises:
@@ -154,7 +141,7 @@ class Source(Protocol):
         ...
 
 
-def input_file(options: Options) -> Path:
+def input_file(options: SourceOptions) -> Path:
     """`input` as a file.
 
     Raises:
@@ -166,7 +153,7 @@ def input_file(options: Options) -> Path:
     return file
 
 
-def image_folder(options: Options) -> Path:
+def image_folder(options: SourceOptions) -> Path:
     """The folder `images`, absolute.
 
     Raises:

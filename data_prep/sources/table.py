@@ -14,7 +14,7 @@ from data_prep.sources.source import (
     Candidate,
     Candidates,
     Losses,
-    Options,
+    SourceOptions,
     folder_hash,
     image_folder,
     input_file,
@@ -24,12 +24,12 @@ from pcclip.data.picture_files import PICTURE_ENDINGS
 MOST_LINES = 32  # of a row: a quotation mark that is open for longer is a mistake
 
 
-def inputs(options: Options) -> dict[str, str | Path]:
+def inputs(options: SourceOptions) -> dict[str, str | Path]:
     """Return the table, and a hash over names, sizes and times of the images."""
     return {"input": input_file(options), "images": folder_hash(image_folder(options))}
 
 
-def candidates(options: Options, losses: Losses) -> Candidates:
+def candidates(options: SourceOptions, losses: Losses) -> Candidates:
     """Images in the order in which they first occur, the captions of an image brought together.
 
     Raises:
@@ -38,7 +38,7 @@ def candidates(options: Options, losses: Losses) -> Candidates:
     return Candidates(_found(input_file(options), image_folder(options), options, losses))
 
 
-def _found(file: Path, folder: Path, options: Options, losses: Losses) -> Iterator[Candidate]:
+def _found(file: Path, folder: Path, options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
     # The rows of an image may lie anywhere in the table: an index on disk finds them, whatever the table's size.
     with temporary_database() as database:
         database.execute("CREATE TABLE captions (image TEXT, caption TEXT)")
@@ -80,7 +80,7 @@ class _Lines(Iterator[str]):
         return self._number - kept
 
 
-def _rows(file: Path, options: Options, losses: Losses) -> Iterator[tuple[str, str]]:
+def _rows(file: Path, options: SourceOptions, losses: Losses) -> Iterator[tuple[str, str]]:
     quoting: Any = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if file.suffix == ".tsv" else {"strict": True}
     with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
         lines = _Lines(stream)

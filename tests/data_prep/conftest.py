@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from data_prep import describe, pairs, shapes
+from data_prep.steps import describe, pairs
+from data_prep.world import shapes
 
 Rows = list[dict[str, Any]]
 
@@ -18,10 +19,10 @@ Rows = list[dict[str, Any]]
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `shapes/` of few pictures, `pairs.jsonl` and `differences.jsonl`. Tests must not write into it."""
     root = tmp_path_factory.mktemp("world")
-    shapes.run(shapes.Options(output=str(root / "shapes"), train=48, val=12, test=10, per_class=2, workers=1))
+    shapes.Shapes(output=str(root / "shapes"), train=48, val=12, test=10, per_class=2, workers=1).run()
     captions = str(root / "shapes/train/captions.jsonl")
-    pairs.run(pairs.Options(captions, str(root / "pairs.jsonl"), group_size=8, pairs_per_group=20))
-    describe.run(describe.Options(str(root / "pairs.jsonl"), captions, str(root / "differences.jsonl")))
+    pairs.Pairs(captions=captions, output=str(root / "pairs.jsonl"), group_size=8, pairs_per_group=20).run()
+    describe.Describe(pairs=str(root / "pairs.jsonl"), captions=captions, output=str(root / "differences.jsonl")).run()
     return root
 
 

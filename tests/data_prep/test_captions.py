@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import captions
 from data_prep.sources.shards import class_caption
+from data_prep.steps import captions
 from tests.data_prep.conftest import Rows
 from tests.helpers.pictures import jpeg, write_tar
 
@@ -17,7 +17,7 @@ Read = Callable[[Path], Rows]
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> captions.Options:
+def table(tmp_path: Path) -> captions.Captions:
     """A CSV of two good images, and one of each fault."""
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -27,11 +27,16 @@ def table(tmp_path: Path) -> captions.Options:
     (folder / "text.jpg").write_bytes(b"no picture")
     rows = ["image,caption", "a.jpg,one", 'a.jpg,"two, with a comma"', "b.jpg,three", "b.jpg,", "gone.jpg,four"]
     (tmp_path / "captions.csv").write_text("\n".join([*rows, "broken.jpg,five", "text.jpg,six"]) + "\n")
-    return captions.Options("csv", str(tmp_path / "captions.csv"), str(tmp_path / "out/captions.jsonl"), str(folder))
+    return captions.Captions(
+        source="csv",
+        input=str(tmp_path / "captions.csv"),
+        output=str(tmp_path / "out/captions.jsonl"),
+        images=str(folder),
+    )
 
 
-def test_csv(table: captions.Options, tmp_path: Path, read: Read, capsys: pytest.CaptureFixture[str]) -> None:
-    captions.run(table)
+def test_csv(table: captions.Captions, tmp_path: Path, read: Read, capsys: pytest.CaptureFixture[str]) -> None:
+    table.run()
     rows = read(Path(table.output))
     assert [(row["id"], row["captions"]) for row in rows] == [
         ("a.jpg", ["one", "two, with a comma"]),
@@ -41,16 +46,16 @@ def test_csv(table: captions.Options, tmp_path: Path, read: Read, capsys: pytest
     manifest = json.loads(Path(table.output + ".manifest.json").read_text())
     assert manifest["counts"] == {"images": 2, "incomplete_row": 1, "missing": 1, "unreadable": 2}
     assert manifest["left_out"]["missing"][0].startswith("gone.jpg: ")
-    captions.run(table)
+    table.run()
     assert "up to date" in capsys.readouterr().out
     (tmp_path / "pictures/gone.jpg").write_bytes(jpeg(9))
-    captions.run(table)
+    table.run()
     assert len(read(Path(table.output))) == 3
 
 
-def test_files_below_the_output_are_relative(table: captions.Options, tmp_path: Path, read: Read) -> None:
+def test_files_below_the_output_are_relative(table: captions.Captions, tmp_path: Path, read: Read) -> None:
     table.output = str(tmp_path / "captions.jsonl")
-    captions.run(table)
+    table.run()
     assert [row["file"] for row in read(tmp_path / "captions.jsonl")] == ["pictures/a.jpg", "pictures/b.jpg"]
 
 
@@ -72,8 +77,10 @@ def test_shards_are_unpacked(tmp_path: Path, read: Read, capsys: pytest.CaptureF
         },
     )
     write_tar(tmp_path / "in/2.tar", {"a.jpg": jpeg(5), "a.txt": b"again"})
-    options = captions.Options("shards", str(tmp_path / "in"), str(tmp_path / "out.jsonl"), str(tmp_path / "images"))
-    captions.run(options)
+    options = captions.Captions(
+        source="shards", input=str(tmp_path / "in"), output=str(tmp_path / "out.jsonl"), images=str(tmp_path / "images")
+    )
+    options.run()
     rows = read(tmp_path / "out.jsonl")
     assert [(row["id"], row["captions"]) for row in rows] == [
         ("a", ["a photo of a cat"]),
@@ -88,12 +95,12 @@ def test_shards_are_unpacked(tmp_path: Path, read: Read, capsys: pytest.CaptureF
         "unreadable": 1,
         "duplicate_key": 1,
     }
-    captions.run(options)
+    options.run()
     assert "up to date" in capsys.readouterr().out
 
 
 @pytest.fixture
-def labelled(tmp_path: Path) -> captions.Options:
+def labelled(tmp_path: Path) -> captions.Captions:
     """A shard of pictures with labels, one of each fault, and names of three classes."""
     (tmp_path / "in").mkdir()
     labels = {"a": b"1", "b": b"0\n", "c": b"2", "beyond": b"3", "below": b"-1", "word": b"cat", "empty": b""}
@@ -103,19 +110,19 @@ def labelled(tmp_path: Path) -> captions.Options:
     members |= {"told.jpg": jpeg(20), "told.cls": b"0", "told.txt": b"its own caption", "bare.jpg": jpeg(21)}
     write_tar(tmp_path / "in/0.tar", members)
     (tmp_path / "classnames.txt").write_text("golden retriever\numbrella\nAlaskan {malamute}\n\n")
-    return captions.Options(
-        "shards",
-        str(tmp_path / "in"),
-        str(tmp_path / "out.jsonl"),
-        str(tmp_path / "images"),
+    return captions.Captions(
+        source="shards",
+        input=str(tmp_path / "in"),
+        output=str(tmp_path / "out.jsonl"),
+        images=str(tmp_path / "images"),
         class_names=str(tmp_path / "classnames.txt"),
     )
 
 
 def test_labels_become_captions(
-    labelled: captions.Options, tmp_path: Path, read: Read, capsys: pytest.CaptureFixture[str]
+    labelled: captions.Captions, tmp_path: Path, read: Read, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    captions.run(labelled)
+    labelled.run()
     assert {row["id"]: row["captions"] for row in read(tmp_path / "out.jsonl")} == {
         "a": ["a photo of an umbrella"],
         "b": ["a photo of a golden retriever"],
@@ -125,13 +132,13 @@ def test_labels_become_captions(
     manifest = json.loads((tmp_path / "out.jsonl.manifest.json").read_text())
     assert manifest["counts"] == {"images": 4, "without_class_name": 4, "without_caption": 1}
     assert manifest["left_out"]["without_class_name"] == ["beyond", "below", "word", "empty"]
-    captions.run(labelled)
+    labelled.run()
     assert "up to date" in capsys.readouterr().out
     (tmp_path / "classnames.txt").write_text("cat\ndog\nowl\nfox\n")
-    captions.run(labelled)
+    labelled.run()
     assert {row["id"]: row["captions"] for row in read(tmp_path / "out.jsonl")}["beyond"] == ["a photo of a fox"]
     labelled.template = "{}"
-    captions.run(labelled)
+    labelled.run()
     assert read(tmp_path / "out.jsonl")[0]["captions"] == ["dog"]
 
 
@@ -164,7 +171,7 @@ def test_articles_fit_the_word_after_them(template: str, name: str, expected: st
     ],
 )
 def test_bad_class_settings(
-    labelled: captions.Options,
+    labelled: captions.Captions,
     tmp_path: Path,
     read: Read,
     change: dict[str, str | None],
@@ -175,11 +182,11 @@ def test_bad_class_settings(
     for name, value in change.items():
         setattr(labelled, name, str(tmp_path / "gap.txt") if value == "GAP" else value)
     if error is None:  # without names, labels say nothing
-        captions.run(labelled)
+        labelled.run()
         assert [row["id"] for row in read(tmp_path / "out.jsonl")] == ["told"]
         return
     with pytest.raises(error, match=message):
-        captions.run(labelled)
+        labelled.run()
     assert not (tmp_path / "out.jsonl").exists()
     assert not (tmp_path / "images").exists()
 
@@ -188,16 +195,16 @@ def test_a_damaged_shard_is_counted_and_the_others_are_read(tmp_path: Path, read
     (tmp_path / "in").mkdir()
     (tmp_path / "in/0.tar").write_bytes(b"not a tar")
     write_tar(tmp_path / "in/1.tar", {"a.jpg": jpeg(1), "a.txt": b"fine"})
-    captions.run(
-        captions.Options("shards", str(tmp_path / "in"), str(tmp_path / "out.jsonl"), str(tmp_path / "images"))
-    )
+    captions.Captions(
+        source="shards", input=str(tmp_path / "in"), output=str(tmp_path / "out.jsonl"), images=str(tmp_path / "images")
+    ).run()
     assert [row["id"] for row in read(tmp_path / "out.jsonl")] == ["a"]
     assert json.loads((tmp_path / "out.jsonl.manifest.json").read_text())["counts"]["damaged_shard"] == 1
 
 
 def test_jsonl_is_checked_and_keeps_attributes(world: Path, tmp_path: Path, read: Read) -> None:
     source = world / "shapes/train/captions.jsonl"
-    captions.run(captions.Options("jsonl", str(source), str(tmp_path / "out.jsonl")))
+    captions.Captions(source="jsonl", input=str(source), output=str(tmp_path / "out.jsonl")).run()
     before, after = read(source), read(tmp_path / "out.jsonl")
     found = [{**row, "file": "", "width": 64, "height": 64, "sha256": row["sha256"]} for row in after]
     assert found == [{**row, "file": ""} for row in after]
@@ -210,7 +217,7 @@ def test_jsonl_is_checked_and_keeps_attributes(world: Path, tmp_path: Path, read
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"source": "excel"}, ValueError, r"captions.source: unknown source 'excel'; choose one of coco, csv"),
+        ({"source": "excel"}, ValueError, r"captions.source: 'excel'; choose one of coco, csv"),
         ({"duplicates": "merge"}, ValueError, r"captions.duplicates: 'merge'; choose one of drop, keep"),
         ({"workers": 0}, ValueError, r"captions.workers must be at least 1, found 0"),
         ({"input": "EMPTY"}, FileNotFoundError, r"empty: a folder, but source `csv` .* reads a file"),
@@ -224,11 +231,11 @@ def test_jsonl_is_checked_and_keeps_attributes(world: Path, tmp_path: Path, read
     ],
 )
 def test_bad_input(
-    table: captions.Options, tmp_path: Path, change: dict[str, str], error: type[Exception], message: str
+    table: captions.Captions, tmp_path: Path, change: dict[str, str], error: type[Exception], message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
     for name, value in change.items():
         setattr(table, name, str(tmp_path / "empty") if value == "EMPTY" else value)
     with pytest.raises(error, match=message):
-        captions.run(table)
+        table.run()
     assert not Path(table.output).exists()

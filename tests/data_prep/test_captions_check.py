@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from data_prep import captions
-from data_prep.captions import Options
 from data_prep.sources import check, source
 from data_prep.sources.source import Candidate, Losses
+from data_prep.steps.captions import Captions
 from tests.data_prep.conftest import Rows
 from tests.helpers.pictures import jpeg
 
@@ -31,7 +30,7 @@ def run(tmp_path: Path, write: Write) -> Callable[..., tuple[bytes, dict[str, An
         table = write("in.jsonl", [{"id": name, "file": name, "captions": [f"it is {name}"]} for name in images])
         output = tmp_path / "captions.jsonl"
         output.unlink(missing_ok=True)
-        captions.run(Options("jsonl", str(table), str(output), **{"workers": 1, **options}))
+        Captions(source="jsonl", input=str(table), output=str(output), **{"workers": 1, **options}).run()
         return output.read_bytes(), json.loads(Path(f"{output}.manifest.json").read_text())
 
     return run_step
@@ -109,7 +108,7 @@ def test_an_image_that_was_left_out_makes_no_duplicate(run: Run, tmp_path: Path,
     table = write(
         "in.jsonl", [{"id": name, "file": "a.jpg", "captions": texts} for name, texts in (("x", []), ("y", ["t"]))]
     )
-    captions.run(Options("jsonl", str(table), str(tmp_path / "out.jsonl"), workers=1))
+    Captions(source="jsonl", input=str(table), output=str(tmp_path / "out.jsonl"), workers=1).run()
     assert [row["id"] for row in read(tmp_path / "out.jsonl")] == ["y"]
 
 

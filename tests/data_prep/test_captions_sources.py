@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from data_prep import captions
-from data_prep.captions import Options
+from data_prep.steps.captions import Captions
 from tests.data_prep.conftest import Rows
 from tests.helpers.pictures import jpeg, write_tar
 
@@ -27,7 +26,7 @@ def run(tmp_path: Path, read: Read) -> Callable[..., tuple[Rows, dict[str, Any]]
 
     def run_step(source: str, input: Path, **options: Any) -> tuple[Rows, dict[str, Any]]:
         output = tmp_path / "out/captions.jsonl"
-        captions.run(Options(source, str(input), str(output), **{"workers": 1, **options}))
+        Captions(source=source, input=str(input), output=str(output), **{"workers": 1, **options}).run()
         return read(output), json.loads(Path(f"{output}.manifest.json").read_text())
 
     return run_step
@@ -148,12 +147,12 @@ def test_folder(tmp_path: Path, run: Run) -> None:
 def test_a_folder_that_holds_the_output_stays_up_to_date(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg(1))
     (tmp_path / "a.txt").write_text("one")
-    options = Options("folder", str(tmp_path), str(tmp_path / "captions.jsonl"), workers=1)
-    captions.run(options)
-    captions.run(options)
+    options = Captions(source="folder", input=str(tmp_path), output=str(tmp_path / "captions.jsonl"), workers=1)
+    options.run()
+    options.run()
     assert "up to date" in capsys.readouterr().out
     (tmp_path / "a.txt").write_text("one\ntwo")
-    captions.run(options)
+    options.run()
     assert "1 images" in capsys.readouterr().out
 
 
@@ -433,7 +432,7 @@ def test_parts_are_brought_together(tmp_path: Path, run: Run, read: Read) -> Non
     whole, _ = run("folder", root)
     parts = [tmp_path / f"out/part-{number}.jsonl" for number in (1, 2, 3)]
     for number, part in enumerate(parts, start=1):
-        captions.run(Options("folder", str(root), str(part), workers=1, part=f"{number}/3"))
+        Captions(source="folder", input=str(root), output=str(part), workers=1, part=f"{number}/3").run()
     ids = [row["id"] for part in parts for row in read(part)]
     assert len(ids) == len(set(ids)) > len(whole)  # the copies of images in another part are still there
     rows, manifest = run("parts", tmp_path / "out/part-?.jsonl")

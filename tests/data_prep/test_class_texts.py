@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.class_texts import Options, run
+from data_prep.steps.class_texts import ClassTexts
 from pcclip.datasets.comparatives import read_comparatives
 from pcclip.datasets.tables import read_table
 from tests.data_prep.conftest import Rows
@@ -21,14 +21,14 @@ def test_descriptions_are_asked_once_and_read_by_zero_shot(tmp_path: Path, capsy
     (tmp_path / "names.txt").write_text("daffodil\ncorn poppy\n")
     output = tmp_path / "descriptions.jsonl"
     with running_server() as server:
-        options = Options(
+        options = ClassTexts(
             output=str(output), classes=str(tmp_path / "names.txt"), kind="flowers", base_url=server.url, model="m"
         )
-        run(options)
+        options.run()
         assert set(read_table(output, "name").rows) == {"daffodil", "corn poppy"}
         assert all(row["description"] for row in read_table(output, "name").rows.values())
         assert "The classes are flowers. Describe: " in server.bodies[0]["messages"][1]["content"]
-        run(options)
+        options.run()
         assert "up to date" in capsys.readouterr().out
         assert sum(server.asked.values()) == 2
 
@@ -38,7 +38,7 @@ def test_comparisons_are_read_by_comparative_prompting(tmp_path: Path) -> None:
     pairs.write_text(json.dumps({"first": "cat", "second": "lynx"}) + "\n")
     output = tmp_path / "comparatives.jsonl"
     with running_server() as server:
-        run(Options(output=str(output), pairs=str(pairs), base_url=server.url, model="m"))
+        ClassTexts(output=str(output), pairs=str(pairs), base_url=server.url, model="m").run()
     found = {(row.first, row.second): row.text for row in read_comparatives(output)}
     assert set(found) == {("cat", "lynx"), ("lynx", "cat")}
     assert found["cat", "lynx"] != found["lynx", "cat"]
@@ -48,26 +48,26 @@ def test_bad_options(tmp_path: Path) -> None:
     (tmp_path / "twice.txt").write_text("a\na\n")
     twice = str(tmp_path / "twice.txt")
     for options, message in (
-        (Options(output="x"), "give `classes` to describe, or `pairs`"),
-        (Options(output="x", classes=twice, pairs=twice), "and not both"),
-        (Options(output="x", classes=twice, backend="scene"), "unknown backend 'scene'"),
-        (Options(output="x", classes=twice), "class_texts.model is not set"),
+        (ClassTexts(output="x"), "give `classes` to describe, or `pairs`"),
+        (ClassTexts(output="x", classes=twice, pairs=twice), "and not both"),
+        (ClassTexts(output="x", classes=twice, backend="scene"), "'scene'"),
+        (ClassTexts(output="x", classes=twice), "class_texts.model is not set"),
         (
-            Options(output=str(tmp_path / "x"), classes=twice, model="m", base_url="http://127.0.0.1:9"),
+            ClassTexts(output=str(tmp_path / "x"), classes=twice, model="m", base_url="http://127.0.0.1:9"),
             r"found \['a'\]",
         ),
     ):
         with pytest.raises(ValueError, match=message):
-            run(options)
-    with pytest.raises(FileNotFoundError, match="nowhere: file not found"):
-        run(Options(output="x", classes="nowhere", model="m"))
+            options.run()
+    with pytest.raises(FileNotFoundError, match="nowhere: not found"):
+        ClassTexts(output="x", classes="nowhere", model="m").run()
 
 
 def test_all_pairs_of_named_classes_are_read_as_comparatives(tmp_path: Path) -> None:
     classes, output = tmp_path / "classes.txt", tmp_path / "comparatives.jsonl"
     classes.write_text("cat\ndog\n\nfox\n")
     with running_server() as server:
-        run(Options(str(output), pairs=str(classes), base_url=server.url, model="m"))
+        ClassTexts(output=str(output), pairs=str(classes), base_url=server.url, model="m").run()
         assert sum(server.asked.values()) == 3
     found = {(row.first, row.second) for row in read_comparatives(output)}
     assert found == {(a, b) for a in ("cat", "dog", "fox") for b in ("cat", "dog", "fox") if a != b}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import describe
-from data_prep.compose import compose, phrase
+from data_prep.steps import describe
+from data_prep.steps.compose import compose, phrase
 from tests.data_prep.conftest import Rows
 
 Read = Callable[[Path], Rows]
@@ -40,14 +40,16 @@ def test_phrase(caption: str, found: str) -> None:
 def test_step(tmp_path: Path, write: Write, read: Read) -> None:
     captions = write("c.jsonl", [{"id": i, "file": i, "captions": [f"A {{{i}}} cat."]} for i in "ab"])
     pairs = write("p.jsonl", [{"pair_id": "g-0", "group": "g", "first": "a", "second": "b"}])
-    options = describe.Options(str(pairs), str(captions), str(tmp_path / "d.jsonl"), backend="compose")
-    describe.run(options)
+    options = describe.Describe(
+        pairs=str(pairs), captions=str(captions), output=str(tmp_path / "d.jsonl"), backend="compose"
+    )
+    options.run()
     (row,) = read(tmp_path / "d.jsonl")
     assert row["text"].index("a {a} cat") < row["text"].index("a {b} cat")
     assert json.loads((tmp_path / "d.jsonl.manifest.json").read_text())["options"]["describer"] == "compose"
     write("c.jsonl", [{"id": i, "file": i, "captions": []} for i in "ab"])
     with pytest.raises(ValueError, match="image 'a' has no captions"):
-        describe.run(options)
+        options.run()
 
 
 def test_a_language_models_texts_are_not_replaced(tmp_path: Path, write: Write, read: Read) -> None:
@@ -55,5 +57,5 @@ def test_a_language_models_texts_are_not_replaced(tmp_path: Path, write: Write, 
     pairs = write("p.jsonl", [{"pair_id": "g-0", "group": "g", "first": "a", "second": "b"}])
     output = write("d.jsonl", [{"pair_id": "g-0", "text": "bought dearly", "key": "s-1"}])
     with pytest.raises(ValueError, match=r"d.jsonl: holds texts of a language model.*choose another `output`"):
-        describe.run(describe.Options(str(pairs), str(captions), str(output), backend="compose"))
+        describe.Describe(pairs=str(pairs), captions=str(captions), output=str(output), backend="compose").run()
     assert read(output)[0]["text"] == "bought dearly"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import describe
+from data_prep.steps import describe
 from data_prep.world.describer import difference
 from data_prep.world.scene import Scene
 from tests.data_prep.conftest import Rows
@@ -36,10 +36,10 @@ def test_a_text_depends_on_its_pair_and_the_seed_alone(world: Path, tmp_path: Pa
     pairs = read(world / "pairs.jsonl")
     captions = str(world / "shapes/train/captions.jsonl")
     some = write("some.jsonl", pairs[::-7])
-    describe.run(describe.Options(str(some), captions, str(tmp_path / "some_differences.jsonl")))
+    describe.Describe(pairs=str(some), captions=captions, output=str(tmp_path / "some_differences.jsonl")).run()
     whole = {row["pair_id"]: row for row in read(world / "differences.jsonl")}
     assert all(row == whole[row["pair_id"]] for row in read(tmp_path / "some_differences.jsonl"))
-    describe.run(describe.Options(str(some), captions, str(tmp_path / "other.jsonl"), seed=1))
+    describe.Describe(pairs=str(some), captions=captions, output=str(tmp_path / "other.jsonl"), seed=1).run()
     assert any(row != whole[row["pair_id"]] for row in read(tmp_path / "other.jsonl"))
 
 
@@ -47,14 +47,16 @@ def test_restart_does_nothing_until_the_pairs_change(
     world: Path, tmp_path: Path, read: Read, write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = read(world / "pairs.jsonl")
-    options = describe.Options(
-        str(write("p.jsonl", rows[:5])), str(world / "shapes/train/captions.jsonl"), str(tmp_path / "d.jsonl")
+    options = describe.Describe(
+        pairs=str(write("p.jsonl", rows[:5])),
+        captions=str(world / "shapes/train/captions.jsonl"),
+        output=str(tmp_path / "d.jsonl"),
     )
-    describe.run(options)
-    describe.run(options)
+    options.run()
+    options.run()
     assert "up to date" in capsys.readouterr().out
     write("p.jsonl", rows[:6])
-    describe.run(options)
+    options.run()
     assert len(read(tmp_path / "d.jsonl")) == 6
 
 
@@ -62,7 +64,7 @@ def test_equal_scenes_are_counted_not_described(tmp_path: Path, write: Write, re
     scene = {"shape": "star", "colour": "red", "size": 0.15, "count": 2, "brightness": 0.5, "position": 0.5}
     captions = write("c.jsonl", [{"id": i, "file": f"{i}.png", "captions": [], "attributes": scene} for i in "ab"])
     pairs = write("p.jsonl", [{"pair_id": "g-0", "group": "g", "first": "a", "second": "b"}])
-    describe.run(describe.Options(str(pairs), str(captions), str(tmp_path / "d.jsonl")))
+    describe.Describe(pairs=str(pairs), captions=str(captions), output=str(tmp_path / "d.jsonl")).run()
     assert read(tmp_path / "d.jsonl") == []
     assert '"no_difference": 1' in (tmp_path / "d.jsonl.manifest.json").read_text()
 
@@ -72,7 +74,7 @@ def test_equal_scenes_are_counted_not_described(tmp_path: Path, write: Write, re
     [
         ("c", {}, "scene", r"p.jsonl, line 1: `second` is 'c', which .*c.jsonl does not have"),
         ("b", {}, "scene", r"image 'a' has no scene attributes .*pcclip-data shapes"),
-        ("b", {}, "oracle", r"describe.backend: unknown backend 'oracle'; choose one of scene"),
+        ("b", {}, "oracle", r"describe.backend: 'oracle'; choose one of scene"),
     ],
 )
 def test_bad_input(
@@ -81,5 +83,7 @@ def test_bad_input(
     captions = write("c.jsonl", [{"id": i, "file": i, "captions": [], "attributes": attributes} for i in "ab"])
     pairs = write("p.jsonl", [{"pair_id": "g-0", "group": "g", "first": "a", "second": second}])
     with pytest.raises(ValueError, match=message):
-        describe.run(describe.Options(str(pairs), str(captions), str(tmp_path / "d.jsonl"), backend=backend))
+        describe.Describe(
+            pairs=str(pairs), captions=str(captions), output=str(tmp_path / "d.jsonl"), backend=backend
+        ).run()
     assert not (tmp_path / "d.jsonl").exists()

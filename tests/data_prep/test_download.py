@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from data_prep import download, fetch, unpack
-from data_prep.download import File, Options
+from data_prep.steps import fetch, unpack
+from data_prep.steps.download import Download, File
 from tests.helpers.http_server import Fault, FileServer, file_server
 
 CONTENT = random.Random(0).randbytes(300_000)
@@ -41,7 +41,7 @@ def run(server: FileServer, tmp_path: Path) -> Callable[..., bytes]:
 
     def run_step(attempts: int = 4, timeout: float = 5, **file: Any) -> bytes:
         wanted = File(**{"url": server.url, "size": len(CONTENT), "sha256": SHA256, **file})
-        download.run(Options(str(tmp_path / "out"), [wanted], attempts=attempts, timeout=timeout, pause=0.001))
+        Download(output=str(tmp_path / "out"), files=[wanted], attempts=attempts, timeout=timeout, pause=0.001).run()
         assert names(tmp_path / "out") == [wanted.file_name]
         return (tmp_path / "out" / wanted.file_name).read_bytes()
 
@@ -255,7 +255,7 @@ def test_too_little_space_is_found_before_the_start(
 )
 def test_bad_settings(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        download.run(Options(str(tmp_path / "out"), **change))
+        Download(output=str(tmp_path / "out"), **change).run()
 
 
 # Archives
@@ -270,56 +270,58 @@ def zipped(members: dict[str, bytes]) -> bytes:
 
 
 @pytest.fixture
-def archive(server: FileServer, tmp_path: Path) -> Options:
+def archive(server: FileServer, tmp_path: Path) -> Download:
     """Options to fetch and unpack a small zip file."""
     server.content = zipped({"train/a.jpg": b"a" * 1000, "train/b.jpg": b"b" * 2000, "train/empty.txt": b""})
-    return Options(str(tmp_path / "out"), [File(server.url.replace(".bin", ".zip"), unpack=True)], attempts=1)
+    return Download(
+        output=str(tmp_path / "out"), files=[File(server.url.replace(".bin", ".zip"), unpack=True)], attempts=1
+    )
 
 
-def test_archives_are_unpacked(archive: Options, server: FileServer, tmp_path: Path) -> None:
-    download.run(archive)
+def test_archives_are_unpacked(archive: Download, server: FileServer, tmp_path: Path) -> None:
+    archive.run()
     assert (tmp_path / "out/train/b.jpg").read_bytes() == b"b" * 2000
     assert names(tmp_path / "out/train") == ["a.jpg", "b.jpg", "empty.txt"]
     assert names(tmp_path / "out") == ["file.zip", "train"]
     assert json.loads((tmp_path / "out.manifest.json").read_text())["counts"] == {"files": 1, "unpacked": 3}
 
 
-def test_archives_can_be_given_up_afterwards(archive: Options, server: FileServer, tmp_path: Path) -> None:
+def test_archives_can_be_given_up_afterwards(archive: Download, server: FileServer, tmp_path: Path) -> None:
     archive.keep_archives = False
-    download.run(archive)
-    download.run(archive)
+    archive.run()
+    archive.run()
     assert names(tmp_path / "out") == ["train"]
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("name", ["file.zip", "train/b.jpg"])
 def test_a_cut_or_missing_file_is_not_up_to_date(
-    archive: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+    archive: Download, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    download.run(archive)
+    archive.run()
     (tmp_path / "out/notes.txt").write_text("a user's")
     file = tmp_path / "out" / name
     whole = file.read_bytes()
     file.write_bytes(whole[:-1])
     with pytest.raises(ValueError, match=str(file)):
-        download.run(archive)
+        archive.run()
     file.unlink()
-    download.run(archive)
+    archive.run()
     assert file.read_bytes() == whole
     assert "up to date" not in capsys.readouterr().out
-    download.run(archive)
+    archive.run()
     assert "up to date" in capsys.readouterr().out
     assert (tmp_path / "out/notes.txt").is_file()
 
 
-def test_interrupted_unpacking_goes_on(archive: Options, tmp_path: Path) -> None:
-    download.run(archive)
+def test_interrupted_unpacking_goes_on(archive: Download, tmp_path: Path) -> None:
+    archive.run()
     train = tmp_path / "out/train"
     untouched = (train / "b.jpg").stat().st_mtime_ns
     (train / "a.jpg").write_bytes(b"a" * 10)  # torn
     (train / "empty.txt").unlink()
     (tmp_path / "out.manifest.json").unlink()
-    download.run(archive)
+    archive.run()
     assert (train / "a.jpg").read_bytes() == b"a" * 1000
     assert (train / "empty.txt").exists()
     assert (train / "b.jpg").stat().st_mtime_ns == untouched

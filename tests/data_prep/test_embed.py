@@ -16,10 +16,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from data_prep import embed, shard
 from data_prep.embed_files import FinishedShard, Work
 from data_prep.manifest import Manifest
 from data_prep.partial import PartialFolder
+from data_prep.steps import embed, shard
 from pcclip.data.format import DatasetInfo, EmbeddingInfo, ShardInfo
 from pcclip.data.groups import read_groups
 from pcclip.model import DifferenceCLIP, load_clip, save_clip
@@ -36,25 +36,25 @@ def contents(folder: str) -> dict[str, bytes]:
 def image_shards(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("embed") / "shards"
     captions, differences = world / "shapes/train/captions.jsonl", world / "differences.jsonl"
-    shard.run(shard.Options([str(captions)], str(folder), [str(differences)], groups_per_shard=2))
+    shard.Shard(captions=[str(captions)], output=str(folder), differences=[str(differences)], groups_per_shard=2).run()
     return folder
 
 
 @pytest.fixture
-def options(image_shards: Path, tiny_clip: DifferenceCLIP, tmp_path: Path) -> embed.Options:
+def options(image_shards: Path, tiny_clip: DifferenceCLIP, tmp_path: Path) -> embed.Embed:
     save_clip(tiny_clip, tmp_path / "clip")
-    return embed.Options(
-        str(image_shards),
-        str(tmp_path / "embedded"),
-        f"local-dir:{tmp_path / 'clip'}",
+    return embed.Embed(
+        shards=str(image_shards),
+        output=str(tmp_path / "embedded"),
+        model=f"local-dir:{tmp_path / 'clip'}",
         groups_per_batch=3,
         workers=0,
         accelerator="cpu",
     )
 
 
-def test_round_trip(options: embed.Options, image_shards: Path, tiny_clip: DifferenceCLIP) -> None:
-    embed.run(options)
+def test_round_trip(options: embed.Embed, image_shards: Path, tiny_clip: DifferenceCLIP) -> None:
+    options.run()
     info, source = DatasetInfo.read(options.output), DatasetInfo.read(image_shards)
     assert info.kind == "embeddings"
     assert (info.groups, info.images, info.pairs, info.group_size) == (
@@ -81,18 +81,18 @@ def test_round_trip(options: embed.Options, image_shards: Path, tiny_clip: Diffe
         torch.testing.assert_close(group.embeddings, expected, atol=1e-3, rtol=0)
 
 
-def test_workers_do_not_change_the_bytes(options: embed.Options, tmp_path: Path) -> None:
+def test_workers_do_not_change_the_bytes(options: embed.Embed, tmp_path: Path) -> None:
     options.groups_per_batch = 1  # two batches a shard, for two workers
-    embed.run(options)
+    options.run()
     first = contents(options.output)
     assert [*first] == ["000000.tar", "000001.tar", "000002.tar", "dataset.json"]
     options.output, options.workers = str(tmp_path / "again"), 2
-    embed.run(options)
+    options.run()
     assert contents(options.output) == first
 
 
 @pytest.fixture
-def interrupted(options: embed.Options, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def interrupted(options: embed.Embed, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A run that dies after its second shard, and the list to which the next run adds the shards that it makes."""
     made: list[str] = []
     record = Work.record
@@ -106,7 +106,7 @@ def interrupted(options: embed.Options, monkeypatch: pytest.MonkeyPatch) -> list
     with monkeypatch.context() as patch:
         patch.setattr(Work, "record", dying)
         with pytest.raises(ConnectionError):
-            embed.run(options)
+            options.run()
     assert made == ["000000.tar", "000001.tar"]
     made.clear()
 
@@ -119,38 +119,36 @@ def interrupted(options: embed.Options, monkeypatch: pytest.MonkeyPatch) -> list
 
 
 def test_interrupted_run_continues_with_the_next_shard(
-    options: embed.Options, interrupted: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: embed.Embed, interrupted: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert not (tmp_path / "embedded").exists()
-    embed.run(options)
+    options.run()
     assert interrupted == ["000002.tar"]
     done = contents(options.output)
     assert not (tmp_path / "embedded.partial").exists()
-    embed.run(options)
+    options.run()
     assert "up to date" in capsys.readouterr().out
     options.output = str(tmp_path / "at_once")
-    embed.run(options)
+    options.run()
     assert contents(options.output) == done
 
 
-def test_a_shard_that_was_changed_is_made_again(options: embed.Options, interrupted: list[str], tmp_path: Path) -> None:
+def test_a_shard_that_was_changed_is_made_again(options: embed.Embed, interrupted: list[str], tmp_path: Path) -> None:
     with (tmp_path / "embedded.partial/shards/000001.tar").open("ab") as stream:
         stream.write(b"more")
-    embed.run(options)
+    options.run()
     assert interrupted == ["000001.tar", "000002.tar"]
 
 
-def test_what_another_precision_left_is_not_used(
-    options: embed.Options, interrupted: list[str], tmp_path: Path
-) -> None:
+def test_what_another_precision_left_is_not_used(options: embed.Embed, interrupted: list[str], tmp_path: Path) -> None:
     options.precision = "bf16-mixed"
-    embed.run(options)
+    options.run()
     assert interrupted == ["000000.tar", "000001.tar", "000002.tar"]
     coarse = contents(options.output)
     assert json.loads(coarse["dataset.json"])["made_by"]["options"]["precision"] == "bf16-mixed"
     coarse_groups = list(read_groups(options.output))
     options.precision = "32-true"
-    embed.run(options)
+    options.run()
     assert contents(options.output)["000000.tar"] != coarse["000000.tar"]
     for group, other in zip(read_groups(options.output), coarse_groups, strict=True):
         assert group.embeddings is not None
@@ -160,7 +158,7 @@ def test_what_another_precision_left_is_not_used(
 
 @pytest.mark.parametrize(("world_size", "shares"), [(2, ["02", "1"]), (4, ["0", "1", "2", ""])])
 def test_processes_share_the_shards_that_the_first_finds_left(
-    options: embed.Options, tiny_clip: DifferenceCLIP, world_size: int, shares: list[str], tmp_path: Path
+    options: embed.Embed, tiny_clip: DifferenceCLIP, world_size: int, shares: list[str], tmp_path: Path
 ) -> None:
     source = DatasetInfo.read(options.shards)
     manifest = Manifest("embed", 1, {}, {})
@@ -187,7 +185,7 @@ def test_processes_share_the_shards_that_the_first_finds_left(
 @pytest.mark.distributed
 @pytest.mark.usefixtures("interrupted")
 @pytest.mark.parametrize("left", [3, 1])
-def test_two_processes_write_what_one_does(options: embed.Options, tmp_path: Path, left: int) -> None:
+def test_two_processes_write_what_one_does(options: embed.Embed, tmp_path: Path, left: int) -> None:
     # Three shards make one process wait for the other; a single one leaves nothing to do for the second.
     section = {**asdict(options), "devices": 2, "workers": 1}
     if left == 3:
@@ -211,23 +209,23 @@ def test_two_processes_write_what_one_does(options: embed.Options, tmp_path: Pat
     assert not (tmp_path / "embedded.partial").exists()
     two = contents(options.output)
     options.output = str(tmp_path / "alone")
-    embed.run(options)
+    options.run()
     assert two == contents(options.output)
 
 
-def test_another_tower_makes_them_anew(options: embed.Options, tiny_config: str, tmp_path: Path) -> None:
-    embed.run(options)
+def test_another_tower_makes_them_anew(options: embed.Embed, tiny_config: str, tmp_path: Path) -> None:
+    options.run()
     torch.manual_seed(1)
     other = load_clip(tiny_config)
     save_clip(other, tmp_path / "other")
     options.model = f"local-dir:{tmp_path / 'other'}"
-    embed.run(options)
+    options.run()
     info = DatasetInfo.read(options.output)
     assert info.embedding is not None
     assert info.embedding.fingerprint == other.image_fingerprint
 
 
-def test_damaged_images_become_nan(options: embed.Options, image_shards: Path, tmp_path: Path) -> None:
+def test_damaged_images_become_nan(options: embed.Embed, image_shards: Path, tmp_path: Path) -> None:
     source = DatasetInfo.read(image_shards)
     folder = tmp_path / "damaged"
     folder.mkdir()
@@ -240,7 +238,7 @@ def test_damaged_images_become_nan(options: embed.Options, image_shards: Path, t
         (folder / entry.name).write_bytes(payload)
     source.write(folder)
     options.shards = str(folder)
-    embed.run(options)
+    options.run()
     groups = list(read_groups(options.output))
     assert sum(int((~group.intact).sum()) for group in groups) == 1
     (damaged,) = [group for group in groups if not group.intact.all()]
@@ -249,7 +247,7 @@ def test_damaged_images_become_nan(options: embed.Options, image_shards: Path, t
 
 
 def test_a_shard_that_is_not_the_packed_one_is_refused(
-    options: embed.Options, image_shards: Path, tmp_path: Path
+    options: embed.Embed, image_shards: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "damaged"
     shutil.copytree(image_shards, folder)
@@ -257,42 +255,42 @@ def test_a_shard_that_is_not_the_packed_one_is_refused(
     (folder / "000001.tar").write_bytes(payload.replace(b"first", b"First", 1))  # as readable as before
     options.shards, options.workers = str(folder), 1
     with pytest.raises(ValueError, match=r"damaged/000001.tar"):
-        embed.run(options)
+        options.run()
     assert not (tmp_path / "embedded.partial/records/000001.tar.json").exists()
     assert not (tmp_path / "embedded").exists()
 
 
-def test_shards_without_any_readable_group(options: embed.Options, tmp_path: Path) -> None:
+def test_shards_without_any_readable_group(options: embed.Embed, tmp_path: Path) -> None:
     record = group_record(0, 2)
     bad, good = image_sample(0, record), image_sample(1, record)
     bad |= {"00.png": b"no", "01.png": b"picture"}
     info = {"kind": "images", "group_size": 2, "images": 6, "pairs": 6}
     write_dataset(tmp_path / "poor", [[bad], [bad, good], []], info)
     options.shards, options.groups_per_batch = str(tmp_path / "poor"), 1
-    embed.run(options)
+    options.run()
     found = DatasetInfo.read(options.output)
     assert [shard.groups for shard in found.shards] == [0, 1, 0]
     assert len(list(read_groups(options.output))) == 1
     assert json.loads((tmp_path / "embedded.manifest.json").read_text())["counts"]["damaged_groups"] == 2
     write_dataset(tmp_path / "poor", [[bad]], info)
     with pytest.raises(ValueError, match=r"poor: not one group can be read"):
-        embed.run(options)
+        options.run()
 
 
 def test_embeddings_that_are_not_finite_are_refused(
-    options: embed.Options, tiny_clip: DifferenceCLIP, tmp_path: Path
+    options: embed.Embed, tiny_clip: DifferenceCLIP, tmp_path: Path
 ) -> None:
     with torch.no_grad():
         next(tiny_clip.towers.visual.parameters()).fill_(torch.inf)
     save_clip(tiny_clip, tmp_path / "broken")
     options.model = f"local-dir:{tmp_path / 'broken'}"
     with pytest.raises(ValueError, match=r"000000.tar: some embeddings are not finite; .*embed.precision=32-true"):
-        embed.run(options)
+        options.run()
     assert not Path(options.output).exists()
 
 
 @pytest.fixture
-def backbone(options: embed.Options, tmp_path: Path) -> embed.Options:
+def backbone(options: embed.Embed, tmp_path: Path) -> embed.Embed:
     """Options with a tiny timm tower whose weights lie in a file of their own, as a pretrained backbone's do."""
     vision = {**TIMM, "timm_model_name": "test_resnet", "timm_proj": "none"}
     config = tmp_path / "tiny_backbone.json"
@@ -305,11 +303,11 @@ def backbone(options: embed.Options, tmp_path: Path) -> embed.Options:
 
 
 def test_backbone_weights_and_preprocessing_of_ones_own(
-    backbone: embed.Options, image_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    backbone: embed.Embed, image_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     backbone.preprocess = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
     torch.manual_seed(4)  # nothing of what is written may hang on the random weights of the text tower
-    embed.run(backbone)
+    backbone.run()
     stored = list(read_groups(backbone.output))
     model = load_clip(backbone.model, image_weights=backbone.image_weights).eval()
     for group, image_group in zip(stored, read_groups(image_shards, model.image_transform), strict=True):
@@ -321,10 +319,10 @@ def test_backbone_weights_and_preprocessing_of_ones_own(
         torch.testing.assert_close(group.embeddings, expected, atol=1e-3, rtol=0)
     before = DatasetInfo.read(backbone.output).embedding
     torch.manual_seed(5)
-    embed.run(backbone)
+    backbone.run()
     assert "up to date" in capsys.readouterr().out
     backbone.preprocess = {}
-    embed.run(backbone)
+    backbone.run()
     after = DatasetInfo.read(backbone.output).embedding
     assert before is not None
     assert after is not None
@@ -332,28 +330,28 @@ def test_backbone_weights_and_preprocessing_of_ones_own(
     assert (before.fingerprint != after.fingerprint, after.fingerprint) == (True, model.image_fingerprint)
 
 
-def test_bad_towers_are_refused(backbone: embed.Options, tmp_path: Path) -> None:
+def test_bad_towers_are_refused(backbone: embed.Embed, tmp_path: Path) -> None:
     weights = backbone.image_weights
     backbone.image_weights = None
     with pytest.raises(ValueError, match=r"embed.model: .*tiny_backbone.json comes without weights; give `pretrained`"):
-        embed.run(backbone)
+        backbone.run()
     backbone.image_weights = str(tmp_path / "nowhere.safetensors")
     with pytest.raises(FileNotFoundError, match=r"nowhere.safetensors: image tower weights not found"):
-        embed.run(backbone)
+        backbone.run()
     backbone.image_weights, backbone.preprocess = weights, {"men": [0.5] * 3}
     with pytest.raises(ValueError, match=r"preprocess: unknown key men; use .*mean"):
-        embed.run(backbone)
+        backbone.run()
     assert not Path(backbone.output).exists()
 
 
-def test_bad_input(options: embed.Options, tmp_path: Path) -> None:
-    embed.run(options)
+def test_bad_input(options: embed.Embed, tmp_path: Path) -> None:
+    options.run()
     options.shards, options.output = options.output, str(tmp_path / "twice")
     with pytest.raises(ValueError, match=r"embedded: holds embeddings, not images"):
-        embed.run(options)
+        options.run()
     options.precision = "64"
-    with pytest.raises(ValueError, match=r"embed.precision must be one of 32-true, .*, found 64"):
-        embed.run(options)
+    with pytest.raises(ValueError, match=r"embed.precision: '64'; choose one of 32-true, "):
+        options.run()
     options.shards, options.precision = str(tmp_path / "nowhere"), "32-true"
     with pytest.raises(FileNotFoundError, match=r"nowhere: shard folder not found"):
-        embed.run(options)
+        options.run()

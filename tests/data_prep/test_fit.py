@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data_prep import fit, screen
+from data_prep.steps import fit, screen
 
 COLOURS = ("red", "green", "blue")
 
@@ -65,7 +65,7 @@ def test_texts_must_fit_better_than_reversed_ones(tmp_path: Path, monkeypatch: p
     for file, content in (("captions", captions), ("differences", rows)):
         (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
     paths = {name: str(tmp_path / f"{name}.jsonl") for name in ("differences", "captions", "output")}
-    screen.run(screen.Options(**paths, fit_model="local-dir:model"))
+    screen.Screen(**paths, fit_model="local-dir:model").run()
     assert asked == [("local-dir:model", None)]
     rejected = [json.loads(line) for line in (tmp_path / "output.rejected.jsonl").read_text().splitlines()]
     assert [(row["pair_id"], row["reason"]) for row in rejected] == [("1", "misfit"), ("3", "misfit")]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import describe
 from data_prep.llm.options import ModelOptions
 from tests.data_prep.conftest import Rows
 from tests.helpers.fault_server import Faults, FaultServer, running_server
@@ -41,7 +40,7 @@ def test_a_refused_key_or_model_ends_the_run_at_once(
     write_pairs(tmp_path, 50)
     with running_server(faults) as server:
         with pytest.raises(ValueError, match=message) as error:
-            describe.run(model_options(tmp_path, server, api_key_env="MY_KEY", concurrency=4))
+            model_options(tmp_path, server, api_key_env="MY_KEY", concurrency=4).run()
         assert sum(server.asked.values()) <= 4
         assert any(KEY in headers for headers in server.headers)
     printed = capfd.readouterr()
@@ -70,7 +69,7 @@ def test_an_answer_that_repeats_the_key_fails(
     write_pairs(tmp_path, 3)
     server.faults.content = content
     with pytest.raises(ValueError, match=r"differences\.failures\.jsonl"):
-        describe.run(model_options(tmp_path, server, attempts=1))
+        model_options(tmp_path, server, attempts=1).run()
     printed = capfd.readouterr()
     written = b"".join(file.read_bytes() for file in tmp_path.iterdir()).decode()
     assert told in written
@@ -86,7 +85,7 @@ def test_a_key_that_is_an_ordinary_word_damages_no_answer(
     write_pairs(tmp_path, 3)
     texts = {"text": "The first image shows a dog, an ox and x.", "reverse_text": "The first image shows none."}
     server.faults.content = json.dumps(texts)
-    describe.run(model_options(tmp_path, server))
+    model_options(tmp_path, server).run()
     assert [{name: row[name] for name in texts} for row in read(tmp_path / "differences.jsonl")] == [texts] * 3
 
 
@@ -101,7 +100,7 @@ def test_a_key_that_no_header_can_hold_is_refused_before_any_request(
     write_pairs(tmp_path, 3)
     for backend in ("openai", "batch"):
         with pytest.raises(ValueError, match="MY_KEY") as error:
-            describe.run(model_options(tmp_path, server, api_key_env="MY_KEY", backend=backend))
+            model_options(tmp_path, server, api_key_env="MY_KEY", backend=backend).run()
         assert "abc" not in str(error.value)
         assert "def" not in str(error.value)
     assert server.headers == []

@@ -44,7 +44,7 @@ def test_killed_at_random_moments(tmp_path: Path, read: Callable[[Path], Rows]) 
         (tmp_path / "config.yaml").write_text(json.dumps({"describe": section}))
         arguments = ["describe", "--config", str(tmp_path / "config.yaml")]
         context = multiprocessing.get_context("forkserver")  # imports once, not at each start
-        context.set_forkserver_preload(["data_prep.describe", "tests.helpers.run_step"])
+        context.set_forkserver_preload(["data_prep.steps.describe", "tests.helpers.run_step"])
 
         def start() -> BaseProcess:
             process = context.Process(target=run_step, args=(arguments, printed, {"OPENAI_API_KEY": KEY}))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import class_texts, describe
 from data_prep.llm import client, pace
+from data_prep.steps import class_texts
 from tests.data_prep.conftest import Rows
 from tests.helpers.fault_server import FaultServer, running_server
 from tests.helpers.odd_replies import GOOD, ODD_USAGE, USELESS, completion
@@ -62,18 +62,18 @@ def test_a_useless_response_fails_its_own_question_once_and_for_all(
     odd_for_some(server)
     options = model_options(tmp_path, server, attempts=2, concurrency=4, timeout=5)
     started = time.monotonic()
-    describe.run(options)
+    options.run()
     assert time.monotonic() - started < 120
     texts, failures = outcome(tmp_path, read)
     assert set(failures) == {"p0", "p5", "p10"}
     assert set(failures.values()) <= REASONS
     assert texts == {f"p{i}" for i in range(15)} - set(failures)
     asked = server.asked.copy()
-    describe.run(options)
+    options.run()
     (tmp_path / "differences.jsonl.manifest.json").unlink()
     with (tmp_path / "differences.jsonl").open("rb+") as stream:
         stream.truncate(stream.seek(-10, 2))  # a torn last row is asked again, nothing else
-    describe.run(options)
+    options.run()
     assert sum((server.asked - asked).values()) == 1
     assert outcome(tmp_path, read) == (texts, failures)
 
@@ -81,7 +81,7 @@ def test_a_useless_response_fails_its_own_question_once_and_for_all(
 def test_odd_usage_keeps_the_answer(tmp_path: Path, server: FaultServer, read: Read) -> None:
     write_pairs(tmp_path, 60)
     server.faults.odd, server.faults.share_odd = list(ODD_USAGE), 1.0
-    describe.run(model_options(tmp_path, server))
+    model_options(tmp_path, server).run()
     assert len(read(tmp_path / "differences.jsonl")) == 60
     assert len(server.kinds) > 5
     for row in read(tmp_path / "differences.jsonl"):
@@ -99,9 +99,9 @@ def test_odd_usage_does_not_defeat_max_cost(tmp_path: Path, server: FaultServer,
     )
     if name == "html":
         with pytest.raises(ValueError, match=r"differences\.failures\.jsonl"):
-            describe.run(options)
+            options.run()
     else:
-        describe.run(options)
+        options.run()
     assert 10 < sum(server.asked.values()) < 70  # about 170 prompt tokens each, and 400 set aside
 
 
@@ -113,13 +113,13 @@ def test_batch_files_with_such_responses_are_collected(
     server.faults.odd = [name]
     odd_for_some(server)
     options = model_options(tmp_path, server, backend="batch", batch_poll=0.01)
-    describe.run(options)
+    options.run()
     texts, failures = outcome(tmp_path, read)
     odd = {"p0", "p5", "p10"}
     assert set(failures) == (odd if name in USELESS else set())
     assert set(failures.values()) <= {*REASONS, "no_answer"}
     assert texts == {f"p{i}" for i in range(12)} - set(failures)
-    describe.run(options)
+    options.run()
     assert set(server.asked.values()) == {1}
     assert all(0 < row["prompt_tokens"] < 1000 for row in read(tmp_path / "differences.jsonl"))
 
@@ -127,14 +127,14 @@ def test_batch_files_with_such_responses_are_collected(
 def test_a_batch_row_of_odd_errors_is_a_failure(tmp_path: Path, server: FaultServer, read: Read) -> None:
     write_pairs(tmp_path, 8)
     given = model_options(tmp_path, server, backend="batch", batch_submit=False)
-    describe.run(given)
+    given.run()
     folder = tmp_path / "differences.batch"
     rows = [json.loads(line) for line in (folder / "0000.in.jsonl").read_text().splitlines()]
     errors = ["text", ["list"], {"code": 5, "message": {"a": []}}, {"error": "text"}, {"code": "x\ud83d"}, 1e999, True]
     rows = [{"custom_id": row["custom_id"], "error": error} for row, error in zip(rows, errors, strict=False)]
     (folder / "0000.out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(ValueError, match=r"differences\.failures\.jsonl"):
-        describe.run(given)
+        given.run()
     failures = {row["pair_id"]: row["reason"] for row in read(tmp_path / "differences.failures.jsonl")}
     assert failures == {**{f"p{i}": "http_none" for i in range(7)}, "p4": "x?", "p7": "no_answer"}
 
@@ -146,10 +146,10 @@ def test_a_compressed_response_cannot_fill_the_memory(tmp_path: Path, server: Fa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tests.helpers.fault_server.USELESS", bodies)
         with pytest.raises(ValueError, match=r"differences\.failures\.jsonl"):
-            describe.run(model_options(tmp_path, server, attempts=1))
+            model_options(tmp_path, server, attempts=1).run()
         assert {row["reason"] for row in read(tmp_path / "differences.failures.jsonl")} == {"malformed"}
         server.faults.odd = ["good"]
-        describe.run(model_options(tmp_path, server, retry_failed=True))
+        model_options(tmp_path, server, retry_failed=True).run()
     assert len(read(tmp_path / "differences.jsonl")) == 3
 
 
@@ -164,7 +164,7 @@ def test_errors_may_hold_anything_too(
     server._chat = lambda *_: (  # type: ignore[method-assign]
         ("ok", status, body, "") if (body := next(bodies, None)) is not None else ("ok", 200, completion(GOOD), "")
     )
-    describe.run(model_options(tmp_path, server, attempts=len(names) + 2, answer_format="json_object", concurrency=1))
+    model_options(tmp_path, server, attempts=len(names) + 2, answer_format="json_object", concurrency=1).run()
     texts, failures = outcome(tmp_path, read)
     assert len(texts) + len(failures) == 23
     assert len(failures) == (len(names) - 1 if status == 400 else 0)  # the one that is too long is asked again
@@ -173,7 +173,7 @@ def test_errors_may_hold_anything_too(
 def test_names_that_are_not_unicode_fail_alone(tmp_path: Path, server: FaultServer, read: Read) -> None:
     pairs, output = tmp_path / "pairs.jsonl", tmp_path / "d.jsonl"
     pairs.write_text(r'{"first": "cat", "second": "half \ud83d"}' + '\n{"first": "cat", "second": "dog"}\n')
-    class_texts.run(class_texts.Options(str(output), pairs=str(pairs), base_url=server.url, model="m"))
+    class_texts.ClassTexts(output=str(output), pairs=str(pairs), base_url=server.url, model="m").run()
     assert [row["second"] for row in read(output)] == ["dog"]
     assert [row["reason"] for row in read(tmp_path / "d.failures.jsonl")] == ["bad_text"]
 
@@ -188,8 +188,8 @@ def test_class_texts_take_no_refusal_for_a_text(tmp_path: Path, server: FaultSer
 
     server._verdict = refuse_dogs  # type: ignore[method-assign,assignment]
     output = tmp_path / "d.jsonl"
-    class_texts.run(
-        class_texts.Options(str(output), classes=str(tmp_path / "names.txt"), base_url=server.url, model="m")
-    )
+    class_texts.ClassTexts(
+        output=str(output), classes=str(tmp_path / "names.txt"), base_url=server.url, model="m"
+    ).run()
     assert sorted(row["name"] for row in read(output)) == ["cat", "fox"]
     assert [row["name"] for row in read(tmp_path / "d.failures.jsonl")] == ["dog"]

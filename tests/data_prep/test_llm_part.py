@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from data_prep import class_texts, describe, rewrite
+from data_prep.steps import class_texts, describe, rewrite
 from tests.data_prep.conftest import Rows
 from tests.helpers.fault_server import running_server
 from tests.helpers.pair_files import model_options, write_pairs
@@ -23,15 +24,15 @@ def by_id(rows: Rows, key: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("backend", ["scene", "compose"])
-def test_parts_without_a_model(world: Path, tmp_path: Path, read: Read, backend: str) -> None:
-    files = str(world / "pairs.jsonl"), str(world / "shapes/train/captions.jsonl")
+def test_parts_without_a_model(world: Path, tmp_path: Path, read: Read, backend: Any) -> None:
+    files = {"pairs": str(world / "pairs.jsonl"), "captions": str(world / "shapes/train/captions.jsonl")}
     whole = tmp_path / "whole.jsonl"
-    describe.run(describe.Options(*files, str(whole), backend))
+    describe.Describe(**files, output=str(whole), backend=backend).run()
     rows: Rows = []
     groups: list[set[str]] = []
     for part in PARTS:
         output = tmp_path / f"{part[0]}.jsonl"
-        describe.run(describe.Options(*files, str(output), backend, part=part))
+        describe.Describe(**files, output=str(output), backend=backend, part=part).run()
         rows += read(output)
         groups.append({row["group"] for row in read(output)})
     assert by_id(rows, "pair_id") == by_id(read(whole), "pair_id")
@@ -48,10 +49,10 @@ def test_parts_of_differences_joined_by_cat_are_the_whole(tmp_path: Path, read: 
         for part in PARTS:
             options = model_options(tmp_path, server, backend=backend, batch_poll=0.01, part=part)
             options.output = str(tmp_path / f"{part[0]}.jsonl")
-            describe.run(options)
+            options.run()
             joined += Path(options.output).read_bytes()
         (tmp_path / "differences.jsonl").write_bytes(joined)
-        describe.run(model_options(tmp_path, server))  # finds every answer there
+        model_options(tmp_path, server).run()  # finds every answer there
         assert set(server.asked.values()) == {1}
     assert set(by_id(read(tmp_path / "differences.jsonl"), "pair_id")) == {f"p{i}" for i in range(30)}
     assert (tmp_path / "differences.jsonl.manifest.json").exists()
@@ -65,12 +66,12 @@ def test_parts_of_rewritten_captions_and_class_texts(tmp_path: Path, read: Read)
         rows: dict[str, Rows] = {"rewrite": [], "classes": [], "pairs": []}
         for part in PARTS:
             output = str(tmp_path / f"rewrite-{part[0]}.jsonl")
-            rewrite.run(rewrite.Options(str(tmp_path / "captions.jsonl"), output, part=part, **model))
+            rewrite.Rewrite(captions=str(tmp_path / "captions.jsonl"), output=output, part=part, **model).run()
             rows["rewrite"] += read(Path(output))
             for kind in ("classes", "pairs"):
                 output = str(tmp_path / f"{kind}-{part[0]}.jsonl")
                 source = {kind: str(tmp_path / "names.txt")}
-                class_texts.run(class_texts.Options(output, part=part, **source, **model))
+                class_texts.ClassTexts(output=output, part=part, **source, **model).run()
                 rows[kind] += read(Path(output))
         assert set(server.asked.values()) == {1}
     assert len(by_id(rows["rewrite"], "id")) == 21
@@ -79,10 +80,11 @@ def test_parts_of_rewritten_captions_and_class_texts(tmp_path: Path, read: Read)
 
 
 @pytest.mark.parametrize("backend", ["openai", "scene"])
-def test_a_bad_part_is_refused(world: Path, tmp_path: Path, backend: str) -> None:
-    files = str(world / "pairs.jsonl"), str(world / "shapes/train/captions.jsonl"), str(tmp_path / "d.jsonl")
+def test_a_bad_part_is_refused(world: Path, tmp_path: Path, backend: Any) -> None:
+    files = {"pairs": str(world / "pairs.jsonl"), "captions": str(world / "shapes/train/captions.jsonl")}
+    model = {"model": "m", "base_url": "http://127.0.0.1:9/v1"}
     with pytest.raises(ValueError, match=r"describe\.part"):
-        describe.run(describe.Options(*files, backend, model="m", base_url="http://127.0.0.1:9/v1", part="5/4"))
+        describe.Describe(**files, output=str(tmp_path / "d.jsonl"), backend=backend, part="5/4", **model).run()
 
 
 def test_the_prompt_given_is_used_for_pairs_of_classes(tmp_path: Path) -> None:
@@ -90,7 +92,7 @@ def test_the_prompt_given_is_used_for_pairs_of_classes(tmp_path: Path) -> None:
     prompt = tmp_path / "mine.yaml"
     prompt.write_text("version: 1\nsystem: Compare.\nuser: Mine {first} {second}\nanswer: {text: a, reverse_text: b}\n")
     with running_server() as server:
-        options = class_texts.Options(str(tmp_path / "o.jsonl"), pairs=str(tmp_path / "names.txt"), model="m")
+        options = class_texts.ClassTexts(output=str(tmp_path / "o.jsonl"), pairs=str(tmp_path / "names.txt"), model="m")
         options.base_url, options.prompt = server.url, str(prompt)
-        class_texts.run(options)
+        options.run()
         assert list(server.asked) == ["Mine cat dog"]

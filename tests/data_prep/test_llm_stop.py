@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from data_prep import cli, describe
+from data_prep import cli
 from data_prep.llm import client, pace
 from data_prep.llm.journal import Journal
 from tests.data_prep.conftest import Rows
@@ -65,7 +65,7 @@ def test_failures_of_any_kind_in_a_row_end_the_run(
         setattr(server.faults, name, value)
     options = model_options(tmp_path, server, attempts=2, concurrency=4, stop_after_failures=10)
     with pytest.raises(ValueError, match=r"differences\.failures\.jsonl.*retry_failed"):
-        describe.run(options)
+        options.run()
     rows = failures(tmp_path, read)
     assert 10 <= len(rows) <= 14
     assert {row["reason"] for row in rows} == {reason}
@@ -90,13 +90,13 @@ def test_mixed_failures_count_together_and_an_answer_starts_the_count_again(
     server._verdict = nine_of_ten_fail  # type: ignore[method-assign,assignment]
     server.faults.odd = ["html"]
     options = model_options(tmp_path, server, attempts=1, concurrency=1, stop_after_failures=10)
-    describe.run(options)
+    options.run()
     assert len(read(tmp_path / "differences.jsonl")) == 6
     for file in tmp_path.glob("*differences*"):
         file.unlink()
     options.stop_after_failures = 9
     with pytest.raises(ValueError, match=r"differences\.failures\.jsonl"):
-        describe.run(options)
+        options.run()
     assert {row["reason"] for row in failures(tmp_path, read)} == {"malformed", "length"}
 
 
@@ -125,13 +125,13 @@ def test_an_endpoint_that_hangs_from_the_start_ends_the_run_soon(
     options = model_options(tmp_path, server, attempts=3, timeout=1.0, concurrency=concurrency)
     started = time.monotonic()
     with pytest.raises(ValueError, match=f"{server.port}.*timeout"):
-        describe.run(options)
+        options.run()
     assert time.monotonic() - started < 60
     if concurrency > 1:  # else the first question has failed three times
         assert not (tmp_path / "differences.failures.jsonl").exists()
     server.faults.share_hang = 0.0
     options.limit = 5
-    describe.run(options)
+    options.run()
 
 
 def test_one_question_that_hangs_fails_alone(tmp_path: Path, server: FaultServer, read: Read) -> None:
@@ -143,7 +143,7 @@ def test_one_question_that_hangs_fails_alone(tmp_path: Path, server: FaultServer
         return verdict(request, headers, text)
 
     server._verdict = third_hangs  # type: ignore[method-assign,assignment]
-    describe.run(model_options(tmp_path, server, attempts=3, timeout=0.5, concurrency=1))
+    model_options(tmp_path, server, attempts=3, timeout=0.5, concurrency=1).run()
     assert [row["reason"] for row in failures(tmp_path, read)] == ["timeout"] * len(failures(tmp_path, read))
     assert len(read(tmp_path / "differences.jsonl")) >= 10
 
@@ -157,7 +157,7 @@ def test_a_long_retry_after_ends_the_run_with_the_time(tmp_path: Path, server: F
         server.faults.headers = "Retry-After: 86400\r\n"
     started = time.monotonic()
     with pytest.raises(ValueError, match=r"86400 s.*longest_wait"):
-        describe.run(model_options(tmp_path, server))
+        model_options(tmp_path, server).run()
     assert time.monotonic() - started < 60
     assert not (tmp_path / "differences.failures.jsonl").exists()
 
@@ -177,7 +177,7 @@ def test_a_wait_is_reported_at_once_and_once(
 
     server._verdict = first_eight_are_limited  # type: ignore[method-assign,assignment]
     server.faults.retry_after = "1.2"
-    describe.run(model_options(tmp_path, server, concurrency=8))
+    model_options(tmp_path, server, concurrency=8).run()
     waits = [line for line in capsys.readouterr().out.splitlines() if "waiting" in line]
     assert len(waits) == 1
     assert f"{server.port}" in waits[0]
@@ -190,14 +190,14 @@ def test_an_unknown_image_is_found_before_anything_is_paid_for(tmp_path: Path, s
     whole = pairs.read_text(), captions.read_text()
     pairs.write_text(whole[0].replace('"i50"', '"i77"'))
     with pytest.raises(ValueError, match=r"pairs\.jsonl, line 50: `second` is 'i77'.*captions\.jsonl"):
-        describe.run(model_options(tmp_path, server, concurrency=1))
+        model_options(tmp_path, server, concurrency=1).run()
     pairs.write_text(whole[0])
     captions.write_text(whole[1].replace('["Picture <50> of a cat.", "Cat 50 again."]', "[]"))
     with pytest.raises(ValueError, match=r"captions\.jsonl: image 'i50'"):
-        describe.run(model_options(tmp_path, server, concurrency=1))
+        model_options(tmp_path, server, concurrency=1).run()
     assert server.asked == {}
     captions.write_text(whole[1])
-    describe.run(model_options(tmp_path, server))
+    model_options(tmp_path, server).run()
 
 
 def test_questions_are_checked_again_when_anything_changed(
@@ -206,22 +206,22 @@ def test_questions_are_checked_again_when_anything_changed(
     write_pairs(tmp_path, 6)
     output, captions = tmp_path / "differences.jsonl", tmp_path / "captions.jsonl"
     for _ in range(2):
-        describe.run(model_options(tmp_path, server, limit=2))
+        model_options(tmp_path, server, limit=2).run()
     rows = output.read_text().splitlines(keepends=True)
     other = json.dumps({**json.loads(rows[0]), "key": json.loads(rows[1])["key"]}) + "\n"
     output.unlink()
     output.write_text(other + "".join(rows[1:]))  # another file
     with pytest.raises(ValueError, match=r"differences\.jsonl: pair_id 'p0'"):
-        describe.run(model_options(tmp_path, server))
+        model_options(tmp_path, server).run()
     output.write_text("".join(rows))
     whole = captions.read_text()
     captions.write_text(whole.replace("<0>", "<zero>"))
     with pytest.raises(ValueError, match=r"differences\.jsonl: pair_id 'p0'"):
-        describe.run(model_options(tmp_path, server))
+        model_options(tmp_path, server).run()
     captions.write_text(whole)
     with pytest.raises(ValueError, match=r"differences\.jsonl: pair_id"):
-        describe.run(model_options(tmp_path, server, captions_per_image=1))
-    describe.run(model_options(tmp_path, server))
+        model_options(tmp_path, server, captions_per_image=1).run()
+    model_options(tmp_path, server).run()
     assert set(server.asked.values()) == {1}
     assert not [file for file in tmp_path.iterdir() if "checked" in file.name]
 
@@ -234,7 +234,7 @@ def test_an_endpoint_that_is_down_ends_the_run(tmp_path: Path, read: Read) -> No
         server.port = silent.getsockname()[1]
         options = model_options(tmp_path, server, attempts=2, concurrency=4, stop_after_failures=20)
         with pytest.raises(ValueError, match=r"differences\.failures\.jsonl.*retry_failed=true"):
-            describe.run(options)
+            options.run()
     assert len(read(tmp_path / "differences.failures.jsonl")) < 30
 
 
@@ -243,19 +243,19 @@ def test_endless_rate_limits_end_the_run(tmp_path: Path, server: FaultServer, mo
     write_pairs(tmp_path, 9)
     server.faults.share_429, server.faults.retry_after = 1.0, "0.01"
     with pytest.raises(ValueError, match=r"\d requests in a row were answered 429 .*requests_per_minute"):
-        describe.run(model_options(tmp_path, server, concurrency=2))
+        model_options(tmp_path, server, concurrency=2).run()
 
 
 def test_a_run_in_which_every_question_fails_after_earlier_answers_is_an_error(
     tmp_path: Path, read: Read, server: FaultServer
 ) -> None:
     write_pairs(tmp_path, 30)
-    describe.run(model_options(tmp_path, server, limit=5))
+    model_options(tmp_path, server, limit=5).run()
     with (
         running_server(Faults(share_500=1.0)) as broken,
         pytest.raises(ValueError, match=r"differences\.failures\.jsonl"),
     ):
-        describe.run(model_options(tmp_path, broken, attempts=1))
+        model_options(tmp_path, broken, attempts=1).run()
     assert len(read(tmp_path / "differences.jsonl")) == 5
     assert len(failures(tmp_path, read)) == 25
 
@@ -278,9 +278,9 @@ def test_an_output_replaced_during_the_run_is_not_up_to_date_and_its_answers_are
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "answered", and_replace)
         with pytest.raises(ValueError, match=r"differences\.jsonl"):
-            describe.run(options)
+            options.run()
     assert not (tmp_path / "differences.jsonl.manifest.json").exists()
     asked = server.asked.total()
-    describe.run(options)
+    options.run()
     assert server.asked.total() == asked
     assert len(read(output)) == 12

@@ -9,14 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import pairs
 from data_prep.cli import main
-from data_prep.config import STEPS, step_module
 from data_prep.files import write_jsonl
 from data_prep.lock import output_lock
+from data_prep.steps import pairs
 from pcclip.atomic import atomic_folder, atomic_text
-
-STEPS_WITH_OUTPUT = sorted(set(STEPS) - {"verify", "show"})  # these read, or write in one go
 
 KILLED = """
 import os, signal, sys
@@ -32,17 +29,17 @@ with output_lock(output), atomic_text(output) as stream, atomic_text(output.with
 """
 
 
-@pytest.mark.parametrize("step", STEPS_WITH_OUTPUT)
-def test_a_second_process_is_refused(step: str, tmp_path: Path) -> None:
-    module, output = step_module(step), tmp_path / "new/out.jsonl"
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    captions, output = tmp_path / "captions.jsonl", tmp_path / "new/out.jsonl"
+    write_jsonl(captions, ({"id": str(n), "file": "", "captions": []} for n in range(4)))
     with output_lock(output), pytest.raises(ValueError, match=str(output)):
-        module.run(module.Options(output=str(output)))
+        pairs.Pairs(captions=str(captions), output=str(output)).run()
 
 
 def test_the_command_names_the_output_and_ends_with_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "pairs.jsonl"
     with output_lock(output):
-        assert main(["pairs", "--captions", str(tmp_path), "--output", str(output)]) == 2
+        assert main(["shapes", "--output", str(output)]) == 2
     assert str(output) in capsys.readouterr().err
 
 
@@ -50,7 +47,7 @@ def test_a_lock_is_free_and_gone_after_the_run(tmp_path: Path) -> None:
     captions, output = tmp_path / "captions.jsonl", tmp_path / "pairs.jsonl"
     write_jsonl(captions, ({"id": str(n), "file": "", "captions": []} for n in range(4)))
     for seed in range(2):
-        pairs.run(pairs.Options(str(captions), str(output), seed=seed))
+        pairs.Pairs(captions=str(captions), output=str(output), seed=seed).run()
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"captions.jsonl", "pairs.jsonl", "pairs.jsonl.manifest.json"}
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from scipy.stats import binomtest
 
-from data_prep import screen
 from data_prep.cli import main
 from data_prep.llm import pace
-from data_prep.opinion import wilson
+from data_prep.steps import screen
+from data_prep.steps.opinion import wilson
 from tests.data_prep.conftest import Rows
 from tests.helpers import fault_server
 from tests.helpers.fault_server import FaultServer, running_server
@@ -63,15 +63,13 @@ def run(folder: Path, server: FaultServer, *, max_repeats: int | None = None, **
     """Screen with a second opinion and return the report."""
     given = {"base_url": server.url, "model": "m", **options}
     names = ("differences", "captions", "output")
-    screen.run(
-        screen.Options(
-            **{name: str(folder / f"{name}.jsonl") for name in names},  # type: ignore[arg-type]
-            max_repeats=max_repeats,
-            workers=1,
-            samples=3,
-            opinion=screen.OpinionOptions(**given),
-        )
-    )
+    screen.Screen(
+        **{name: str(folder / f"{name}.jsonl") for name in names},  # type: ignore[arg-type]
+        max_repeats=max_repeats,
+        workers=1,
+        samples=3,
+        opinion=screen.OpinionOptions(**given),
+    ).run()
     return (folder / "output.report.md").read_text()
 
 
@@ -129,7 +127,7 @@ def test_a_failing_endpoint_leaves_the_screening(
     written = [(folder / name).read_bytes() for name in names]
     assert "Second opinion" not in (folder / "output.report.md").read_text()
     server.faults.model = ""
-    assert main(["screen", "--config", str(config), "--opinion.sample", "30"]) == 0
+    assert main(["screen", "--config", str(config), "--screen.opinion.sample", "30"]) == 0
     shown = capsys.readouterr()
     assert "up to date" in shown.out
     assert "judged 30 of 30" in (folder / "output.report.md").read_text()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from data_prep import pairs
+from data_prep.steps import pairs
 from tests.data_prep.conftest import Rows
 
 Read = Callable[[Path], Rows]
@@ -19,7 +19,7 @@ Write = Callable[[str, Rows], Path]
 
 
 def deal(number: int, **options: int) -> Rows:
-    return list(pairs.deal([f"i{index}" for index in range(number)], pairs.Options(**options)))  # type: ignore[arg-type]
+    return list(pairs.deal([f"i{index}" for index in range(number)], pairs.Pairs(captions="", output="", **options)))  # type: ignore[arg-type]
 
 
 def test_no_unordered_pair_comes_twice_over_rounds() -> None:
@@ -86,7 +86,7 @@ def test_no_pair_twice_and_no_group_too_large(number: int, group_size: int, roun
 @pytest.mark.parametrize("group_size", [2, 3, 5, 8, 16])
 def test_all_pairs_come_once_in_small_groups(number: int, group_size: int) -> None:
     ids = [f"i{index}" for index in range(number)]
-    rows = list(pairs.deal_all(ids, pairs.Options(group_size=group_size, all_pairs=True)))
+    rows = list(pairs.deal_all(ids, pairs.Pairs(captions="", output="", group_size=group_size, all_pairs=True)))
     assert len(rows) == number * (number - 1) // 2
     assert len({frozenset((row["first"], row["second"])) for row in rows}) == len(rows)
     assert len({row["pair_id"] for row in rows}) == len(rows)
@@ -101,15 +101,15 @@ def test_all_pairs_come_once_in_small_groups(number: int, group_size: int) -> No
 
 def test_the_papers_setting(write: Write, tmp_path: Path) -> None:
     captions = write("c.jsonl", [{"id": str(i), "file": "x", "captions": []} for i in range(300)])
-    options = pairs.Options(str(captions), str(tmp_path / "p.jsonl"), images=100, all_pairs=True)
-    pairs.run(options)
+    options = pairs.Pairs(captions=str(captions), output=str(tmp_path / "p.jsonl"), images=100, all_pairs=True)
+    options.run()
     rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
     chosen = {row[side] for row in rows for side in ("first", "second")}
     assert (len(rows), len(chosen)) == (4950, 100)
     ahead = sum(int(row["first"]) < int(row["second"]) for row in rows)
     assert 2300 < ahead < 2650
     options.seed = 1
-    pairs.run(options)
+    options.run()
     other = {json.loads(line)["first"] for line in (tmp_path / "p.jsonl").read_text().splitlines()}
     assert len(other - chosen) > 30
 
@@ -118,12 +118,14 @@ def test_run_writes_pairs_and_restarts(
     world: Path, tmp_path: Path, read: Read, capsys: pytest.CaptureFixture[str]
 ) -> None:
     captions = world / "shapes/train/captions.jsonl"
-    options = pairs.Options(str(captions), str(tmp_path / "pairs.jsonl"), group_size=8, pairs_per_group=20)
-    pairs.run(options)
+    options = pairs.Pairs(
+        captions=str(captions), output=str(tmp_path / "pairs.jsonl"), group_size=8, pairs_per_group=20
+    )
+    options.run()
     assert (tmp_path / "pairs.jsonl").read_bytes() == (world / "pairs.jsonl").read_bytes()
     ids = {row["id"] for row in read(captions)}
     assert all({row["first"], row["second"]} <= ids for row in read(tmp_path / "pairs.jsonl"))
-    pairs.run(options)
+    options.run()
     assert "up to date" in capsys.readouterr().out
 
 
@@ -137,8 +139,8 @@ def test_run_writes_pairs_and_restarts(
         ([], {"group_size": 1}, r"pairs.group_size must be at least 2, found 1"),
         ([], {"images": 1}, r"pairs.images must be at least 2, found 1"),
         ([{"id": i, "file": "a", "captions": []} for i in "ab"], {"images": 3}, r"pairs.images: 3 asked for, .* has 2"),
-        ([], {"dealing": "sorted"}, r"pairs.dealing must be random or similar, found 'sorted'"),
-        ([], {"similar_by": "names"}, r"pairs.similar_by must be captions or images, found 'names'"),
+        ([], {"dealing": "sorted"}, r"pairs.dealing: 'sorted'; choose one of random, similar"),
+        ([], {"similar_by": "names"}, r"pairs.similar_by: 'names'"),
         ([], {"all_pairs": True, "rounds": 2}, r"pairs.rounds: all_pairs leaves no pair for a second round, found 2"),
         ([], {"model": "ViT-B-32"}, r"pairs.model: used only by `dealing: similar`"),
         ([], {"dealing": "similar", "similar_by": "images"}, r"pairs.similar_by: comparing images needs pairs.model"),
@@ -147,7 +149,7 @@ def test_run_writes_pairs_and_restarts(
 def test_bad_input(write: Write, tmp_path: Path, rows: Rows, options: dict[str, Any], message: str) -> None:
     captions = write("c.jsonl", rows)
     with pytest.raises(ValueError, match=message):
-        pairs.run(pairs.Options(str(captions), str(tmp_path / "p.jsonl"), **options))
+        pairs.Pairs(captions=str(captions), output=str(tmp_path / "p.jsonl"), **options).run()
     assert not (tmp_path / "p.jsonl").exists()
 
 
@@ -155,22 +157,22 @@ def test_torn_json_names_the_line(tmp_path: Path) -> None:
     captions = tmp_path / "c.jsonl"
     captions.write_text('{"id": "a", "file": "a.png", "captions": []}\n{"id": "b", "fi')
     with pytest.raises(ValueError, match=r"c.jsonl, line 2: not valid JSON"):
-        pairs.run(pairs.Options(str(captions), str(tmp_path / "p.jsonl")))
+        pairs.Pairs(captions=str(captions), output=str(tmp_path / "p.jsonl")).run()
 
 
 def test_missing_captions(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"none.jsonl: file not found; check the path, or run the step"):
-        pairs.run(pairs.Options(str(tmp_path / "none.jsonl"), str(tmp_path / "p.jsonl")))
+    with pytest.raises(FileNotFoundError, match=r"none.jsonl: not found"):
+        pairs.Pairs(captions=str(tmp_path / "none.jsonl"), output=str(tmp_path / "p.jsonl")).run()
 
 
 @pytest.mark.parametrize(("all_pairs", "images"), [(False, None), (True, 5)])
 def test_only_images_in_a_pair_are_counted(write: Write, tmp_path: Path, all_pairs: bool, images: int | None) -> None:
     captions = write("captions.jsonl", [{"id": str(n), "file": "a", "captions": []} for n in range(17)])
     output = tmp_path / "pairs.jsonl"
-    options = pairs.Options(
-        str(captions), str(output), group_size=8, pairs_per_group=2, all_pairs=all_pairs, images=images
+    options = pairs.Pairs(
+        captions=str(captions), output=str(output), group_size=8, pairs_per_group=2, all_pairs=all_pairs, images=images
     )
-    pairs.run(options)
+    options.run()
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     paired = len({row[side] for row in rows for side in ("first", "second")})
     counts = json.loads(Path(f"{output}.manifest.json").read_text())["counts"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import rewrite
+from data_prep.steps import rewrite
 from tests.data_prep.conftest import Rows
 from tests.helpers.fault_server import running_server
 
@@ -23,8 +23,8 @@ def test_rewrite(tmp_path: Path, write: Write, read: Read, capsys: pytest.Captur
     captions = write("captions.jsonl", [{**row, "width": 8} for row in rows])
     output = tmp_path / "sub/rewritten.jsonl"
     with running_server() as server:
-        options = rewrite.Options(str(captions), str(output), base_url=server.url, model="m")
-        rewrite.run(options)
+        options = rewrite.Rewrite(captions=str(captions), output=str(output), base_url=server.url, model="m")
+        options.run()
         found = read(output)
         assert [row["id"] for row in found] == ["i1", "i2", "i3"]  # i0 has no caption
         assert [[text.split()[-1] for text in row["captions"]] for row in found] == [
@@ -36,7 +36,7 @@ def test_rewrite(tmp_path: Path, write: Write, read: Read, capsys: pytest.Captur
         assert (found[0]["width"], found[0]["file"]) == (8, str(tmp_path / "images/1.jpg"))
         manifest = json.loads((tmp_path / "sub/rewritten.jsonl.manifest.json").read_text())
         assert (manifest["options"]["writer"], manifest["counts"]["answered"]) == ("openai:m", 6)
-        rewrite.run(options)
+        options.run()
         assert "up to date" in capsys.readouterr().out
         assert server.bodies[0]["messages"][1]["content"].startswith("cat ")
         assert sum(server.asked.values()) == 6
@@ -52,15 +52,15 @@ def test_failed_captions_are_left_out_and_the_first_ones_suffice(tmp_path: Path,
             return verdict(request, headers, text)
 
         server._verdict = cut_off  # type: ignore[method-assign,assignment]
-        options = rewrite.Options(
-            str(captions),
-            str(tmp_path / "r.jsonl"),
+        options = rewrite.Rewrite(
+            captions=str(captions),
+            output=str(tmp_path / "r.jsonl"),
             base_url=server.url,
             model="m",
             captions_per_image=2,
             concurrency=1,
         )
-        rewrite.run(options)
+        options.run()
         assert [(row["id"], len(row["captions"])) for row in read(tmp_path / "r.jsonl")] == [("b", 1)]
         assert len(read(tmp_path / "r.answers.failures.jsonl")) == 3
 
@@ -68,9 +68,9 @@ def test_failed_captions_are_left_out_and_the_first_ones_suffice(tmp_path: Path,
 def test_bad_options(tmp_path: Path, write: Write) -> None:
     captions = str(write("c.jsonl", []))
     with pytest.raises(ValueError, match="`output` must be another file"):
-        rewrite.run(rewrite.Options(captions, captions, model="m"))
-    with pytest.raises(ValueError, match="unknown backend 'compose'; choose one of scene, openai, batch"):
-        rewrite.run(rewrite.Options(captions, "r.jsonl", backend="compose", model="m"))
+        rewrite.Rewrite(captions=captions, output=captions, model="m").run()
+    with pytest.raises(ValueError, match="'compose'; choose one of openai"):
+        rewrite.Rewrite(captions=captions, output="r.jsonl", backend="compose", model="m").run()
 
 
 def test_the_world_s_own_writer_says_the_same_in_other_words(tmp_path: Path, write: Write, read: Read) -> None:
@@ -79,15 +79,15 @@ def test_the_world_s_own_writer_says_the_same_in_other_words(tmp_path: Path, wri
         "captions.jsonl", [{"id": "a", "file": "a.png", "captions": ["two stars", "stars"], "attributes": scene}]
     )
     output = tmp_path / "rewritten.jsonl"
-    options = rewrite.Options(str(captions), str(output), backend="scene")
-    rewrite.run(options)
+    options = rewrite.Rewrite(captions=str(captions), output=str(output), backend="scene")
+    options.run()
     (row,) = read(output)
     assert row["attributes"] == scene
     assert len(set(row["captions"])) == 2
     assert not set(row["captions"]) & {"two stars", "stars"}
-    rewrite.run(options)
+    options.run()
     assert read(output) == [row]
 
     bare = write("bare.jsonl", [{"id": "a", "file": "a.png", "captions": ["two stars"]}])
     with pytest.raises(ValueError, match="image 'a' has no scene attributes"):
-        rewrite.run(rewrite.Options(str(bare), str(tmp_path / "x.jsonl"), backend="scene"))
+        rewrite.Rewrite(captions=str(bare), output=str(tmp_path / "x.jsonl"), backend="scene").run()

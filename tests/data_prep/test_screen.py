@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from data_prep import screen
 from data_prep.rules.census import Census
 from data_prep.rules.judge import REASONS
+from data_prep.steps import screen
 from tests.data_prep.conftest import Rows
 
 Read = Callable[[Path], Rows]
@@ -71,7 +71,7 @@ def run(write: Write, tmp_path: Path, rows: Rows, **options: Any) -> Path:
     for file, content in ((differences, rows), (captions, CAPTIONS)):
         write(str(file), content)  # absolute, so it is not put under the test's own folder
     given = {"captions": str(captions), "tokenizer": "ViT-B-32", **options}
-    screen.run(screen.Options(differences=str(differences), output=str(tmp_path / "out/screened.jsonl"), **given))
+    screen.Screen(differences=str(differences), output=str(tmp_path / "out/screened.jsonl"), **given).run()
     return tmp_path / "out"
 
 
@@ -223,14 +223,12 @@ def test_parts_together_are_the_whole(write: Write, read: Read, tmp_path: Path) 
         (part / "screened.jsonl").rename(tmp_path / f"screened-{number}.jsonl")
     assert sum(map(len, groups)) == len(set().union(*groups)) == 12
     output = tmp_path / "joined/screened.jsonl"
-    screen.run(
-        screen.Options(
-            differences=str(tmp_path / "screened-*.jsonl"),
-            output=str(output),
-            captions=str(tmp_path / "whole/captions.jsonl"),
-            max_repeats=10,
-        )
-    )
+    screen.Screen(
+        differences=str(tmp_path / "screened-*.jsonl"),
+        output=str(output),
+        captions=str(tmp_path / "whole/captions.jsonl"),
+        max_repeats=10,
+    ).run()
     assert len(read(output)) == len(read(whole / "screened.jsonl"))
     assert {found["reason"] for found in read(output.with_name("screened.rejected.jsonl"))} == {"near_duplicate"}
 
@@ -244,13 +242,13 @@ def test_parts_may_share_a_folder_and_a_pattern_takes_only_their_outputs(
     write(str(tmp_path / "differences.jsonl"), rows)
     for number in (1, 2):
         options = {"differences": str(tmp_path / "differences.jsonl"), "part": f"{number}/2"}
-        screen.run(screen.Options(output=str(tmp_path / f"screened-{number}.jsonl"), workers=1, **options))
+        screen.Screen(output=str(tmp_path / f"screened-{number}.jsonl"), workers=1, **options).run()
     files = [tmp_path / f"screened-{number}{kind}.jsonl" for number in (1, 2) for kind in ("", ".rejected")]
     names = [found["pair_id"] for file in files for found in read(file)]
     assert sorted(names) == sorted(one["pair_id"] for one in rows)
     assert all((tmp_path / f"screened-{number}.report.md").is_file() for number in (1, 2))
     pattern = str(tmp_path / "screened-*.jsonl")
-    screen.run(screen.Options(differences=pattern, output=str(tmp_path / "all.jsonl"), workers=1))
+    screen.Screen(differences=pattern, output=str(tmp_path / "all.jsonl"), workers=1).run()
     assert len(read(tmp_path / "all.jsonl")) == sum(len(read(file)) for file in files[::2])
 
 
@@ -301,13 +299,11 @@ def test_same_bytes_again_and_up_to_date(write: Write, tmp_path: Path, capsys: p
 
 
 def test_the_world_s_right_texts_pass(world: Path, tmp_path: Path) -> None:
-    screen.run(
-        screen.Options(
-            differences=str(world / "differences.jsonl"),
-            output=str(tmp_path / "screened.jsonl"),
-            captions=str(world / "shapes/train/captions.jsonl"),
-        )
-    )
+    screen.Screen(
+        differences=str(world / "differences.jsonl"),
+        output=str(tmp_path / "screened.jsonl"),
+        captions=str(world / "shapes/train/captions.jsonl"),
+    ).run()
     found = counts(tmp_path)
     assert found["passed"] == found["rows"] > 100
     rows = [json.loads(line) for line in (tmp_path / "screened.jsonl").read_text().splitlines()]
@@ -337,7 +333,7 @@ def test_bad_options(write: Write, tmp_path: Path, options: dict[str, Any], mess
 
 
 def test_missing_input(write: Write, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"none.jsonl: file not found; check the path, or run the step"):
+    with pytest.raises(FileNotFoundError, match=r"none.jsonl: not found"):
         run(write, tmp_path, [row(0)], captions=str(tmp_path / "none.jsonl"))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import screen
+from data_prep.steps import screen
 
 ROWS = [json.loads(line) for line in Path(__file__).with_name("screening_set.jsonl").read_text("utf-8").splitlines()]
 SPLITS = ("develop", "held_out", "blind")
@@ -31,7 +31,7 @@ def reasons(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
     for name, rows in (("differences", differences), ("captions", captions)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     paths = {name: str(folder / f"{name}.jsonl") for name in ("differences", "captions", "output")}
-    screen.run(screen.Options(**paths))
+    screen.Screen(**paths).run()
     rejected = map(json.loads, (folder / "output.rejected.jsonl").read_text("utf-8").splitlines())
     return {int(row["pair_id"]): row["reason"] for row in rejected}
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy import ndimage  # type: ignore[import-untyped]
 
-from data_prep import shapes
+from data_prep.world import shapes
 from data_prep.world.draw import coverage, draw, outline, polygon_area
 from data_prep.world.scene import BRIGHTNESSES, COLOURS, PICTURE, SHAPES, TRAINING, UNSEEN, Scene, random_scene
 from pcclip.datasets.tables import read_prompts, read_texts
@@ -131,33 +131,33 @@ def test_no_picture_occurs_in_two_parts(world: Path) -> None:
 
 def test_same_seed_same_bytes_whatever_the_workers(world: Path, tmp_path: Path) -> None:
     sizes = {"train": 48, "val": 12, "test": 10, "per_class": 2}
-    shapes.run(shapes.Options(output=str(tmp_path / "again"), workers=2, **sizes))
+    shapes.Shapes(output=str(tmp_path / "again"), workers=2, **sizes).run()
     assert tree(tmp_path / "again") == tree(world / "shapes")
     manifests = [path.read_text() for path in (tmp_path / "again.manifest.json", world / "shapes.manifest.json")]
     assert manifests[0] == manifests[1]
-    shapes.run(shapes.Options(output=str(tmp_path / "other"), seed=1, workers=1, **sizes))
+    shapes.Shapes(output=str(tmp_path / "other"), seed=1, workers=1, **sizes).run()
     assert tree(tmp_path / "other")["train/captions.jsonl"] != tree(world / "shapes")["train/captions.jsonl"]
 
 
 def test_more_training_pictures_leave_the_rest_alone(world: Path, tmp_path: Path) -> None:
-    shapes.run(shapes.Options(output=str(tmp_path / "more"), train=50, val=12, test=10, per_class=2, workers=1))
+    shapes.Shapes(output=str(tmp_path / "more"), train=50, val=12, test=10, per_class=2, workers=1).run()
     mine, theirs = tree(tmp_path / "more"), tree(world / "shapes")
     assert all(mine[name] == content for name, content in theirs.items() if name != "train/captions.jsonl")
 
 
 def test_restart_does_nothing_and_changed_options_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = shapes.Options(output=str(tmp_path / "out"), train=3, val=0, test=1, per_class=0, workers=1)
-    shapes.run(options)
+    options = shapes.Shapes(output=str(tmp_path / "out"), train=3, val=0, test=1, per_class=0, workers=1)
+    options.run()
     before = (tmp_path / "out/train/captions.jsonl").stat().st_mtime_ns
-    shapes.run(options)
+    options.run()
     assert (tmp_path / "out/train/captions.jsonl").stat().st_mtime_ns == before
     assert "up to date" in capsys.readouterr().out
     options.train = 2
-    shapes.run(options)
+    options.run()
     assert len(list((tmp_path / "out/train/images").iterdir())) == 2
     assert json.loads((tmp_path / "out.manifest.json").read_text())["counts"]["train"] == 2
 
 
 def test_bad_numbers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"shapes\.train must be at least 0, found -1"):
-        shapes.run(shapes.Options(output=str(tmp_path / "out"), train=-1))
+        shapes.Shapes(output=str(tmp_path / "out"), train=-1).run()

@@ -15,8 +15,9 @@ import pytest
 import webdataset as wds
 from PIL import Image
 
-from data_prep import packing, shard
+from data_prep import packing
 from data_prep.manifest import Manifest
+from data_prep.steps import shard
 from pcclip.data.format import DatasetInfo, GroupRecord, parse_group
 from tests.data_prep.conftest import Rows
 
@@ -35,18 +36,18 @@ def records(folder: Path) -> list[GroupRecord]:
 
 
 @pytest.fixture
-def options(world: Path, tmp_path: Path) -> shard.Options:
-    return shard.Options(
-        [str(world / "shapes/train/captions.jsonl")],
-        str(tmp_path / "shards"),
-        [str(world / "differences.jsonl")],
+def options(world: Path, tmp_path: Path) -> shard.Shard:
+    return shard.Shard(
+        captions=[str(world / "shapes/train/captions.jsonl")],
+        output=str(tmp_path / "shards"),
+        differences=[str(world / "differences.jsonl")],
         groups_per_shard=4,
         workers=0,
     )
 
 
-def test_round_trip(world: Path, options: shard.Options, read: Read) -> None:
-    shard.run(options)
+def test_round_trip(world: Path, options: shard.Shard, read: Read) -> None:
+    options.run()
     folder = Path(options.output)
     info = DatasetInfo.read(folder)
     differences = read(world / "differences.jsonl")
@@ -75,81 +76,81 @@ def test_round_trip(world: Path, options: shard.Options, read: Read) -> None:
     assert texts == expected
 
 
-def test_same_input_same_bytes(options: shard.Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shard.run(options)
-    shard.run(options)
+def test_same_input_same_bytes(options: shard.Shard, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options.run()
+    options.run()
     assert "up to date" in capsys.readouterr().out
     options.output = str(tmp_path / "again")
-    shard.run(options)
+    options.run()
     first, again = (
         {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("shards", "again")
     )
     assert first == again
     assert (tmp_path / "shards.manifest.json").read_text() == (tmp_path / "again.manifest.json").read_text()
     options.seed = 1
-    shard.run(options)
+    options.run()
     assert (tmp_path / "again/000000.tar").read_bytes() != first["000000.tar"]
 
 
-def test_fewer_shards_leave_no_old_ones_behind(options: shard.Options) -> None:
-    shard.run(options)
+def test_fewer_shards_leave_no_old_ones_behind(options: shard.Shard) -> None:
+    options.run()
     options.groups_per_shard = 100
-    shard.run(options)
+    options.run()
     assert sorted(path.name for path in Path(options.output).iterdir()) == ["000000.tar", "dataset.json"]
 
 
-def test_a_deleted_shard_is_made_again(options: shard.Options) -> None:
-    shard.run(options)
+def test_a_deleted_shard_is_made_again(options: shard.Shard) -> None:
+    options.run()
     (Path(options.output) / "000001.tar").unlink()
-    shard.run(options)
+    options.run()
     assert DatasetInfo.read(options.output).groups == 6
 
 
-def names(options: shard.Options) -> set[str]:
+def names(options: shard.Shard) -> set[str]:
     return {image["id"] for record in records(Path(options.output)) for image in record["images"]}
 
 
-def test_groups_are_chosen_by_patterns(options: shard.Options, world: Path, read: Read) -> None:
+def test_groups_are_chosen_by_patterns(options: shard.Shard, world: Path, read: Read) -> None:
     members: dict[str, set[str]] = {}
     for row in read(world / "differences.jsonl"):
         members.setdefault(row["group"], set()).update((row["first"], row["second"]))
     options.groups_include = ["r0g0000{1..3}"]
     options.groups_exclude = ["*2"]
-    shard.run(options)
+    options.run()
     assert names(options) == members["r0g00001"] | members["r0g00003"]
 
 
 def test_unpaired_images_are_those_of_no_group_at_all(
-    options: shard.Options, world: Path, read: Read, write: Write
+    options: shard.Shard, world: Path, read: Read, write: Write
 ) -> None:
     rows = [row for row in read(world / "differences.jsonl") if row["group"] != "r0g00000"]
     excluded = {row[side] for row in rows if row["group"] == "r0g00001" for side in ("first", "second")}
     options.differences = [str(write("d.jsonl", rows))]
     options.groups_exclude = ["r0g00001"]
     options.unpaired, options.group_size = True, 5
-    shard.run(options)
+    options.run()
     everything = {row["id"] for row in read(world / "shapes/train/captions.jsonl")}
     assert names(options) == everything - excluded
     sizes = sorted(len(record["images"]) for record in records(Path(options.output)) if not record["pairs"])
     assert sizes == [3, 5]
 
 
-def test_captions_alone(options: shard.Options) -> None:
+def test_captions_alone(options: shard.Shard) -> None:
     options.differences, options.unpaired = [], True
-    shard.run(options)
+    options.run()
     assert DatasetInfo.read(options.output).pairs == 0
     assert len(names(options)) == 48
 
 
 def test_several_sources_with_equal_group_names(
-    options: shard.Options, world: Path, tmp_path: Path, read: Read, write: Write
+    options: shard.Shard, world: Path, tmp_path: Path, read: Read, write: Write
 ) -> None:
     val = world / "shapes/val"
     rows = [{**row, "file": str(val / row["file"])} for row in read(val / "captions.jsonl")]
     pair = {"pair_id": "x", "group": "r0g00000", "first": rows[0]["id"], "second": rows[1]["id"]}
     options.captions.append(str(write("val.jsonl", rows)))
     options.differences.append(str(write("more.jsonl", [{**pair, "text": "one", "reverse_text": "other"}])))
-    shard.run(options)
+    options.run()
     assert sorted(len(record["images"]) for record in records(tmp_path / "shards")) == [2, 8, 8, 8, 8, 8, 8]
 
 
@@ -171,7 +172,7 @@ def test_unreadable_images_go_out_with_their_pairs(
         }
         for one, two in ("ab", "bc", "ac")
     ]
-    shard.run(shard.Options([str(captions)], str(tmp_path / "out"), [str(write("d.jsonl", rows))]))
+    shard.Shard(captions=[str(captions)], output=str(tmp_path / "out"), differences=[str(write("d.jsonl", rows))]).run()
     (record,) = records(tmp_path / "out")
     assert [image["id"] for image in record["images"]] == ["a", "c"]
     assert [(pair["first"], pair["second"], pair["text"]) for pair in record["pairs"]] == [(0, 1, "ac"), (1, 0, "ca")]
@@ -189,12 +190,14 @@ def test_an_image_replaced_by_another_of_equal_size_is_noticed(tmp_path: Path, w
         Image.new("RGB", (4, 4), (ord(name), 0, 0)).save(file)
         sha256 = {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()} if checked else {}
         rows.append({"id": name, "file": file.name, "captions": [name], **sha256})
-    options = shard.Options([str(write("c.jsonl", rows))], str(tmp_path / "out"), unpaired=True, workers=0)
+    options = shard.Shard(
+        captions=[str(write("c.jsonl", rows))], output=str(tmp_path / "out"), unpaired=True, workers=0
+    )
     if not checked:
-        shard.run(options)
+        options.run()
         before = content(tmp_path / "out")
     Image.new("RGB", (4, 4), (200, 0, 0)).save(tmp_path / "b.bmp")
-    shard.run(options)
+    options.run()
     manifest = json.loads((tmp_path / "out.manifest.json").read_text())
     assert manifest["counts"]["unreadable"] == checked
     if checked:
@@ -208,20 +211,18 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_workers_do_not_change_a_byte(options: shard.Options, tmp_path: Path, workers: int) -> None:
+def test_workers_do_not_change_a_byte(options: shard.Shard, tmp_path: Path, workers: int) -> None:
     options.groups_per_shard, options.resize = 1, 24  # smaller than the pictures, so that each is encoded anew
-    shard.run(options)
+    options.run()
     options.output, options.workers = str(tmp_path / "parallel"), workers
-    shard.run(options)
+    options.run()
     assert content(tmp_path / "parallel") == content(tmp_path / "shards")
     assert len(content(tmp_path / "shards")) == 7
 
 
-def test_an_interrupted_run_is_continued(
-    options: shard.Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_run_is_continued(options: shard.Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options.groups_per_shard, options.resize = 1, 24
-    shard.run(options)
+    options.run()
     written: list[str] = []
     pack_one = packing.write_shard
 
@@ -234,7 +235,7 @@ def test_an_interrupted_run_is_continued(
     again = replace(options, output=str(tmp_path / "again"))
     monkeypatch.setattr(shard, "write_shard", until_the_fourth)
     with pytest.raises(KeyboardInterrupt):
-        shard.run(again)
+        again.run()
     assert not (tmp_path / "again").exists()
     # A shard that was damaged meanwhile and a record torn by a power cut do not count as finished.
     (tmp_path / "again.partial/shards" / written[0]).write_bytes(b"cut short")
@@ -243,7 +244,7 @@ def test_an_interrupted_run_is_continued(
     monkeypatch.setattr(
         shard, "write_shard", lambda job, name, *rest: continued.append(name) or pack_one(job, name, *rest)
     )
-    shard.run(again)
+    again.run()
     assert continued == [f"{number:06d}.tar" for number in (0, 1, 3, 4, 5)]
     assert content(tmp_path / "again") == content(tmp_path / "shards")
     assert not (tmp_path / "again.partial").exists()
@@ -251,10 +252,10 @@ def test_an_interrupted_run_is_continued(
 
 @pytest.mark.parametrize("last", ["write", "manifest", "replace"])
 def test_a_kill_between_finishing_and_renaming_costs_no_shard(
-    options: shard.Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
+    options: shard.Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
 ) -> None:
     options.groups_per_shard = 1
-    shard.run(replace(options, output=str(tmp_path / "whole")))
+    replace(options, output=str(tmp_path / "whole")).run()
     targets: dict[str, tuple[Any, str]] = {
         "write": (DatasetInfo, "write"),
         "manifest": (Manifest, "write"),
@@ -271,68 +272,66 @@ def test_a_kill_between_finishing_and_renaming_costs_no_shard(
     with monkeypatch.context() as patch:
         patch.setattr(of, name, die)
         with pytest.raises(KeyboardInterrupt):
-            shard.run(options)
+            options.run()
     (tmp_path / "shards.partial/shards/.000001.1-0a0a0a0a.tmp.tar").touch()  # of a worker that was killed
     monkeypatch.setattr(shard, "write_shard", lambda *_: 1 / 0)
-    shard.run(options)
+    options.run()
     assert content(tmp_path / "shards") == content(tmp_path / "whole")
     assert not (tmp_path / "shards.partial").exists()
 
 
-def test_parts_are_the_shards_of_the_whole(options: shard.Options, tmp_path: Path) -> None:
+def test_parts_are_the_shards_of_the_whole(options: shard.Shard, tmp_path: Path) -> None:
     options.groups_per_shard = 1
-    shard.run(options)
+    options.run()
     whole = content(tmp_path / "shards")
     parts: dict[str, bytes] = {}
     for part in ("1/4", "2/4", "3/4", "4/4"):
         folder = tmp_path / part[0]
-        shard.run(replace(options, output=str(folder), part=part))
+        replace(options, output=str(folder), part=part).run()
         assert DatasetInfo.read(folder).groups in (1, 2)
         parts |= {name: payload for name, payload in content(folder).items() if name != "dataset.json"}
     del whole["dataset.json"]
     assert parts == whole
     with pytest.raises(ValueError, match=r"shard.part: 7/7"):
-        shard.run(replace(options, output=str(tmp_path / "none"), part="7/7"))
+        replace(options, output=str(tmp_path / "none"), part="7/7").run()
 
 
 def test_other_options_do_not_continue_an_interrupted_run(
-    options: shard.Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: shard.Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options.groups_per_shard, options.resize = 1, 24
     with monkeypatch.context() as patch:
         patch.setattr(DatasetInfo, "write", lambda *_: 1 / 0)  # all shards are finished
         with pytest.raises(ZeroDivisionError):
-            shard.run(options)
+            options.run()
     assert len(list((tmp_path / "shards.partial/records").glob("*.tar.json"))) == 6
     options.quality = 30
-    shard.run(options)
-    shard.run(replace(options, output=str(tmp_path / "new")))
+    options.run()
+    replace(options, output=str(tmp_path / "new")).run()
     assert content(tmp_path / "shards") == content(tmp_path / "new")
 
 
-def test_a_dead_worker_is_reported(options: shard.Options, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_worker_is_reported(options: shard.Shard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shard, "write_shard", lambda *_: os._exit(9))
     options.workers, options.groups_per_shard = 2, 3
     with pytest.raises(ChildProcessError, match=r"a worker died.*run the step again"):
-        shard.run(options)
+        options.run()
 
 
-def test_answers_in_any_order_give_the_same_shards(
-    options: shard.Options, world: Path, read: Read, write: Write
-) -> None:
+def test_answers_in_any_order_give_the_same_shards(options: shard.Shard, world: Path, read: Read, write: Write) -> None:
     rows = [{**row, "key": row["pair_id"]} for row in read(world / "differences.jsonl")]
     options.differences = [str(write("d.jsonl", rows))]
-    shard.run(options)
+    options.run()
     before = {info.name: info.sha256 for info in DatasetInfo.read(options.output).shards}
     write("d.jsonl", [rows[index] for index in np.random.default_rng(0).permutation(len(rows))])
-    shard.run(options)
+    options.run()
     assert {info.name: info.sha256 for info in DatasetInfo.read(options.output).shards} == before
 
 
-def test_rows_without_a_key_keep_their_order(options: shard.Options, world: Path, read: Read, write: Write) -> None:
+def test_rows_without_a_key_keep_their_order(options: shard.Shard, world: Path, read: Read, write: Write) -> None:
     rows = [row for row in read(world / "differences.jsonl") if row["group"] == "r0g00000"][::-1]
     options.differences = [str(write("d.jsonl", rows))]
-    shard.run(options)
+    options.run()
     (record,) = records(Path(options.output))
     assert [pair["text"] for pair in record["pairs"][::2]] == [row["text"] for row in rows]
 
@@ -340,9 +339,11 @@ def test_rows_without_a_key_keep_their_order(options: shard.Options, world: Path
 def test_a_shard_without_one_readable_image_is_left_out(tmp_path: Path, write: Write) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     captions = write("c.jsonl", [{"id": name, "file": f"{name}.png", "captions": [name]} for name in "abc"])
-    options = shard.Options([str(captions)], str(tmp_path / "out"), unpaired=True, group_size=1, groups_per_shard=1)
+    options = shard.Shard(
+        captions=[str(captions)], output=str(tmp_path / "out"), unpaired=True, group_size=1, groups_per_shard=1
+    )
     options.workers = 0
-    shard.run(options)
+    options.run()
     info = DatasetInfo.read(tmp_path / "out")
     assert (info.groups, info.images, len(info.shards)) == (1, 1, 1)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([info.shards[0].name, "dataset.json"])
@@ -373,10 +374,10 @@ def test_bad_input(tmp_path: Path, write: Write, change: dict[str, Any], more: d
     differences = write("d.jsonl", [{**GOOD, **change}])
     files = [str(tmp_path / name) for name in more.pop("captions", ["c.jsonl"])]
     with pytest.raises(ValueError, match=message):
-        shard.run(shard.Options(files, str(tmp_path / "out"), [str(differences)], **more))
+        shard.Shard(captions=files, output=str(tmp_path / "out"), differences=[str(differences)], **more).run()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.jsonl", "d.jsonl"]
 
 
 def test_missing_file_names_itself(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nowhere.jsonl: file not found"):
-        shard.run(shard.Options([str(tmp_path / "nowhere.jsonl")], str(tmp_path / "out")))
+    with pytest.raises(FileNotFoundError, match=r"nowhere.jsonl: not found"):
+        shard.Shard(captions=[str(tmp_path / "nowhere.jsonl")], output=str(tmp_path / "out")).run()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import show
+from data_prep.steps import show
 from tests.data_prep.conftest import Rows
 from tests.helpers.shards import group_record, image_sample, write_dataset, write_embedded_shards, write_image_shards
 
@@ -28,7 +28,7 @@ def articles(page: Path) -> list[str]:
 
 def test_pairs_of_shards(shards: Path, tmp_path: Path) -> None:
     page = tmp_path / "out" / "page.html"
-    show.run(show.Options(output=str(page), shards=str(shards), pairs=10))
+    show.Show(output=str(page), shards=str(shards), pairs=10).run()
     found = articles(page)
     assert len(found) == 10
     groups = set()
@@ -50,7 +50,7 @@ def test_pairs_of_shards(shards: Path, tmp_path: Path) -> None:
 
 def test_the_seed_decides(shards: Path, tmp_path: Path) -> None:
     def page(seed: int, pairs: int = 5) -> str:
-        show.run(show.Options(output=str(tmp_path / "a.html"), shards=str(shards), pairs=pairs, seed=seed))
+        show.Show(output=str(tmp_path / "a.html"), shards=str(shards), pairs=pairs, seed=seed).run()
         return (tmp_path / "a.html").read_text()
 
     assert page(1) == page(1) != page(2)
@@ -67,7 +67,7 @@ def test_nothing_in_the_data_becomes_markup(tmp_path: Path) -> None:
         pair["text"] = NASTY
     info: dict[str, Any] = {"kind": "images", "group_size": 2, "images": 2, "pairs": 2}
     folder = write_dataset(tmp_path / "a<b>&", [[image_sample(0, record)]], info)
-    show.run(show.Options(output=str(tmp_path / "page.html"), shards=str(folder), pairs=1))
+    show.Show(output=str(tmp_path / "page.html"), shards=str(folder), pairs=1).run()
     page = (tmp_path / "page.html").read_text()
     assert "<script" not in page
     assert "a<b>" not in page
@@ -98,7 +98,7 @@ def rows_and_captions(tmp_path: Path, write: Write) -> tuple[Path, Path]:
 def test_pairs_of_rows(tmp_path: Path, write: Write) -> None:
     differences, captions = rows_and_captions(tmp_path, write)
     page = tmp_path / "page.html"
-    show.run(show.Options(output=str(page), differences=str(differences), captions=[str(captions)], pairs=20))
+    show.Show(output=str(page), differences=str(differences), captions=[str(captions)], pairs=20).run()
     found = articles(page)
     numbers = [int(re.findall(r"<dd>text (\d+)</dd>", article)[0]) for article in found]
     assert len(set(numbers)) == 20
@@ -134,24 +134,24 @@ def test_every_row_is_as_likely(tmp_path: Path, write: Write) -> None:
 def test_bad_options(shards: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
     good = {"output": str(tmp_path / "page.html"), "shards": str(shards)}
     with pytest.raises(ValueError, match=message):
-        show.run(show.Options(**{**good, **change}))
+        show.Show(**{**good, **change}).run()
 
 
 def test_what_cannot_be_shown(tmp_path: Path, write: Write) -> None:
     embedded = write_embedded_shards(tmp_path / "embedded", np.ones((2, 3, 4)), "print")
     page = str(tmp_path / "page.html")
     with pytest.raises(ValueError, match=r"holds embeddings, no pictures"):
-        show.run(show.Options(output=page, shards=str(embedded)))
+        show.Show(output=page, shards=str(embedded)).run()
     empty = write("none.jsonl", [])
     with pytest.raises(ValueError, match=r"none.jsonl: holds no pair to show"):
-        show.run(show.Options(output=page, differences=str(empty)))
+        show.Show(output=page, differences=str(empty)).run()
     differences, captions = rows_and_captions(tmp_path, write)
     captions.write_text(json.dumps({"id": "a", "file": "a.png", "captions": []}) + "\n")
     with pytest.raises(ValueError, match=r"image 'b' is in none of the files"):
-        show.run(show.Options(output=page, differences=str(differences), captions=[str(captions)]))
+        show.Show(output=page, differences=str(differences), captions=[str(captions)]).run()
     folder = write_image_shards(tmp_path / "damaged", 2, 2, 2)
     size = (folder / "00000.tar").stat().st_size
     (folder / "00000.tar").write_bytes(b"x" * size)
     with pytest.raises(ValueError, match=r"00000.tar: .*pcclip-data verify"):
-        show.run(show.Options(output=page, shards=str(folder)))
+        show.Show(output=page, shards=str(folder)).run()
     assert not Path(page).exists()

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from data_prep import pairs, similar, similar_by_tower
 from data_prep.files import read_captions
+from data_prep.steps import pairs, similar, similar_by_tower
 from pcclip.model.loading import load_clip, save_clip
 from tests.data_prep.conftest import Rows
 
@@ -42,9 +42,9 @@ def topics_shared(rows: Rows) -> float:
 
 def test_similar_pairs_are_more_alike_than_random_ones(captions: Path, tmp_path: Path, read: Read) -> None:
     share = {}
-    for dealing in pairs.DEALINGS:
+    for dealing in ("random", "similar"):
         output = tmp_path / f"{dealing}.jsonl"
-        pairs.run(pairs.Options(str(captions), str(output), group_size=8, pairs_per_group=20, dealing=dealing))
+        pairs.Pairs(captions=str(captions), output=str(output), group_size=8, pairs_per_group=20, dealing=dealing).run()
         share[dealing] = topics_shared(read(output))
         assert len(read(output)) == 160
     assert share["random"] < 0.4
@@ -67,7 +67,7 @@ def test_order_of_equal_vectors() -> None:
 
 def test_rounds_deal_other_groups_and_no_pair_twice(captions: Path) -> None:
     vectors = similar.embed_by_words(captions, np.arange(64), 0)
-    options = pairs.Options(group_size=8, pairs_per_group=14, rounds=4)
+    options = pairs.Pairs(captions="", output="", group_size=8, pairs_per_group=14, rounds=4)
     rows = list(pairs.deal([f"i{index}" for index in range(64)], options, vectors))
     drawn = {frozenset((row["first"], row["second"])) for row in rows}
     assert len(drawn) == len(rows) > 300  # of 448; the same groups in all rounds would have no more than 224
@@ -129,14 +129,16 @@ def test_dealing_by_images_follows_the_pictures(
         pixels = np.clip(colours[index % 4] + rng.integers(-5, 5, (32, 32, 3)), 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{index}.png")
     output = tmp_path / "pairs.jsonl"
-    options = pairs.Options(str(captions), str(output), group_size=8, pairs_per_group=20, dealing="similar")
+    options = pairs.Pairs(
+        captions=str(captions), output=str(output), group_size=8, pairs_per_group=20, dealing="similar"
+    )
     options.model, options.similar_by = f"local-dir:{model_folder}", "images"
-    pairs.run(options)
+    options.run()
     assert topics_shared(read(output)) > 0.9
     (tmp_path / "7.png").write_bytes(b"no image")
     options.seed = 1
     with pytest.raises(ValueError, match=r"7.png: cannot be read as an image"):
-        pairs.run(options)
+        options.run()
 
 
 def test_a_model_needs_weights(captions: Path) -> None:
@@ -147,5 +149,5 @@ def test_a_model_needs_weights(captions: Path) -> None:
 def test_all_pairs_keeps_alike_images_together(captions: Path) -> None:
     vectors = similar.embed_by_words(captions, np.arange(64), 0)
     ids = [f"i{index}" for index in range(64)]
-    rows = list(pairs.deal_all(ids, pairs.Options(group_size=8, all_pairs=True), vectors))
+    rows = list(pairs.deal_all(ids, pairs.Pairs(captions="", output="", group_size=8, all_pairs=True), vectors))
     assert {frozenset((row["first"], row["second"])) for row in rows} == set(map(frozenset, combinations(ids, 2)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import transfer
+from data_prep.steps import transfer
 from tests.data_prep.conftest import Rows
 
 Read = Callable[[Path], Rows]
@@ -37,14 +37,14 @@ def pair(group: str, first: str, second: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def options(tmp_path: Path, write: Write) -> transfer.Options:
+def options(tmp_path: Path, write: Write) -> transfer.Transfer:
     """Three groups, each with all pairs of a cat, a dog, a bus and two owls, to go to 20 pictures of each class."""
     members = ["cat", "dog", "bus", "owl", "owl"]
     rows = []
     for number in range(3):
         ids = [f"old_{name}{number + place // 4}" for place, name in enumerate(members)]
         rows += [pair(f"g{number}", a, b) for i, a in enumerate(ids) for b in ids[i + 1 :]]
-    return transfer.Options(
+    return transfer.Transfer(
         differences=str(write("differences.jsonl", rows)),
         captions=str(write("old.jsonl", captioned("old", 5))),
         to_captions=str(write("new.jsonl", captioned("new", 20))),
@@ -58,9 +58,9 @@ def classes(rows: Rows) -> list[tuple[str, str]]:
 
 
 def test_texts_and_groups_stay_and_pictures_are_others_of_the_same_class(
-    options: transfer.Options, tmp_path: Path, read: Read
+    options: transfer.Transfer, tmp_path: Path, read: Read
 ) -> None:
-    transfer.run(options)
+    options.run()
     before, after = read(tmp_path / "differences.jsonl"), read(Path(options.output))
     for key in ("pair_id", "group", "text", "reverse_text"):
         assert [row[key] for row in after] == [row[key] for row in before]
@@ -71,12 +71,12 @@ def test_texts_and_groups_stay_and_pictures_are_others_of_the_same_class(
 
 
 def test_within_a_group_one_picture_gives_way_to_one_and_never_two_to_the_same(
-    options: transfer.Options, tmp_path: Path, read: Read, write: Write
+    options: transfer.Transfer, tmp_path: Path, read: Read, write: Write
 ) -> None:
     # With two owls to choose from, drawing each on its own would give both places to one owl in half of the groups.
     write("new.jsonl", captioned("new", 2))
     for options.seed in range(5):
-        transfer.run(options)
+        options.run()
         places: dict[str, dict[str, set[str]]] = {}
         for old, new in zip(read(tmp_path / "differences.jsonl"), read(Path(options.output)), strict=True):
             assert new["first"] != new["second"]
@@ -87,47 +87,47 @@ def test_within_a_group_one_picture_gives_way_to_one_and_never_two_to_the_same(
             assert len(set.union(*group.values())) == 5
 
 
-def test_groups_draw_on_their_own(options: transfer.Options, tmp_path: Path, read: Read, write: Write) -> None:
+def test_groups_draw_on_their_own(options: transfer.Transfer, tmp_path: Path, read: Read, write: Write) -> None:
     rows = [pair(f"g{number}", "old_cat0", "old_dog0") for number in range(40)]
     write("differences.jsonl", rows)
-    transfer.run(options)
+    options.run()
     assert len({row["first"] for row in read(Path(options.output))}) > 10
 
 
-def test_only_matching_groups_are_taken(options: transfer.Options, read: Read) -> None:
+def test_only_matching_groups_are_taken(options: transfer.Transfer, read: Read) -> None:
     options.groups = "g[02]"
-    transfer.run(options)
+    options.run()
     assert {row["group"] for row in read(Path(options.output))} == {"g0", "g2"}
 
 
 def test_restart_does_nothing_and_a_change_makes_it_anew(
-    options: transfer.Options, read: Read, capsys: pytest.CaptureFixture[str]
+    options: transfer.Transfer, read: Read, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = Path(options.output)
-    transfer.run(options)
+    options.run()
     before, written = output.read_bytes(), output.stat().st_mtime_ns
-    transfer.run(options)
+    options.run()
     assert output.stat().st_mtime_ns == written
     assert "up to date" in capsys.readouterr().out
     options.seed = 1
-    transfer.run(options)
+    options.run()
     assert output.read_bytes() != before
     options.seed = 0
-    transfer.run(options)
+    options.run()
     assert output.read_bytes() == before
 
 
-def test_a_class_without_enough_pictures_is_named(options: transfer.Options, write: Write) -> None:
+def test_a_class_without_enough_pictures_is_named(options: transfer.Transfer, write: Write) -> None:
     write("new.jsonl", [row for row in captioned("new", 2) if "bus" not in row["id"]])
     with pytest.raises(
         ValueError, match=r"differences.jsonl, line 2: .*new.jsonl has no picture of 'a photo of a bus'"
     ):
-        transfer.run(options)
+        options.run()
     write("new.jsonl", captioned("new", 1))
     with pytest.raises(
         ValueError, match=r"line 4: .*new.jsonl has no further picture of 'a photo of a owl'.*'old_owl1'"
     ):
-        transfer.run(options)
+        options.run()
     assert not Path(options.output).exists()
 
 
@@ -139,28 +139,28 @@ def test_a_class_without_enough_pictures_is_named(options: transfer.Options, wri
             ValueError,
             r"differences.jsonl: transfer.groups: 'x\*' matches no group; .*named like 'g0'",
         ),
-        ({"captions": "nowhere.jsonl"}, FileNotFoundError, r"nowhere.jsonl: `captions` of the transfer step not found"),
-        ({"differences": "nowhere.jsonl"}, FileNotFoundError, r"nowhere.jsonl: `differences` of the transfer step"),
-        ({"to_captions": "nowhere.jsonl"}, FileNotFoundError, r"nowhere.jsonl: `to_captions` of the transfer step"),
+        ({"captions": "nowhere.jsonl"}, FileNotFoundError, r"nowhere.jsonl: not found, but `captions`"),
+        ({"differences": "nowhere.jsonl"}, FileNotFoundError, r"nowhere.jsonl: not found, but `differences`"),
+        ({"to_captions": "nowhere.jsonl"}, FileNotFoundError, r"nowhere.jsonl: not found, but `to_captions`"),
     ],
 )
-def test_bad_input(options: transfer.Options, change: dict[str, str], error: type[Exception], message: str) -> None:
-    transfer.run(options)
+def test_bad_input(options: transfer.Transfer, change: dict[str, str], error: type[Exception], message: str) -> None:
+    options.run()
     before = Path(options.output).read_bytes()
     for name, value in change.items():
         setattr(options, name, value)
     with pytest.raises(error, match=message):
-        transfer.run(options)
+        options.run()
     assert Path(options.output).read_bytes() == before  # a mistake costs nothing that was made
 
 
-def test_bad_rows_are_named(options: transfer.Options, write: Write) -> None:
+def test_bad_rows_are_named(options: transfer.Transfer, write: Write) -> None:
     write("differences.jsonl", [pair("g0", "old_cat0", "old_dog0"), pair("g0", "old_cat0", "lost_dog0")])
     with pytest.raises(ValueError, match=r"differences.jsonl, line 2: picture 'lost_dog0' is not in .*old.jsonl"):
-        transfer.run(options)
+        options.run()
     write("differences.jsonl", [])
     with pytest.raises(ValueError, match=r"differences.jsonl: .*the file has no rows"):
-        transfer.run(options)
+        options.run()
     write("differences.jsonl", [{"pair_id": "p", "group": "g", "first": "old_cat0", "second": "old_dog0", "text": "t"}])
     with pytest.raises(ValueError, match=r"line 1: `reverse_text` must be a str, the key is missing"):
-        transfer.run(options)
+        options.run()

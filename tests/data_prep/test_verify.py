@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_prep import shard, verify
 from data_prep.shard_check import token_counter
 from data_prep.statistics import Histogram
+from data_prep.steps import shard, verify
 from pcclip.data.format import DatasetInfo
 from tests.helpers.shards import add, group_record, image_sample, write_dataset, write_embedded_shards
 
@@ -26,8 +26,8 @@ Sample = dict[str, bytes]
 INFO = {"kind": "images", "group_size": SIZE, "images": GROUPS * SIZE, "pairs": GROUPS * SIZE * (SIZE - 1)}
 
 
-def options(folder: Path, **more: Any) -> verify.Options:
-    return verify.Options(**{"shards": str(folder), "tokenizer": None, "workers": 0, **more})
+def options(folder: Path, **more: Any) -> verify.Verify:
+    return verify.Verify(**{"shards": str(folder), "tokenizer": None, "workers": 0, **more})
 
 
 def folder_of(tmp_path: Path, change: Callable[[list[Sample], list[dict[str, Any]]], None] | None = None) -> Path:
@@ -44,12 +44,12 @@ def folder_of(tmp_path: Path, change: Callable[[list[Sample], list[dict[str, Any
 
 def problems(folder: Path, **more: Any) -> str:
     with pytest.raises(ValueError, match=r"things are wrong") as caught:
-        verify.run(options(folder, **more))
+        options(folder, **more).run()
     return str(caught.value)
 
 
 def test_a_sound_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    verify.run(options(folder_of(tmp_path), report=str(tmp_path / "report.json")))
+    options(folder_of(tmp_path), report=str(tmp_path / "report.json")).run()
     printed = capsys.readouterr().out
     assert "nothing is wrong" in printed
     assert "groups 4, image places 12 of 12 images, ordered pairs 24" in printed
@@ -64,16 +64,14 @@ def test_a_sound_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_what_the_shard_step_writes_is_sound(world: Path, tmp_path: Path) -> None:
-    shard.run(
-        shard.Options(
-            [str(world / "shapes/train/captions.jsonl")],
-            str(tmp_path / "out"),
-            [str(world / "differences.jsonl")],
-            groups_per_shard=2,
-            workers=0,
-        )
-    )
-    verify.run(options(tmp_path / "out", strict=True, workers=2))
+    shard.Shard(
+        captions=[str(world / "shapes/train/captions.jsonl")],
+        output=str(tmp_path / "out"),
+        differences=[str(world / "differences.jsonl")],
+        groups_per_shard=2,
+        workers=0,
+    ).run()
+    options(tmp_path / "out", strict=True, workers=2).run()
 
 
 def swap(record: dict[str, Any], pair: int, **values: Any) -> None:
@@ -174,7 +172,7 @@ def test_wrong_descriptions(tmp_path: Path, change: dict[str, Any], message: str
     description = json.loads((folder / "dataset.json").read_text())
     (folder / "dataset.json").write_text(json.dumps(description | change))
     with pytest.raises(ValueError, match=message):
-        verify.run(options(folder))
+        options(folder).run()
 
 
 def test_a_link_is_a_foreign_member(tmp_path: Path) -> None:
@@ -208,14 +206,14 @@ def test_directions_are_reported_and_wrong_only_when_strict(tmp_path: Path, caps
     assert "texts equal to their reverse: 2 " in printed
     assert "one-way pairs: 1\n" in found
     assert "texts equal to their reverse: 1\n" in found
-    verify.run(options(folder))
+    options(folder).run()
 
 
 @pytest.mark.parametrize(("decode", "expected"), [(None, 12), (0, 0), (4, 4), (1000, 12)])
 def test_a_sample_of_images_is_decoded(
     tmp_path: Path, decode: int | None, expected: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    verify.run(options(folder_of(tmp_path), decode=decode))
+    options(folder_of(tmp_path), decode=decode).run()
     assert f"decoded images: {expected} of 12" in capsys.readouterr().out
 
 
@@ -226,7 +224,7 @@ def embedded(tmp_path: Path, values: np.ndarray) -> Path:
 def test_embeddings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = np.random.default_rng(0).normal(size=(4, 3, 8))
     values[0, 1] = np.nan  # a damaged image, as `embed` marks it
-    verify.run(options(embedded(tmp_path, values)))
+    options(embedded(tmp_path, values)).run()
     assert "embeddings of width 8, 1 of damaged images" in capsys.readouterr().out
     values[1, 0, 3], values[2, 2], values[3, 1, 0] = np.inf, 0, np.nan
     assert "embeddings: 3\n" in problems(embedded(tmp_path, values))
@@ -273,13 +271,13 @@ def test_tokens_are_those_of_the_text_tower(tmp_path: Path, capsys: pytest.Captu
     # Start and end, and one token a word.
     assert count(["a dog", "the first dog", long]) == [4, 5, 92]
     folder = folder_of(tmp_path, lambda s, r: swap(r[1], 0, text=long))
-    verify.run(options(folder, tokenizer="ViT-B-32"))
+    options(folder, tokenizer="ViT-B-32").run()
     assert "texts longer than 77 tokens: 1 (4.2%)" in capsys.readouterr().out
 
 
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"dataset.json: not found; give the folder"):
-        verify.run(options(tmp_path / "nowhere"))
+        options(tmp_path / "nowhere").run()
 
 
 def test_histogram() -> None:

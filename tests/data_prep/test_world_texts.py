@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_prep.world import words
-from data_prep.world.captions import captions
+from data_prep.world.captioner import captions
 from data_prep.world.describer import describe, difference, noticeable
 from data_prep.world.scene import COLOURS, SHAPES, TRAINING, Scene, random_scene
 from data_prep.world.wordings import SECOND_LEADS, WORDINGS, attribute_texts

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from data_prep import describe
+from data_prep.steps import describe
 from tests.helpers.fault_server import FaultServer
 
 
@@ -22,11 +22,11 @@ def write_pairs(folder: Path, count: int) -> None:
             stream.write(json.dumps(pair) + "\n")
 
 
-def model_options(folder: Path, server: FaultServer, **options: Any) -> describe.Options:
+def model_options(folder: Path, server: FaultServer, **options: Any) -> describe.Describe:
     """Options that describe these pairs with a server's model."""
-    names = ("pairs.jsonl", "captions.jsonl", "differences.jsonl")
+    files = {"pairs": "pairs.jsonl", "captions": "captions.jsonl", "output": "differences.jsonl"}
     given = {"backend": "openai", "base_url": server.url, "model": "m", **options}
-    return describe.Options(*(str(folder / name) for name in names), **given)
+    return describe.Describe(**{option: str(folder / name) for option, name in files.items()}, **given)
 
 
 def pair_of(question: str) -> str:

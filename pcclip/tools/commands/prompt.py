@@ -90,21 +90,19 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _ask(classes: Sequence[str], options: argparse.Namespace) -> None:
-    from data_prep.class_texts import Options, run  # here alone: without --ask nothing of data_prep is needed
+    from data_prep.steps.class_texts import ClassTexts  # here alone: without --ask nothing of data_prep is needed
     from pcclip.tools.output import check_writable
 
     with tempfile.TemporaryDirectory() as scratch:
         names = Path(scratch) / "classes.txt"
         names.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
-        run(
-            Options(
-                output=str(check_writable(options.comparatives)),
-                pairs=str(names),
-                kind=options.kind or Options.kind,
-                model=options.ask,
-                base_url=options.base_url,
-            )
-        )
+        ClassTexts(
+            output=str(check_writable(options.comparatives)),
+            pairs=str(names),
+            kind=options.kind or ClassTexts.kind,
+            model=options.ask,
+            base_url=options.base_url,
+        ).run()
 
 
 def _classes(given: str) -> list[str]:

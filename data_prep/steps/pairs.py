@@ -4,112 +4,96 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import MISSING
 
 from data_prep.files import Row, read_captions, write_jsonl
-from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
-
-STEP_VERSION = 1
-DEALINGS = ("random", "similar")
-SIMILAR_BY = ("captions", "images")
+from data_prep.step import INPUT, UNRECORDED, Made, OutputStep, at_least
 
 Indices = NDArray[np.int64]
 
 
-@dataclass
-class Options:
-    """Options of the step.
+@dataclass(kw_only=True)
+class Pairs(OutputStep):
+    """Deal images into groups of G and draw the pairs of each group."""
 
-    Attributes:
-        captions: The `captions.jsonl` whose images are dealt.
-        output: The `pairs.jsonl` to write.
-        group_size: Images in a group, G.
-        rounds: How often all images are dealt.
-        pairs_per_group: Unordered pairs drawn in a group, at most G(G-1)/2.
-        seed: Seed of choosing, dealing and drawing.
-        images: Take only so many images, drawn at random. Null: all.
-        all_pairs: Take every unordered pair of the images, once; `rounds` and `pairs_per_group` have no say. An image is
-            then stored in about 2n/G groups (n images): larger groups store it less often.
-        dealing: `random`, or `similar`: images that are alike together, so that differences are about detail.
-        model: For `similar`, the model whose embeddings say what is alike, as `embed.model`. Null: TF-IDF of the captions.
-        pretrained: open_clip's pretrained tag or a weights file of `model`.
-        similar_by: What `model` embeds: `captions` or `images`.
-    """
+    name: ClassVar[str] = "pairs"
+    version: ClassVar[int] = 1
 
-    captions: str = MISSING
-    output: str = MISSING
-    group_size: int = 16
-    rounds: int = 1
-    pairs_per_group: int = 60
+    captions: str = field(metadata=INPUT)
+    """The `captions.jsonl` whose images are dealt."""
+    output: str = field(metadata=UNRECORDED)
+    """The `pairs.jsonl` to write."""
+    group_size: int = field(default=16, metadata=at_least(2))
+    """Images in a group, G."""
+    rounds: int = field(default=1, metadata=at_least(1))
+    """How often all images are dealt."""
+    pairs_per_group: int = field(default=60, metadata=at_least(1))
+    """Unordered pairs drawn in a group, at most G(G-1)/2."""
     seed: int = 0
-    images: int | None = None
+    """Seed of choosing, dealing and drawing."""
+    images: int | None = field(default=None, metadata=at_least(2))
+    """Take only so many images, drawn at random. Null: all."""
     all_pairs: bool = False
-    dealing: str = "random"
+    """Take every unordered pair of the images, once; `rounds` and `pairs_per_group` have no say. An image is then
+    stored in about 2n/G groups (n images): larger groups store it less often."""
+    dealing: Literal["random", "similar"] = "random"
+    """`random`, or `similar`: images that are alike together, so that differences are about detail."""
     model: str | None = None
+    """For `similar`, the model whose embeddings say what is alike, as `embed.model`. Null: TF-IDF of the captions."""
     pretrained: str | None = None
-    similar_by: str = "captions"
+    """open_clip's pretrained tag or a weights file of `model`."""
+    similar_by: Literal["captions", "images"] = "captions"
+    """What `model` embeds: `captions` or `images`."""
 
+    def check_options(self) -> None:
+        """Check which options go together."""
+        if self.all_pairs and self.rounds > 1:
+            raise ValueError(
+                f"pairs.rounds: all_pairs leaves no pair for a second round, found {self.rounds}; set it to 1"
+            )
+        if self.model is not None and self.dealing != "similar":
+            raise ValueError("pairs.model: used only by `dealing: similar`; set that, or leave the model out")
+        if self.model is None and self.similar_by == "images":
+            raise ValueError("pairs.similar_by: comparing images needs pairs.model, whose image tower embeds them")
 
-@locks_output
-def run(options: Options) -> None:
-    """Read `captions`, write `output`.
+    def inputs(self) -> dict[str, str | Path]:
+        """Return the captions, and the weights that `model` names as local files: they may change under the same name."""
+        return {**self.input_files(), **_weights(self)}
 
-    Raises:
-        FileNotFoundError: `captions` is missing, or a file of `model`.
-        ValueError: Fewer than two images or than were asked for, or an option out of range.
-    """
-    _check(options)
-    captions, output = Path(options.captions), Path(options.output)
-    next(read_captions(captions), None)  # says what is wrong where `captions` is missing
-    settings = {name: value for name, value in asdict(options).items() if name not in ("captions", "output")}
-    manifest = Manifest("pairs", STEP_VERSION, {"captions": captions, **_weights(options)}, settings)
-    if manifest.matches(output):
-        print(f"{output} is up to date")
-        return
-    ids = [row["id"] for _, row in read_captions(captions)]
-    if len(ids) < 2:
-        raise ValueError(f"{captions}: {len(ids)} image(s), but a pair needs two")
-    chosen = choose(captions, len(ids), options)
-    vectors = _embed(captions, chosen, options) if options.dealing == "similar" else None
-    ids = [ids[index] for index in chosen.tolist()]
-    paired = np.zeros(len(ids), np.bool_)
-    rows = (deal_all if options.all_pairs else deal)(ids, options, vectors, paired)
-    pairs = write_jsonl(output, progress(rows, desc="pairs", unit="pair"))
-    images = int(paired.sum())
-    manifest.write(output, {"images": images, "unpaired": len(ids) - images, "pairs": pairs})
-    rest = f"; {len(ids) - images} others are in no pair" if images < len(ids) else ""
-    print(f"{output}: {pairs} pairs of {images} images{rest}")
+    def make(self, manifest: Manifest) -> Made:
+        """Read `captions`, write `output`.
 
-
-def _check(options: Options) -> None:
-    least_of = {"group_size": 2, "rounds": 1, "pairs_per_group": 1}
-    if options.images is not None:
-        least_of["images"] = 2
-    for name, least in least_of.items():
-        if getattr(options, name) < least:
-            raise ValueError(f"pairs.{name} must be at least {least}, found {getattr(options, name)}")
-    for name, known in (("dealing", DEALINGS), ("similar_by", SIMILAR_BY)):
-        if getattr(options, name) not in known:
-            raise ValueError(f"pairs.{name} must be {' or '.join(known)}, found {getattr(options, name)!r}")
-    if options.all_pairs and options.rounds > 1:
-        raise ValueError(
-            f"pairs.rounds: all_pairs leaves no pair for a second round, found {options.rounds}; set it to 1"
+        Raises:
+            FileNotFoundError: A file of `model` is missing.
+            ValueError: Fewer than two images, or fewer than were asked for.
+        """
+        captions = Path(self.captions)
+        ids = [row["id"] for _, row in read_captions(captions)]
+        if len(ids) < 2:
+            raise ValueError(f"{captions}: {len(ids)} image(s), but a pair needs two")
+        chosen = choose(captions, len(ids), self)
+        vectors = _embed(captions, chosen, self) if self.dealing == "similar" else None
+        ids = [ids[index] for index in chosen.tolist()]
+        paired = np.zeros(len(ids), np.bool_)
+        rows = (deal_all if self.all_pairs else deal)(ids, self, vectors, paired)
+        pairs = write_jsonl(Path(self.output), progress(rows, desc="pairs", unit="pair"))
+        images = int(paired.sum())
+        rest = f"; {len(ids) - images} others are in no pair" if images < len(ids) else ""
+        return Made(
+            {"images": images, "unpaired": len(ids) - images, "pairs": pairs},
+            message=f"{pairs} pairs of {images} images{rest}",
         )
-    if options.model is not None and options.dealing != "similar":
-        raise ValueError("pairs.model: used only by `dealing: similar`; set that, or leave the model out")
-    if options.model is None and options.similar_by == "images":
-        raise ValueError("pairs.similar_by: comparing images needs pairs.model, whose image tower embeds them")
 
 
-def _weights(options: Options) -> dict[str, str | Path]:
+def _weights(options: Pairs) -> dict[str, str | Path]:
     """Return the weights that `model` names as local files, which may change under the same name."""
     files = [Path(options.pretrained)] if options.pretrained else []
     if options.model is not None and options.model.startswith("local-dir:"):
@@ -117,7 +101,7 @@ def _weights(options: Options) -> dict[str, str | Path]:
     return {f"model.{file.name}": file for file in files if file.is_file()}
 
 
-def choose(captions: Path, total: int, options: Options) -> Indices:
+def choose(captions: Path, total: int, options: Pairs) -> Indices:
     """Positions of the images to deal, ascending.
 
     Raises:
@@ -131,12 +115,12 @@ def choose(captions: Path, total: int, options: Options) -> Indices:
     return np.sort(drawn)
 
 
-def _embed(captions: Path, chosen: Indices, options: Options) -> NDArray[np.float32]:
-    from data_prep import similar  # scikit-learn takes seconds to import, and torch more
+def _embed(captions: Path, chosen: Indices, options: Pairs) -> NDArray[np.float32]:
+    from data_prep.steps import similar  # scikit-learn takes seconds to import, and torch more
 
     if options.model is None:
         return similar.embed_by_words(captions, chosen, options.seed)
-    from data_prep import similar_by_tower
+    from data_prep.steps import similar_by_tower
 
     return similar_by_tower.embed_by_model(
         captions,
@@ -150,7 +134,7 @@ def _embed(captions: Path, chosen: Indices, options: Options) -> NDArray[np.floa
 
 def deal(
     ids: list[str],
-    options: Options,
+    options: Pairs,
     vectors: NDArray[np.float32] | None = None,
     paired: NDArray[np.bool_] | None = None,
 ) -> Iterator[Row]:
@@ -161,7 +145,7 @@ def deal(
 
     Args:
         ids: Ids of the images.
-        options: Options of the step.
+        options: Pairs of the step.
         vectors: (N, D) embeddings of the images: deal those together that are alike. None: deal at random.
         paired: (N,) set to True where an image is in a pair.
     """
@@ -185,7 +169,7 @@ def deal(
 
 def deal_all(
     ids: list[str],
-    options: Options,
+    options: Pairs,
     vectors: NDArray[np.float32] | None = None,
     paired: NDArray[np.bool_] | None = None,
 ) -> Iterator[Row]:
@@ -218,11 +202,11 @@ def deal_all(
 
 
 def _order(
-    total: int, options: Options, vectors: NDArray[np.float32] | None, turn: int, rng: np.random.Generator
+    total: int, options: Pairs, vectors: NDArray[np.float32] | None, turn: int, rng: np.random.Generator
 ) -> Indices:
     if vectors is None:
         return rng.permutation(total)
-    from data_prep import similar
+    from data_prep.steps import similar
 
     return similar.order(vectors, options.group_size, np.random.default_rng([options.seed, turn]))
 

@@ -7,75 +7,54 @@ these classes. Pictures are of one class when they have the same caption ("a pho
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
-from omegaconf import MISSING
 
 from data_prep.files import DIFFERENCE_KEYS, Row, read_captions, read_jsonl, write_jsonl
-from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
+from data_prep.step import INPUT, UNRECORDED, Made, OutputStep
 
-STEP_VERSION = 1
 
+@dataclass(kw_only=True)
+class Transfer(OutputStep):
+    """Give difference texts about classes to other pictures of the same classes."""
 
-@dataclass
-class Options:
-    """Options of the step.
+    name: ClassVar[str] = "transfer"
+    version: ClassVar[int] = 1
 
-    Attributes:
-        differences: The `differences.jsonl` with texts about classes.
-        captions: The `captions.jsonl` of its pictures.
-        to_captions: The `captions.jsonl` of the pictures that get the texts.
-        output: The `differences.jsonl` to write.
-        groups: Shell pattern of the names of the groups to take.
-        seed: Seed of the choice of pictures.
-    """
-
-    differences: str = MISSING
-    captions: str = MISSING
-    to_captions: str = MISSING
-    output: str = MISSING
+    differences: str = field(metadata=INPUT)
+    """The `differences.jsonl` with texts about classes."""
+    captions: str = field(metadata=INPUT)
+    """The `captions.jsonl` of its pictures."""
+    to_captions: str = field(metadata=INPUT)
+    """The `captions.jsonl` of the pictures that get the texts."""
+    output: str = field(metadata=UNRECORDED)
+    """The `differences.jsonl` to write."""
     groups: str = "*"
+    """Shell pattern of the names of the groups to take."""
     seed: int = 0
+    """Seed of the choice of pictures."""
+
+    def make(self, manifest: Manifest) -> Made:
+        """Write the same groups and texts with other pictures.
+
+        Raises:
+            ValueError: A row names an unknown picture, no picture of its class is left to take its place, or no group
+                matches.
+        """
+        rows = write_jsonl(Path(self.output), transferred(self.input_files(), self))
+        return Made({"pairs": rows}, message=f"{rows} pairs")
 
 
-@locks_output
-def run(options: Options) -> None:
-    """Read `differences` and both `captions`, write `output`: the same groups and texts, other pictures.
-
-    Raises:
-        FileNotFoundError: An input is missing.
-        ValueError: A row names an unknown picture, no picture of its class is left to take its place, or no group matches.
-    """
-    output = Path(options.output)
-    files = {name: Path(getattr(options, name)) for name in ("differences", "captions", "to_captions")}
-    for name, file in files.items():
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"{file}: `{name}` of the transfer step not found; check the path, or run the step that writes it first"
-            )
-    manifest = Manifest(
-        "transfer",
-        STEP_VERSION,
-        {**files},
-        {"groups": options.groups, "seed": options.seed},
-    )
-    if manifest.matches(output):
-        print(f"{output} is up to date")
-        return
-    rows = write_jsonl(output, transferred(files, options))
-    manifest.write(output, {"pairs": rows})
-    print(f"{output}: {rows} pairs")
-
-
-def transferred(files: dict[str, Path], options: Options) -> Iterator[Row]:
+def transferred(files: dict[str, Path], options: Transfer) -> Iterator[Row]:
     """The rows with other pictures; within a group, a picture gives way to the same other one, and no two to one.
 
     Raises:
-        ValueError: As `run`.
+        ValueError: As `Transfer.make`.
     """
     rng = np.random.default_rng(options.seed)
     class_of = {row["id"]: " ".join(row["captions"]) for _, row in read_captions(files["captions"])}

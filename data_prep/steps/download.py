@@ -5,37 +5,31 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
-from omegaconf import MISSING
-
-from data_prep.fetch import Patience, Wanted, fetch, part_path, verify
-from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
-from data_prep.unpack import require_space, unpack
-
-STEP_VERSION = 1
+from data_prep.step import UNRECORDED, Made, OutputStep
+from data_prep.steps.fetch import Patience, Wanted, fetch, part_path, verify
+from data_prep.steps.unpack import require_space, unpack
 
 
 @dataclass
 class File:
-    """A file to fetch.
+    """A file to fetch."""
 
-    Attributes:
-        url: Its address, http or https.
-        size: Its size in bytes, if known: then it is checked before and after.
-        md5: Its checksum, if known.
-        sha256: The same, by the stronger hash.
-        unpack: Whether to unpack it, which must then be a zip file, into the output folder.
-        name: Its name in the output folder; by default the end of the address.
-    """
-
-    url: str = MISSING
+    url: str
+    """Its address, http or https."""
     size: int | None = None
+    """Its size in bytes, if known: then it is checked before and after."""
     md5: str | None = None
+    """Its checksum, if known."""
     sha256: str | None = None
+    """The same, by the stronger hash."""
     unpack: bool = False
+    """Whether to unpack it, which must then be a zip file, into the output folder."""
     name: str | None = None
+    """Its name in the output folder; by default the end of the address."""
 
     @property
     def file_name(self) -> str:
@@ -70,68 +64,76 @@ def coco_2017() -> list[File]:
     ]
 
 
-@dataclass
-class Options:
-    """Options of the step.
+@dataclass(kw_only=True)
+class Download(OutputStep):
+    """Fetch files of a public data set, COCO 2017 by default, and unpack them."""
 
-    Attributes:
-        output: The folder to fetch into, and to unpack into.
-        files: The files; by default those of COCO 2017.
-        only: Names of the files to fetch, of all in `files`; empty for all.
-        keep_archives: Whether to keep files after they were unpacked.
-        attempts: Attempts in a row that bring nothing new before giving up.
-        timeout: Seconds without a byte after which a connection counts as broken.
-        pause: Seconds before the second attempt; the pause doubles with each further one, up to a minute.
-    """
+    name: ClassVar[str] = "download"
+    version: ClassVar[int] = 1
 
-    output: str = MISSING
+    output: str = field(metadata=UNRECORDED)
+    """The folder to fetch into, and to unpack into."""
     files: list[File] = field(default_factory=coco_2017)
+    """The files; by default those of COCO 2017."""
     only: list[str] = field(default_factory=list)
+    """Names of the files to fetch, of all in `files`; empty for all."""
     keep_archives: bool = True
+    """Whether to keep files after they were unpacked."""
     attempts: int = 8
+    """Attempts in a row that bring nothing new before giving up."""
     timeout: float = 60.0
+    """Seconds without a byte after which a connection counts as broken."""
     pause: float = 1.0
+    """Seconds before the second attempt; the pause doubles with each further one, up to a minute."""
 
+    def check_options(self) -> None:
+        """Check the numbers and the files."""
+        _chosen(self)
 
-@locks_output
-def run(options: Options) -> None:
-    """Fetch and unpack; what is there already is not fetched again, and broken transfers go on where they were.
+    def settings(self) -> dict[str, Any]:
+        """Return the files that are wanted."""
+        return {"files": [asdict(file) for file in _chosen(self)]}
 
-    Raises:
-        OSError: A server refuses or cannot be reached, or the disk has too little space.
-        ValueError: A setting makes no sense, a file has another size or checksum than it should have, or an archive is
-            damaged or not to be trusted.
-    """
-    files, output = _chosen(options), Path(options.output)
-    manifest = Manifest("download", STEP_VERSION, {}, {"files": [asdict(file) for file in files]})
-    if manifest.matches(output):
-        print(f"{output} is up to date")
-        return
-    require_space(output, sum(_to_come(file, output) for file in files), "fetch and unpack everything")
-    patience = Patience(options.attempts, options.timeout, options.pause)
-    unpacked: list[Path] = []
-    kept: list[Path] = []
-    for file in files:
-        target = output / file.file_name
-        wanted = Wanted(file.url, file.size, file.md5, file.sha256)
-        if target.exists():
-            _accept(target, wanted)
-        else:
-            fetch(wanted, target, patience)
-        if file.unpack:
-            unpacked += unpack(target, output)
-        if options.keep_archives or not file.unpack:
-            kept.append(target)
-    written = {path.relative_to(output).as_posix(): path for path in kept + unpacked}
-    manifest.write(output, {"files": len(files), "unpacked": len(unpacked)}, files=written)
-    if not options.keep_archives:  # after the manifest, without which they would be fetched again
+    def work(self) -> None:
+        """Fetch and unpack; then delete the archives that are not to be kept."""
+        super().work()
+        if not self.keep_archives:  # after the manifest, without which they would be fetched again
+            for file in _chosen(self):
+                if file.unpack:
+                    (Path(self.output) / file.file_name).unlink(missing_ok=True)
+
+    def make(self, manifest: Manifest) -> Made:
+        """Fetch and unpack; what is there already is not fetched again, and broken transfers go on where they were.
+
+        Raises:
+            OSError: A server refuses or cannot be reached, or the disk has too little space.
+            ValueError: A file has another size or checksum than it should have, or an archive is damaged or not to be
+                trusted.
+        """
+        files, output = _chosen(self), Path(self.output)
+        require_space(output, sum(_to_come(file, output) for file in files), "fetch and unpack everything")
+        patience = Patience(self.attempts, self.timeout, self.pause)
+        unpacked: list[Path] = []
+        kept: list[Path] = []
         for file in files:
+            target = output / file.file_name
+            wanted = Wanted(file.url, file.size, file.md5, file.sha256)
+            if target.exists():
+                _accept(target, wanted)
+            else:
+                fetch(wanted, target, patience)
             if file.unpack:
-                (output / file.file_name).unlink()
-    print(f"{output}: {len(files)} files" + (f", {len(unpacked)} unpacked from them" if unpacked else ""))
+                unpacked += unpack(target, output)
+            if self.keep_archives or not file.unpack:
+                kept.append(target)
+        written = {path.relative_to(output).as_posix(): path for path in kept + unpacked}
+        rest = f", {len(unpacked)} unpacked from them" if unpacked else ""
+        return Made(
+            {"files": len(files), "unpacked": len(unpacked)}, files=written, message=f"{len(files)} files{rest}"
+        )
 
 
-def _chosen(options: Options) -> list[File]:
+def _chosen(options: Download) -> list[File]:
     for name in ("attempts", "timeout", "pause"):
         if getattr(options, name) <= 0:
             raise ValueError(f"download.{name} must be above 0, found {getattr(options, name)}")

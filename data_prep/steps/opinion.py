@@ -11,7 +11,6 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from data_prep.describe import SIDES, Pairs
 from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, read_jsonl
 from data_prep.line_index import LineIndex
 from data_prep.llm.options import ModelOptions
@@ -22,6 +21,7 @@ from data_prep.llm.task import Question, Requests
 from data_prep.manifest import Manifest
 from data_prep.parts import Part, hash64
 from data_prep.rules.report import OPINION_HEADING, quoted, without_opinion
+from data_prep.steps.describe import SIDES, CaptionedPairs
 from pcclip.atomic import atomic_text
 
 TEXTS = {"text": "text_is_true", "reverse_text": "reverse_is_true"}  # each text and the field of its verdict
@@ -62,7 +62,7 @@ class SampleTask:
     id_key = "opinion_id"
     sampled = True
 
-    def __init__(self, pairs: Pairs, size: int, prompt: Prompt) -> None:
+    def __init__(self, pairs: CaptionedPairs, size: int, prompt: Prompt) -> None:
         self.prompt = prompt
         drawn = nsmallest(size, pairs, key=lambda numbered: hash64(f"opinion/{numbered[1]['pair_id']}"))
         questions = (self._question(pairs, number, row) for number, row in drawn)
@@ -76,7 +76,7 @@ class SampleTask:
         """The rows that are wanted."""
         return compress(self._questions.values(), wanted)
 
-    def _question(self, pairs: Pairs, number: int, row: Row) -> Question:
+    def _question(self, pairs: CaptionedPairs, number: int, row: Row) -> Question:
         values = {name: row[name] for name in TEXTS}
         for side, image in zip(SIDES, pairs.images(number, row), strict=True):
             if not image["captions"]:
@@ -119,7 +119,9 @@ def ask_opinion(
     requests = OpinionRequests(options, prompt)
     manifest = Manifest("opinion", 1, {"screened": screened, "captions": captions}, {**requests.settings, "size": size})
     with LineIndex(captions, CAPTION_KEYS, "id", unique=True) as index:
-        task = SampleTask(Pairs(screened, index, Part.parse(options.part, "screen.opinion.part")), size, prompt)
+        task = SampleTask(
+            CaptionedPairs(screened, index, Part.parse(options.part, "screen.opinion.part")), size, prompt
+        )
     answers = screened.with_name(f"{screened.stem}.opinions.jsonl")
     ask(manifest, task, requests, options, answers)
     if options.dry_run:

@@ -8,7 +8,7 @@ import zipfile
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 
-from data_prep.fetch import byte_bar
+from data_prep.steps.fetch import byte_bar
 from pcclip.atomic import atomic_path
 
 ENCRYPTED = 0x1  # bit of a member's flags

@@ -6,62 +6,60 @@ import random
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from omegaconf import MISSING
+from typing import ClassVar
 
 from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, image_path, read_jsonl
 from data_prep.images import read_bytes
-from data_prep.pair_page import SampleImage, SamplePair, write_page
 from data_prep.shard_check import Findings, RawGroup, read_groups
+from data_prep.step import Step, at_least
+from data_prep.steps.pair_page import SampleImage, SamplePair, write_page
 from pcclip.data.format import IMAGE_EXTENSIONS, DatasetInfo, GroupRecord, parse_group
 from pcclip.data.pictures import UnreadableImageError
 
 
-@dataclass
-class Options:
-    """Options of the step.
+@dataclass(kw_only=True)
+class Show(Step):
+    """Write a page of sample pairs with their pictures, captions and texts, to look at before training."""
 
-    Attributes:
-        output: The page to write (`.html`).
-        shards: A folder of image shards to draw pairs from; or else give the two below.
-        differences: `differences.jsonl`, `screened.jsonl`, or `screened.rejected.jsonl` with its reasons.
-        captions: The `captions.jsonl` files of the images in it.
-        pairs: How many pairs to draw.
-        seed: Seed of the drawing.
-    """
+    name: ClassVar[str] = "show"
 
-    output: str = MISSING
+    output: str
+    """The page to write (`.html`)."""
     shards: str | None = None
+    """A folder of image shards to draw pairs from; or else give the two below."""
     differences: str | None = None
+    """`differences.jsonl`, `screened.jsonl`, or `screened.rejected.jsonl` with its reasons."""
     captions: list[str] = field(default_factory=list)
-    pairs: int = 12
+    """The `captions.jsonl` files of the images in it."""
+    pairs: int = field(default=12, metadata=at_least(1))
+    """How many pairs to draw."""
     seed: int = 0
+    """Seed of the drawing."""
 
+    def check_options(self) -> None:
+        """Check the page's name, and that there is one source."""
+        if Path(self.output).suffix.lower() not in (".html", ".htm"):
+            raise ValueError(f"show.output: {self.output} must end in .html")
+        if (self.shards is None) == (self.differences is None):
+            raise ValueError("show: give either `shards`, or `differences` and `captions`")
 
-def run(options: Options) -> None:
-    """Draw pairs and write them to `output`.
+    def work(self) -> None:
+        """Draw pairs and write them to `output`.
 
-    Raises:
-        FileNotFoundError: An input is missing.
-        ValueError: An option or a row is bad, or there is no pair to show.
-    """
-    output = Path(options.output)
-    if output.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"show.output: {output} must end in .html")
-    if options.pairs < 1:
-        raise ValueError(f"show.pairs must be at least 1, found {options.pairs}")
-    if (options.shards is None) == (options.differences is None):
-        raise ValueError("show: give either `shards`, or `differences` and `captions`")
-    if options.shards is not None:
-        source = Path(options.shards)
-        pairs = pairs_from_shards(source, options.pairs, options.seed)
-    else:
-        source = Path(str(options.differences))
-        pairs = pairs_from_rows(source, [Path(file) for file in options.captions], options.pairs, options.seed)
-    if not pairs:
-        raise ValueError(f"{source}: holds no pair to show")
-    write_page(output, str(source), pairs)
-    print(f"{output}: {len(pairs)} pairs of {source}")
+        Raises:
+            FileNotFoundError: An input is missing.
+            ValueError: A row is bad, or there is no pair to show.
+        """
+        if self.shards is not None:
+            source = Path(self.shards)
+            pairs = pairs_from_shards(source, self.pairs, self.seed)
+        else:
+            source = Path(str(self.differences))
+            pairs = pairs_from_rows(source, [Path(file) for file in self.captions], self.pairs, self.seed)
+        if not pairs:
+            raise ValueError(f"{source}: holds no pair to show")
+        write_page(Path(self.output), str(source), pairs)
+        print(f"{self.output}: {len(pairs)} pairs of {source}")
 
 
 def pairs_from_shards(folder: Path, count: int, seed: int) -> list[SamplePair]:

@@ -12,120 +12,123 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import MISSING
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
 from data_prep.embed_files import FinishedShard, GroupInfo, ShardFile, Work
-from data_prep.lock import output_lock
 from data_prep.manifest import Manifest
 from data_prep.partial import PartialFolder
 from data_prep.progress import progress
+from data_prep.step import UNRECORDED, OutputStep, at_least
 from pcclip.data.damage import DamagedGroupError
 from pcclip.data.format import DATASET_FILE, DatasetInfo, EmbeddingInfo, ShardInfo, sha256_of
 from pcclip.data.groups import ImageTransform, Sample, decode_group, read_samples
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.loading import load_clip
 
-STEP_VERSION = 1
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class Options:
-    """Options of the step.
+@dataclass(kw_only=True)
+class Embed(OutputStep):
+    """Replace the images of group shards by the embeddings of a frozen image tower, computed once."""
 
-    Attributes:
-        shards: Folder of image shards.
-        output: Folder of embedded shards to write.
-        model: The tower's model: an open_clip name, `local-dir:FOLDER`, `hf-hub:NAME` or a JSON model configuration.
-        pretrained: open_clip's pretrained tag or a weights file.
-        image_weights: Weights file for the image tower alone, e.g. of a timm backbone.
-        preprocess: Preprocessing to set instead of the model's own, e.g. `{mean: [...], std: [...]}`.
-        groups_per_batch: Groups that go through the tower at once.
-        workers: Processes that decode, for each device; 0 decodes in the device's own process.
-        accelerator: Lightning's: `auto`, `gpu`, `cpu`, ...
-        devices: Lightning's: `auto` for all of them, how many, or which, like `"0,2"`.
-        num_nodes: Nodes that take part; start the command on each, by SLURM, torchrun or by hand. They share `output`.
-        precision: What the tower computes in: `32-true`, `bf16-mixed` or `16-mixed`.
-    """
+    name: ClassVar[str] = "embed"
+    version: ClassVar[int] = 1
 
-    shards: str = MISSING
-    output: str = MISSING
-    model: str = MISSING
+    shards: str
+    """Folder of image shards."""
+    output: str = field(metadata=UNRECORDED)
+    """Folder of embedded shards to write."""
+    model: str
+    """The tower's model: an open_clip name, `local-dir:FOLDER`, `hf-hub:NAME` or a JSON model configuration."""
     pretrained: str | None = None
+    """open_clip's pretrained tag or a weights file."""
     image_weights: str | None = None
+    """Weights file for the image tower alone, e.g. of a timm backbone."""
     preprocess: dict[str, Any] = field(default_factory=dict)
-    groups_per_batch: int = 8
-    workers: int = 2
+    """Preprocessing to set instead of the model's own, e.g. `{mean: [...], std: [...]}`."""
+    groups_per_batch: int = field(default=8, metadata=at_least(1))
+    """Groups that go through the tower at once."""
+    workers: int = field(default=2, metadata=at_least(0))
+    """Processes that decode, for each device; 0 decodes in the device's own process."""
     accelerator: str = "auto"
+    """Lightning's: `auto`, `gpu`, `cpu`, ..."""
     devices: int | str = "auto"
-    num_nodes: int = 1
-    precision: str = "32-true"
+    """Lightning's: `auto` for all of them, how many, or which, like `"0,2"`."""
+    num_nodes: int = field(default=1, metadata=at_least(1))
+    """Nodes that take part; start the command on each, by SLURM, torchrun or by hand. They share `output`."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """What the tower computes in: `32-true`, `bf16-mixed` or `16-mixed`."""
+
+    def check_options(self) -> None:
+        """Check that the model comes with weights."""
+        if not (self.pretrained or self.image_weights or self.model.startswith(("local-dir:", "hf-hub:"))):
+            raise ValueError(
+                f"embed.model: {self.model} comes without weights; give `pretrained` or `image_weights`, or as model a "
+                "folder that carries its own (`local-dir:FOLDER`)"
+            )
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Return the lock of the output for the first of several processes, which writes what all share."""
+        return super().lock() if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext()
+
+    def inputs(self) -> dict[str, str | Path]:
+        """Return the hashes of the shards, as their `dataset.json` has them.
+
+        Raises:
+            FileNotFoundError: `shards` or a shard is missing.
+            ValueError: `shards` holds no images.
+        """
+        read = DatasetInfo.read(Path(self.shards))
+        if read.kind != "images":
+            raise ValueError(
+                f"{self.shards}: holds {read.kind}, not images; give the folder that `pcclip-data shard` wrote"
+            )
+        return {shard.name: shard.sha256 for shard in read.shards}
+
+    def settings(self) -> dict[str, Any]:
+        """Return the precision unless it is the full one, which the fingerprint implies. `make` adds the fingerprint."""
+        return {} if self.precision == "32-true" else {"precision": self.precision}
+
+    def is_current(self, manifest: Manifest) -> bool:
+        """Return False: `make` looks itself, as it needs the tower for it."""
+        return False
+
+    def make(self, manifest: Manifest) -> None:
+        """Write embedded shards to `output`, unless it is up to date; finished shards survive an interruption.
+
+        Raises:
+            FileNotFoundError: A file of weights is missing.
+            ValueError: A damaged shard, an unknown model, or one whose image tower would have random weights.
+        """
+        source, output = Path(self.shards), Path(self.output)
+        model = _load(self)
+        embedding = EmbeddingInfo(self.model, model.embed_dim, model.image_fingerprint)
+        manifest.options["fingerprint"] = embedding.fingerprint
+        partial = PartialFolder(output)
+        if partial.is_published(manifest):
+            print(f"{output} is up to date")
+            return
+        work = Work(source, DatasetInfo.read(source), embedding, manifest, partial)
+        shards = ImageShards(work, model.image_transform, self)
+        trainer = build_trainer(self, ShardWriter(work, shards))
+        trainer.predict(ImageEmbedder(self, model), datamodule=shards, return_predictions=False)
 
 
-def run(options: Options) -> None:
-    """Read the image shards `shards`, write embedded shards to `output`; finished shards survive an interruption.
-
-    Raises:
-        FileNotFoundError: `shards`, a shard or a file of weights is missing.
-        ValueError: `shards` holds no images or a damaged shard, the model is unknown or its image tower would have random
-            weights.
-    """
-    for name, least in (("groups_per_batch", 1), ("workers", 0), ("num_nodes", 1)):
-        if getattr(options, name) < least:
-            raise ValueError(f"embed.{name} must be at least {least}, found {getattr(options, name)}")
-    if options.precision not in PRECISIONS:
-        raise ValueError(f"embed.precision must be one of {', '.join(PRECISIONS)}, found {options.precision}")
-    # Of several processes, the first writes what all share.
-    with output_lock(Path(options.output)) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
-        _embed(options)
-
-
-def _embed(options: Options) -> None:
-    source, output = Path(options.shards), Path(options.output)
-    read = DatasetInfo.read(source)
-    if read.kind != "images":
-        raise ValueError(f"{source}: holds {read.kind}, not images; give the folder that `pcclip-data shard` wrote")
-    if not (options.pretrained or options.image_weights or options.model.startswith(("local-dir:", "hf-hub:"))):
-        raise ValueError(
-            f"embed.model: {options.model} comes without weights; give `pretrained` or `image_weights`, or as model a "
-            "folder that carries its own (`local-dir:FOLDER`)"
-        )
-    model = _load(options)
-    embedding = EmbeddingInfo(options.model, model.embed_dim, model.image_fingerprint)
-    manifest = Manifest(
-        "embed",
-        STEP_VERSION,
-        {shard.name: shard.sha256 for shard in read.shards},
-        # Full precision is what the fingerprint promises; another one is recorded next to it.
-        {"fingerprint": embedding.fingerprint}
-        | ({} if options.precision == "32-true" else {"precision": options.precision}),
-    )
-    partial = PartialFolder(output)
-    if partial.is_published(manifest):
-        print(f"{output} is up to date")
-        return
-    work = Work(source, read, embedding, manifest, partial)
-    shards = ImageShards(work, model.image_transform, options)
-    trainer = build_trainer(options, ShardWriter(work, shards))
-    trainer.predict(ImageEmbedder(options, model), datamodule=shards, return_predictions=False)
-
-
-def build_trainer(options: Options, writer: ShardWriter) -> Trainer:
+def build_trainer(options: Embed, writer: ShardWriter) -> Trainer:
     """The trainer for the devices that the options ask for. It writes nothing but what `writer` does, and says little."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -149,7 +152,7 @@ def build_trainer(options: Options, writer: ShardWriter) -> Trainer:
     return trainer
 
 
-def _load(options: Options) -> DifferenceCLIP:
+def _load(options: Embed) -> DifferenceCLIP:
     model = load_clip(
         options.model, options.pretrained, image_weights=options.image_weights, preprocess=options.preprocess
     )
@@ -242,7 +245,7 @@ class ImageShards(LightningDataModule):
         own: Those of this process.
     """
 
-    def __init__(self, work: Work, transform: ImageTransform, options: Options) -> None:
+    def __init__(self, work: Work, transform: ImageTransform, options: Embed) -> None:
         super().__init__()
         self._work = work
         self._transform = transform
@@ -275,7 +278,7 @@ class ImageShards(LightningDataModule):
 class ImageEmbedder(LightningModule):
     """The frozen image tower."""
 
-    def __init__(self, options: Options, model: DifferenceCLIP) -> None:
+    def __init__(self, options: Embed, model: DifferenceCLIP) -> None:
         super().__init__()
         self._options = options
         self.model: DifferenceCLIP | None = model

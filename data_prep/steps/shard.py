@@ -5,132 +5,114 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from braceexpand import braceexpand
 from numpy.typing import NDArray
-from omegaconf import MISSING
 
 from data_prep.group_index import GroupIndex
-from data_prep.lock import locks_output
 from data_prep.manifest import Manifest, package_versions
 from data_prep.packing import FinishedShard, Packing, finished_shard, write_shard
 from data_prep.partial import PartialFolder
-from data_prep.parts import Part
 from data_prep.progress import progress
+from data_prep.step import INPUT, UNRECORDED, OutputStep, at_least
 from data_prep.workers import worker_pool
 from pcclip.data.format import DatasetInfo
 
-STEP_VERSION = 2
 Job = tuple[str, int, NDArray[np.int64]]  # name, key of the first group, and numbers of the groups
 LISTED = 1000  # unreadable images named in the manifest; all are counted
 
 
-@dataclass
-class Options:
-    """Options of the step.
+@dataclass(kw_only=True)
+class Shard(OutputStep):
+    """Pack images, captions and difference texts into group shards for training."""
 
-    Attributes:
-        captions: One or several `captions.jsonl`; ids must be unique over all of them.
-        output: The shard folder to write.
-        differences: `differences.jsonl` files about those images; none for caption shards without pairs.
-        groups_include: Shell patterns of group names to take, with ranges like `train{000..039}`.
-        groups_exclude: Such patterns of groups to leave out, stronger than `groups_include`.
-        unpaired: Also take the images that are in no group at all, dealt into groups without pairs. A group's images are
-            those of its pairs.
-        group_size: Images in a group without pairs.
-        groups_per_shard: Groups in a shard; give at least as many shards as training has workers.
-        resize: Longest side of a stored image in pixels; larger ones are shrunk, none is enlarged. Null: as they are.
-        quality: JPEG quality of images that have to be encoded again.
-        seed: Seed of the order of groups.
-        workers: Processes that each pack a shard at a time; 0 packs in this one. The shards do not depend on it.
-        part: Pack only every K-th shard, `1/K` to `K/K`; each machine writes another `output`, and training reads them all.
-    """
+    name: ClassVar[str] = "shard"
+    version: ClassVar[int] = 2
 
-    captions: list[str] = MISSING
-    output: str = MISSING
-    differences: list[str] = field(default_factory=list)
+    captions: list[str] = field(metadata=INPUT)
+    """One or several `captions.jsonl`; ids must be unique over all of them."""
+    output: str = field(metadata=UNRECORDED)
+    """The shard folder to write."""
+    differences: list[str] = field(default_factory=list, metadata=INPUT)
+    """`differences.jsonl` files about those images; none for caption shards without pairs."""
     groups_include: list[str] = field(default_factory=lambda: ["*"])
+    """Shell patterns of group names to take, with ranges like `train{000..039}`."""
     groups_exclude: list[str] = field(default_factory=list)
+    """Such patterns of groups to leave out, stronger than `groups_include`."""
     unpaired: bool = False
-    group_size: int = 16
-    groups_per_shard: int = 64
-    resize: int | None = None
-    quality: int = 90
+    """Also take the images that are in no group at all, dealt into groups without pairs. A group's images are those of
+    its pairs."""
+    group_size: int = field(default=16, metadata=at_least(1))
+    """Images in a group without pairs."""
+    groups_per_shard: int = field(default=64, metadata=at_least(1))
+    """Groups in a shard; give at least as many shards as training has workers."""
+    resize: int | None = field(default=None, metadata=at_least(1))
+    """Longest side of a stored image in pixels; larger ones are shrunk, none is enlarged. Null: as they are."""
+    quality: int = field(default=90, metadata=at_least(1))
+    """JPEG quality of images that have to be encoded again."""
     seed: int = 0
-    workers: int = 2
+    """Seed of the order of groups."""
+    workers: int = field(default=2, metadata=at_least(0, recorded=False))
+    """Processes that each pack a shard at a time; 0 packs in this one. The shards do not depend on it."""
     part: str | None = None
+    """Pack only every K-th shard, `1/K` to `K/K`; each machine writes another `output`, and training reads them all."""
 
+    def check_options(self) -> None:
+        """Check `part`, and the range of `quality`."""
+        _ = self.own_part
+        if self.quality > 100:
+            raise ValueError(f"shard.quality must be at most 100, found {self.quality}")
 
-@locks_output
-def run(options: Options) -> None:
-    """Read `captions` and `differences`, write the shard folder `output`; finished shards survive an interruption.
+    def is_current(self, manifest: Manifest) -> bool:
+        """Return False: `make` looks itself, as it needs the index of the groups for it."""
+        return False
 
-    Raises:
-        FileNotFoundError: An input is missing.
-        ValueError: A bad row, an id used twice, a pair of unknown images or of one with itself, an empty text, a pattern
-            that matches no group, or nothing to pack.
-        ChildProcessError: A worker died.
-    """
-    _check(options)
-    output = Path(options.output)
-    captions, differences = ([Path(file) for file in files] for files in (options.captions, options.differences))
-    manifest = Manifest(
-        "shard",
-        STEP_VERSION,
-        {
-            **{f"captions.{place}": file for place, file in enumerate(captions)},
-            **{f"differences.{place}": file for place, file in enumerate(differences)},
-        },
-        {
-            name: value
-            for name, value in asdict(options).items()
-            if name not in ("captions", "differences", "output", "workers") and not (name == "part" and value is None)
-        },
-    )
-    partial = PartialFolder(output)
-    with GroupIndex(captions, differences, output) as index:
-        groups, used = choose_groups(index, options)
-        jobs = plan_shards(groups, options)
-        sizes, manifest.inputs["images"] = index.image_hashes(used)
-        if partial.is_published(manifest):
-            print(f"{output} is up to date")
-            return
-        plan = {"step_version": STEP_VERSION, "inputs": manifest.inputs, "options": manifest.options}
-        partial.begin({**plan, "versions": package_versions()})
-        packing = Packing(index.sources, partial, options.resize, options.quality)
-        info, unreadable = write_shards(packing, jobs, options.workers)
-    if not info.shards:
-        shutil.rmtree(partial.folder)
-        raise ValueError(f"{output}: not one image could be read, the first because {next(iter(unreadable.values()))}")
-    counts = {"groups": info.groups, "images": info.images, "pairs": info.pairs, "unreadable": len(unreadable)}
-    manifest.complete(counts, {"unreadable": list(unreadable.values())[:LISTED]})
-    partial.publish(info, manifest, {**manifest.inputs, "images": sizes})
-    print(
-        f"{output}: {info.groups} groups, {info.images} images, {info.pairs} ordered pairs in {len(info.shards)} shards"
-    )
-    if unreadable:
+    def make(self, manifest: Manifest) -> None:
+        """Write the shard folder `output`, unless it is up to date; finished shards survive an interruption.
+
+        Raises:
+            ValueError: A bad row, an id used twice, a pair of unknown images or of one with itself, an empty text, a
+                pattern that matches no group, or nothing to pack.
+            ChildProcessError: A worker died.
+        """
+        output = Path(self.output)
+        captions, differences = ([Path(file) for file in files] for files in (self.captions, self.differences))
+        partial = PartialFolder(output)
+        with GroupIndex(captions, differences, output) as index:
+            groups, used = choose_groups(index, self)
+            jobs = plan_shards(groups, self)
+            sizes, manifest.inputs["images"] = index.image_hashes(used)
+            if partial.is_published(manifest):
+                print(f"{output} is up to date")
+                return
+            plan = {"step_version": self.version, "inputs": manifest.inputs, "options": manifest.options}
+            partial.begin({**plan, "versions": package_versions()})
+            packing = Packing(index.sources, partial, self.resize, self.quality)
+            info, unreadable = write_shards(packing, jobs, self.workers)
+        if not info.shards:
+            shutil.rmtree(partial.folder)
+            raise ValueError(
+                f"{output}: not one image could be read, the first because {next(iter(unreadable.values()))}"
+            )
+        counts = {"groups": info.groups, "images": info.images, "pairs": info.pairs, "unreadable": len(unreadable)}
+        manifest.complete(counts, {"unreadable": list(unreadable.values())[:LISTED]})
+        partial.publish(info, manifest, {**manifest.inputs, "images": sizes})
         print(
-            f"{output}: left out {len(unreadable)} images that are unreadable or have changed, listed in the manifest"
+            f"{output}: {info.groups} groups, {info.images} images, {info.pairs} ordered pairs in {len(info.shards)} shards"
         )
+        if unreadable:
+            print(
+                f"{output}: left out {len(unreadable)} images that are unreadable or have changed, listed in the manifest"
+            )
 
 
-def _check(options: Options) -> None:
-    for name, least in (("group_size", 1), ("groups_per_shard", 1), ("quality", 1), ("workers", 0)):
-        if getattr(options, name) < least:
-            raise ValueError(f"shard.{name} must be at least {least}, found {getattr(options, name)}")
-    Part.parse(options.part, "shard.part")
-    if options.quality > 100:
-        raise ValueError(f"shard.quality must be at most 100, found {options.quality}")
-    if options.resize is not None and options.resize < 1:
-        raise ValueError(f"shard.resize must be at least 1 or null, found {options.resize}")
-
-
-def choose_groups(index: GroupIndex, options: Options) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def choose_groups(index: GroupIndex, options: Shard) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Numbers of the groups to pack, in the order of packing, and which images are in them.
 
     Raises:
@@ -151,7 +133,7 @@ def choose_groups(index: GroupIndex, options: Options) -> tuple[NDArray[np.int64
     return groups[np.random.default_rng(options.seed).permutation(len(groups))], used
 
 
-def matching_groups(index: GroupIndex, options: Options) -> NDArray[np.bool_]:
+def matching_groups(index: GroupIndex, options: Shard) -> NDArray[np.bool_]:
     """Which groups match `groups_include` and not `groups_exclude`, (groups with pairs,).
 
     Raises:
@@ -176,13 +158,13 @@ def matching_groups(index: GroupIndex, options: Options) -> NDArray[np.bool_]:
     return matching("groups_include", options.groups_include) & ~matching("groups_exclude", options.groups_exclude)
 
 
-def plan_shards(groups: NDArray[np.int64], options: Options) -> list[Job]:
+def plan_shards(groups: NDArray[np.int64], options: Shard) -> list[Job]:
     """Return the shards to write: `000000.tar`, `000001.tar`, ..., or those of them that belong to `part`.
 
     Raises:
         ValueError: `part` has no shard.
     """
-    part = Part.parse(options.part, "shard.part")
+    part = options.own_part
     size = options.groups_per_shard
     jobs = [
         (f"{number:06d}.tar", start, groups[start : start + size])

@@ -14,24 +14,22 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from omegaconf import MISSING
 
 from data_prep.files import write_jsonl
-from data_prep.lock import locks_output
 from data_prep.manifest import Manifest, files_below
-from data_prep.shapes import Picture, draw_all
+from data_prep.step import UNRECORDED, Made, OutputStep, at_least
 from data_prep.world.choices import ATTRIBUTES, caption_choice
-from data_prep.world.class_texts import WorldClass, comparatives, description
+from data_prep.world.classes import WorldClass, comparatives, description
 from data_prep.world.scene import COLOURS, SHAPES, TRAINING, UNSEEN, random_scene
+from data_prep.world.shapes import Picture, draw_all
 from data_prep.world.words import with_article
 from pcclip.atomic import atomic_folder
 
-STEP_VERSION = 3
 # Part of each picture's seed; `shapes` has 0 to 5.
 GRID, PROBE = 6, 7
 SHAPE_CLASSES = [WorldClass(shape) for shape in SHAPES]
@@ -39,54 +37,42 @@ GRID_CLASSES = [WorldClass(shape, colour) for shape in SHAPES for colour in COLO
 UNSEEN_CLASSES = [WorldClass(shape, colour) for shape, colour in UNSEEN]
 
 
-@dataclass
-class Options:
-    """Options of the step.
+@dataclass(kw_only=True)
+class ShapesEval(OutputStep):
+    """Make what the embedded world's evaluations need besides the folders of the step `shapes`."""
 
-    Attributes:
-        output: The folder to write.
-        seed: Seed of all scenes and texts.
-        per_combination: Pictures of each combination of shape and colour.
-        probe: Pictures of each shape to fit linear probes on.
-        workers: Processes that draw; the output does not depend on it.
-    """
+    name: ClassVar[str] = "shapes_eval"
+    version: ClassVar[int] = 3
 
-    output: str = MISSING
+    output: str = field(metadata=UNRECORDED)
+    """The folder to write."""
     seed: int = 0
-    per_combination: int = 10
-    probe: int = 100
-    workers: int = 2
+    """Seed of all scenes and texts."""
+    per_combination: int = field(default=10, metadata=at_least(1))
+    """Pictures of each combination of shape and colour."""
+    probe: int = field(default=100, metadata=at_least(1))
+    """Pictures of each shape to fit linear probes on."""
+    workers: int = field(default=2, metadata=at_least(1, recorded=False))
+    """Processes that draw; the output does not depend on it."""
 
-
-@locks_output
-def run(options: Options) -> None:
-    """Write pictures and texts into `output`.
-
-    Raises:
-        ValueError: A number is less than one.
-    """
-    for name in ("per_combination", "probe", "workers"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"shapes_eval.{name} must be at least 1, found {getattr(options, name)}")
-    output = Path(options.output)
-    names = ("seed", "per_combination", "probe")
-    manifest = Manifest("shapes_eval", STEP_VERSION, {}, {name: getattr(options, name) for name in names})
-    if manifest.matches(output):
-        print(f"{output} is up to date")
-        return
-    grid = _pictures(options.seed, GRID, "grid", GRID_CLASSES, options.per_combination)
-    probe = _pictures(options.seed, PROBE, "probe", SHAPE_CLASSES, options.probe)
-    rng = random.Random(options.seed)
-    with atomic_folder(output) as folder:
-        draw_all(folder, grid + probe, options.workers)
-        write_jsonl(folder / "classes.jsonl", (_class_row(of) for of in GRID_CLASSES))
-        write_jsonl(folder / "shapes.jsonl", (_class_row(of) for of in SHAPE_CLASSES))
-        write_jsonl(folder / "comparatives_shape.jsonl", comparatives(rng, SHAPE_CLASSES))
-        write_jsonl(folder / "comparatives_unseen.jsonl", comparatives(rng, UNSEEN_CLASSES))
-        edits = write_jsonl(folder / "edits.jsonl", (edit for picture in grid for edit in _edits(rng, picture)))
-        _write_choices(rng, folder / "choices", grid)
-    manifest.write(output, {"grid": len(grid), "probe": len(probe), "edits": edits}, files=files_below(output))
-    print(f"{output}: {len(grid) + len(probe)} pictures, {edits} edits")
+    def make(self, manifest: Manifest) -> Made:
+        """Write pictures and texts into `output`."""
+        grid = _pictures(self.seed, GRID, "grid", GRID_CLASSES, self.per_combination)
+        probe = _pictures(self.seed, PROBE, "probe", SHAPE_CLASSES, self.probe)
+        rng = random.Random(self.seed)
+        with atomic_folder(self.output) as folder:
+            draw_all(folder, grid + probe, self.workers)
+            write_jsonl(folder / "classes.jsonl", (_class_row(of) for of in GRID_CLASSES))
+            write_jsonl(folder / "shapes.jsonl", (_class_row(of) for of in SHAPE_CLASSES))
+            write_jsonl(folder / "comparatives_shape.jsonl", comparatives(rng, SHAPE_CLASSES))
+            write_jsonl(folder / "comparatives_unseen.jsonl", comparatives(rng, UNSEEN_CLASSES))
+            edits = write_jsonl(folder / "edits.jsonl", (edit for picture in grid for edit in _edits(rng, picture)))
+            _write_choices(rng, folder / "choices", grid)
+        return Made(
+            {"grid": len(grid), "probe": len(probe), "edits": edits},
+            files=files_below(Path(self.output)),
+            message=f"{len(grid) + len(probe)} pictures, {edits} edits",
+        )
 
 
 def _pictures(seed: int, part: int, folder: str, classes: list[WorldClass], each: int) -> list[Picture]:

@@ -10,7 +10,7 @@ from sklearn.random_projection import GaussianRandomProjection
 
 from data_prep.files import Row, image_path
 from data_prep.images import read_bytes
-from data_prep.similar import WIDTH, Indices, Vectors, chunks
+from data_prep.steps.similar import WIDTH, Indices, Vectors, chunks
 from pcclip.data.pictures import UnreadableImageError, decode
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.loading import load_clip

@@ -10,7 +10,7 @@ import torch
 
 from data_prep.files import CAPTION_KEYS, Row
 from data_prep.line_index import LineIndex
-from data_prep.similar_by_tower import embed_images
+from data_prep.steps.similar_by_tower import embed_images
 from pcclip.model.loading import load_clip
 
 ROWS = 960  # at once: whole groups, mostly, so that few images are embedded twice

@@ -5,68 +5,62 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from omegaconf import MISSING
+from typing import Any, ClassVar
 
 from data_prep.line_index import temporary_database
 from data_prep.progress import progress
 from data_prep.shard_check import Checks, Findings, check_shard, context_length
+from data_prep.step import Step, at_least
 from data_prep.workers import worker_pool
 from pcclip.atomic import atomic_text
 from pcclip.data.format import DATASET_FILE, FORMAT_VERSION, DatasetInfo, EmbeddingInfo, ShardInfo
 
 
-@dataclass
-class Options:
-    """Options of the step.
+@dataclass(kw_only=True)
+class Verify(Step):
+    """Check a shard folder from its hashes down to its texts, and print what it holds."""
 
-    Attributes:
-        shards: The shard folder.
-        decode: How many images to decode, spread evenly over each shard; null decodes all, 0 none.
-        tokenizer: open_clip model whose tokenizer counts the tokens of difference texts; null counts none.
-        strict: Also count as wrong: pairs without their reverse, and pairs with the same text in both directions.
-        show: Problems to print of each kind.
-        report: JSON file to write with all numbers and problems.
-        workers: Processes that each check a shard at a time; 0 checks in this one.
-    """
+    name: ClassVar[str] = "verify"
 
-    shards: str = MISSING
-    decode: int | None = None
+    shards: str
+    """The shard folder."""
+    decode: int | None = field(default=None, metadata=at_least(0))
+    """How many images to decode, spread evenly over each shard; null decodes all, 0 none."""
     tokenizer: str | None = "ViT-B-32"
+    """open_clip model whose tokenizer counts the tokens of difference texts; null counts none."""
     strict: bool = False
-    show: int = 10
+    """Also count as wrong: pairs without their reverse, and pairs with the same text in both directions."""
+    show: int = field(default=10, metadata=at_least(0))
+    """Problems to print of each kind."""
     report: str | None = None
-    workers: int = 2
+    """JSON file to write with all numbers and problems."""
+    workers: int = field(default=2, metadata=at_least(0))
+    """Processes that each check a shard at a time; 0 checks in this one."""
 
+    def work(self) -> None:
+        """Check the folder `shards` whole, print its statistics and everything that is wrong.
 
-def run(options: Options) -> None:
-    """Check the folder `shards` whole, print its statistics and everything that is wrong.
-
-    Raises:
-        FileNotFoundError: The folder or its `dataset.json` is missing.
-        ValueError: Something is wrong; all of it is in the message, up to `show` of a kind.
-    """
-    for name, value in (("decode", options.decode or 0), ("show", options.show), ("workers", options.workers)):
-        if value < 0:
-            raise ValueError(f"verify.{name} must be at least 0, found {value}")
-    folder = Path(options.shards)
-    info = read_dataset(folder)
-    found = check_folder(folder, info, options)
-    if options.strict:
-        for kind in ("one-way pairs", "texts equal to their reverse"):
-            if found.counts[kind]:
-                found.problem(kind, f"{folder}: {found.counts[kind]} of {found.counts['pairs']}")
-    context = context_length(options.tokenizer) if options.tokenizer else None
-    print("\n".join(statistics_lines(folder, info, found, context)))
-    if options.report:
-        write_report(Path(options.report), found)
-    if found.problem_counts:
-        raise ValueError(summary(folder, found, options.show))
-    print(f"{folder}: nothing is wrong")
+        Raises:
+            FileNotFoundError: The folder or its `dataset.json` is missing.
+            ValueError: Something is wrong; all of it is in the message, up to `show` of a kind.
+        """
+        folder = Path(self.shards)
+        info = read_dataset(folder)
+        found = check_folder(folder, info, self)
+        if self.strict:
+            for kind in ("one-way pairs", "texts equal to their reverse"):
+                if found.counts[kind]:
+                    found.problem(kind, f"{folder}: {found.counts[kind]} of {found.counts['pairs']}")
+        context = context_length(self.tokenizer) if self.tokenizer else None
+        print("\n".join(statistics_lines(folder, info, found, context)))
+        if self.report:
+            write_report(Path(self.report), found)
+        if found.problem_counts:
+            raise ValueError(summary(folder, found, self.show))
+        print(f"{folder}: nothing is wrong")
 
 
 def read_dataset(folder: Path) -> DatasetInfo:
@@ -101,7 +95,7 @@ def read_dataset(folder: Path) -> DatasetInfo:
     return info
 
 
-def check_folder(folder: Path, info: DatasetInfo, options: Options) -> Findings:
+def check_folder(folder: Path, info: DatasetInfo, options: Verify) -> Findings:
     """Check every shard, and what must agree between them."""
     found = Findings()
     named = [shard.name for shard in info.shards]

@@ -14,53 +14,64 @@ from __future__ import annotations
 import csv
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import yaml
-from omegaconf import MISSING
 
 from data_prep.files import write_jsonl
-from data_prep.lock import locks_output
 from data_prep.manifest import Manifest, files_below
 from data_prep.progress import progress
+from data_prep.step import UNRECORDED, Made, OutputStep, at_least
 from data_prep.workers import worker_pool
-from data_prep.world.captions import captions
+from data_prep.world.captioner import captions
 from data_prep.world.draw import draw
 from data_prep.world.scene import COLOURS, PICTURE, SHAPES, TRAINING, UNSEEN, Scene, random_scene
 from data_prep.world.wordings import SECOND_LEADS, WORDINGS, attribute_texts
 from pcclip.atomic import atomic_folder
 
-STEP_VERSION = 3
 # Part of each picture's seed: changing the number of pictures of one part leaves the others as they are.
 PARTS = ("train", "val", "test", "shape", "colour", "unseen")
 
 
-@dataclass
-class Options:
-    """Options of the step.
+@dataclass(kw_only=True)
+class Shapes(OutputStep):
+    """Make the embedded world as files, for training and for evaluation."""
 
-    Attributes:
-        output: The folder to write.
-        seed: Seed of all scenes and captions.
-        train: Number of training pictures.
-        val: Number of validation pictures.
-        test: Number of test pictures with a table of attributes.
-        per_class: Number of pictures of each zero-shot class.
-        captions_per_image: Captions written of each training and validation picture.
-        workers: Processes that draw; the output does not depend on it.
-    """
+    name: ClassVar[str] = "shapes"
+    version: ClassVar[int] = 3
 
-    output: str = MISSING
+    output: str = field(metadata=UNRECORDED)
+    """The folder to write."""
     seed: int = 0
-    train: int = 8000
-    val: int = 320
-    test: int = 400
-    per_class: int = 40
-    captions_per_image: int = 5
-    workers: int = 2
+    """Seed of all scenes and captions."""
+    train: int = field(default=8000, metadata=at_least(0))
+    """Number of training pictures."""
+    val: int = field(default=320, metadata=at_least(0))
+    """Number of validation pictures."""
+    test: int = field(default=400, metadata=at_least(0))
+    """Number of test pictures with a table of attributes."""
+    per_class: int = field(default=40, metadata=at_least(0))
+    """Number of pictures of each zero-shot class."""
+    captions_per_image: int = field(default=5, metadata=at_least(1))
+    """Captions written of each training and validation picture."""
+    workers: int = field(default=2, metadata=at_least(1, recorded=False))
+    """Processes that draw; the output does not depend on it."""
+
+    def make(self, manifest: Manifest) -> Made:
+        """Write the world into `output`."""
+        parts = plan(self)
+        everything = [picture for pictures in parts.values() for picture in pictures]
+        with atomic_folder(self.output) as folder:
+            draw_all(folder, everything, self.workers)
+            for part in ("train", "val"):
+                _write_captions(folder / part, parts[part], self)
+            _write_test(folder / "test", parts["test"])
+        counts = {part: len(pictures) for part, pictures in parts.items()}
+        return Made(counts, files=files_below(Path(self.output)), message=f"{len(everything)} pictures")
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,7 @@ class Picture:
     file: str
 
 
-def plan(options: Options) -> dict[str, list[Picture]]:
+def plan(options: Shapes) -> dict[str, list[Picture]]:
     """Decide on all pictures, by part."""
 
     def scenes(part: str, number: int, combinations: list[tuple[str, str]]) -> Iterator[Scene]:
@@ -106,34 +117,6 @@ def save(folder: Path, picture: Picture) -> None:
     draw(picture.scene, COLOURS[picture.scene.colour], PICTURE).save(folder / picture.file)
 
 
-@locks_output
-def run(options: Options) -> None:
-    """Write the world into `output`.
-
-    Raises:
-        ValueError: A number is negative, or no captions or workers are asked for.
-    """
-    least = {"train": 0, "val": 0, "test": 0, "per_class": 0, "captions_per_image": 1, "workers": 1}
-    for name, bound in least.items():
-        if getattr(options, name) < bound:
-            raise ValueError(f"shapes.{name} must be at least {bound}, found {getattr(options, name)}")
-    output = Path(options.output)
-    names = ("seed", "train", "val", "test", "per_class", "captions_per_image")
-    manifest = Manifest("shapes", STEP_VERSION, {}, {name: getattr(options, name) for name in names})
-    if manifest.matches(output):
-        print(f"{output} is up to date")
-        return
-    parts = plan(options)
-    with atomic_folder(output) as folder:
-        everything = [picture for pictures in parts.values() for picture in pictures]
-        draw_all(folder, everything, options.workers)
-        for part in ("train", "val"):
-            _write_captions(folder / part, parts[part], options)
-        _write_test(folder / "test", parts["test"])
-    manifest.write(output, {part: len(pictures) for part, pictures in parts.items()}, files=files_below(output))
-    print(f"{output}: {len(everything)} pictures")
-
-
 def draw_all(folder: Path, pictures: list[Picture], workers: int) -> None:
     """Draw pictures into their files, in so many processes."""
     for parent in {(folder / picture.file).parent for picture in pictures}:
@@ -148,7 +131,7 @@ def draw_all(folder: Path, pictures: list[Picture], workers: int) -> None:
             pass
 
 
-def _write_captions(folder: Path, pictures: list[Picture], options: Options) -> None:
+def _write_captions(folder: Path, pictures: list[Picture], options: Shapes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_jsonl(
         folder / "captions.jsonl",

@@ -8,27 +8,25 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
+from typing import ClassVar
 
-from omegaconf import MISSING
 from tqdm import tqdm
 
 from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, manifest_path, parse_row, read_jsonl
 from data_prep.line_index import LineIndex
 from data_prep.llm.options import ModelOptions
-from data_prep.lock import locks_output
 from data_prep.manifest import Manifest
-from data_prep.parts import Part
 from data_prep.progress import progress
 from data_prep.rules.census import Census
 from data_prep.rules.judge import Judge, Judgement, RuleOptions
 from data_prep.rules.report import Report, line_of, without_opinion
+from data_prep.step import INPUT, UNRECORDED, Made, OutputStep, at_least
 from data_prep.workers import worker_pool
 from pcclip.atomic import atomic_path, atomic_text
 
-STEP_VERSION = 2
 FILES_NEXT_TO_OUTPUTS = (
     ".rejected.jsonl",
     ".opinions.jsonl",
@@ -40,52 +38,117 @@ CHUNKS_AHEAD = 2  # chunks under way for each process, which bounds the memory
 
 @dataclass(kw_only=True)
 class OpinionOptions(ModelOptions):
-    """Options of the second opinion, on top of those of `ModelOptions`.
-
-    Attributes:
-        sample: Rows that the model judges, drawn by a hash of their ids.
-    """
+    """Options of the second opinion, on top of those of `ModelOptions`."""
 
     sample: int = 200
+    """Rows that the model judges, drawn by a hash of their ids."""
     prompt: str = "second_opinion"
     temperature: float | None = 0.0
 
 
-@dataclass
-class Options(RuleOptions):
-    """Options of the step, on top of those of the rules.
+@dataclass(kw_only=True)
+class Screen(RuleOptions, OutputStep):
+    """Cut what does not belong to difference texts, and reject those that would teach something wrong."""
 
-    Attributes:
-        differences: The `differences.jsonl` to screen, or a pattern such as `data/screened-*.jsonl` for several files. At the
-            end, screen the outputs of all parts once more: it finds what occurs too often in all of them together, and
-            changes nothing else.
-        output: The `screened.jsonl` to write: the rows that passed, without what was cut off their texts.
-        captions: The `captions.jsonl` of the images. Null: texts are not compared with captions.
-        rejected: The JSON Lines of the other rows to write, as they were, with `reason` and `detail`, those that occur too
-            often last. Null: `<stem>.rejected.jsonl` next to `output`.
-        report: The Markdown report to write. Null: `<stem>.report.md` next to `output`.
-        samples: Examples of each reason and each cut in the report.
-        fit_model: A model that must find each text closer to the difference of its two images than the reversed text: an
-            open_clip name, `local-dir:FOLDER` or `hf-hub:NAME`. Take a finetuned one: others hardly know directions. Null:
-            pictures are not looked at.
-        fit_pretrained: Weights of `fit_model`, where the name does not carry them.
-        opinion: The language model that judges a sample of the rows that passed; the share judged wrong goes into the
-            report, and no row is rejected. `opinion.dry_run` screens, and shows what would be asked. Null: none is asked.
-        part: Screen only this part of the groups: `1/4` to `4/4`. Give each part its own `output`. Null: all.
-        workers: Processes that screen; 1 works in this one. The output does not depend on it.
-    """
+    name: ClassVar[str] = "screen"
+    version: ClassVar[int] = 2
 
-    differences: str = MISSING
-    output: str = MISSING
-    captions: str | None = None
-    rejected: str | None = None
-    report: str | None = None
-    samples: int = 5
+    differences: str = field(metadata=UNRECORDED)
+    """The `differences.jsonl` to screen, or a pattern such as `data/screened-*.jsonl` for several files. At the end,
+    screen the outputs of all parts once more: it finds what occurs too often in all of them together, and changes
+    nothing else."""
+    output: str = field(metadata=UNRECORDED)
+    """The `screened.jsonl` to write: the rows that passed, without what was cut off their texts."""
+    captions: str | None = field(default=None, metadata=INPUT)
+    """The `captions.jsonl` of the images. Null: texts are not compared with captions."""
+    rejected: str | None = field(default=None, metadata=UNRECORDED)
+    """The JSON Lines of the other rows to write, as they were, with `reason` and `detail`, those that occur too often
+    last. Null: `<stem>.rejected.jsonl` next to `output`."""
+    report: str | None = field(default=None, metadata=UNRECORDED)
+    """The Markdown report to write. Null: `<stem>.report.md` next to `output`."""
+    samples: int = field(default=5, metadata=at_least(0))
+    """Examples of each reason and each cut in the report."""
     fit_model: str | None = None
+    """A model that must find each text closer to the difference of its two images than the reversed text: an open_clip
+    name, `local-dir:FOLDER` or `hf-hub:NAME`. Take a finetuned one: others hardly know directions. Null: pictures are
+    not looked at."""
     fit_pretrained: str | None = None
-    opinion: OpinionOptions | None = None
+    """Weights of `fit_model`, where the name does not carry them."""
+    opinion: OpinionOptions | None = field(default=None, metadata=UNRECORDED)
+    """The language model that judges a sample of the rows that passed; the share judged wrong goes into the report, and
+    no row is rejected. `opinion.dry_run` screens, and shows what would be asked. Null: none is asked."""
     part: str | None = None
-    workers: int = 2
+    """Screen only this part of the groups: `1/4` to `4/4`. Give each part its own `output`. Null: all."""
+    workers: int = field(default=2, metadata=at_least(1, recorded=False))
+    """Processes that screen; 1 works in this one. The output does not depend on it."""
+
+    def check_options(self) -> None:
+        """Check the rules' options, `part`, and what needs `captions`."""
+        self.check()
+        _ = self.own_part
+        if self.fit_model is not None and self.captions is None:
+            raise ValueError("screen.fit_model needs screen.captions, which says where the images lie")
+        if self.opinion is not None and self.captions is None:
+            raise ValueError("screen.opinion needs screen.captions, by which the model judges")
+        if self.opinion is not None and self.opinion.sample < 1:
+            raise ValueError(f"screen.opinion.sample must be at least 1, found {self.opinion.sample}")
+
+    @property
+    def rejected_file(self) -> Path:
+        """Where the rejected rows go."""
+        output = Path(self.output)
+        return Path(self.rejected) if self.rejected else output.with_name(f"{output.stem}.rejected.jsonl")
+
+    @property
+    def report_file(self) -> Path:
+        """Where the report goes."""
+        output = Path(self.output)
+        return Path(self.report) if self.report else output.with_name(f"{output.stem}.report.md")
+
+    def input_files(self) -> dict[str, Path]:
+        """Return the differences files and the captions."""
+        first, *others = _sources(self)
+        numbered = {f"differences.{place}": file for place, file in enumerate(others, start=1)}
+        return {"differences": first, **numbered, **super().input_files()}
+
+    def is_current(self, manifest: Manifest) -> bool:
+        """Return whether the three files are up to date."""
+        rejected, report = self.rejected_file, self.report_file
+        current = manifest.matches(Path(self.output), _files(rejected, report))
+        return current and rejected.is_file() and report.is_file()
+
+    def work(self) -> None:
+        """Screen, then ask for the second opinion.
+
+        Raises:
+            ValueError: After all is written: an endpoint with which it is useless to go on.
+        """
+        if self.opinion is None or self.captions is None:
+            super().work()
+            return
+        from data_prep.steps.opinion import ask_opinion, opinion_prompt  # slow to import
+
+        prompt = opinion_prompt(self.opinion)
+        super().work()
+        with self.lock():
+            ask_opinion(
+                self.opinion,
+                prompt,
+                self.opinion.sample,
+                Path(self.output),
+                Path(self.captions),
+                self.report_file,
+                self.samples,
+            )
+
+    def make(self, manifest: Manifest) -> Made:
+        """Write `output`, `rejected` and `report`, in the order of the input.
+
+        Raises:
+            ValueError: A bad row, or an image that `captions` does not have.
+            ChildProcessError: A process died.
+        """
+        return _screen(self)
 
 
 @dataclass(frozen=True)
@@ -126,15 +189,15 @@ class Screener:
     """Screens chunks in one process. Use it as a context manager.
 
     Args:
-        options: Options of the step.
+        options: Screen of the step.
 
     Raises:
         ValueError: A bad row in the captions, or an unknown tokenizer.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Screen) -> None:
         self._options = options
-        self._part = Part.parse(options.part, "screen.part")
+        self._part = options.own_part
         with ExitStack() as stack:
             index = None
             if options.captions:
@@ -173,49 +236,9 @@ class Screener:
         return done
 
 
-@locks_output
-def run(options: Options) -> None:
-    """Read `differences`, write `output`, `rejected` and `report`, in the order of the input. Then ask for the second opinion.
-
-    Raises:
-        FileNotFoundError: An input is missing.
-        ValueError: A bad row, an option out of range, or an image that `captions` does not have. After all is written: an
-            endpoint with which it is useless to go on.
-        ChildProcessError: A process died.
-    """
-    options.check()
+def _screen(options: Screen) -> Made:
+    output, rejected, report_file = Path(options.output), options.rejected_file, options.report_file
     sources = _sources(options)
-    output = Path(options.output)
-    report_file = Path(options.report) if options.report else output.with_name(f"{output.stem}.report.md")
-    captions = Path(options.captions) if options.captions else None
-    if options.opinion is None:
-        _screen(options, sources, output, captions, report_file)
-        return
-    from data_prep.opinion import ask_opinion, opinion_prompt  # slow to import
-
-    if captions is None:
-        raise ValueError("screen.opinion needs screen.captions, by which the model judges")
-    if options.opinion.sample < 1:
-        raise ValueError(f"screen.opinion.sample must be at least 1, found {options.opinion.sample}")
-    prompt = opinion_prompt(options.opinion)
-    _screen(options, sources, output, captions, report_file)
-    ask_opinion(options.opinion, prompt, options.opinion.sample, output, captions, report_file, options.samples)
-
-
-def _screen(options: Options, sources: list[Path], output: Path, captions: Path | None, report_file: Path) -> None:
-    rejected = Path(options.rejected) if options.rejected else output.with_name(f"{output.stem}.rejected.jsonl")
-    for file, required in (*((source, DIFFERENCE_KEYS) for source in sources), (captions, CAPTION_KEYS)):
-        if file is not None:
-            next(read_jsonl(file, required), None)  # says what is wrong where the file is missing
-    inputs: dict[str, str | Path] = {"differences": sources[0]}
-    inputs |= {f"differences.{place}": source for place, source in enumerate(sources[1:], start=1)}
-    inputs |= {"captions": captions} if captions else {}
-    left_out = ("differences", "output", "captions", "rejected", "report", "opinion", "workers")
-    settings = {name: value for name, value in asdict(options).items() if name not in left_out}
-    manifest = Manifest("screen", STEP_VERSION, inputs, settings)
-    if manifest.matches(output, _files(rejected, report_file)) and rejected.is_file() and report_file.is_file():
-        print(f"{output} is up to date")
-        return
     report, census = Report(options.samples), Census()
     with atomic_path(output) as passed_draft, atomic_path(rejected) as rejected_draft:
         with passed_draft.open("w", encoding="utf-8") as passed, rejected_draft.open("w", encoding="utf-8") as others:
@@ -237,8 +260,8 @@ def _screen(options: Options, sources: list[Path], output: Path, captions: Path 
         manifest_path(output).unlink(missing_ok=True)
     with atomic_text(report_file) as stream:
         stream.write(report.markdown())
-    manifest.write(output, report.counts(), files=_files(rejected, report_file))
-    print(f"{output}: {report.passed} of {report.rows} rows passed; see {report_file}")
+    message = f"{report.passed} of {report.rows} rows passed; see {report_file}"
+    return Made(report.counts(), files=_files(rejected, report_file), message=message)
 
 
 def _files(rejected: Path, report: Path) -> dict[str, str | Path]:
@@ -248,13 +271,7 @@ def _files(rejected: Path, report: Path) -> dict[str, str | Path]:
     return {"rejected": rejected, "report": hashlib.sha256(without_opinion(report).encode()).hexdigest()}
 
 
-def _sources(options: Options) -> list[Path]:
-    if options.samples < 0:
-        raise ValueError(f"screen.samples must be at least 0, found {options.samples}")
-    if options.fit_model is not None and options.captions is None:
-        raise ValueError("screen.fit_model needs screen.captions, which says where the images lie")
-    if options.workers < 1:
-        raise ValueError(f"screen.workers must be at least 1, found {options.workers}")
+def _sources(options: Screen) -> list[Path]:
     pattern = Path(options.differences)
     found = [pattern] if pattern.is_file() else sorted(pattern.parent.glob(pattern.name))
     files = [file for file in found if file == pattern or not file.name.endswith(FILES_NEXT_TO_OUTPUTS)]
@@ -263,10 +280,10 @@ def _sources(options: Options) -> list[Path]:
     return files
 
 
-def _misfits(options: Options, passed: Path, census: Census) -> Iterator[tuple[int, str, str]]:
+def _misfits(options: Screen, passed: Path, census: Census) -> Iterator[tuple[int, str, str]]:
     if options.fit_model is None or options.captions is None or "misfit" in options.skip_rules:
         return
-    from data_prep.fit import misfits  # which needs torch
+    from data_prep.steps.fit import misfits  # which needs torch
 
     rows = (row for _, row in read_jsonl(passed, DIFFERENCE_KEYS))
     numbered = zip(census.lines, rows, strict=True)
@@ -284,7 +301,7 @@ def _chunks(sources: Iterable[Path]) -> Iterator[Chunk]:
                 place += len(lines)
 
 
-def _screen_all(options: Options, sources: list[Path]) -> Iterator[Screened]:
+def _screen_all(options: Screen, sources: list[Path]) -> Iterator[Screened]:
     """Screen all chunks, in order."""
     size = sum(source.stat().st_size for source in sources)
     bar: tqdm[None] = progress((), desc="screen", unit="B", total=size)
@@ -294,7 +311,7 @@ def _screen_all(options: Options, sources: list[Path]) -> Iterator[Screened]:
             yield screened
 
 
-def _results(options: Options, chunks: Iterator[Chunk], workers: int) -> Iterator[tuple[Chunk, Screened]]:
+def _results(options: Screen, chunks: Iterator[Chunk], workers: int) -> Iterator[tuple[Chunk, Screened]]:
     if workers < 2:
         with Screener(options) as screener:
             for chunk in chunks:
@@ -321,7 +338,7 @@ def _results(options: Options, chunks: Iterator[Chunk], workers: int) -> Iterato
 _screeners: list[Screener] = []  # of a worker process: the one that it uses for all chunks
 
 
-def _screen_in_worker(options: Options, chunk: Chunk) -> Screened:
+def _screen_in_worker(options: Screen, chunk: Chunk) -> Screened:
     if not _screeners:
         _screeners.append(Screener(options))
     return _screeners[0].screen(chunk)

@@ -1,0 +1,159 @@
+"""What every step of `pcclip-data` is: a dataclass of options with a method `run`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+
+from data_prep.lock import output_lock
+from data_prep.manifest import Manifest
+from data_prep.parts import Part
+
+INPUT = MappingProxyType({"input": True})
+"""Metadata of a field with a file, a list of files or None. `run` checks that they exist and the manifest has their hashes."""
+UNRECORDED = MappingProxyType({"recorded": False})
+"""Metadata of a field that does not shape the content of the output, such as a path or a number of workers."""
+
+
+def at_least(least: float, *, recorded: bool = True) -> Mapping[str, Any]:
+    """Return metadata of a number that must not be smaller. None is allowed where the type allows it."""
+    return {"least": least, "recorded": recorded}
+
+
+@dataclass(kw_only=True)
+class Step(ABC):
+    """One step of the data preparation. Its fields are its options, as `pcclip-data STEP --help` lists them."""
+
+    name: ClassVar[str]
+    """Name on the command line."""
+
+    def run(self) -> None:
+        """Check the options, then do the work.
+
+        Raises:
+            FileNotFoundError: An input is missing.
+            ValueError: An option is out of range, or an input is invalid.
+        """
+        types = get_type_hints(type(self))
+        for option in fields(self):
+            value, least = getattr(self, option.name), option.metadata.get("least")
+            if value is not None and least is not None and not value >= least:
+                raise ValueError(f"{self.name}.{option.name} must be at least {least}, found {value}")
+            known = get_args(types[option.name]) if get_origin(types[option.name]) is Literal else (value,)
+            if value not in known:
+                raise ValueError(f"{self.name}.{option.name}: {value!r}; choose one of {', '.join(known)}")
+        self.check_options()
+        for role, file in self.input_files().items():
+            if not file.is_file():
+                what = "is a folder" if file.is_dir() else "not found"
+                raise FileNotFoundError(
+                    f"{file}: {what}, but `{role.partition('.')[0]}` of the step {self.name} must be a file; "
+                    "check the path, or run the step that writes it first"
+                )
+        self.work()
+
+    def check_options(self) -> None:  # noqa: B027  # most steps have nothing to check here
+        """Check what types and bounds of the fields do not say.
+
+        Raises:
+            ValueError: An option is out of range, or two do not go together.
+        """
+
+    def input_files(self) -> dict[str, Path]:
+        """Return the files of the fields marked as `INPUT` by role: the field's name, with a number for each of a list."""
+        return dict(self._input_files())
+
+    def _input_files(self) -> Iterator[tuple[str, Path]]:
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if option.metadata.get("input") and value is not None:
+                if isinstance(value, str):
+                    yield option.name, Path(value)
+                else:
+                    yield from ((f"{option.name}.{place}", Path(file)) for place, file in enumerate(value))
+
+    @abstractmethod
+    def work(self) -> None:
+        """Do the work, after the options were checked."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a step made, for its manifest."""
+
+    counts: Mapping[str, int | float]
+    """What was made, and what was left out."""
+    left_out: Mapping[str, list[str]] = field(default_factory=dict)
+    """Names of left-out items by reason."""
+    files: Mapping[str, str | Path] = field(default_factory=dict)
+    """Further files of the output by name: a file, or a hash."""
+    message: str = ""
+    """What to print after the path of the output."""
+
+
+@dataclass(kw_only=True)
+class OutputStep(Step):
+    """A step that makes a file or folder. It does nothing if the output is up to date, and one process writes it at a time.
+
+    The output is up to date if it and its inputs have the hashes that its manifest recorded, and if the options that shape it
+    are the same: all fields except those marked as `INPUT` or `UNRECORDED`.
+    """
+
+    version: ClassVar[int]
+    """Raised when the step's code makes other output of the same input."""
+
+    output: str = field(metadata=UNRECORDED)
+    """The file or folder to write."""
+
+    def work(self) -> None:
+        """Make the output and write its manifest, unless it is up to date."""
+        output = Path(self.output)
+        with self.lock():
+            manifest = Manifest(self.name, self.version, self.inputs(), self.settings())
+            if self.is_current(manifest):
+                print(f"{output} is up to date")
+                return
+            made = self.make(manifest)
+            if made is not None:
+                manifest.write(output, made.counts, made.left_out, files=made.files)
+                if made.message:
+                    print(f"{output}: {made.message}")
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Return the lock of the output."""
+        return output_lock(Path(self.output))
+
+    def inputs(self) -> Mapping[str, str | Path]:
+        """Return what the output depends on besides the options, by role: a file to hash, or a hash."""
+        return self.input_files()
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options that the manifest records. `part` is left out where everything is made."""
+        left_out = {option.name for option in fields(self) if option.metadata.get("input")}
+        left_out |= {option.name for option in fields(self) if not option.metadata.get("recorded", True)}
+        settings = {name: value for name, value in asdict(self).items() if name not in left_out}
+        if settings.get("part", "") is None:
+            del settings["part"]
+        return settings
+
+    def is_current(self, manifest: Manifest) -> bool:
+        """Return whether the output is up to date."""
+        return manifest.matches(Path(self.output))
+
+    @abstractmethod
+    def make(self, manifest: Manifest) -> Made | None:
+        """Make the output. Return None if it is not complete yet, or if its manifest is written already."""
+
+    @property
+    def own_part(self) -> Part:
+        """The part of the input that option `part` asks for.
+
+        Raises:
+            ValueError: It is not of the form K/N.
+        """
+        return Part.parse(getattr(self, "part", None), f"{self.name}.part")

@@ -1,0 +1,1 @@
+"""The steps, one module each, and what only one of them uses."""

@@ -1,0 +1,241 @@
+"""Step `describe`: write, for each pair, how the first image differs from the second and the second from the first."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from data_prep.files import CAPTION_KEYS, PAIR_KEYS, Row, image_path, read_jsonl, write_jsonl
+from data_prep.line_index import LineIndex
+from data_prep.llm.model_step import ModelStep
+from data_prep.llm.prompt import Prompt
+from data_prep.llm.step import ask, checked_prompt
+from data_prep.llm.task import Question, Requests
+from data_prep.manifest import Manifest
+from data_prep.parts import Part
+from data_prep.progress import progress
+from data_prep.step import INPUT, UNRECORDED, Made, at_least
+from data_prep.steps.compose import compose
+from data_prep.world.describer import describe as describe_scenes
+from data_prep.world.scene import Scene
+
+ANSWER = ("text", "reverse_text")
+SIDES = ("first", "second")
+CACHED_IMAGES = 1024
+
+
+@dataclass(kw_only=True)
+class Describe(ModelStep):
+    """Write, for each pair, how the first image differs from the second and the second from the first.
+
+    The options of endpoint, sampling, pace and money concern the backends `openai` and `batch` alone.
+    """
+
+    name: ClassVar[str] = "describe"
+    version: ClassVar[int] = 7
+
+    pairs: str = field(metadata=INPUT)
+    """The `pairs.jsonl` to describe."""
+    captions: str = field(metadata=INPUT)
+    """The `captions.jsonl` with the images of the pairs."""
+    output: str = field(metadata=UNRECORDED)
+    """The `differences.jsonl` to write."""
+    backend: Literal["scene", "compose", "openai", "batch"] = "scene"
+    """Who describes: `scene` (the embedded world's own describer), `compose` (templates that join two captions, a
+    baseline), `openai` (a language model behind an endpoint) or `batch` (the same by batch files)."""
+    seed: int = 0
+    """Seed of the wording, for `scene` and `compose`."""
+    captions_per_image: int | None = field(default=None, metadata=at_least(1))
+    """How many captions of each image the model gets, the first ones; None is all."""
+    with_images: bool = False
+    """Show the model the two images."""
+    picture_size: int = 512
+    """With `with_images`: the longer side that images are shrunk to, in pixels."""
+    prompt: str = "difference"
+
+    @property
+    def asks_model(self) -> bool:
+        """Whether a language model describes."""
+        return self.backend not in DESCRIBERS
+
+    def check_options(self) -> None:
+        """Check `part`, and the endpoint's options and the prompt where they are used."""
+        _ = self.own_part
+        if self.asks_model:
+            self.requests()
+
+    def requests(self) -> Requests:
+        """Return what makes the requests."""
+        prompt = checked_prompt("describe", self, SIDES, ANSWER)
+        if not self.with_images and prompt.placeholders != {"first", "second"}:
+            raise ValueError(f"{self.prompt}: `user` must hold {{first}} and {{second}}, or with_images must be true")
+        return Requests(self, prompt, self.picture_size if self.with_images else None)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options that shape the texts of this backend."""
+        if not self.asks_model:
+            return {"describer": self.backend, "seed": self.seed, "part": self.part}
+        described = {"describer": f"openai:{self.model}", **self.requests().settings}
+        return {**described, "captions_per_image": self.captions_per_image, "part": self.part}
+
+    def is_current(self, manifest: Manifest) -> bool:
+        """Return whether there is nothing to describe."""
+        return super().is_current(manifest) if self.asks_model else manifest.matches(Path(self.output))
+
+    def make(self, manifest: Manifest) -> Made | None:
+        """Describe the pairs.
+
+        Raises:
+            ValueError: A bad row, a pair of an unknown image, an image that the backend cannot describe, an output of other
+                settings, or an endpoint with which it is useless to go on.
+        """
+        with LineIndex(Path(self.captions), CAPTION_KEYS, "id", unique=True) as index:
+            pairs = CaptionedPairs(Path(self.pairs), index, self.own_part)
+            return self._ask_model(pairs, manifest) if self.asks_model else self._describe(pairs)
+
+    def _ask_model(self, pairs: CaptionedPairs, manifest: Manifest) -> Made | None:
+        requests = self.requests()
+        task = PairTask(pairs, requests.prompt, self)
+        totals = ask(manifest, task, requests, self, Path(self.output), batch=self.backend == "batch")
+        return None if totals is None else Made(totals.counts(self))
+
+    def _describe(self, pairs: CaptionedPairs) -> Made:
+        output = Path(self.output)
+        if output.exists() and any("key" in row for _, row in read_jsonl(output, {})):
+            raise ValueError(
+                f"{output}: holds texts of a language model, which backend `{self.backend}` would replace; "
+                "choose another `output`, or delete the file"
+            )
+        describer = DESCRIBERS[self.backend]
+        total = sum(1 for _ in pairs)
+        silent = 0
+
+        def rows() -> Iterator[Row]:
+            nonlocal silent
+            for number, pair in progress(pairs, total=total, desc="describe", unit="pair"):
+                texts = describer(self.seed, pair["pair_id"], *pairs.images(number, pair))
+                if texts is None:
+                    silent += 1
+                    continue
+                yield {**{key: pair[key] for key in PAIR_KEYS}, "text": texts[0], "reverse_text": texts[1]}
+
+        described = write_jsonl(output, rows())
+        counts = {"pairs": total, "described": described, "no_difference": silent}
+        return Made(counts, message=f"{described} of {total} pairs described")
+
+
+class CaptionedPairs:
+    """The pairs of a part with their images' rows.
+
+    Args:
+        pairs: The `pairs.jsonl`.
+        captions: Index of the `captions.jsonl` by id.
+        part: The part; all pairs of a group are in the same one.
+    """
+
+    def __init__(self, pairs: Path, captions: LineIndex, part: Part) -> None:
+        self._pairs, self.captions, self._part = pairs, captions, part
+        self._image = lru_cache(CACHED_IMAGES)(captions.get)  # pairs of a group share images
+
+    def __iter__(self) -> Iterator[tuple[int, Row]]:
+        """(Line number, pair) of all pairs."""
+        return ((number, row) for number, row in read_jsonl(self._pairs, PAIR_KEYS) if self._part.holds(row["group"]))
+
+    def images(self, number: int, pair: Row) -> tuple[Row, Row]:
+        """Return the rows of a pair's two images.
+
+        Raises:
+            ValueError: An unknown image.
+        """
+        first, second = (self._image(pair[side]) for side in SIDES)
+        if first is None or second is None:
+            side = "first" if first is None else "second"
+            raise ValueError(
+                f"{self._pairs}, line {number}: `{side}` is {pair[side]!r}, which {self.captions.path} does not have"
+            )
+        return first, second
+
+
+class PairTask:
+    """Both directions of each pair, asked of a language model in one request."""
+
+    id_key = "pair_id"
+    sampled = False
+
+    def __init__(self, pairs: CaptionedPairs, prompt: Prompt, options: Describe) -> None:
+        self.pairs, self.prompt, self._options = pairs, prompt, options
+
+    def ids(self) -> Iterator[str]:
+        """Ids of all pairs."""
+        return (pair["pair_id"] for _, pair in self.pairs)
+
+    def questions(self, wanted: Iterable[bool]) -> Iterator[Question]:
+        """The pairs that are wanted, with captions and images.
+
+        Raises:
+            ValueError: A pair of an unknown image, or an image without captions where the prompt needs them.
+        """
+        for (number, row), want in zip(self.pairs, wanted, strict=True):
+            if want:
+                pair = {key: row[key] for key in PAIR_KEYS}
+                images = self.pairs.images(number, row)
+                values = {side: self._captions(image, side) for side, image in zip(SIDES, images, strict=True)}
+                shown = images if self._options.with_images else ()
+                pictures = tuple(image_path(self.pairs.captions.path, image) for image in shown)
+                yield Question(pair["pair_id"], pair, values, pictures)
+
+    def _captions(self, row: Row, placeholder: str) -> str:
+        if placeholder in self.prompt.placeholders and not row["captions"]:
+            raise ValueError(f"{self.pairs.captions.path}: image {row['id']!r} has no captions to describe it by")
+        return "\n".join(str(caption).strip() for caption in row["captions"][: self._options.captions_per_image])
+
+
+def describe_by_scene(seed: int, pair_id: str, first: Row, second: Row) -> tuple[str, str] | None:
+    """Both directions from the attributes that the embedded world's pictures carry, each in words of its own.
+
+    Wording depends on the seed and the pair alone. None: the scenes do not differ.
+
+    Raises:
+        ValueError: An image without such attributes.
+    """
+    a, b = scene_of(first), scene_of(second)
+    rng = random.Random(f"{seed}/{pair_id}")
+    text, reverse = describe_scenes(rng, a, b), describe_scenes(rng, b, a)
+    return None if text is None or reverse is None else (text, reverse)
+
+
+def describe_by_templates(seed: int, pair_id: str, first: Row, second: Row) -> tuple[str, str]:
+    """Both directions from one caption of each image; see `compose`.
+
+    Raises:
+        ValueError: An image without captions.
+    """
+    for row in (first, second):
+        if not row["captions"]:
+            raise ValueError(f"image {row['id']!r} has no captions to describe it by")
+    return compose(seed, pair_id, first["captions"], second["captions"])
+
+
+def scene_of(row: Row) -> Scene:
+    """The scene of a picture of the embedded world.
+
+    Raises:
+        ValueError: An image without its attributes.
+    """
+    try:
+        return Scene.from_attributes(row["attributes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"image {row['id']!r} has no scene attributes ({type(error).__name__}: {error}); "
+            "backend `scene` knows only pictures made by `pcclip-data shapes`"
+        ) from error
+
+
+DESCRIBERS: dict[str, Callable[[int, str, Row, Row], tuple[str, str] | None]] = {
+    "scene": describe_by_scene,
+    "compose": describe_by_templates,
+}
