@@ -64,7 +64,7 @@ demo-seeds: $(VENV)/ready ## The demo with SEEDS="0 1 2", pretraining included; 
 	$(BIN)/pcclip-data all --config conf/data/demo.yaml
 	for seed in $(SEEDS); do run=runs/seeds/demo-$$seed; \
 	  $(BIN)/pcclip fit --config conf/demo/pretrain.yaml --run $$run --seed_everything $$seed --overwrite true; \
-	  $(BIN)/pcclip-data embed --config conf/data/demo.yaml run=$$run; \
+	  $(BIN)/pcclip-data embed --config conf/data/demo.yaml --run $$run; \
 	  $(BIN)/pcclip fit --config conf/demo/finetune.yaml --run $$run --seed_everything $$seed --overwrite true; done
 	$(BIN)/python -m pcclip.experiments.spread $(foreach seed,$(SEEDS),runs/seeds/demo-$(seed)/results.json) \
 	  --title demo --output docs/results.md --metrics '$(SPREAD)'

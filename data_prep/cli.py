@@ -20,7 +20,7 @@ from data_prep.step import Step
 
 # Name to module, class and summary. Modules are imported when they are needed: `embed` takes seconds for torch.
 STEPS = {
-    "download": ("data_prep.steps.download:Download", "fetch and unpack a public data set, COCO 2017 by default"),
+    "download": ("data_prep.steps.download:Download", "fetch and unpack a public data set"),
     "captions": ("data_prep.steps.captions:Captions", "bring a captioned image set into one captions.jsonl"),
     "pairs": ("data_prep.steps.pairs:Pairs", "deal images into groups and draw the pairs of each group"),
     "describe": ("data_prep.steps.describe:Describe", "write how the images of each pair differ"),

@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 import stat
 import zipfile
-from contextlib import closing
 from pathlib import Path, PurePosixPath
 
-from data_prep.steps.fetch import byte_bar
+from data_prep.progress import progress
 from pcclip.atomic import atomic_path
 
 ENCRYPTED = 0x1  # bit of a member's flags
@@ -29,12 +28,8 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
             members = [(member, _place(archive, member)) for member in zipped.infolist() if not member.is_dir()]
             missing = [(member, folder / place) for member, place in members if not _there(folder / place, member)]
             require_space(folder, sum(member.file_size for member, _ in missing), f"unpack {archive.name}")
-            total = sum(member.file_size for member, _ in members)
-            done = total - sum(member.file_size for member, _ in missing)
-            with closing(byte_bar(f"unpack {archive.name}", total, done)) as bar:
-                for member, target in missing:
-                    _extract(zipped, member, target)
-                    bar.update(member.file_size)
+            for member, target in progress(missing, desc=f"unpack {archive.name}", unit="file"):
+                _extract(zipped, member, target)
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
         raise ValueError(f"{archive}: damaged, or not a zip file ({error}); delete it and fetch it again") from error
     return [folder / place for _, place in members]

@@ -183,6 +183,17 @@ def test_shipped_configs_parse_whole_and_every_step_finds_what_earlier_ones_writ
         written += made
 
 
+def test_every_section_of_a_shipped_chain_is_understood() -> None:
+    bases = {"demo_ablations": "demo", "photos_ablations": "photos", "photos_roles": "photos", "coco_ablations": "coco"}
+    for file in sorted(Path("conf/data").glob("*.yaml")):
+        files = [f"conf/data/{bases[file.stem]}.yaml"] if file.stem in bases else []
+        flags = ["--set=cub", "--kind=birds"] if file.stem == "class_texts" else []
+        chain = yaml.safe_load(file.read_text())
+        for name, section in chain.items():
+            if isinstance(section, dict) and name != "defaults":
+                assert list(sections(name, *files, str(file), flags=flags)) == [name]
+
+
 def test_the_paper_is_trained_on_what_is_embedded_from_coco() -> None:
     coco = "conf/data/coco.yaml"
     train, val = sections("embed", coco).values()
@@ -191,7 +202,7 @@ def test_the_paper_is_trained_on_what_is_embedded_from_coco() -> None:
     cells = yaml.safe_load(Path("conf/ablations.yaml").read_text())["paper"]["cells"]
     both = cells["both towers, scale 10, lr 1e-5"]
     assert (both["data.train"], both["data.val"]) == ([train["shards"]], [val["shards"]])
-    ablations = sections("all", "conf/data/coco_ablations.yaml", flags=["--model=NAME"])
+    ablations = sections("all", coco, "conf/data/coco_ablations.yaml", flags=["--model=NAME"])
     rewrite, rewritten_shard, rewritten, quarter_shard, quarter = ablations.values()
     assert rewrite["captions"] in [options["output"] for options in sections("captions", coco).values()]
     assert [rewrite["output"]] == rewritten_shard["captions"]
