@@ -64,8 +64,9 @@ def measure_library(url: str, requests: int) -> None:
     import openai
 
     from data_prep.llm.prompt import load_prompt
+    from data_prep.llm.replies import Text
 
-    prompt = load_prompt("difference", ("first", "second"), ("text", "reverse_text"))
+    prompt = load_prompt("difference", ("first", "second"), {"text": Text, "reverse_text": Text})
     captions = "\n".join(["Picture 100: a man rides a horse on a beach."] * 5)
 
     async def ask_all() -> None:

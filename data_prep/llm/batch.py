@@ -1,8 +1,8 @@
 """The same questions by way of batch files: written, submitted, waited for and collected, each stage once.
 
 A file has the format of OpenAI's batch API, which `vllm run-batch -i NNNN.in.jsonl -o NNNN.out.jsonl` reads and writes too.
-Files and state lie in a folder next to the output; the state is saved after every step, so that a run that dies anywhere goes
-on where it was.
+Files and state are in a folder next to the output. The state is saved after every stage, so that a run that dies anywhere
+continues from there.
 """
 
 from __future__ import annotations
@@ -10,23 +10,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from itertools import chain, islice
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import AliasChoices, AliasPath, BaseModel, Field
 
 from data_prep.files import read_jsonl
 from data_prep.llm.batch_api import BatchEndpoint
-from data_prep.llm.batch_responses import Responses, reported_failure
-from data_prep.llm.client import Reply
-from data_prep.llm.journal import Hashes, Journal
-from data_prep.llm.options import ANSWER_FORMATS, ModelOptions
-from data_prep.llm.replies import FailedAnswerError, MalformedReplyError, read_usage
-from data_prep.llm.runner import Totals, check_journal, question_hashes, record, wanted
-from data_prep.llm.task import Question, Requests, Task, UnaskableError, estimate_tokens
-from data_prep.manifest import Manifest
+from data_prep.llm.replies import LONGEST_BODY, Completion, Lenient, NoAnswerError, Reply, load, malformed
+from data_prep.llm.run import Run
+from data_prep.llm.task import Question
 from data_prep.parts import hash64
 from pcclip.atomic import atomic_text
 
@@ -34,221 +30,210 @@ MOST_REQUESTS = 50_000
 MOST_BYTES = 200_000_000
 
 
-@dataclass
-class Batch:
-    """One batch file and how far it has come.
-
-    Attributes:
-        number: Of its files.
-        requests: How many it holds.
-        stage: `written`, `uploaded`, `submitting`, `submitted`, `fetched` or `collected`.
-        file_id: The uploaded file's name at the endpoint.
-        batch_id: The batch's name at the endpoint.
-    """
+class Batch(BaseModel):
+    """One batch file and how far it has come."""
 
     number: int
-    requests: int
-    stage: str = "written"
+    """Number in the names of its files."""
+    requests: int = 0
+    """How many requests it holds."""
     file_id: str = ""
+    """Name of the uploaded file at the endpoint, or empty."""
     batch_id: str = ""
+    """Name of the submitted batch at the endpoint, or empty."""
+    collected: bool = False
+    """Whether its answers are in the journal."""
 
 
-class BatchFolder:
-    """The batch files of an output and their state.
+class State(BaseModel):
+    """Content of `state.json`."""
+
+    settings: str
+    """Hash of the settings that the files were written with."""
+    batches: list[Batch] = []
+
+
+def _problem(key: str) -> AliasChoices:
+    """Where a row without an answer may say what happened."""
+    places = (("error", "error"), ("error",), ("response", "body", "error"), ("response", "body"))
+    return AliasChoices(*(AliasPath(*place, key) for place in places))
+
+
+class _Row(BaseModel):
+    """A row of a batch's output files. Parts that are missing or of another type are None."""
+
+    custom_id: str
+    status: Lenient[int] = Field(None, validation_alias=AliasPath("response", "status_code"))
+    completion: Lenient[Completion] = Field(None, validation_alias=AliasPath("response", "body"))
+    error: Any = None
+    code: Any = Field(None, validation_alias=_problem("code"))
+    message: Any = Field(None, validation_alias=_problem("message"))
+
+    def answer(self) -> Completion:
+        """Return the completion.
+
+        Raises:
+            NoAnswerError: There is none.
+        """
+        if self.error or self.status != 200:
+            code, message = (found if isinstance(found, str) else "" for found in (self.code, self.message))
+            raise NoAnswerError(code or f"http_{self.status or 'none'}", message)
+        if self.completion is None:
+            raise malformed("the body is not the protocol's JSON")
+        return self.completion
+
+
+class BatchRun:
+    """Takes the batches of a run as far as they come.
+
+    With `batch_submit` it waits for the endpoint. Without, a first run writes the files, and a later one collects from the
+    `out` files that another program has written.
+
+    Args:
+        run: The run.
 
     Raises:
         ValueError: The files were written with other settings.
     """
 
-    def __init__(self, output: Path, settings: str) -> None:
-        self.path = output.with_name(f"{output.stem}.batch")
-        self._settings = settings
-        self.batches: list[Batch] = []
-        if self.state.is_file():
-            found = json.loads(self.state.read_text(encoding="utf-8"))
-            if found["settings"] != settings:
-                raise ValueError(
-                    f"{self.state}: written with other settings than this run's; choose another `output`, "
-                    f"or delete {self.path} to start again"
-                )
-            self.batches = [Batch(**batch) for batch in found["batches"]]
-
-    @property
-    def state(self) -> Path:
-        """The file with the state."""
-        return self.path / "state.json"
-
-    @property
-    def open(self) -> list[Batch]:
-        """Batches whose answers are not in the journal yet."""
-        return [batch for batch in self.batches if batch.stage != "collected"]
-
-    def file(self, batch: Batch, kind: str) -> Path:
-        """A batch's file: `in`, `out` or `errors`."""
-        return self.path / f"{batch.number:04d}.{kind}.jsonl"
-
-    def save(self) -> None:
-        """Write the state."""
-        with atomic_text(self.state) as stream:
-            json.dump(
-                {"settings": self._settings, "batches": [asdict(batch) for batch in self.batches]}, stream, indent=1
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        output, settings = run.journal.output, run.requests.settings_digest
+        self._folder = output.with_name(f"{output.stem}.batch")
+        self._file = self._folder / "state.json"
+        written = self._file.is_file()
+        self._state = State.model_validate_json(self._file.read_bytes()) if written else State(settings=settings)
+        if self._state.settings != settings:
+            raise ValueError(
+                f"{self._file}: written with other settings than this run's; choose another `output`, "
+                f"or delete {self._folder} to start again"
             )
 
-
-def answer_in_batches(
-    task: Task, requests: Requests, options: ModelOptions, output: Path, manifest: Manifest
-) -> Totals:
-    """Take the batches as far as they come in this run.
-
-    With `batch_submit` the run waits for the endpoint. Without, a first run writes the files, and a later one collects from
-    the `out` files that another program has written.
-
-    Raises:
-        ValueError: A bad input, journal or state, or an endpoint that refuses.
-    """
-    hashes = question_hashes(task)
-    with Journal(output, task.id_key, requests.settings_digest) as journal:
-        check_journal(task, requests, journal, hashes, manifest)
-        run = _Run(task, requests, options, journal, BatchFolder(output, requests.settings_digest), hashes)
-        run.advance()
-    return run.totals
-
-
-class _Run:
-    def __init__(
-        self,
-        task: Task,
-        requests: Requests,
-        options: ModelOptions,
-        journal: Journal,
-        folder: BatchFolder,
-        hashes: Hashes,
-    ) -> None:
-        self.task, self.requests, self.options, self.journal, self.folder = task, requests, options, journal, folder
-        self.hashes = hashes
-        self.totals = Totals.of(journal, hashes)
-
     def advance(self) -> None:
-        if not self.folder.open:
+        """Write files if none is open, submit and fetch them, and collect those that are answered.
+
+        Raises:
+            ValueError: A bad input, or an endpoint that refuses.
+        """
+        if not self._open:
             self._write()
-        if self.options.batch_submit and self.folder.open:
+        if self._run.options.batch_submit and self._open:
             self._submit_and_fetch()
-        for batch in self.folder.open:
-            if self.folder.file(batch, "out").is_file() or self.folder.file(batch, "errors").is_file():
+        for batch in self._open:
+            inputs, outputs = self._path(batch, "in"), self._path(batch, "out")
+            if outputs.is_file() or self._path(batch, "errors").is_file():
                 self._collect(batch)
             else:
-                inputs, outputs = self.folder.file(batch, "in"), self.folder.file(batch, "out")
                 print(f"waiting for {outputs}; make it, e.g. by: vllm run-batch -i {inputs} -o {outputs} --model ...")
-                self.totals.stopped = "batch files"
-        if self.totals.missing and not self.totals.stopped:
-            self.totals.stopped = "limit"
+                self._run.stopped = "batch files"
+        if self._run.missing and not self._run.stopped:
+            self._run.stopped = "limit"
+
+    @property
+    def _open(self) -> list[Batch]:
+        return [batch for batch in self._state.batches if not batch.collected]
+
+    def _path(self, batch: Batch, kind: str) -> Path:
+        """Return a batch's file: `in`, `out` or `errors`."""
+        return self._folder / f"{batch.number:04d}.{kind}.jsonl"
+
+    def _save(self) -> None:
+        with atomic_text(self._file) as stream:
+            stream.write(self._state.model_dump_json(indent=1))
 
     def _write(self) -> None:
-        """Write files of what is missing; they count only once the state names them."""
-        lines = islice(self._lines(), self.options.limit)
+        """Write files of the open questions; they count only once the state names them."""
+        lines = self._lines()
         for first in lines:
-            batch = Batch(len(self.folder.batches), 0)
-            size, rest = 0, chain([first], lines)
-            with atomic_text(self.folder.file(batch, "in")) as stream:
-                for line in rest:
+            batch, size = Batch(number=len(self._state.batches)), 0
+            with atomic_text(self._path(batch, "in")) as stream:
+                for line in chain([first], lines):
                     batch.requests += 1
                     size += len(line.encode())
                     stream.write(line)
                     # the next line may be as long as this one, and a little longer
                     if batch.requests == MOST_REQUESTS or size + 2 * len(line.encode()) > MOST_BYTES:
                         break
-            self.folder.batches.append(batch)
-            print(f"{self.folder.file(batch, 'in')}: {batch.requests} requests, {size} bytes")
-        if self.folder.open:
-            self.folder.save()
+            self._state.batches.append(batch)
+            print(f"{self._path(batch, 'in')}: {batch.requests} requests, {size} bytes")
+        if self._open:
+            self._save()
 
     def _lines(self) -> Iterator[str]:
-        answer_format = ANSWER_FORMATS[1] if self.options.answer_format == "auto" else self.options.answer_format
-        cost = self.totals.cost(self.options)
-        asked = wanted(self.journal.done, self.journal.failed, self.hashes, self.options.retry_failed)
-        for question in self.task.questions(asked):
+        requests = self._run.requests
+        for question in self._run.open():
             try:
-                messages = self.requests.messages(question)
-            except UnaskableError as error:
-                self._record(question, Reply(reason=error.reason, detail=str(error)))
+                messages = requests.messages(question)
+            except NoAnswerError as error:
+                self._run.record(question, Reply(error))
                 continue
-            cost += self.options.cost(estimate_tokens(messages), self.options.most_answer_tokens)
-            if self.options.max_cost is not None and cost > self.options.max_cost:
-                self.totals.stopped = "max_cost"
+            if self._run.reserve(messages) is None:
                 return
-            row = {
-                "custom_id": self._custom_id(question),
-                "method": "POST",
-                "url": "/v1/chat/completions",
-                "body": self.requests.body(messages, answer_format),
-            }
-            yield json.dumps(row, ensure_ascii=False) + "\n"
+            body = requests.body(messages, self._run.options.answer_formats[0])
+            head = {"custom_id": self._custom_id(question), "method": "POST", "url": "/v1/chat/completions"}
+            yield json.dumps({**head, "body": body}, ensure_ascii=False) + "\n"
 
     def _custom_id(self, question: Question) -> str:
-        return f"{question.id}|{self.requests.key(question).partition('-')[2]}"
+        return f"{question.id}|{self._run.requests.key(question).partition('-')[2]}"
 
     def _submit_and_fetch(self) -> None:
-        folder = self.folder
-        with BatchEndpoint(self.options) as endpoint:
-            for batch in folder.open:
-                if batch.stage == "written":
-                    batch.file_id, batch.stage = endpoint.upload(folder.file(batch, "in")), "uploaded"
-                    folder.save()
-                if batch.stage == "submitting":  # died in between: it may have been taken, or not
-                    batch.batch_id = endpoint.find(batch.file_id)
-                    batch.stage = "submitted" if batch.batch_id else "uploaded"
-                if batch.stage == "uploaded":
-                    batch.stage = "submitting"
-                    folder.save()
-                    batch.batch_id, batch.stage = endpoint.submit(batch.file_id), "submitted"
-                folder.save()
-            for batch in folder.open:
-                while batch.stage == "submitted":
+        with BatchEndpoint(self._run.options) as endpoint:
+            for batch in self._open:
+                if not batch.batch_id:
+                    if batch.file_id:  # an earlier run died after the upload: it may have submitted the batch, or not
+                        batch.batch_id = endpoint.find(batch.file_id)
+                    else:
+                        batch.file_id = endpoint.upload(self._path(batch, "in"))
+                        self._save()
+                    batch.batch_id = batch.batch_id or endpoint.submit(batch.file_id)
+                    self._save()
+            for batch in self._open:
+                paths = [self._path(batch, kind) for kind in ("out", "errors")]
+                while not all(path.is_file() for path in paths):
                     files = endpoint.finished(batch.batch_id)
                     if files is None:
-                        time.sleep(self.options.batch_poll)
-                        continue
-                    for kind, file_id in zip(("out", "errors"), files, strict=True):
-                        endpoint.download(file_id, folder.file(batch, kind))
-                    batch.stage = "fetched"
-                    folder.save()
+                        time.sleep(self._run.options.batch_poll)
+                    else:
+                        for path, file_id in zip(paths, files, strict=True):
+                            endpoint.download(file_id, path)
 
     def _collect(self, batch: Batch) -> None:
-        """Write a batch's answers and failures into the journal."""
-        file = self.folder.file(batch, "in")
+        """Record a batch's answers and failures."""
+        file = self._path(batch, "in")
         names = {row["custom_id"] for _, row in read_jsonl(file, {"custom_id": str})}
+        rows = self._rows(batch)
         ids = np.array([hash64(name.rpartition("|")[0]) for name in names], dtype=np.uint64)
-        with Responses([self.folder.file(batch, kind) for kind in ("out", "errors")]) as responses:
-            for question in self.task.questions(np.isin(self.hashes, ids) & ~self.journal.done.have(self.hashes)):
-                custom_id = self._custom_id(question)
-                if custom_id not in names:
-                    raise ValueError(
-                        f"{file}: {question.id!r} was asked of other captions than the input holds now; "
-                        f"choose another `output`, or delete {self.folder.path} and the output to start again"
-                    )
-                self._record(question, self._reply(question, responses.get(custom_id)))
-        batch.stage = "collected"
-        self.folder.save()
+        for question in self._run.unanswered(ids):
+            custom_id = self._custom_id(question)
+            if custom_id not in names:
+                raise ValueError(
+                    f"{file}: {question.id!r} was asked of other captions than the input holds now; "
+                    f"choose another `output`, or delete {self._folder} and the output to start again"
+                )
+            self._run.record(question, self._reply(question, rows.get(custom_id)))
+        batch.collected = True
+        self._save()
 
-    def _reply(self, question: Question, row: dict[str, Any] | None) -> Reply:
-        reply = Reply(attempts=1)
+    def _rows(self, batch: Batch) -> dict[str, _Row]:
+        """Read the output files. Unreadable rows are skipped; of several rows of a request the first counts."""
+        rows: dict[str, _Row] = {}
+        for file in (self._path(batch, kind) for kind in ("out", "errors")):
+            if file.is_file():
+                with file.open("rb") as stream:
+                    while line := stream.readline(LONGEST_BODY):
+                        with suppress(NoAnswerError):
+                            row = load(line, _Row)
+                            rows.setdefault(row.custom_id, row)
+        return rows
+
+    def _reply(self, question: Question, row: _Row | None) -> Reply:
+        requests = self._run.requests
         if row is None:
-            reply.reason, reply.detail = "no_answer", "the batch's output has no readable row for this request"
-            return reply
-        response = row.get("response")
-        response = response if isinstance(response, dict) else {}
-        body = response.get("body")
+            return Reply(NoAnswerError("no_answer", "the batch's output has no readable row for this request"), 1)
+        tokens = (0, 0)
         try:
-            if row.get("error") or response.get("status_code") != 200:
-                raise reported_failure(row.get("error") or body, response.get("status_code"))
-            estimate = estimate_tokens(self.requests.prompt.messages(question.values, [""] * len(question.pictures)))
-            reply.prompt_tokens, reply.completion_tokens = read_usage(body, estimate)
-            reply.values = self.requests.read(body)
-        except MalformedReplyError as error:
-            reply.reason, reply.detail = "malformed", self.options.clean(str(error))
-        except FailedAnswerError as error:
-            reply.reason, reply.detail = self.options.clean(error.reason), self.options.clean(str(error))
-        return reply
-
-    def _record(self, question: Question, reply: Reply) -> None:
-        record(self.task, self.requests, question, reply, self.journal, self.totals)
+            completion = row.answer()
+            tokens = completion.tokens(requests.estimate(question))
+            return Reply(requests.read(completion), 1, *tokens)
+        except NoAnswerError as error:
+            return Reply(error, 1, *tokens)

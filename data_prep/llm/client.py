@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from types import TracebackType
+from collections.abc import AsyncIterator
 
 import httpx2
 import openai
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from data_prep.llm.options import ANSWER_FORMATS, ModelOptions
-from data_prep.llm.pace import Pace, backoff, retry_after
+from data_prep.llm.options import ModelOptions
+from data_prep.llm.pace import Pace, retry_after
 from data_prep.llm.prompt import Message
-from data_prep.llm.replies import (
-    LONGEST_BODY,
-    FailedAnswerError,
-    MalformedReplyError,
-    load_response,
-    read_usage,
-)
+from data_prep.llm.replies import LONGEST_BODY, Completion, NoAnswerError, Reply, load
 from data_prep.llm.task import Requests, estimate_tokens
 
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 60.0  # seconds
 RATE_LIMITS_IN_A_ROW = 20  # by each worker, with no answer between them: then the run stops
 REPORTED_WAIT = 10.0  # seconds; shorter waits are not printed
 
@@ -31,77 +25,12 @@ class StopRunError(ValueError):
     """A failure of all further questions: a refused key, an unknown model, an exhausted account, a silent endpoint."""
 
 
-@dataclass
-class Reply:
-    """How a question ended.
-
-    Attributes:
-        values: The answer's fields, or None for a failure.
-        reason: Of a failure, in one word.
-        detail: Of a failure, as the endpoint put it.
-        attempts: Requests made, those answered 429 not counted.
-        prompt_tokens: Of all attempts.
-        completion_tokens: Of all attempts.
-    """
-
-    values: dict[str, str] | None = None
-    reason: str = ""
-    detail: str = ""
-    attempts: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-@dataclass
-class _Retry(Exception):
-    """A failed attempt that may be repeated."""
-
-    reason: str
-    detail: str
-    wait: float | None = None
-
-
-@dataclass
-class _Refused(Exception):
-    """The endpoint does not take the request as it is (400 and the like)."""
-
-    detail: str
-
-
-@dataclass
-class _Formats:
-    """Which answer format the endpoint takes: the first that is answered."""
-
-    candidates: tuple[str, ...]
-    settled: bool = False
-    current: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.current = self.candidates[0]
-
-    def settle(self, used: str) -> None:
-        """Keep to a format that was answered."""
-        if not self.settled:
-            self.settled, self.current = True, used
-
-    def refuse(self, used: str) -> str | None:
-        """Return the format to try after one was refused, or None if there is none."""
-        if self.settled:
-            return None if used == self.current else self.current
-        following = self.candidates[self.candidates.index(used) + 1 :]
-        if used == self.current and following:
-            print(f"answer format {used} was refused; trying {following[0]}")
-        # once all were refused it is the question that the endpoint does not take
-        self.current = following[0] if following else self.candidates[0]
-        return self.current if following else None
-
-
 class _TooLongError(httpx2.TransportError):
     """A response that is not read to its end."""
 
 
 class _BoundedStream(httpx2.AsyncByteStream):
-    """A response's body that raises where it exceeds a number of bytes."""
+    """A response's body that raises where it exceeds a number of bytes. The client library has no such limit."""
 
     def __init__(self, stream: httpx2.AsyncByteStream, most: int) -> None:
         self._stream, self._most = stream, most
@@ -126,13 +55,16 @@ async def _bound(response: httpx2.Response) -> None:
 
 
 class ChatClient:
-    """Asks one endpoint. Use it as an asynchronous context manager.
+    """Asks one endpoint.
+
+    tenacity repeats the attempts of one question. What concerns all questions is done here: the pause after a 429, which the
+    retries of tenacity and of the client library know nothing of, the answer format, and the end of a run that brings nothing.
 
     Args:
         options: Endpoint, limits and attempts.
         requests: Makes the requests' bodies.
         pace: Shared by all requests.
-        workers: How many callers ask at once.
+        workers: Number of callers that ask concurrently.
     """
 
     def __init__(self, options: ModelOptions, requests: Requests, pace: Pace, workers: int) -> None:
@@ -141,120 +73,134 @@ class ChatClient:
         self._client = openai.AsyncOpenAI(
             base_url=options.base_url,
             api_key=options.api_key(),
-            max_retries=0,  # the pause after a 429 is shared, which the library's own retries cannot do
+            max_retries=0,
             timeout=options.timeout,
             default_headers={"Accept-Encoding": "identity"},
             http_client=openai.DefaultAsyncHttpxClient(
                 limits=limits, timeout=options.timeout, event_hooks={"response": [_bound]}
             ),
         )
-        formats = ANSWER_FORMATS[1:] if options.answer_format == "auto" else (options.answer_format,)
-        self._formats = _Formats(formats, settled=len(formats) == 1)
+        self._where = f"{self._client.base_url}, model {options.model}"
+        self._formats = options.answer_formats
+        self._format, self._format_is_known = self._formats[0], len(self._formats) == 1
+        self._backoff = wait_random_exponential(multiplier=FIRST_BACKOFF, max=LONGEST_BACKOFF)
         # one slow question alone does not end the run, a second round without any response does
         self._most_timeouts = max(options.attempts + 1, 2 * workers)
-        self._timeouts_in_a_row = 0
-        self._rate_limits_in_a_row = 0
+        self._timeouts_in_a_row = self._rate_limits_in_a_row = 0
         self._reported_until = 0.0
 
-    async def __aenter__(self) -> ChatClient:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def aclose(self) -> None:
+        """Close all connections."""
         await self._client.close()
-
-    @property
-    def answer_format(self) -> str:
-        """The answer format in use."""
-        return self._formats.current
 
     async def ask(self, messages: list[Message]) -> Reply:
         """Ask until there is an answer, or a failure that is to be recorded.
 
         Raises:
             StopRunError: No further question will fare better.
+            RunEndedError: The run ended while this question waited.
         """
-        reply = Reply()
-        answer_format = self._formats.current
-        prompt_tokens = estimate_tokens(messages)
+        reply = Reply(NoAnswerError("not_asked"))
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, NoAnswerError) and error.retryable),
+            stop=stop_after_attempt(self._options.attempts),
+            wait=self._wait_before_retry,
+            sleep=self._pace.sleep,
+            reraise=True,
+        )
+        try:
+            reply.outcome = await retrying(self._attempt, messages, reply)
+        except NoAnswerError as error:
+            reply.outcome = error
+        return reply
+
+    def _wait_before_retry(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.wait if isinstance(error, NoAnswerError) else None
+        return self._backoff(state) if asked is None else asked
+
+    async def _attempt(self, messages: list[Message], reply: Reply) -> dict[str, str]:
+        """Return the fields of the answer; a 429 and a refused answer format do not count as attempts.
+
+        Raises:
+            NoAnswerError: There is no answer.
+        """
+        reply.attempts += 1
+        estimate = estimate_tokens(messages)
+        answer_format = self._format
         while True:
-            if self._formats.settled:
-                answer_format = self._formats.current
-            await self._pace.wait(prompt_tokens + (self._options.max_tokens or 0))
+            await self._pace.wait(estimate + (self._options.max_tokens or 0))
             try:
-                response = await self._send(messages, answer_format, reply)
-                reply.values = self._read(response, reply, prompt_tokens)
+                body = await self._send(self._requests.body(messages, answer_format))
             except openai.RateLimitError as error:
                 self._rate_limited(error)
-                continue
-            except _Retry as retry:
-                reply.reason, reply.detail = retry.reason, self._options.clean(retry.detail)
-                if reply.attempts < self._options.attempts:
-                    await self._pace.sleep(backoff(reply.attempts - 1) if retry.wait is None else retry.wait)
-                    continue
-            except _Refused as refused:
-                following = self._formats.refuse(answer_format)
-                if following is not None:
-                    answer_format = following
-                    reply.attempts -= 1
-                    continue
-                reply.reason, reply.detail = "bad_request", self._options.clean(refused.detail)
-            except FailedAnswerError as failed:
-                reply.reason, reply.detail = failed.reason, self._options.clean(str(failed))
+            except openai.APIStatusError as error:
+                answer_format = self._after_refusal(answer_format, error)
             else:
-                reply.reason = reply.detail = ""
-            return reply
+                break
+        if not self._format_is_known:
+            self._format, self._format_is_known = answer_format, True
+        return self._read(body, reply, estimate)
 
-    async def _send(self, messages: list[Message], answer_format: str, reply: Reply) -> bytes:
-        reply.attempts += 1
-        body = self._requests.body(messages, answer_format)
+    async def _send(self, body: dict[str, object]) -> bytes:
+        """Return the body of the response. Errors of the library that it raises are a 429, or a refusal of the request."""
         try:
             # the raw response: building the library's objects takes longer than all of our own work
             response = await asyncio.wait_for(
                 self._client.post("/chat/completions", cast_to=httpx2.Response, body=body), self._options.timeout
             )
         except (asyncio.TimeoutError, openai.APITimeoutError):
-            self._timed_out()
-            raise _Retry("timeout", f"no answer within {self._options.timeout} s") from None
-        except openai.RateLimitError:
-            self._timeouts_in_a_row = 0
-            reply.attempts -= 1
-            raise
+            self._timeouts_in_a_row += 1
+            if self._timeouts_in_a_row >= self._most_timeouts:
+                raise StopRunError(
+                    f"{self._where}: none of the last {self._timeouts_in_a_row} requests got a response within "
+                    f"{self._options.timeout} s; check the endpoint or raise timeout, and run again"
+                ) from None
+            raise NoAnswerError("timeout", f"no answer within {self._options.timeout} s", retryable=True) from None
         except openai.APIConnectionError as error:
             self._timeouts_in_a_row = 0
             reason = "malformed" if isinstance(error.__cause__, _TooLongError) else "connection"
-            raise _Retry(reason, str(error.__cause__ or error)) from None
+            raise NoAnswerError(reason, str(error.__cause__ or error), retryable=True) from None
         except openai.APIStatusError as error:
             self._timeouts_in_a_row = 0
-            raise self._status(error) from None
-        self._formats.settle(answer_format)
+            self._check_status(error)
+            raise
         self._rate_limits_in_a_row = self._timeouts_in_a_row = 0
         return response.content
 
-    def _timed_out(self) -> None:
-        """Count a request without any response, and end the run if there were none but such for two rounds."""
-        self._timeouts_in_a_row += 1
-        if self._timeouts_in_a_row >= self._most_timeouts:
-            raise StopRunError(
-                f"{self._where}: none of the last {self._timeouts_in_a_row} requests got a response within "
-                f"{self._options.timeout} s; check the endpoint or raise timeout, and run again"
-            )
-
-    def _status(self, error: openai.APIStatusError) -> Exception:
+    def _check_status(self, error: openai.APIStatusError) -> None:
+        """Raise what a status means, unless it is 429, or a refusal of the request as it is."""
         status, detail = error.status_code, self._options.clean(error.message)
         if status in (401, 403, 404):
-            remedy = {401: f"check the key in {self._options.api_key_env}", 404: "check model and base_url"}
-            remedy[403] = remedy[401] + " and what it may use"
-            return StopRunError(f"{self._where}: {status}, {detail}; {remedy[status]}")
+            key = f"check the key in {self._options.api_key_env}"
+            remedy = {401: key, 403: f"{key} and what it may use", 404: "check model and base_url"}[status]
+            raise StopRunError(f"{self._where}: {status}, {detail}; {remedy}") from None
         if status in (408, 409) or status >= 500:
-            return _Retry(f"http_{status}", detail, self._asked_wait(error.response.headers, detail))
-        return _Refused(f"{status}, {detail}")
+            wait = self._asked_wait(error, detail)
+            raise NoAnswerError(f"http_{status}", detail, retryable=True, wait=wait) from None
+
+    def _after_refusal(self, used: str, error: openai.APIStatusError) -> str:
+        """Return the answer format to try after a request was refused.
+
+        Raises:
+            NoAnswerError: There is none: it is the question that the endpoint does not take.
+        """
+        if self._format_is_known:
+            following = tuple({self._format} - {used})
+        else:
+            following = self._formats[self._formats.index(used) + 1 :]
+            if used == self._format:
+                self._format = (following or self._formats)[0]
+                print(f"answer format {used} was refused; trying {self._format}")
+        if not following:
+            raise NoAnswerError("bad_request", f"{error.status_code}, {error.message}")
+        return following[0]
 
     def _rate_limited(self, error: openai.RateLimitError) -> None:
         """Hold back all requests, or end the run if that has not helped for long."""
         detail = self._options.clean(error.message)
         self._rate_limits_in_a_row += 1
+        rounds = self._rate_limits_in_a_row // self._options.concurrency
         if error.code == "insufficient_quota":
             raise StopRunError(f"{self._where}: the account is exhausted ({detail})")
         if self._rate_limits_in_a_row > RATE_LIMITS_IN_A_ROW * self._options.concurrency:
@@ -262,50 +208,37 @@ class ChatClient:
                 f"{self._where}: {self._rate_limits_in_a_row} requests in a row were answered 429 "
                 f"({detail}); lower concurrency or set requests_per_minute"
             )
-        wait = self._asked_wait(error.response.headers, detail)
-        if wait is None:
-            wait = backoff(self._rate_limits_in_a_row // self._options.concurrency + 1)
-            self._report_wait(wait, detail)
-        self._pace.pause(wait)
+        backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2**rounds)
+        self._pace.pause(self._asked_wait(error, detail, backoff) or 0.0)
 
-    def _asked_wait(self, headers: Mapping[str, str], detail: str) -> float | None:
-        """Return the seconds that a response asks to wait, or None.
+    def _asked_wait(self, error: openai.APIStatusError, detail: str, otherwise: float | None = None) -> float | None:
+        """Return the seconds that a response asks to wait. A long wait is printed, once for all workers.
 
         Raises:
             StopRunError: It is longer than `longest_wait`.
         """
-        seconds = retry_after(headers)
-        if seconds is not None and seconds > self._options.longest_wait:
+        asked = retry_after(error.response.headers)
+        if asked is not None and asked > self._options.longest_wait:
             raise StopRunError(
-                f"{self._where}: asks to wait {seconds:.0f} s ({detail}), longer than longest_wait "
+                f"{self._where}: asks to wait {asked:.0f} s ({detail}), longer than longest_wait "
                 f"({self._options.longest_wait:.0f} s); run again after that, or raise longest_wait"
             )
-        if seconds is not None:
-            self._report_wait(seconds, detail)
-        return seconds
-
-    def _report_wait(self, seconds: float, detail: str) -> None:
-        """Print a long wait, once for all workers."""
-        until = time.time() + seconds
-        if seconds >= REPORTED_WAIT and until > self._reported_until + REPORTED_WAIT:
+        seconds = otherwise if asked is None else asked
+        until = time.time() + (seconds or 0.0)
+        if seconds is not None and seconds >= REPORTED_WAIT and until > self._reported_until + REPORTED_WAIT:
             self._reported_until = until
             clock = time.strftime("%H:%M:%S", time.localtime(until))
             print(f"{self._where}: {detail}; waiting {seconds:.0f} s, until {clock}", flush=True)
+        return seconds
 
-    def _read(self, content: bytes, reply: Reply, prompt_estimate: int) -> dict[str, str]:
+    def _read(self, body: bytes, reply: Reply, prompt_estimate: int) -> dict[str, str]:
         """Return the fields of an answer, and count its tokens whatever it holds."""
-        prompt_tokens, completion_tokens = prompt_estimate, min(len(content) // 4, self._options.most_answer_tokens)
+        prompt_tokens, completion_tokens = prompt_estimate, min(len(body) // 4, self._options.most_answer_tokens)
         try:
-            response = load_response(content)
-            prompt_tokens, completion_tokens = read_usage(response, prompt_estimate)
-            return self._requests.read(response)
-        except MalformedReplyError as error:
-            raise _Retry("malformed", str(error)) from None
+            completion = load(body, Completion)
+            prompt_tokens, completion_tokens = completion.tokens(prompt_estimate)
+            return self._requests.read(completion)
         finally:
             reply.prompt_tokens += prompt_tokens
             reply.completion_tokens += completion_tokens
             self._pace.correct(prompt_tokens + completion_tokens - prompt_estimate - (self._options.max_tokens or 0))
-
-    @property
-    def _where(self) -> str:
-        return f"{self._client.base_url}, model {self._options.model}"

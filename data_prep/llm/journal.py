@@ -8,6 +8,7 @@ import time
 from array import array
 from collections.abc import Mapping
 from contextlib import ExitStack
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ SECOND_TRY_AFTER = 1.0  # seconds after a row could not be written
 
 
 def failures_path(output: Path) -> Path:
-    """`<stem>.failures.jsonl`, next to the output."""
+    """Return `<stem>.failures.jsonl`, next to the output."""
     return output.with_name(f"{output.stem}.failures.jsonl")
 
 
@@ -43,25 +44,22 @@ class Keys:
     """
 
     def __init__(self, path: Path, id_key: str, settings: str, *, unique: bool = True) -> None:
-        ids, keys = array("Q"), array("Q")
+        hashes = array("Q")
         self.prompt_tokens = self.completion_tokens = 0
-        if path.is_file():
-            for number, row in read_jsonl(path, {id_key: str}):
-                key = str(row.get("key"))
-                if key.partition("-")[0] != settings:
-                    made = f"{row.get('model', 'no model')}, prompt {row.get('prompt', 'none')}"
-                    raise ValueError(
-                        f"{path}, line {number}: written with other settings ({made}) than this run's; "
-                        "choose another `output`, or delete the file to start again"
-                    )
-                ids.append(hash64(row[id_key]))
-                keys.append(hash64(key))
-                self.prompt_tokens += token_count(row.get("prompt_tokens"))
-                self.completion_tokens += token_count(row.get("completion_tokens"))
+        for number, row in read_jsonl(path, {id_key: str}) if path.is_file() else ():
+            key = str(row.get("key"))
+            if key.partition("-")[0] != settings:
+                made = f"{row.get('model', 'no model')}, prompt {row.get('prompt', 'none')}"
+                raise ValueError(
+                    f"{path}, line {number}: written with other settings ({made}) than this run's; "
+                    "choose another `output`, or delete the file to start again"
+                )
+            hashes.extend((hash64(row[id_key]), hash64(key)))
+            self.prompt_tokens += token_count(row.get("prompt_tokens"))
+            self.completion_tokens += token_count(row.get("completion_tokens"))
+        pairs: Hashes = np.array(hashes, dtype=np.uint64).reshape(-1, 2)
         # stable, and the last of equal ids is looked up: a later failure replaces an earlier one
-        order = np.argsort(np.array(ids, dtype=np.uint64), kind="stable")
-        self.ids: Hashes = np.array(ids, dtype=np.uint64)[order]
-        self._keys: Hashes = np.array(keys, dtype=np.uint64)[order]
+        self.ids, self._keys = pairs[np.argsort(pairs[:, 0], kind="stable")].T.copy()
         if unique and (self.ids[1:] == self.ids[:-1]).any():
             raise ValueError(f"{path}: two rows have the same `{id_key}`; delete one of them")
 
@@ -105,14 +103,14 @@ class Journal:
     def __init__(self, output: Path, id_key: str, settings: str) -> None:
         self.output, self.failures = output, failures_path(output)
         self._id_key = id_key
-        self._answered_now: array[int] = array("Q")
+        self._answered_again: set[int] = set()  # those that had failed before
         output.parent.mkdir(parents=True, exist_ok=True)
         for file in (output, self.failures):
             if file.exists():
                 _cut_torn_line(file)
         self.done = Keys(output, id_key, settings)
         self._drop_outdated_failures()
-        self.failed = Keys(self.failures, id_key, settings)
+        self.failed = Keys(self.failures, id_key, settings, unique=False)
         self._answers_file, self._failures_file = _Appendable(output, id_key), _Appendable(self.failures, id_key)
 
     def __enter__(self) -> Journal:
@@ -129,27 +127,28 @@ class Journal:
     def answered(self, row: Mapping[str, Any]) -> None:
         """Append a row with an answer."""
         self._answers_file.append(row)
-        self._answered_now.append(hash64(row[self._id_key]))
+        if row[self._id_key] in self.failed:
+            self._answered_again.add(hash64(row[self._id_key]))
 
     def failure(self, row: Mapping[str, Any]) -> None:
         """Append a row that says why there is no answer."""
         self._failures_file.append(row)
 
     def _drop_outdated_failures(self) -> None:
-        """Keep the last failure of each question that has no answer."""
+        """Keep the last failure of each question that has no answer. Failures are few: their ids fit into memory."""
         if not self.failures.exists():
             return
-        answered = np.concatenate([self.done.ids, np.array(self._answered_now, dtype=np.uint64)])
-        # failures are few, and only hash and line number of each are kept
-        rows = [(hash64(row[self._id_key]), number) for number, row in read_jsonl(self.failures, {self._id_key: str})]
-        kept = np.isin(np.array([name for name, _ in rows], dtype=np.uint64), answered, invert=True)
-        last = {name: number for (name, number), keep in zip(rows, kept, strict=True) if keep}
-        if not last:
+        rows = [(row[self._id_key], number) for number, row in read_jsonl(self.failures, {self._id_key: str})]
+        kept = {
+            number
+            for name, number in dict(rows).items()
+            if name not in self.done and hash64(name) not in self._answered_again
+        }
+        if not kept:
             self.failures.unlink()
-        elif len(last) < len(rows):
-            numbers = set(last.values())
+        elif len(kept) < len(rows):
             with atomic_text(self.failures) as stream, self.failures.open(encoding="utf-8", newline="\n") as lines:
-                stream.writelines(line for number, line in enumerate(lines, start=1) if number in numbers)
+                stream.writelines(line for number, line in enumerate(lines, start=1) if number in kept)
 
 
 class _Appendable:
@@ -168,12 +167,8 @@ class _Appendable:
             OSError: It cannot be written; names the file. It is kept for `close`.
         """
         # half of a surrogate pair becomes its JSON escape
-        line = (json.dumps(row, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
-        try:
-            self._write(line)
-        except OSError:
-            self._unwritten.append(line)
-            raise
+        self._unwritten.append((json.dumps(row, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
+        self._write()
 
     def close(self) -> None:
         """Write what could not be written before, and close the file.
@@ -185,21 +180,31 @@ class _Appendable:
         try:
             if self._unwritten:
                 time.sleep(SECOND_TRY_AFTER)
-            while self._unwritten:
-                self._write(self._unwritten[0])
-                del self._unwritten[0]
-            os.fsync(self._descriptor)
-        except OSError as error:
-            raise self._named(error) from error
+            self._write()
+            try:
+                os.fsync(self._descriptor)
+            except OSError as error:
+                raise self._named(error) from error
+            self._check_unchanged()
         finally:
             if self._unwritten:
                 print(
                     f"{self._path}: {len(self._unwritten)} rows could not be written; their questions are asked again"
                 )
+            os.close(self._descriptor)
+
+    def _write(self) -> None:
+        """Write the rows that wait. A nearly full disk takes a part of a row; the next call fails and says why."""
+        while self._unwritten:
+            line, written = self._unwritten[0], 0
             try:
-                self._check_unchanged()
-            finally:
-                os.close(self._descriptor)
+                while written < len(line):
+                    written += os.write(self._descriptor, line[written:])
+            except OSError as error:
+                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+                raise self._named(error) from error
+            self._size += len(line)
+            del self._unwritten[0]
 
     def _check_unchanged(self) -> None:
         opened = os.fstat(self._descriptor)
@@ -212,21 +217,18 @@ class _Appendable:
 
     def _add_rows_to_new_file(self) -> None:
         """Append the rows of this run to the file that has the path now, except those that it holds."""
-        new = _Appendable(self._path, self._id_key)
-        with ExitStack() as stack:
-            stack.callback(new.close)
+        with self._path.open("ab+") as new, open(self._descriptor, "rb", closefd=False) as lines:
+            new.seek(0)
             known: set[str | None] = {None}
             last = b"\n"
-            with open(new._descriptor, "rb", closefd=False) as lines:
-                for last in lines:
-                    known.add(self._id(last))
-            if not last.endswith(b"\n"):
-                new._write(b"\n")
-            with open(self._descriptor, "rb", closefd=False) as lines:
-                lines.seek(self._start)
-                for line in lines:
-                    if self._id(line) not in known:
-                        new._write(line)
+            for last in new:
+                known.add(self._id(last))
+            new.write(b"" if last.endswith(b"\n") else b"\n")
+            lines.seek(self._start)
+            new.writelines(line for line in lines if self._id(line) not in known)
+
+    def _named(self, error: OSError) -> OSError:
+        return OSError(error.errno, error.strerror, str(self._path))
 
     def _id(self, line: bytes) -> str | None:
         """Return the id in a row, or None for anything else."""
@@ -236,33 +238,15 @@ class _Appendable:
             return None
         return str(row.get(self._id_key)) if isinstance(row, dict) else None
 
-    def _write(self, line: bytes) -> None:
-        written = 0
-        try:
-            while written < len(line):  # a nearly full disk takes a part; the next call fails and says why
-                written += os.write(self._descriptor, line[written:])
-        except OSError as error:
-            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
-            raise self._named(error) from error
-        self._size += len(line)
-
-    def _named(self, error: OSError) -> OSError:
-        return OSError(error.errno, error.strerror, str(self._path))
-
 
 def _cut_torn_line(path: Path) -> None:
     """Truncate a file after its last line break."""
+    size = path.stat().st_size
+    if not size:
+        return
     with path.open("rb+") as stream:
-        end = stream.seek(0, os.SEEK_END)
-        start = end
-        while start > 0:
-            size = min(1 << 16, start)
-            start -= size
-            stream.seek(start)
-            last_break = stream.read(size).rfind(b"\n")
-            if last_break >= 0:
-                start += last_break + 1
-                break
-        if start < end:
-            stream.truncate(start)
-            print(f"{path}: cut off an unfinished last row of {end - start} bytes")
+        with mmap(stream.fileno(), 0, access=ACCESS_READ) as content:
+            end = content.rfind(b"\n") + 1
+        if end < size:
+            stream.truncate(end)
+            print(f"{path}: cut off an unfinished last row of {size - end} bytes")

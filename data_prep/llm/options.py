@@ -1,109 +1,93 @@
-"""Settings of whatever asks a language model; the steps' `Options` inherit them."""
+"""Settings of the steps that ask a language model."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+
+from data_prep.llm.prompt import explained
 from data_prep.llm.replies import LONGEST_DETAIL
 from data_prep.parts import Part
 
-ANSWER_FORMATS = ("auto", "json_schema", "json_object", "text")
 NO_KEY = "none"  # the client library wants some key; endpoints without keys ignore it
-OPTIONAL_NUMBERS = (
-    "requests_per_minute",
-    "tokens_per_minute",
-    "max_tokens",
-    "max_cost",
-    "limit",
-    "stop_after_failures",
-)
 ASSUMED_ANSWER_TOKENS = 400  # where no `max_tokens` bounds an answer
 SHORTEST_SECRET = 12  # characters; a shorter key, such as `EMPTY`, may be an ordinary word
 
 
 @dataclass(kw_only=True)
 class ModelOptions:
-    """Options of the endpoint, of sampling, of pace and of money.
-
-    Attributes:
-        base_url: The OpenAI-compatible endpoint, e.g. `http://localhost:8000/v1`; None is OpenAI's own.
-        model: The model's name at the endpoint.
-        api_key_env: Name of the environment variable with the endpoint's key; a local endpoint may need none.
-        prompt: The prompt's YAML file, or the name of a shipped prompt, such as `difference`.
-        answer_format: How answers are structured: `json_schema`, `json_object`, `text`, or `auto`: the first of these
-            that the endpoint takes.
-        temperature: Sampling temperature; None leaves it to the endpoint.
-        max_tokens: Most tokens of an answer; a longer one is a failure. None leaves it to the endpoint.
-        extra: Further fields of each request, e.g. `{top_p: 0.9}` or `{max_completion_tokens: 400}`.
-        concurrency: Requests under way at once.
-        requests_per_minute: Budget; None is without.
-        tokens_per_minute: Budget; None is without.
-        timeout: Seconds that one request may take.
-        attempts: How often a request is made before its failure is recorded; waiting out a 429 does not count.
-        stop_after_failures: The run stops after so many failed questions in a row, whatever the reason; None never stops.
-        longest_wait: Seconds that the endpoint may ask to wait (`Retry-After`); the run stops if it asks for more.
-        price_per_million_input: Price of a million prompt tokens.
-        price_per_million_output: Price of a million answer tokens.
-        max_cost: The run stops before all answers in the output together would cost more; None is without.
-        limit: Ask at most so many questions in this run; None asks all.
-        retry_failed: Ask again what was recorded as failed.
-        part: Process one of several parts, e.g. `1/4` to `4/4` on four machines, each with an output of its own; None is
-            everything.
-        dry_run: Print the first requests and an estimate of tokens and cost, and ask nothing.
-        batch_submit: For backend `batch`: upload the files to the endpoint's batch API and fetch the answers; else only
-            write them, for `vllm run-batch` or the like, and collect from its output files.
-        batch_poll: Seconds between two looks at a batch's status.
-    """
+    """Options of the endpoint, of sampling, of pace and of cost."""
 
     base_url: str | None = None
+    """The OpenAI-compatible endpoint, e.g. `http://localhost:8000/v1`; null is OpenAI's own."""
     model: str = ""
+    """The model's name at the endpoint."""
     api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable with the endpoint's key; a local endpoint may need none."""
     prompt: str = ""
-    answer_format: str = "auto"
+    """The prompt's YAML file, or the name of a shipped prompt, such as `difference`."""
+    answer_format: Literal["auto", "json_schema", "json_object", "text"] = "auto"
+    """How answers are structured; `auto` is the first of the others that the endpoint takes."""
     temperature: float | None = 0.7
-    max_tokens: int | None = 400
+    """Sampling temperature; null leaves it to the endpoint."""
+    max_tokens: PositiveInt | None = 400
+    """Most tokens of an answer; a longer one is a failure. Null leaves it to the endpoint."""
     extra: dict[str, Any] = field(default_factory=dict)
-    concurrency: int = 64
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    timeout: float = 60.0
-    attempts: int = 5
-    stop_after_failures: int | None = 100
-    longest_wait: float = 600.0
-    price_per_million_input: float = 0.0
-    price_per_million_output: float = 0.0
-    max_cost: float | None = None
-    limit: int | None = None
+    """Further fields of each request, e.g. `{top_p: 0.9}` or `{max_completion_tokens: 400}`."""
+    concurrency: PositiveInt = 64
+    """Number of concurrent requests."""
+    requests_per_minute: PositiveInt | None = None
+    """Rate limit of requests."""
+    tokens_per_minute: PositiveInt | None = None
+    """Rate limit of prompt and answer tokens."""
+    timeout: PositiveFloat = 60.0
+    """Timeout of a request, in seconds."""
+    attempts: PositiveInt = 5
+    """How often a request is made before its failure is recorded; waiting out a 429 does not count."""
+    stop_after_failures: PositiveInt | None = 100
+    """The run stops after so many failed questions in a row, whatever the reason; null never stops."""
+    longest_wait: PositiveFloat = 600.0
+    """Seconds that the endpoint may ask to wait (`Retry-After`); the run stops if it asks for more."""
+    price_per_million_input: NonNegativeFloat = 0.0
+    """Price of a million prompt tokens."""
+    price_per_million_output: NonNegativeFloat = 0.0
+    """Price of a million answer tokens."""
+    max_cost: PositiveFloat | None = None
+    """The run stops before all answers in the output together would cost more."""
+    limit: PositiveInt | None = None
+    """Ask at most so many questions in this run."""
     retry_failed: bool = False
+    """Ask again what was recorded as failed."""
     part: str | None = None
+    """Process one of several parts, e.g. `1/4` to `4/4` on four machines, each with an output of its own."""
     dry_run: bool = False
+    """Print the first requests and an estimate of tokens and cost, and ask nothing."""
     batch_submit: bool = True
-    batch_poll: float = 60.0
+    """For backend `batch`: upload the files to the endpoint's batch API and fetch the answers. False only writes them, for
+    `vllm run-batch` or the like, and collects from its output files."""
+    batch_poll: PositiveFloat = 60.0
+    """Seconds between two requests for a batch's status."""
 
     def check(self, step: str) -> None:
-        """Check what the types do not.
+        """Check the values, and those that depend on each other.
 
         Raises:
             ValueError: A value out of range, or two that do not go together.
         """
+        try:
+            TypeAdapter(ModelOptions).validate_python({it.name: getattr(self, it.name) for it in fields(ModelOptions)})
+        except ValidationError as error:
+            raise ValueError(f"{step}.{explained(error)}") from error
         if not self.model:
             raise ValueError(f"{step}.model is not set; name the model as the endpoint knows it")
-        if self.answer_format not in ANSWER_FORMATS:
-            raise ValueError(f"{step}.answer_format must be one of {', '.join(ANSWER_FORMATS)}: {self.answer_format!r}")
-        for name in ("concurrency", "attempts", "timeout", "longest_wait", "batch_poll"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{step}.{name} must be above 0, found {getattr(self, name)}")
-        for name in OPTIONAL_NUMBERS:
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{step}.{name} must be above 0, or null for none; found {value}")
-        if self.max_cost is not None and self.price_per_million_input + self.price_per_million_output <= 0:
+        if self.max_cost is not None and not self.price_per_million_input + self.price_per_million_output:
             raise ValueError(
                 f"{step}.max_cost needs {step}.price_per_million_input and {step}.price_per_million_output"
             )
@@ -121,7 +105,7 @@ class ModelOptions:
             )
 
     def api_key(self) -> str:
-        """The endpoint's key, from the environment.
+        """Return the endpoint's key, from the environment.
 
         Raises:
             ValueError: There is none, and the endpoint is OpenAI's own.
@@ -132,6 +116,11 @@ class ModelOptions:
                 "or set base_url to an endpoint that needs none"
             )
         return self._key or NO_KEY
+
+    @property
+    def answer_formats(self) -> tuple[str, ...]:
+        """The answer formats to try, in order."""
+        return ("json_schema", "json_object", "text") if self.answer_format == "auto" else (self.answer_format,)
 
     @property
     def most_answer_tokens(self) -> int:
@@ -153,7 +142,7 @@ class ModelOptions:
         return len(self._key) >= SHORTEST_SECRET and any(self._key in text for text in texts)
 
     def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
-        """What so many tokens cost."""
+        """Return what so many tokens cost."""
         input_cost = prompt_tokens * self.price_per_million_input
         return (input_cost + completion_tokens * self.price_per_million_output) / 1e6
 

@@ -1,106 +1,104 @@
-"""When the next request may go out: budgets per minute, one pause for all, and how long to wait after a failure."""
+"""When the next request may go out: rate limits, one pause for all requests, and waits that end with the run."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
-FIRST_BACKOFF = 0.5  # seconds
-LONGEST_BACKOFF = 60.0
-
-Sleep = Callable[[float], Awaitable[None]]
+from aiolimiter import AsyncLimiter
 
 
-class Budget:
-    """So many units a minute, spread evenly.
-
-    Args:
-        per_minute: Units; None is without limit.
-    """
-
-    def __init__(self, per_minute: int | None) -> None:
-        self._seconds_per_unit = 60.0 / per_minute if per_minute else 0.0
-        self._free_at = 0.0
-
-    def reserve(self, units: float, now: float) -> float:
-        """Take units and return the seconds to wait until they may be used."""
-        begin = max(self._free_at, now)
-        self._free_at = begin + units * self._seconds_per_unit
-        return begin - now
-
-    def correct(self, units: float) -> None:
-        """Take so many more units than were reserved, or give them back if negative."""
-        self._free_at += units * self._seconds_per_unit
+class RunEndedError(Exception):
+    """The run ended while a question waited. The question stays open for the next run."""
 
 
 class Pace:
-    """Holds every request back until it may go out.
+    """Holds back every request until it may go out. Must be made within the event loop.
+
+    The limiters spread requests and tokens evenly. What a limiter cannot do is done here: no request goes out during a pause
+    that a 429 asks for, tokens are corrected when their number is known, and a wait ends with the run.
 
     Args:
-        requests_per_minute: Budget of requests.
-        tokens_per_minute: Budget of tokens.
-        sleep: Waits for seconds; may raise to end the waiting for good.
-        clock: Seconds that never run backwards.
+        requests_per_minute: Limit of requests; None is without.
+        tokens_per_minute: Limit of tokens; None is without.
+        ended: Set at the end of the run.
     """
 
-    def __init__(
-        self,
-        requests_per_minute: int | None,
-        tokens_per_minute: int | None,
-        sleep: Sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._requests, self._tokens = Budget(requests_per_minute), Budget(tokens_per_minute)
-        self.sleep = sleep
-        self._clock = clock
+    def __init__(self, requests_per_minute: int | None, tokens_per_minute: int | None, ended: asyncio.Event) -> None:
+        self._requests = AsyncLimiter(1, 60 / requests_per_minute) if requests_per_minute else None
+        self._tokens = AsyncLimiter(tokens_per_minute / 60, 1) if tokens_per_minute else None
+        self._unpaid = 0.0  # tokens of requests that went out, and are to be waited for by the next one
+        self._turn = asyncio.Lock()
+        self._ended = ended
         self._paused_until = 0.0
 
     async def wait(self, tokens: float) -> None:
-        """Wait for the budgets and until no pause is on.
+        """Wait for the limits and until no pause is on.
 
         Args:
             tokens: Estimate of the request's tokens; `correct` it when they are known.
+
+        Raises:
+            RunEndedError: The run ended before.
         """
-        now = self._clock()
-        seconds = max(self._requests.reserve(1, now), self._tokens.reserve(tokens, now))
-        if seconds > 0:
-            await self.sleep(seconds)
-        while (seconds := self._paused_until - self._clock()) > 0:
-            # a little apart, so that not all come back in the same instant
+        if self._requests is not None:
+            await self._until_end(self._requests.acquire())
+        if self._tokens is not None:
+            await self._until_end(self._pay(self._tokens, tokens))
+        while (seconds := self._paused_until - time.monotonic()) > 0:
+            # spread a little, so that not all requests go out in the same instant
             await self.sleep(seconds + random.uniform(0, min(1.0, 0.1 * seconds)))
 
+    async def sleep(self, seconds: float) -> None:
+        """Sleep.
+
+        Raises:
+            RunEndedError: The run ended before.
+        """
+        await self._until_end(asyncio.sleep(seconds))
+
     def correct(self, tokens: float) -> None:
-        """Say how many more tokens a request took than was estimated."""
-        self._tokens.correct(tokens)
+        """Take so many more tokens than were estimated, or give them back if negative."""
+        self._unpaid += tokens
 
     def pause(self, seconds: float) -> None:
         """Hold back every request, of all workers, for so long from now."""
-        self._paused_until = max(self._paused_until, self._clock() + seconds)
+        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
 
+    async def _pay(self, limiter: AsyncLimiter, tokens: float) -> None:
+        async with self._turn:
+            while self._unpaid > 0:
+                portion = min(self._unpaid, limiter.max_rate)
+                await limiter.acquire(portion)
+                self._unpaid -= portion
+            self._unpaid += tokens
 
-def backoff(failures: int) -> float:
-    """Seconds to wait after so many failures in a row: exponential with full jitter."""
-    return random.uniform(0, min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(failures, 16)))
+    async def _until_end(self, waiting: Awaitable[None]) -> None:
+        both = [asyncio.ensure_future(waiting), asyncio.ensure_future(self._ended.wait())]
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for future in both:
+                future.cancel()
+        if self._ended.is_set():
+            raise RunEndedError
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Seconds that an answer's `Retry-After-Ms` or `Retry-After` (seconds or a date) asks to wait, or None."""
-    try:
-        return max(0.0, float(headers.get("retry-after-ms", "")) / 1000)
-    except ValueError:
-        pass
+    """Return the seconds that `Retry-After-Ms` or `Retry-After` (seconds or a date) asks to wait, or None."""
     given = headers.get("retry-after", "")
-    try:
-        return max(0.0, float(given))
-    except ValueError:
-        pass
+    for value, unit in ((headers.get("retry-after-ms", ""), 1000), (given, 1)):
+        try:
+            return max(0.0, float(value) / unit)
+        except ValueError:
+            continue
     try:
         date = parsedate_to_datetime(given)
     except (ValueError, OverflowError):
         return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=timezone.utc)
+    date = date if date.tzinfo else date.replace(tzinfo=timezone.utc)
     return max(0.0, (date - (now or datetime.now(timezone.utc))).total_seconds())

@@ -1,6 +1,6 @@
-"""Reading a model's response: the JSON asked for or something close to it. Responses are parsed, never evaluated.
+"""Reading a model's response: the JSON asked for, or something close to it. Responses are parsed, never evaluated.
 
-Whatever a response holds, reading it takes bounded time and memory.
+pydantic checks what a response holds. Our own code bounds time and memory, and finds answers in prose and on labelled lines.
 """
 
 from __future__ import annotations
@@ -8,8 +8,20 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from data_prep.files import SURROGATE
 
@@ -20,49 +32,43 @@ MOST_TOKENS = 10_000_000  # of one request; a larger number is not believed
 MOST_OBJECTS = 100  # places of an answer at which JSON is looked for
 
 OBJECT = re.compile(r'\{\s*"')
-ITEM = re.compile(r"\W*(\d+)[.):]\W*(.*)")
+ITEM = re.compile(r"(?m)^[^\w\n]*(\d+)[.):][^\w\n]*(.*)$")
+
+T = TypeVar("T")
 
 
-class MalformedReplyError(ValueError):
-    """A response in which the fields asked for cannot be found."""
+class NoAnswerError(ValueError):
+    """An attempt that brought no answer.
 
+    Args:
+        reason: Why, in one word.
+        detail: What was found instead.
+        retryable: Whether another attempt may bring one.
+        wait: Seconds that the endpoint asks to wait before.
+    """
 
-class FailedAnswerError(ValueError):
-    """A failure that asking again cannot fix, with a reason in one word."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", *, retryable: bool = False, wait: float | None = None) -> None:
         super().__init__(detail)
-        self.reason = reason
+        self.reason, self.retryable, self.wait = reason, retryable, wait
 
 
-def load_response(content: bytes) -> Any:
-    """Parse a response.
+@dataclass
+class Reply:
+    """How a question ended, and what it took."""
 
-    Raises:
-        MalformedReplyError: Not JSON, longer than `LONGEST_BODY`, or nested too deeply.
-    """
-    if len(content) > LONGEST_BODY:
-        raise MalformedReplyError(f"the response is longer than {LONGEST_BODY} bytes")
-    try:
-        return json.loads(content, parse_int=_integer)
-    except (ValueError, RecursionError):
-        start = content[:LONGEST_DETAIL].decode("utf-8", "replace")
-        raise MalformedReplyError(f"the response is not the protocol's JSON: {start!r}") from None
+    outcome: dict[str, str] | NoAnswerError
+    """The fields of the answer, or why there is none."""
+    attempts: int = 0
+    """Requests made. Those answered 429 do not count."""
+    prompt_tokens: int = 0
+    """Prompt tokens of all attempts."""
+    completion_tokens: int = 0
+    """Answer tokens of all attempts."""
 
 
-def read_usage(response: Any, prompt_estimate: int) -> tuple[int, int]:
-    """Return the tokens of prompt and answer that a response reports.
-
-    A number that is missing or makes no sense is replaced by `prompt_estimate` or by a quarter of the answer's characters.
-    """
-    found = response.get("usage") if isinstance(response, dict) else None
-    usage = found if isinstance(found, dict) else {}
-    content = _message(response).get("content")
-    answer_estimate = math.ceil(len(content) / 4) if isinstance(content, str) else 0
-    return (
-        token_count(usage.get("prompt_tokens")) or prompt_estimate,
-        token_count(usage.get("completion_tokens")) or answer_estimate,
-    )
+def malformed(detail: str) -> NoAnswerError:
+    """Return the error of a response in which the fields asked for cannot be found."""
+    return NoAnswerError("malformed", detail, retryable=True)
 
 
 def token_count(value: object) -> int:
@@ -72,68 +78,66 @@ def token_count(value: object) -> int:
     return int(value)
 
 
-def read_answer(response: Any, names: Sequence[str], *, lines: bool = False) -> dict[str, str]:
-    """Return the fields in a chat completion.
-
-    Args:
-        response: The parsed response.
-        names: The fields, in order.
-        lines: See `parse_reply`.
-
-    Raises:
-        MalformedReplyError: They cannot be found.
-        FailedAnswerError: The model was cut off, or refused.
-    """
-    message = _message(response)
-    if not message:
-        raise MalformedReplyError("the response holds no message")
-    finish_reason = response["choices"][0].get("finish_reason")
-    if finish_reason in ("length", "content_filter"):
-        raise FailedAnswerError(finish_reason)
-    content, refusal = message.get("content"), message.get("refusal")
-    if refusal:
-        raise FailedAnswerError("refusal", refusal[:LONGEST_DETAIL] if isinstance(refusal, str) else "")
-    if not isinstance(content, str):
-        raise MalformedReplyError("the message holds no text")
-    if len(content) > LONGEST_CONTENT:
-        raise MalformedReplyError(f"the answer is longer than {LONGEST_CONTENT} characters")
-    return parse_reply(content, names, lines=lines)
-
-
-def parse_reply(content: str, names: Sequence[str], *, lines: bool = False) -> dict[str, str]:
-    """Find the fields of an answer: in JSON (alone, in a code fence, or within prose), or on labelled or numbered lines.
-
-    Args:
-        content: The model's message.
-        names: The fields, in order.
-        lines: Accept plain text too: one line for each field, or the whole text for a single one. A refusal is such a text.
-
-    Raises:
-        MalformedReplyError: A field is missing, empty or not valid Unicode, or the text fits no such form.
-    """
-    for found in _json_objects(content):
-        values = [_tidy(text) for name in names if isinstance(text := found.get(name), str)]
-        if len(values) == len(names) and all(values):
-            return dict(zip(names, map(_unicode, values), strict=True))
-    # What began as JSON and is none was cut off or garbled: its pieces must not pass as sentences.
-    looks_like_json = content.lstrip("` \n").startswith(("{", "[", "json")) or any(
-        f'"{name}"' in content for name in names
-    )
-    readers = (_labelled, _numbered, _lines) if lines else (_labelled, _numbered)
-    for reader in () if looks_like_json else readers:
-        values = [_tidy(text) for text in reader(content, names)]
-        if len(values) == len(names) and all(values):
-            return dict(zip(names, map(_unicode, values), strict=True))
-    raise MalformedReplyError(f"expected {' and '.join(names)}, found {content[:200]!r}")
-
-
-def _message(response: Any) -> dict[str, Any]:
-    """Return the message of a chat completion, or an empty one."""
+def _none_if_invalid(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     try:
-        message = response["choices"][0]["message"]
-    except (KeyError, IndexError, TypeError):
-        return {}
-    return message if isinstance(message, dict) else {}
+        return handler(value)
+    except ValidationError:
+        return None
+
+
+Lenient = Annotated[T | None, WrapValidator(_none_if_invalid)]
+Tokens = Annotated[int, BeforeValidator(token_count)]
+
+
+class Completion(BaseModel):
+    """What is used of a chat completion. Parts that are missing or of another type are None, or 0 tokens."""
+
+    content: Lenient[str] = Field(None, validation_alias=AliasPath("choices", 0, "message", "content"))
+    refusal: Lenient[str] = Field(None, validation_alias=AliasPath("choices", 0, "message", "refusal"))
+    finish_reason: Lenient[str] = Field(None, validation_alias=AliasPath("choices", 0, "finish_reason"))
+    prompt_tokens: Tokens = Field(0, validation_alias=AliasPath("usage", "prompt_tokens"))
+    completion_tokens: Tokens = Field(0, validation_alias=AliasPath("usage", "completion_tokens"))
+
+    def tokens(self, prompt_estimate: int) -> tuple[int, int]:
+        """Return the tokens of prompt and answer, estimated where the endpoint does not report a possible number."""
+        answer_estimate = math.ceil(len(self.content or "") / 4)
+        return self.prompt_tokens or prompt_estimate, self.completion_tokens or answer_estimate
+
+    def text(self) -> str:
+        """Return the model's text.
+
+        Raises:
+            NoAnswerError: There is none, it is longer than `LONGEST_CONTENT`, or the model was cut off or refused.
+        """
+        if self.finish_reason in ("length", "content_filter"):
+            raise NoAnswerError(self.finish_reason)
+        if self.refusal:
+            raise NoAnswerError("refusal", self.refusal)
+        if self.content is None:
+            raise malformed("the response holds no message with a text")
+        if len(self.content) > LONGEST_CONTENT:
+            raise malformed(f"the answer is longer than {LONGEST_CONTENT} characters")
+        return self.content
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def load(body: bytes, model: type[M]) -> M:
+    """Parse JSON as a model.
+
+    Python's parser is used: pydantic's refuses the whole response where a number is too long.
+
+    Raises:
+        NoAnswerError: Not the model's JSON, longer than `LONGEST_BODY`, or nested too deeply.
+    """
+    if len(body) > LONGEST_BODY:
+        raise malformed(f"the response is longer than {LONGEST_BODY} bytes")
+    try:
+        return model.model_validate(json.loads(body, parse_int=_integer))
+    except (ValueError, RecursionError):
+        start = body[:LONGEST_DETAIL].decode("utf-8", "replace")
+        raise malformed(f"the response is not the protocol's JSON: {start!r}") from None
 
 
 def _integer(digits: str) -> float:
@@ -141,7 +145,56 @@ def _integer(digits: str) -> float:
     return int(digits) if len(digits) < 20 else math.inf
 
 
-def _json_objects(content: str) -> Iterator[dict[str, object]]:
+def _tidy(text: str) -> str:
+    tidied = " ".join(text.split()).strip("*` ")
+    if not tidied or SURROGATE.search(tidied):
+        raise ValueError("the text is empty or holds half a surrogate pair")
+    return tidied
+
+
+Text = Annotated[str, AfterValidator(_tidy)]
+"""A field of an answer: a text that is not empty, on one line, without Markdown around it."""
+
+
+def parse_reply(content: str, answer: type[BaseModel], *, lines: bool = False) -> dict[str, str]:
+    """Find the fields of an answer: in JSON (alone, in a code fence, or within prose), or on labelled or numbered lines.
+
+    Args:
+        content: The model's message.
+        answer: Model of the answer; its fields are texts.
+        lines: Accept plain text too: one line for each field, or the whole text for a single one. A refusal is such a text.
+
+    Raises:
+        NoAnswerError: A field is missing or invalid, or the text has no such form.
+    """
+    names = list(answer.model_fields)
+    for found in _candidates(content, names, lines):
+        try:
+            return answer.model_validate(found).model_dump()
+        except ValidationError:
+            continue
+    raise malformed(f"expected {' and '.join(names)}, found {content[:200]!r}")
+
+
+def _candidates(content: str, names: list[str], lines: bool) -> Iterator[dict[str, Any]]:
+    yield from _json_objects(content)
+    # What began as JSON and is none was cut off or garbled: its pieces must not pass as sentences.
+    if content.lstrip("` \n").startswith(("{", "[", "json")) or any(f'"{name}"' in content for name in names):
+        return
+    # `Text:`, `Reverse text:` or, for short, `Reverse:`; of a label that is repeated the first text counts
+    labels = {label: name for name in names for label in (name.partition("_")[0], name, name.replace("_", " "))}
+    parts = re.split(rf"(?im)^[^\w\n]*({'|'.join(sorted(labels, key=len, reverse=True))})[^\w\n]*:", content)
+    labelled = list(zip(parts[1::2], parts[2::2], strict=True))
+    yield {labels[label.lower()]: text for label, text in reversed(labelled)}
+    items = ITEM.findall(content)
+    if [number for number, _ in items] == [str(number) for number in range(1, len(names) + 1)]:
+        yield {name: text for name, (_, text) in zip(names, items, strict=True)}
+    if lines:
+        texts = [content] if len(names) == 1 else [line for line in content.splitlines() if line.strip()]
+        yield dict(zip(names, texts, strict=False)) if len(texts) == len(names) else {}
+
+
+def _json_objects(content: str) -> Iterator[dict[str, Any]]:
     decoder = json.JSONDecoder(strict=False, parse_int=_integer)  # models put raw line breaks into strings
     end = 0
     for _ in range(MOST_OBJECTS):
@@ -154,43 +207,3 @@ def _json_objects(content: str) -> Iterator[dict[str, object]]:
             end = start.end()
         else:
             yield found
-
-
-def _labelled(content: str, names: Sequence[str]) -> list[str]:
-    """Return the texts after `Text:`, `Reverse text:` or, for short, `Reverse:`, in the order of the names."""
-    labels = [re.compile(rf"(?i)\W*(?:{name.replace('_', '[_ ]')}|{name.partition('_')[0]})\W*:(.*)") for name in names]
-    texts: list[list[str]] = [[] for _ in names]
-    current: list[str] = []  # what precedes the first label, or follows a repeated one, is dropped
-    for line in content.splitlines():
-        found = [(text, match[1]) for label, text in zip(labels, texts, strict=True) if (match := label.match(line))]
-        for text, rest in found[:1]:
-            current = [] if text else text
-            current.append(rest)
-        if not found:
-            current.append(line)
-    return ["\n".join(text) for text in texts]
-
-
-def _numbered(content: str, names: Sequence[str]) -> list[str]:
-    found = [item for line in content.splitlines() if (item := ITEM.match(line))]
-    return [item[2] for item in found] if [item[1] for item in found] == _counted(len(names)) else []
-
-
-def _counted(count: int) -> list[str]:
-    return [str(number) for number in range(1, count + 1)]
-
-
-def _lines(content: str, names: Sequence[str]) -> list[str]:
-    """Return the whole text for a single field, else one line for each field."""
-    return [content] if len(names) == 1 else [line for line in content.splitlines() if line.strip()]
-
-
-def _tidy(text: str) -> str:
-    return " ".join(text.split()).strip("*` ")
-
-
-def _unicode(text: str) -> str:
-    """Return the text if it can be written as UTF-8."""
-    if SURROGATE.search(text):
-        raise MalformedReplyError(f"the text holds half of a surrogate pair: {text[:200]!r}")
-    return text

@@ -6,22 +6,19 @@ comparative prompting. Answers are kept, so that nothing is asked twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from data_prep.files import Row, read_jsonl
+from data_prep.files import read_jsonl
 from data_prep.llm.model_step import ModelStep
-from data_prep.llm.prompt import Prompt
-from data_prep.llm.step import ask, checked_prompt
-from data_prep.llm.task import Question, Requests
+from data_prep.llm.replies import Text
+from data_prep.llm.task import Question, Questions, Requests, Task
 from data_prep.manifest import Manifest
 from data_prep.step import INPUT, UNRECORDED, Made
-
-DESCRIPTION = ("description",)
-COMPARISON = ("text", "reverse_text")
 
 
 @dataclass(kw_only=True)
@@ -50,12 +47,14 @@ class ClassTexts(ModelStep):
         if bool(self.classes) == bool(self.pairs):
             raise ValueError("class_texts: give `classes` to describe, or `pairs` to compare, and not both")
         self.prompt = self.prompt or ("class_description" if self.classes else "class_comparison")
-        self.requests()
+        super().check_options()
 
     def requests(self) -> Requests:
         """Return what makes the requests."""
-        known, answer = (("name", "kind"), DESCRIPTION) if self.classes else (("first", "second", "kind"), COMPARISON)
-        return Requests(self, checked_prompt("class_texts", self, known, answer))
+        if self.classes:
+            return Requests.checked("class_texts", self, ("name", "kind"), {"description": Text})
+        known = ("first", "second", "kind")
+        return Requests.checked("class_texts", self, known, {"text": Text, "reverse_text": Text})
 
     def settings(self) -> dict[str, Any]:
         """Return the options that shape the texts."""
@@ -68,72 +67,29 @@ class ClassTexts(ModelStep):
         Raises:
             ValueError: A bad row, answers of other settings, or an endpoint with which it is useless to go on.
         """
-        requests = self.requests()
-        task: ClassTask | ClassPairTask
-        if self.classes:
-            task = ClassTask(Path(self.classes), requests.prompt, self)
-        else:
-            task = ClassPairTask(Path(str(self.pairs)), requests.prompt, self)
-        totals = ask(manifest, task, requests, self, Path(self.output), batch=self.backend == "batch")
-        return None if totals is None else Made(totals.counts(self))
+        task = Task("name", self._classes) if self.classes else Task("pair_id", self._pairs)
+        counts = self.ask(task, manifest)
+        return None if counts is None else Made(counts)
 
+    def _classes(self) -> Questions:
+        """Yield each class."""
+        part = self.own_part
+        for name in _names(Path(str(self.classes))):
+            if part.holds(name):
+                yield name, partial(Question, name, {"name": name}, {"name": name, "kind": self.kind})
 
-class ClassTask:
-    """Each class, asked of a language model by its name."""
-
-    id_key = "name"
-    sampled = False
-
-    def __init__(self, file: Path, prompt: Prompt, options: ClassTexts) -> None:
-        self._file, self.prompt, self._kind = file, prompt, options.kind
-        self._part = options.own_part
-
-    def ids(self) -> Iterator[str]:
-        """The names, each once.
-
-        Raises:
-            ValueError: There is none, or one comes twice.
-        """
-        return (name for name in _names(self._file) if self._part.holds(name))
-
-    def questions(self, wanted: Iterable[bool]) -> Iterator[Question]:
-        """The classes that are wanted."""
-        for name, want in zip(self.ids(), wanted, strict=True):
-            if want:
-                yield Question(name, {"name": name}, {"name": name, "kind": self._kind})
-
-
-class ClassPairTask:
-    """Each pair of classes, both directions in one request."""
-
-    id_key = "pair_id"
-    sampled = False
-
-    def __init__(self, file: Path, prompt: Prompt, options: ClassTexts) -> None:
-        self._file, self.prompt, self._kind = file, prompt, options.kind
-        self._part = options.own_part
-
-    def ids(self) -> Iterator[str]:
-        """`first / second`."""
-        return (name for name, _, _ in self._rows())
-
-    def questions(self, wanted: Iterable[bool]) -> Iterator[Question]:
-        """The pairs that are wanted."""
-        for (name, first, second), want in zip(self._rows(), wanted, strict=True):
-            if want:
-                row: Row = {self.id_key: name, "first": first, "second": second}
-                yield Question(name, row, {"first": first, "second": second, "kind": self._kind})
-
-    def _rows(self) -> Iterator[tuple[str, str, str]]:
-        if self._file.suffix == ".txt":
-            pairs: Iterable[tuple[str, str]] = combinations(_names(self._file), 2)
-        else:
-            rows = read_jsonl(self._file, {"first": str, "second": str})
-            pairs = ((row["first"], row["second"]) for _, row in rows)
+    def _pairs(self) -> Questions:
+        """Yield each pair of classes, both directions in one request."""
+        file, part = Path(str(self.pairs)), self.own_part
+        pairs: Iterable[tuple[str, str]] = (
+            combinations(_names(file), 2)
+            if file.suffix == ".txt"
+            else ((row["first"], row["second"]) for _, row in read_jsonl(file, {"first": str, "second": str}))
+        )
         for first, second in pairs:
-            name = f"{first} / {second}"
-            if self._part.holds(name):
-                yield name, first, second
+            name, classes = f"{first} / {second}", {"first": first, "second": second}
+            if part.holds(name):
+                yield name, partial(Question, name, {"pair_id": name, **classes}, {**classes, "kind": self.kind})
 
 
 def _names(file: Path) -> list[str]:

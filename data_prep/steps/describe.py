@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from data_prep.files import CAPTION_KEYS, PAIR_KEYS, Row, image_path, read_jsonl, write_jsonl
 from data_prep.line_index import LineIndex
 from data_prep.llm.model_step import ModelStep
-from data_prep.llm.prompt import Prompt
-from data_prep.llm.step import ask, checked_prompt
-from data_prep.llm.task import Question, Requests
+from data_prep.llm.replies import Text
+from data_prep.llm.task import Question, Requests, Task
 from data_prep.manifest import Manifest
 from data_prep.parts import Part
 from data_prep.progress import progress
@@ -23,7 +22,6 @@ from data_prep.steps.compose import compose
 from data_prep.world.describer import describe as describe_scenes
 from data_prep.world.scene import Scene
 
-ANSWER = ("text", "reverse_text")
 SIDES = ("first", "second")
 CACHED_IMAGES = 1024
 
@@ -57,23 +55,13 @@ class Describe(ModelStep):
     """With `with_images`: the longer side that images are shrunk to, in pixels."""
     prompt: str = "difference"
 
-    @property
-    def asks_model(self) -> bool:
-        """Whether a language model describes."""
-        return self.backend not in DESCRIBERS
-
-    def check_options(self) -> None:
-        """Check `part`, and the endpoint's options and the prompt where they are used."""
-        _ = self.own_part
-        if self.asks_model:
-            self.requests()
-
     def requests(self) -> Requests:
         """Return what makes the requests."""
-        prompt = checked_prompt("describe", self, SIDES, ANSWER)
-        if not self.with_images and prompt.placeholders != {"first", "second"}:
+        fields = {"text": Text, "reverse_text": Text}
+        requests = Requests.checked("describe", self, SIDES, fields, self.picture_size if self.with_images else None)
+        if not self.with_images and requests.prompt.placeholders != set(SIDES):
             raise ValueError(f"{self.prompt}: `user` must hold {{first}} and {{second}}, or with_images must be true")
-        return Requests(self, prompt, self.picture_size if self.with_images else None)
+        return requests
 
     def settings(self) -> dict[str, Any]:
         """Return the options that shape the texts of this backend."""
@@ -81,10 +69,6 @@ class Describe(ModelStep):
             return {"describer": self.backend, "seed": self.seed, "part": self.part}
         described = {"describer": f"openai:{self.model}", **self.requests().settings}
         return {**described, "captions_per_image": self.captions_per_image, "part": self.part}
-
-    def is_current(self, manifest: Manifest) -> bool:
-        """Return whether there is nothing to describe."""
-        return super().is_current(manifest) if self.asks_model else manifest.matches(Path(self.output))
 
     def make(self, manifest: Manifest) -> Made | None:
         """Describe the pairs.
@@ -95,13 +79,28 @@ class Describe(ModelStep):
         """
         with LineIndex(Path(self.captions), CAPTION_KEYS, "id", unique=True) as index:
             pairs = CaptionedPairs(Path(self.pairs), index, self.own_part)
-            return self._ask_model(pairs, manifest) if self.asks_model else self._describe(pairs)
+            if not self.asks_model:
+                return self._describe(pairs)
+            counts = self.ask(self._task(pairs), manifest)
+            return None if counts is None else Made(counts)
 
-    def _ask_model(self, pairs: CaptionedPairs, manifest: Manifest) -> Made | None:
-        requests = self.requests()
-        task = PairTask(pairs, requests.prompt, self)
-        totals = ask(manifest, task, requests, self, Path(self.output), batch=self.backend == "batch")
-        return None if totals is None else Made(totals.counts(self))
+    def _task(self, pairs: CaptionedPairs) -> Task:
+        """Return both directions of each pair, asked in one request."""
+        used = self.requests().prompt.placeholders
+
+        def captions(image: Row, side: str) -> str:
+            if side in used and not image["captions"]:
+                raise ValueError(f"{self.captions}: image {image['id']!r} has no captions to describe it by")
+            return "\n".join(str(caption).strip() for caption in image["captions"][: self.captions_per_image])
+
+        def question(number: int, pair: Row) -> Question:
+            images = pairs.images(number, pair)
+            values = {side: captions(image, side) for side, image in zip(SIDES, images, strict=True)}
+            shown = images if self.with_images else ()
+            pictures = tuple(image_path(Path(self.captions), image) for image in shown)
+            return Question(pair["pair_id"], {key: pair[key] for key in PAIR_KEYS}, values, pictures)
+
+        return Task("pair_id", lambda: ((pair["pair_id"], partial(question, number, pair)) for number, pair in pairs))
 
     def _describe(self, pairs: CaptionedPairs) -> Made:
         output = Path(self.output)
@@ -158,40 +157,6 @@ class CaptionedPairs:
                 f"{self._pairs}, line {number}: `{side}` is {pair[side]!r}, which {self.captions.path} does not have"
             )
         return first, second
-
-
-class PairTask:
-    """Both directions of each pair, asked of a language model in one request."""
-
-    id_key = "pair_id"
-    sampled = False
-
-    def __init__(self, pairs: CaptionedPairs, prompt: Prompt, options: Describe) -> None:
-        self.pairs, self.prompt, self._options = pairs, prompt, options
-
-    def ids(self) -> Iterator[str]:
-        """Ids of all pairs."""
-        return (pair["pair_id"] for _, pair in self.pairs)
-
-    def questions(self, wanted: Iterable[bool]) -> Iterator[Question]:
-        """The pairs that are wanted, with captions and images.
-
-        Raises:
-            ValueError: A pair of an unknown image, or an image without captions where the prompt needs them.
-        """
-        for (number, row), want in zip(self.pairs, wanted, strict=True):
-            if want:
-                pair = {key: row[key] for key in PAIR_KEYS}
-                images = self.pairs.images(number, row)
-                values = {side: self._captions(image, side) for side, image in zip(SIDES, images, strict=True)}
-                shown = images if self._options.with_images else ()
-                pictures = tuple(image_path(self.pairs.captions.path, image) for image in shown)
-                yield Question(pair["pair_id"], pair, values, pictures)
-
-    def _captions(self, row: Row, placeholder: str) -> str:
-        if placeholder in self.prompt.placeholders and not row["captions"]:
-            raise ValueError(f"{self.pairs.captions.path}: image {row['id']!r} has no captions to describe it by")
-        return "\n".join(str(caption).strip() for caption in row["captions"][: self._options.captions_per_image])
 
 
 def describe_by_scene(seed: int, pair_id: str, first: Row, second: Row) -> tuple[str, str] | None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from data_prep.files import CAPTION_KEYS, Row, image_path, image_reference, read_captions, read_jsonl, write_jsonl
 from data_prep.line_index import LineIndex
 from data_prep.llm.model_step import ModelStep
-from data_prep.llm.prompt import Prompt
-from data_prep.llm.step import ask, checked_prompt
-from data_prep.llm.task import Question, Requests
+from data_prep.llm.replies import Text
+from data_prep.llm.task import Question, Questions, Requests, Task
 from data_prep.manifest import Manifest
 from data_prep.step import INPUT, UNRECORDED, Made, at_least
 from data_prep.steps.describe import scene_of
@@ -40,26 +40,19 @@ class Rewrite(ModelStep):
     prompt: str = "rewrite"
 
     @property
-    def asks_model(self) -> bool:
-        """Whether a language model rewrites."""
-        return self.backend != "scene"
-
-    @property
     def answers(self) -> Path:
         """`<stem>.answers.jsonl`, next to the output."""
         return Path(self.output).with_name(f"{Path(self.output).stem}.answers.jsonl")
 
     def check_options(self) -> None:
         """Check `output` and `part`, and the endpoint's options and the prompt where they are used."""
-        _ = self.own_part
         if Path(self.captions).absolute() == Path(self.output).absolute():
             raise ValueError(f"{self.output}: `output` must be another file than `captions`")
-        if self.asks_model:
-            self.requests()
+        super().check_options()
 
     def requests(self) -> Requests:
         """Return what makes the requests."""
-        return Requests(self, checked_prompt("rewrite", self, ("caption",), ("text",)))
+        return Requests.checked("rewrite", self, ("caption",), {"text": Text})
 
     def settings(self) -> dict[str, Any]:
         """Return the options that shape the captions of this backend."""
@@ -74,62 +67,40 @@ class Rewrite(ModelStep):
         Raises:
             ValueError: A bad row, answers of other settings, or an endpoint with which it is useless to go on.
         """
-        captions, output = Path(self.captions), Path(self.output)
-        if not self.asks_model:
-            images = write_jsonl(output, self._rewritten_scenes())
-            return Made({"images": images}, message=f"{images} images")
-        requests = self.requests()
-        task = CaptionTask(captions, requests.prompt, self)
-        totals = ask(manifest, task, requests, self, self.answers, batch=self.backend == "batch")
-        if totals is None:
+        counts = self.ask(Task("caption_id", self._questions), manifest) if self.asks_model else {}
+        if counts is None:
             return None
-        with LineIndex(self.answers, {"id": str, "caption_id": str, "text": str}, "id") as index:
-            images = write_jsonl(output, _rewritten(captions, index, output))
-        return Made({"images": images, **totals.counts(self)}, message=f"{images} images")
+        images = write_jsonl(Path(self.output), self._rewritten() if self.asks_model else self._rewritten_scenes())
+        return Made({"images": images, **counts}, message=f"{images} images")
+
+    def _questions(self) -> Questions:
+        """Yield each caption of each image: `<image id>#<number of the caption from 0>`."""
+        part = self.own_part
+        for _, row in read_jsonl(Path(self.captions), CAPTION_KEYS):
+            for number, caption in enumerate(
+                row["captions"][: self.captions_per_image] if part.holds(row["id"]) else ()
+            ):
+                name = f"{row['id']}#{number}"
+                yield name, partial(Question, name, {"caption_id": name, "id": row["id"]}, {"caption": caption.strip()})
+
+    def _rewritten(self) -> Iterator[Row]:
+        """Yield the images that have answers, with these as captions."""
+        with LineIndex(self.answers, {"id": str, "caption_id": str, "text": str}, "id") as answers:
+            for row in self._images():
+                found = {answer["caption_id"]: answer["text"] for _, answer in answers.rows(row["id"])}
+                names = [f"{row['id']}#{number}" for number in range(len(row["captions"]))]
+                if texts := [found[name] for name in names if name in found]:
+                    yield {**row, "captions": texts}
 
     def _rewritten_scenes(self) -> Iterator[Row]:
-        """As many other captions of each scene, each in words of its own."""
-        captions, part = Path(self.captions), self.own_part
-        for _, row in read_captions(captions):
-            if not part.holds(row["id"]):
-                continue
-            rng = random.Random(f"{self.seed}/{row['id']}/rewritten")
-            wanted = len(row["captions"][: self.captions_per_image])
-            file = image_reference(image_path(captions, row), Path(self.output))
-            yield {**row, "file": file, "captions": write_captions(rng, scene_of(row), wanted)}
+        """Yield the images with as many other captions of each scene, each in words of its own."""
+        part = self.own_part
+        for row in self._images():
+            if part.holds(row["id"]):
+                rng = random.Random(f"{self.seed}/{row['id']}/rewritten")
+                wanted = len(row["captions"][: self.captions_per_image])
+                yield {**row, "captions": write_captions(rng, scene_of(row), wanted)}
 
-
-class CaptionTask:
-    """Each caption of each image, asked of a language model by itself."""
-
-    id_key = "caption_id"
-    sampled = False
-
-    def __init__(self, captions: Path, prompt: Prompt, options: Rewrite) -> None:
-        self._captions, self.prompt, self._most = captions, prompt, options.captions_per_image
-        self._part = options.own_part
-
-    def ids(self) -> Iterator[str]:
-        """`<image id>#<number of the caption from 0>`."""
-        return (name for name, _, _ in self._rows())
-
-    def questions(self, wanted: Iterable[bool]) -> Iterator[Question]:
-        """The captions that are wanted."""
-        for (name, image, caption), want in zip(self._rows(), wanted, strict=True):
-            if want:
-                yield Question(name, {self.id_key: name, "id": image}, {"caption": caption})
-
-    def _rows(self) -> Iterator[tuple[str, str, str]]:
-        for _, row in read_jsonl(self._captions, CAPTION_KEYS):
-            if not self._part.holds(row["id"]):
-                continue
-            for number, caption in enumerate(row["captions"][: self._most]):
-                yield f"{row['id']}#{number}", row["id"], str(caption).strip()
-
-
-def _rewritten(captions: Path, answers: LineIndex, output: Path) -> Iterator[Row]:
-    for _, row in read_captions(captions):
-        found = {answer["caption_id"]: answer["text"] for _, answer in answers.rows(row["id"])}
-        texts = [found[name] for name in (f"{row['id']}#{i}" for i in range(len(row["captions"]))) if name in found]
-        if texts:
-            yield {**row, "file": image_reference(image_path(captions, row), output), "captions": texts}
+    def _images(self) -> Iterator[Row]:
+        for _, row in read_captions(Path(self.captions)):
+            yield {**row, "file": image_reference(image_path(Path(self.captions), row), Path(self.output))}

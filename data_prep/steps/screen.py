@@ -126,14 +126,14 @@ class Screen(RuleOptions, OutputStep):
         if self.opinion is None or self.captions is None:
             super().work()
             return
-        from data_prep.steps.opinion import ask_opinion, opinion_prompt  # slow to import
+        from data_prep.steps.opinion import ask_opinion, opinion_requests  # slow to import
 
-        prompt = opinion_prompt(self.opinion)
+        requests = opinion_requests(self.opinion)
         super().work()
         with self.lock():
             ask_opinion(
                 self.opinion,
-                prompt,
+                requests,
                 self.opinion.sample,
                 Path(self.output),
                 Path(self.captions),

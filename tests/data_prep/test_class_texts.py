@@ -44,6 +44,16 @@ def test_comparisons_are_read_by_comparative_prompting(tmp_path: Path) -> None:
     assert found["cat", "lynx"] != found["lynx", "cat"]
 
 
+def test_the_prompt_given_is_used(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    prompt = tmp_path / "mine.yaml"
+    prompt.write_text("version: 1\nsystem: Compare.\nuser: Mine {first} {second}\nanswer: {text: a, reverse_text: b}\n")
+    files = {"pairs": str(tmp_path / "names.txt"), "output": str(tmp_path / "o.jsonl"), "prompt": str(prompt)}
+    with running_server() as server:
+        ClassTexts(**files, model="m", base_url=server.url).run()
+        assert list(server.asked) == ["Mine cat dog"]
+
+
 def test_bad_options(tmp_path: Path) -> None:
     (tmp_path / "twice.txt").write_text("a\na\n")
     twice = str(tmp_path / "twice.txt")

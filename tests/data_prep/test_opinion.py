@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import binomtest
 
 from data_prep.cli import main
-from data_prep.llm import pace
+from data_prep.llm import client
 from data_prep.steps import screen
 from data_prep.steps.opinion import wilson
 from tests.data_prep.conftest import Rows
@@ -33,7 +33,7 @@ def judge(request: dict[str, Any], question: str) -> str:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
     monkeypatch.setattr(fault_server, "answer_of", judge)
-    monkeypatch.setattr(pace, "FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr(client, "FIRST_BACKOFF", 0.01)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with running_server() as running:
         yield running

@@ -15,7 +15,7 @@ import re
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
@@ -73,6 +73,7 @@ class FaultServer:
 
     Attributes:
         faults: May be changed while the server runs.
+        on_question: Called with the text of each question before it is answered; may change `faults`.
         asked: Number of requests by text.
         answered: Number of whole answers by text (`length` is one too).
         formats: Number of requests by `response_format` type.
@@ -83,6 +84,7 @@ class FaultServer:
 
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
+        self.on_question: Callable[[str], object] = lambda text: None
         self.port = 0
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
@@ -116,6 +118,7 @@ class FaultServer:
         self.formats[request.get("response_format", {}).get("type", "text")] += 1
         self.bodies = [*self.bodies[-9:], request]
         self.headers = [*self.headers[-9:], headers]
+        self.on_question(text)
         kind, status, answer, further = self._verdict(request, headers, text)
         further += self.faults.headers
         if kind == "odd":

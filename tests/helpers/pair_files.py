@@ -25,8 +25,8 @@ def write_pairs(folder: Path, count: int) -> None:
 def model_options(folder: Path, server: FaultServer, **options: Any) -> describe.Describe:
     """Options that describe these pairs with a server's model."""
     files = {"pairs": "pairs.jsonl", "captions": "captions.jsonl", "output": "differences.jsonl"}
-    given = {"backend": "openai", "base_url": server.url, "model": "m", **options}
-    return describe.Describe(**{option: str(folder / name) for option, name in files.items()}, **given)
+    paths = {option: str(folder / name) for option, name in files.items()}
+    return describe.Describe(**{**paths, "backend": "openai", "base_url": server.url, "model": "m", **options})
 
 
 def pair_of(question: str) -> str:

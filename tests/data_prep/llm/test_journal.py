@@ -9,17 +9,16 @@ import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_prep.llm import journal as journal_module
 from data_prep.llm.journal import Journal, Keys, failures_path
-from tests.data_prep.conftest import Rows
-from tests.helpers.fault_server import running_server
-from tests.helpers.pair_files import write_pairs
+from tests.data_prep.llm.conftest import Describer, Read
 from tests.helpers.run_step import run_step
-
-Read = Callable[[Path], Rows]
 
 
 def row(name: str, settings: str = "s", **more: object) -> dict[str, object]:
@@ -35,19 +34,6 @@ def test_rows_are_there_at_once_and_known_again(tmp_path: Path, read: Read) -> N
     with Journal(output, "pair_id", "s") as journal:
         assert ("a" in journal.done, "b" in journal.done, "b" in journal.failed) == (True, False, True)
         assert (len(journal.done), len(journal.failed), journal.done.prompt_tokens) == (1, 1, 2)
-
-
-@pytest.mark.parametrize("torn", ['{"pair_id": "c", "te', "x" * 100_000, '{"pair_id": "c", "key": "s-c"}'])
-def test_a_torn_last_row_is_cut_off(tmp_path: Path, read: Read, torn: str) -> None:
-    output = tmp_path / "d.jsonl"
-    whole = "".join(json.dumps(row(name)) + "\n" for name in "ab")
-    output.write_text(whole + torn)
-    failures_path(output).write_text(torn)
-    with Journal(output, "pair_id", "s") as journal:
-        assert [name in journal.done for name in "abc"] == [True, True, False]
-        journal.answered(row("c"))
-    assert [found["pair_id"] for found in read(output)] == ["a", "b", "c"]
-    assert not failures_path(output).exists()
 
 
 def test_a_failure_that_was_answered_later_goes_and_of_several_the_last_stays(tmp_path: Path, read: Read) -> None:
@@ -135,13 +121,36 @@ def test_a_file_that_is_changed_while_open_is_named_and_answers_are_kept(
         assert "5" in journal.done
 
 
-def test_keys_find_each_of_many(tmp_path: Path) -> None:
-    file = tmp_path / "d.jsonl"
-    file.write_text("".join(json.dumps(row(str(number))) + "\n" for number in range(3000)))
-    keys = Keys(file, "pair_id", "s")
-    assert len(keys) == 3000
-    assert all(str(number) in keys for number in range(3000))
-    assert not any(str(number) in keys for number in range(3000, 6000))
+@given(rows=st.dictionaries(st.text(), st.text(), max_size=30), others=st.sets(st.text()))
+def test_keys_are_found_whatever_the_ids(rows: dict[str, str], others: set[str]) -> None:
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "d.jsonl"
+        file.write_text("".join(json.dumps(row(name, text=text)) + "\n" for name, text in rows.items()))
+        keys = Keys(file, "pair_id", "s")
+        assert len(keys) == len(rows)
+        assert all(name in keys for name in rows)
+        assert not any(name in keys for name in others - set(rows))
+
+
+@given(
+    rows=st.lists(st.text(), unique=True, max_size=5),
+    torn=st.text() | st.builds(lambda name: json.dumps(row(name)), st.text()),
+)
+def test_a_torn_last_row_is_cut_off(rows: list[str], torn: str) -> None:
+    with TemporaryDirectory() as folder:
+        output = Path(folder) / "d.jsonl"
+        output.write_text("".join(json.dumps(row(name)) + "\n" for name in rows))
+        torn = torn.replace("\n", "").replace("\r", "").replace("\ud800", "")
+        for file in (output, failures_path(output)):
+            with file.open("ab") as stream:
+                stream.write((100 * torn).encode(errors="replace"))
+        with Journal(output, "pair_id", "s") as journal:
+            assert all(name in journal.done for name in rows)
+            assert len(journal.done) == len(rows)
+            journal.answered(row("last of all"))
+        found = [json.loads(line)["pair_id"] for line in output.read_bytes().splitlines()]
+        assert found == [*rows, "last of all"]
+        assert not failures_path(output).exists()
 
 
 @pytest.mark.parametrize("lasting", [False, True])
@@ -186,27 +195,23 @@ def test_a_full_disk_leaves_whole_rows_and_loses_as_few_as_possible(
         assert ("a" in journal.done, "b" in journal.done) == (True, not lasting)
 
 
-def test_a_file_size_limit_stops_the_run_cleanly_and_the_next_run_goes_on(tmp_path: Path, read: Read) -> None:
-    write_pairs(tmp_path, 40)
-    with running_server() as server:
-        section = {name: str(tmp_path / f"{name}.jsonl") for name in ("pairs", "captions")}
-        output = tmp_path / "differences.jsonl"
-        section = {**section, "output": str(output), "backend": "openai", "base_url": server.url, "model": "m"}
-        (tmp_path / "config.yaml").write_text(json.dumps({"describe": {**section, "concurrency": 3}}))
-        arguments = ["describe", "--config", str(tmp_path / "config.yaml")]
-        context = multiprocessing.get_context("spawn")
-        for limit, code in ((5000, 2), (5000, 2), (None, 0)):
-            process = context.Process(target=_run_limited, args=(arguments, tmp_path / "printed.txt", limit))
-            process.start()
-            process.join(120)
-            assert process.exitcode == code, (tmp_path / "printed.txt").read_text()
-            rows = read(output)
-            assert all("text" in found for found in rows)
-            assert len(rows) >= 5
-        assert f"'{output}'" in (tmp_path / "printed.txt").read_text()
-        assert len(rows) == 40
-        # beyond one request each, only answers that could not be written are asked for again
-        assert sum(server.asked.values()) - 40 <= 2 * 3
+def test_a_file_size_limit_stops_the_run_and_the_next_run_asks_the_rest(describer: Describer) -> None:
+    describer.write(40)
+    printed, asked = describer.folder / "printed.txt", describer.server.asked
+    context = multiprocessing.get_context("forkserver")  # imports once, not at each start
+    context.set_forkserver_preload(["data_prep.steps.describe", "tests.helpers.run_step"])
+    for limit, code in ((5000, 2), (5000, 2), (None, 0)):
+        process = context.Process(target=_run_limited, args=(describer.arguments(concurrency=3), printed, limit))
+        process.start()
+        process.join(120)
+        assert process.exitcode == code, printed.read_text()
+        assert all("text" in found for found in describer.rows())
+        assert len(describer.rows()) >= 5
+    assert f"'{describer.output}'" in printed.read_text()
+    assert len(describer.texts()) == 40
+    assert (
+        asked.total() - 40 <= 2 * 3
+    )  # beyond one request each, only answers that could not be written are asked for again
 
 
 def _run_limited(arguments: list[str], printed: Path, limit: int | None) -> None:

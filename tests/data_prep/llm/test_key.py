@@ -3,53 +3,47 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from data_prep.llm.options import ModelOptions
-from tests.data_prep.conftest import Rows
+from tests.data_prep.llm.conftest import Describer
 from tests.helpers.fault_server import Faults, FaultServer, running_server
 from tests.helpers.odd_replies import fields
-from tests.helpers.pair_files import model_options, write_pairs
-
-Read = Callable[[Path], Rows]
 
 KEY = "sk-very-secret-0123456789"
 ESCAPED = KEY.replace("s", r"\u0073").replace("-", r"\u002D")
 
 
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with running_server() as running:
-        yield running
-
-
 @pytest.mark.parametrize(
-    ("faults", "message"),
+    ("faults", "named"),
     [
-        (Faults(api_key="sk-another"), r"401, .*\[key\].*MY_KEY"),
-        (Faults(model="llama"), r"404, .*'m' does not exist.*base_url"),
+        (Faults(api_key="sk-another"), ("401", "[key]", "MY_KEY")),
+        (Faults(model="llama"), ("404", "'m' does not exist", "base_url")),
     ],
 )
 def test_a_refused_key_or_model_ends_the_run_at_once(
-    tmp_path: Path, faults: Faults, message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    faults: Faults,
+    named: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
-    write_pairs(tmp_path, 50)
     with running_server(faults) as server:
-        with pytest.raises(ValueError, match=message) as error:
-            model_options(tmp_path, server, api_key_env="MY_KEY", concurrency=4).run()
-        assert sum(server.asked.values()) <= 4
+        describer = Describer(tmp_path, server)
+        describer.write(50)
+        message = describer.fails(*named, api_key_env="MY_KEY", concurrency=4)
+        assert server.asked.total() <= 4
         assert any(KEY in headers for headers in server.headers)
     printed = capfd.readouterr()
-    assert KEY not in str(error.value) + printed.out + printed.err
-    assert not (tmp_path / "differences.jsonl").exists()
+    assert KEY not in message + printed.out + printed.err
+    assert not describer.output.exists()
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "recorded"),
     [
         (fields(f'"the first {KEY}"'), ""),
         (fields(f'"the first {ESCAPED}"'), ""),
@@ -58,51 +52,49 @@ def test_a_refused_key_or_model_ends_the_run_at_once(
     ],
 )
 def test_an_answer_that_repeats_the_key_fails(
-    tmp_path: Path,
+    describer: Describer,
     server: FaultServer,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     content: str,
-    told: str,
+    recorded: str,
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    write_pairs(tmp_path, 3)
+    describer.write(3)
     server.faults.content = content
-    with pytest.raises(ValueError, match=r"differences\.failures\.jsonl"):
-        model_options(tmp_path, server, attempts=1).run()
+    describer.fails(attempts=1)
     printed = capfd.readouterr()
-    written = b"".join(file.read_bytes() for file in tmp_path.iterdir()).decode()
-    assert told in written
+    written = b"".join(file.read_bytes() for file in describer.folder.iterdir()).decode()
+    assert recorded in written
     for secret in (KEY, ESCAPED, ESCAPED.replace("\\", "\\\\")):
         assert secret not in written + printed.out + printed.err
 
 
 @pytest.mark.parametrize("key", ["x", "dog", "image", "first"])
 def test_a_key_that_is_an_ordinary_word_damages_no_answer(
-    tmp_path: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch, read: Read, key: str
+    describer: Describer, server: FaultServer, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
-    write_pairs(tmp_path, 3)
+    describer.write(3)
     texts = {"text": "The first image shows a dog, an ox and x.", "reverse_text": "The first image shows none."}
     server.faults.content = json.dumps(texts)
-    model_options(tmp_path, server).run()
-    assert [{name: row[name] for name in texts} for row in read(tmp_path / "differences.jsonl")] == [texts] * 3
+    describer.run()
+    assert [{name: row[name] for name in texts} for row in describer.rows()] == [texts] * 3
 
 
+@pytest.mark.parametrize("backend", ["openai", "batch"])
 @pytest.mark.parametrize(
     "key", ["sk-abc\ndef-0123456789", "sk-abc\rdef", "sk-abc\x00def", "sk-käse-0123456789", "sk abc"]
 )
 def test_a_key_that_no_header_can_hold_is_refused_before_any_request(
-    tmp_path: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch, key: str
+    describer: Describer, server: FaultServer, monkeypatch: pytest.MonkeyPatch, key: str, backend: str
 ) -> None:
     # not every system can hold each of these in its environment
     monkeypatch.setattr("os.environ", {"MY_KEY": key})
-    write_pairs(tmp_path, 3)
-    for backend in ("openai", "batch"):
-        with pytest.raises(ValueError, match="MY_KEY") as error:
-            model_options(tmp_path, server, api_key_env="MY_KEY", backend=backend).run()
-        assert "abc" not in str(error.value)
-        assert "def" not in str(error.value)
+    describer.write(3)
+    message = describer.fails("MY_KEY", api_key_env="MY_KEY", backend=backend)
+    assert "abc" not in message
+    assert "def" not in message
     assert server.headers == []
 
 

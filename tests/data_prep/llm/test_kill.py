@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import random
 import time
-from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
-from tests.data_prep.conftest import Rows
+from tests.data_prep.llm.conftest import Describer
 from tests.helpers.fault_server import Faults, running_server
-from tests.helpers.pair_files import pair_of, write_pairs
+from tests.helpers.pair_files import pair_of
 from tests.helpers.run_step import run_step
 
 PAIRS = 400
@@ -24,25 +22,14 @@ KEY = "sk-very-secret-0123456789"
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments(tmp_path: Path, read: Callable[[Path], Rows]) -> None:
-    write_pairs(tmp_path, PAIRS)
-    output, failures = tmp_path / "differences.jsonl", tmp_path / "differences.failures.jsonl"
+def test_killed_at_random_moments(tmp_path: Path) -> None:
     printed = tmp_path / "printed.txt"
     faults = Faults(0.02, 0.1, "0.05", 0.05, 0.02, 0.03, 0.02, 0.02, share_odd=0.1)
     rng = random.Random(0)
     with running_server(faults) as server:
-        section = {
-            "pairs": str(tmp_path / "pairs.jsonl"),
-            "captions": str(tmp_path / "captions.jsonl"),
-            "output": str(output),
-            "backend": "openai",
-            "base_url": server.url,
-            "model": "m",
-            "concurrency": CONCURRENCY,
-            "timeout": 3.0,
-        }
-        (tmp_path / "config.yaml").write_text(json.dumps({"describe": section}))
-        arguments = ["describe", "--config", str(tmp_path / "config.yaml")]
+        describer = Describer(tmp_path, server)
+        describer.write(PAIRS)
+        arguments = describer.arguments(concurrency=CONCURRENCY, timeout=3.0)
         context = multiprocessing.get_context("forkserver")  # imports once, not at each start
         context.set_forkserver_preload(["data_prep.steps.describe", "tests.helpers.run_step"])
 
@@ -52,18 +39,18 @@ def test_killed_at_random_moments(tmp_path: Path, read: Callable[[Path], Rows]) 
             return process
 
         def kill_after(process: BaseProcess, requests: int) -> None:
-            while sum(server.asked.values()) < requests and process.is_alive():
+            while server.asked.total() < requests and process.is_alive():
                 time.sleep(0.001)
             process.kill()
             process.join()
 
         def settled() -> set[str]:
-            return {row["pair_id"] for file in (output, failures) if file.exists() for row in read(file)}
+            return describer.texts() | set(describer.failures())
 
         for _ in range(KILLS):
-            kill_after(start(), sum(server.asked.values()) + rng.randint(20, 90))
+            kill_after(start(), server.asked.total() + rng.randint(20, 90))
             done, asked = settled(), server.asked.copy()
-            with output.open("a") as stream:
+            with describer.output.open("a") as stream:
                 stream.write('{"pair_id": "p1", "text": "half a ro')  # what a power cut may leave
             server.asked.clear()
             kill_after(start(), 10)
@@ -76,9 +63,10 @@ def test_killed_at_random_moments(tmp_path: Path, read: Callable[[Path], Rows]) 
         last.join(120)
         assert last.exitcode == 0, printed.read_text()
         assert not {pair_of(question) for question in server.asked} & done
-        texts, failed = ([row["pair_id"] for row in read(file)] if file.exists() else [] for file in (output, failures))
-        assert sorted([*texts, *failed]) == sorted(f"p{i}" for i in range(PAIRS))
+        texts, failed = describer.texts(), set(describer.failures())
+        assert texts | failed == {f"p{i}" for i in range(PAIRS)}
+        assert not texts & failed
         # beyond one answer each, only what was under way at a kill can have been answered twice
-        assert sum(server.answered.values()) - len(server.answered) <= 2 * KILLS * CONCURRENCY
+        assert server.answered.total() - len(server.answered) <= 2 * KILLS * CONCURRENCY
     assert "cut off an unfinished last row" in printed.read_text()
     assert not any(KEY.encode() in file.read_bytes() for file in tmp_path.iterdir())

@@ -1,0 +1,128 @@
+"""Asking all questions of a task, or showing what would be asked."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from data_prep.files import read_jsonl
+from data_prep.llm.batch import BatchRun
+from data_prep.llm.journal import Journal, Keys, failures_path
+from data_prep.llm.live import ask_live
+from data_prep.llm.options import ModelOptions
+from data_prep.llm.run import Run, check_questions, checked_path, open_questions, question_hashes
+from data_prep.llm.task import Question, Requests, Task
+from data_prep.manifest import Manifest
+
+HOW_TO_GO_ON = {
+    "limit": "as many as `limit` allows were asked; run again for the rest",
+    "max_cost": "stopped before `max_cost` is passed; raise it and run again for the rest",
+    "batch files": "run again when the output files are there",
+    "SIGINT": "interrupted; run again to go on",
+    "SIGTERM": "interrupted; run again to go on",
+}
+SHOWN = 3  # requests of a dry run
+SAMPLED = 200  # requests from which the tokens of all are estimated
+TOKENS_PER_FIELD = 50  # of an answer: two sentences
+
+
+def ask(
+    task: Task, requests: Requests, options: ModelOptions, output: Path, manifest: Manifest, *, batch: bool = False
+) -> dict[str, int | float] | None:
+    """Ask a task's questions and print how it went.
+
+    Args:
+        task: The questions.
+        requests: Makes their requests.
+        options: Endpoint and limits.
+        output: The JSON Lines of the answers.
+        manifest: Manifest of the step.
+        batch: By batch files rather than one by one.
+
+    Returns:
+        The counts if now every question has its answer or its recorded failure, else None.
+
+    Raises:
+        ValueError: A bad input or journal, an endpoint with which it is useless to go on, no answer in this run or at
+            all, or more failures in a row than `stop_after_failures`.
+        SystemExit: The run was stopped by a signal.
+    """
+    if options.dry_run:
+        preview(task, requests, options, output)
+        return None
+    hashes = question_hashes(task)
+    with Journal(output, task.id_key, requests.settings_digest) as journal:
+        check_questions(task, requests, journal, hashes, manifest)
+        run = Run(task, requests, options, journal, hashes)
+        if batch:
+            BatchRun(run).advance()
+        else:
+            asyncio.run(ask_live(run, manifest.step))
+    used = f"{run.prompt_tokens} + {run.completion_tokens} tokens, cost {run.cost:.2f}"
+    print(f"{output}: {run.answered} of {run.questions} answered, {run.failed} failed, {used}")
+    failures = failures_path(output)
+    if run.failed:
+        print("\n".join(failure_summary(failures, task.id_key)))
+    nothing = (run.failed and not run.answered) or (run.failed_now and not run.answered_now)
+    if run.stopped == "failures" or nothing:
+        what = "no question was answered" if nothing else "too many questions failed in a row"
+        raise ValueError(f"{output}: {what}; see {failures}. Fix the cause and run again with retry_failed=true")
+    if not run.stopped:
+        checked_path(output).unlink()
+        return run.counts()
+    print(f"{run.missing} are missing: {HOW_TO_GO_ON[run.stopped]}")
+    if run.stopped.startswith("SIG"):
+        raise SystemExit(128 + signal.Signals[run.stopped])
+    return None
+
+
+def failure_summary(failures: Path, id_key: str) -> Iterator[str]:
+    """Yield a line for each reason of failures, the most frequent first, with a count and an example."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for _, row in read_jsonl(failures, {id_key: str, "reason": str}):
+        counts[row["reason"]] += 1
+        examples.setdefault(row["reason"], f"{row[id_key]}: {row.get('detail') or 'no detail'}")
+    for reason, count in counts.most_common():
+        yield f"{failures}: {count} {reason}, e.g. {examples[reason]}"
+
+
+def preview(task: Task, requests: Requests, options: ModelOptions, output: Path) -> None:
+    """Print the first requests and an estimate of requests, tokens and cost; nothing is asked or written.
+
+    Raises:
+        ValueError: A bad input, or an output of other settings.
+    """
+    done = Keys(output, task.id_key, requests.settings_digest)
+    failed = Keys(failures_path(output), task.id_key, requests.settings_digest, unique=False)
+    mask = open_questions(done, failed, question_hashes(task), options)
+    asked = min(int(mask.sum()), options.limit or len(mask))
+    estimates: list[int] = []
+    for question in islice(task.chosen(mask), min(asked, SAMPLED)):
+        if len(estimates) < SHOWN:
+            _show(question, requests, options)
+        estimates.append(requests.estimate(question))
+    prompt_tokens = round(asked * sum(estimates) / max(1, len(estimates)))
+    answer_tokens = asked * TOKENS_PER_FIELD * len(requests.prompt.answer.model_fields)
+    print(
+        f"{asked} requests to ask ({len(done)} answered, {len(failed)} failed before)\n"
+        f"about {prompt_tokens} prompt tokens (a quarter of the characters of {len(estimates)} requests, scaled up)\n"
+        f"about {answer_tokens} answer tokens ({TOKENS_PER_FIELD} assumed for each text)"
+    )
+    if options.price_per_million_input or options.price_per_million_output:
+        print(f"about {options.cost(prompt_tokens, answer_tokens):.2f} in money, at the prices given")
+    if options.requests_per_minute:
+        print(f"at least {asked / options.requests_per_minute:.0f} minutes at {options.requests_per_minute} a minute")
+
+
+def _show(question: Question, requests: Requests, options: ModelOptions) -> None:
+    """Print one filled-in request."""
+    print(f"--- {question.id} (model {options.model}, answer format {options.answer_formats[0]})")
+    for message in requests.prompt.messages(question.values):
+        print(f"[{message['role']}]\n{message['content']}")
+    for picture in question.pictures:
+        print(f"[image] {picture}")

@@ -1,0 +1,87 @@
+"""Questions and earlier answers are checked before anything is paid for, and answers of other settings do not mix."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from data_prep.llm.journal import Journal
+from tests.data_prep.llm.conftest import Describer
+from tests.helpers.fault_server import FaultServer
+
+
+def test_an_output_of_other_settings_captions_or_pairs_is_refused(describer: Describer, server: FaultServer) -> None:
+    describer.write(5)
+    describer.run()
+    describer.fails("line 1", "(m, prompt difference@1)", temperature=0.1)
+    pairs, captions = describer.folder / "pairs.jsonl", describer.folder / "captions.jsonl"
+    whole = captions.read_text()
+    captions.write_text(whole.replace("<2>", "<two>"))
+    describer.fails("pair_id 'p1'", "`output`")
+    captions.write_text(whole)
+    pairs.write_text(pairs.read_text().replace("p4", "p5"))
+    describer.fails("differences.jsonl", "`pair_id`")
+    pairs.write_text(pairs.read_text().replace("p3", "p2"))
+    describer.fails("pair_id 'p2'")
+    assert len(describer.texts()) == 5
+    assert server.asked.total() == 5
+
+
+def test_an_unknown_image_is_found_before_anything_is_paid_for(describer: Describer, server: FaultServer) -> None:
+    describer.write(50)
+    pairs, captions = describer.folder / "pairs.jsonl", describer.folder / "captions.jsonl"
+    whole = pairs.read_text(), captions.read_text()
+    pairs.write_text(whole[0].replace('"i50"', '"i77"'))
+    describer.fails("pairs.jsonl, line 50", "`second`", "'i77'", "captions.jsonl", concurrency=1)
+    pairs.write_text(whole[0])
+    captions.write_text(whole[1].replace('["Picture <50> of a cat.", "Cat 50 again."]', "[]"))
+    describer.fails("captions.jsonl", "'i50'", concurrency=1)
+    assert server.asked == {}
+    captions.write_text(whole[1])
+    describer.run()
+
+
+def test_questions_are_checked_again_when_anything_changed(describer: Describer, server: FaultServer) -> None:
+    describer.write(6)
+    output, captions = describer.output, describer.folder / "captions.jsonl"
+    for _ in range(2):
+        describer.run(limit=2)
+    rows = output.read_text().splitlines(keepends=True)
+    other = json.dumps({**json.loads(rows[0]), "key": json.loads(rows[1])["key"]}) + "\n"
+    output.unlink()
+    output.write_text(other + "".join(rows[1:]))  # another file
+    describer.fails("differences.jsonl", "'p0'")
+    output.write_text("".join(rows))
+    whole = captions.read_text()
+    captions.write_text(whole.replace("<0>", "<zero>"))
+    describer.fails("differences.jsonl", "'p0'")
+    captions.write_text(whole)
+    describer.fails("differences.jsonl", "pair_id", captions_per_image=1)
+    describer.run()
+    assert set(server.asked.values()) == {1}
+    assert not [file for file in describer.folder.iterdir() if "checked" in file.name]
+
+
+def test_an_output_replaced_during_the_run_is_not_up_to_date_and_its_answers_are_kept(
+    describer: Describer, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describer.write(12)
+    answered = Journal.answered
+
+    def and_replace(journal: Journal, row: dict[str, Any]) -> None:
+        answered(journal, row)
+        lines = describer.output.read_text().splitlines(keepends=True)
+        if len(lines) == 6:
+            (describer.folder / "draft").write_text("".join(lines[1:]))
+            (describer.folder / "draft").replace(describer.output)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "answered", and_replace)
+        describer.fails("differences.jsonl")
+    assert describer.manifest() is None
+    asked = server.asked.total()
+    describer.run()
+    assert server.asked.total() == asked
+    assert len(describer.texts()) == 12

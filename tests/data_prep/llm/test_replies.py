@@ -1,0 +1,142 @@
+"""Answers are found in whatever form a model gives them; pieces of answers are not taken for answers."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import create_model
+
+from data_prep.llm.replies import Completion, NoAnswerError, Text, load, parse_reply
+from tests.helpers.odd_replies import GOOD as GOOD_CONTENT
+from tests.helpers.odd_replies import ODD_USAGE, USELESS, completion
+
+TWO = create_model("Two", text=(Text, ...), reverse_text=(Text, ...))
+ONE = create_model("One", text=(Text, ...))
+GOOD = {"text": "The first is red.", "reverse_text": "The first is blue."}
+
+SENTENCE = st.from_regex(r"\A[A-Z][a-zäöü]{0,9}( [a-z0-9,'{}\"]{1,9}){1,9}[.!]\Z")
+COMMENT = st.sampled_from(["", "Sure! Here is {the} answer:\n", "Here you are:\n\n"])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda texts: json.dumps(texts),
+        lambda texts: json.dumps({"thoughts": "hm", **texts}, indent=2, ensure_ascii=False),
+        lambda texts: f"```json\n{json.dumps(texts)}\n```",
+        lambda texts: json.dumps(texts).replace(" ", "\n"),  # raw line breaks in strings
+        lambda texts: f"Text: {texts['text']}\nReverse text: {texts['reverse_text']}",
+        lambda texts: f"**Text**: {texts['text']}\n\n**REVERSE**:\n{texts['reverse_text']}",
+        lambda texts: f"1. {texts['text']}\n2. {texts['reverse_text']}\n\nI hope this helps.",
+        lambda texts: f"1) **{texts['text']}**\n2) {texts['reverse_text']}",
+    ],
+)
+@given(text=SENTENCE, reverse_text=SENTENCE, comment=COMMENT)
+def test_an_answer_is_found_in_each_form(form, text: str, reverse_text: str, comment: str) -> None:  # type: ignore[no-untyped-def]
+    texts = {"text": text, "reverse_text": reverse_text}
+    assert parse_reply(comment + form(texts), TWO) == texts
+
+
+@given(text=SENTENCE, reverse_text=SENTENCE, data=st.data())
+def test_json_that_is_cut_off_is_no_answer(text: str, reverse_text: str, data: st.DataObject) -> None:
+    whole = json.dumps({"text": text, "reverse_text": reverse_text})
+    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    for lines in (False, True):
+        with pytest.raises(NoAnswerError):
+            parse_reply(cut, TWO, lines=lines)
+
+
+@given(content=st.text() | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps))
+def test_any_content_gives_whole_texts_or_no_answer(content: str) -> None:
+    for model in (ONE, TWO):
+        found: dict[str, str] = {}
+        with suppress(NoAnswerError):
+            found = parse_reply(content, model, lines=True)
+            assert list(found) == list(model.model_fields)
+        assert all(text == " ".join(text.split()) != "" for text in found.values())
+        json.dumps(found, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "The first is red.",
+        "```json\n{\n",
+        '{"text": "The first is red.", "reverse_text": ""}',
+        '{"text": "The first is red.", "reverse_text": 3}',
+        '{"text": "The first is red."}',
+        "[" * 100_000,
+        "{" * 2_000,
+        "1. The first is red.\n2. The first is blue.\n3. Both are round.",
+        "The first is red.\n\nThe first is blue.",
+        "Text: The first is red.\nText: The first is blue.",
+    ],
+)
+def test_no_answer(content: str) -> None:
+    with pytest.raises(NoAnswerError):
+        parse_reply(content, TWO)
+
+
+def test_plain_lines_count_only_where_text_was_asked_for() -> None:
+    assert parse_reply("The first is red.\n\nThe first is blue.", TWO, lines=True) == GOOD
+    assert parse_reply("A dog\nruns.", ONE, lines=True) == {"text": "A dog runs."}
+    for content in ("The first is red.", "a\nb\nc", "half \ud83d\nb"):
+        with pytest.raises(NoAnswerError):
+            parse_reply(content, TWO, lines=True)
+    with pytest.raises(NoAnswerError):
+        parse_reply("I am sorry, I cannot do that.", ONE)
+
+
+@pytest.mark.parametrize(
+    ("choice", "reason"),
+    [
+        ({"finish_reason": "length", "message": {"content": GOOD_CONTENT}}, "length"),
+        ({"finish_reason": "content_filter", "message": {"content": ""}}, "content_filter"),
+        ({"finish_reason": "stop", "message": {"content": None, "refusal": "I cannot"}}, "refusal"),
+    ],
+)
+def test_failures_by_reason(choice: dict[str, object], reason: str) -> None:
+    with pytest.raises(NoAnswerError) as failure:
+        Completion.model_validate({"choices": [choice]}).text()
+    assert (failure.value.reason, failure.value.retryable) == (reason, False)
+
+
+@pytest.mark.parametrize("name", USELESS)
+def test_a_useless_response_is_refused_in_bounded_time(name: str) -> None:
+    started = time.process_time()
+    with pytest.raises(NoAnswerError):
+        parse_reply(load(USELESS[name], Completion).text(), TWO)
+    assert time.process_time() - started < 20
+
+
+@pytest.mark.parametrize("name", ODD_USAGE)
+def test_odd_usage_is_estimated_and_spares_the_answer(name: str) -> None:
+    found = load(ODD_USAGE[name], Completion)
+    assert found.text() == GOOD_CONTENT
+    prompt_tokens, completion_tokens = found.tokens(70)
+    assert prompt_tokens == 70
+    assert completion_tokens in (50, -(-len(GOOD_CONTENT) // 4))
+
+
+def test_plausible_usage_is_taken_as_it_is() -> None:
+    assert load(completion(GOOD_CONTENT), Completion).tokens(70) == (100, 50)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["choices", "message", "content", "usage", "prompt_tokens"]), inner)
+    ),
+)
+
+
+@given(value=st.dictionaries(st.sampled_from(["choices", "usage", "id"]), JSON))
+def test_any_object_is_a_completion_with_possible_tokens(value: dict[str, object]) -> None:
+    found = load(json.dumps(value).encode(), Completion)
+    assert all(0 <= tokens <= 10_000_000 for tokens in found.tokens(70))

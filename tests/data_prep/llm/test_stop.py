@@ -1,0 +1,155 @@
+"""A run that brings nothing ends early, says why, and does not end with exit code 0."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from data_prep import cli
+from data_prep.llm import client
+from tests.data_prep.llm.conftest import Capture, Describer
+from tests.helpers.fault_server import Faults, FaultServer, running_server
+
+
+@pytest.mark.parametrize(
+    ("faults", "reason", "example"),
+    [
+        ({"share_odd": 1.0, "odd": ["html"]}, "malformed", "It works!"),
+        ({"share_odd": 1.0, "odd": ["no_choices"]}, "malformed", "message"),
+        ({"share_odd": 1.0, "odd": ["null_content"]}, "malformed", "text"),
+        ({"share_odd": 1.0, "odd": ["two_line_refusal"]}, "malformed", "I am sorry"),
+        ({"finish_reason": "content_filter"}, "content_filter", ""),
+        ({"share_500": 1.0}, "http_500", ""),
+        ({"share_disconnect": 1.0}, "connection", ""),
+        ({"refuse": ["json_schema", "json_object", "text"]}, "bad_request", "not supported"),
+    ],
+)
+def test_failures_of_any_kind_in_a_row_end_the_run(
+    describer: Describer, server: FaultServer, capsys: Capture, faults: dict[str, Any], reason: str, example: str
+) -> None:
+    describer.write(200)
+    for name, value in faults.items():
+        setattr(server.faults, name, value)
+    describer.fails(attempts=2, concurrency=4, stop_after_failures=10)
+    failures = describer.failures()
+    assert 10 <= len(failures) <= 14
+    assert set(failures.values()) == {reason}
+    printed = capsys.readouterr().out
+    assert f"{len(failures)} {reason}" in printed
+    assert example in printed
+    assert describer.manifest() is None
+
+
+def test_mixed_failures_count_together_and_an_answer_resets_the_count(
+    describer: Describer, server: FaultServer
+) -> None:
+    describer.write(60)
+
+    def nine_of_ten_fail(text: str) -> None:
+        number = int(text.split("<")[1].split(">")[0])
+        server.faults.share_odd = float(number % 10 != 9 and number % 2)
+        server.faults.share_length = float(number % 10 != 9 and not number % 2)
+
+    server.on_question, server.faults.odd = nine_of_ten_fail, ["html"]
+    describer.run(attempts=1, concurrency=1, stop_after_failures=10)
+    assert len(describer.texts()) == 6
+    for file in describer.folder.glob("*differences*"):
+        file.unlink()
+    describer.fails(attempts=1, concurrency=1, stop_after_failures=9)
+    assert set(describer.failures().values()) == {"malformed", "length"}
+
+
+def test_the_exit_code_says_that_nothing_was_answered(
+    describer: Describer, server: FaultServer, capsys: Capture
+) -> None:
+    describer.write(5)
+    server.faults.odd, server.faults.share_odd = ["html"], 1.0
+    assert cli.main(describer.arguments()) == 2
+    assert "differences.failures.jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("concurrency", [1, 64])
+def test_an_endpoint_that_hangs_from_the_start_ends_the_run_soon(
+    describer: Describer, server: FaultServer, concurrency: int
+) -> None:
+    describer.write(300)
+    server.faults.share_hang = 1.0
+    started = time.monotonic()
+    describer.fails(str(server.port), "timeout", attempts=3, timeout=0.7, concurrency=concurrency)
+    assert time.monotonic() - started < 60
+    assert len(describer.failures()) == (concurrency == 1)  # with one worker the first question has failed
+    server.faults.share_hang = 0.0
+    describer.run(limit=5)
+
+
+def test_one_question_that_hangs_fails_alone(describer: Describer, server: FaultServer) -> None:
+    describer.write(5)
+
+    def hang(text: str) -> None:
+        server.faults.share_hang = float("<2>" in text.splitlines()[1])
+
+    server.on_question = hang
+    describer.run(attempts=2, timeout=0.7, concurrency=1)
+    assert describer.failures()["p2"] == "timeout"
+    assert len(describer.texts()) >= 3
+
+
+@pytest.mark.parametrize("share", ["share_429", "share_500"])
+def test_a_long_retry_after_ends_the_run_with_the_time(describer: Describer, server: FaultServer, share: str) -> None:
+    describer.write(30)
+    setattr(server.faults, share, 1.0)
+    server.faults.retry_after = "86400"
+    if share == "share_500":
+        server.faults.headers = "Retry-After: 86400\r\n"
+    started = time.monotonic()
+    describer.fails("86400 s", "longest_wait")
+    assert time.monotonic() - started < 60
+    assert describer.failures() == {}
+
+
+def test_a_wait_is_reported_at_once_and_once(
+    describer: Describer, server: FaultServer, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(client, "REPORTED_WAIT", 1.0)
+    describer.write(30)
+
+    def limit_the_first_eight(text: str) -> None:
+        server.faults.share_429 = float(server.asked.total() <= 8)
+
+    server.on_question, server.faults.retry_after = limit_the_first_eight, "1.2"
+    describer.run(concurrency=8)
+    waits = [line for line in capsys.readouterr().out.splitlines() if "waiting" in line]
+    assert len(waits) == 1
+    assert str(server.port) in waits[0]
+    assert "1 s" in waits[0]
+
+
+def test_an_endpoint_that_is_down_ends_the_run(describer: Describer) -> None:
+    describer.write(200)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # holds a port on which nobody listens
+        describer.server = FaultServer(Faults())
+        describer.server.port = silent.getsockname()[1]
+        describer.fails(attempts=2, concurrency=4, stop_after_failures=20)
+    assert len(describer.failures()) < 30
+
+
+def test_endless_rate_limits_end_the_run(
+    describer: Describer, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "RATE_LIMITS_IN_A_ROW", 3)
+    describer.write(9)
+    server.faults.share_429, server.faults.retry_after = 1.0, "0.01"
+    describer.fails("429", "requests_per_minute", concurrency=2)
+
+
+def test_a_run_in_which_every_question_fails_after_earlier_answers_is_an_error(describer: Describer) -> None:
+    describer.write(30)
+    describer.run(limit=5)
+    with running_server(Faults(share_500=1.0)) as describer.server:
+        describer.fails(attempts=1)
+    assert len(describer.texts()) == 5
+    assert len(describer.failures()) == 25
