@@ -25,7 +25,6 @@ from benchmarks.measure import alternate, report, speed_rows
 from benchmarks.synthetic import text
 from pcclip.batch import PairBatch
 from pcclip.model import ClipSource, LitDifferenceCLIP
-from pcclip.model.losses import build_loss
 from pcclip.model.optim import parameter_groups
 
 
@@ -33,7 +32,6 @@ def make_module(name: str, trainable: list[str]) -> LitDifferenceCLIP:
     """A module with random weights and the losses of one process."""
     torch.manual_seed(0)
     module = LitDifferenceCLIP(ClipSource(name), trainable)
-    module._difference_loss = build_loss("contrastive")
     return module
 
 

@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
@@ -55,57 +56,45 @@ class PairDataModule(LightningDataModule):
         self,
         train: list[str] | None = None,
         val: list[str] | None = None,
-        groups_per_batch: int = 8,
-        pairs_per_group: int = 32,
-        captions_per_group: int | None = None,
+        groups_per_batch: PositiveInt = 8,
+        pairs_per_group: PositiveInt = 32,
+        captions_per_group: PositiveInt | None = None,
         both_directions: bool = False,
-        role_swap: float | Literal["twins"] = 0.0,
-        shuffle_block: int = 1024,
-        num_workers: int = 2,
-        max_damaged: float = 0.05,
-        max_pixels: int = MAX_PIXELS,
+        role_swap: ClosedUnitInterval | Literal["twins"] = 0.0,
+        shuffle_block: PositiveInt = 1024,
+        num_workers: NonNegativeInt = 2,
+        max_damaged: ClosedUnitInterval = 0.05,
+        max_pixels: PositiveInt = MAX_PIXELS,
         cache_dir: str = "data/cache",
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if train is not None and not train:
-            raise ValueError("data.train is empty; name at least one shard folder")
-        if role_swap != "twins" and not 0 <= role_swap <= 1:
-            raise ValueError(f"data.role_swap={role_swap}: a probability, from 0 to 1, or twins")
-        together = (2 if both_directions else 1) * (2 if role_swap == "twins" else 1)
+        self.role_twins = role_swap == "twins"
+        together = (1 + both_directions) * (1 + self.role_twins)
         if pairs_per_group % together:
             raise ValueError(
                 f"data.pairs_per_group={pairs_per_group}: must be a multiple of {together}, since data.both_directions and "
                 "data.role_swap=twins draw pairs together with their reverses and exchanged forms"
             )
-        if not 0 <= max_damaged <= 1:
-            raise ValueError(f"data.max_damaged={max_damaged}: a share, from 0 to 1")
-        for name, value, least in (
-            ("groups_per_batch", groups_per_batch, 1),
-            ("pairs_per_group", pairs_per_group, 1),
-            ("captions_per_group", captions_per_group, 1),
-            ("shuffle_block", shuffle_block, 1),
-            ("max_pixels", max_pixels, 1),
-            ("num_workers", num_workers, 0),
-        ):
-            if value is not None and value < least:
-                raise ValueError(f"data.{name}={value}: must be at least {least}")
-        self._train = expand(train or [])
-        self._val = expand(val or [])
         entries = [*(train or []), *(val or [])]
         self._entries = {name: str(number) for number, entry in enumerate(entries) for name in expand([entry])}
-        self._groups_per_batch = groups_per_batch
-        self._pairs_per_group = pairs_per_group
+        self._train = expand(train or [])
+        self._val = expand(val or [])
         self._captions_per_group = captions_per_group
-        self._both_directions = both_directions
-        self._role_swap = 0.0 if role_swap == "twins" else role_swap
-        self.role_twins = role_swap == "twins"
-        self._block = shuffle_block
+        self._draw = Draw(
+            groups_per_batch=groups_per_batch,
+            pairs_per_group=pairs_per_group,
+            captions_per_group=0,  # known with the folders
+            both_directions=both_directions,
+            role_swap=0.0 if role_swap == "twins" else role_swap,
+            role_twins=self.role_twins,
+            block=shuffle_block,
+            seed=seed,
+        )
         self._num_workers = num_workers
         self._max_damaged = max_damaged
         self._max_pixels = max_pixels
         self._cache = Path(cache_dir)
-        self._seed = seed
         self._folders: dict[str, ShardFolder] = {}
         self.train_loader: EpochLoader
         self.restarts_epoch = False
@@ -186,9 +175,9 @@ class PairDataModule(LightningDataModule):
         shards = [shard.sha256 for name in self._train for shard in self._folder(name).info.shards]
         return {
             "trainer.world_size": self.trainer.world_size,
-            "data.seed": self._seed,
-            "data.groups_per_batch": self._groups_per_batch,
-            "data.shuffle_block": self._block,
+            "data.seed": self._draw.seed,
+            "data.groups_per_batch": self._draw.groups_per_batch,
+            "data.shuffle_block": self._draw.block,
             "data.train": hashlib.sha256(" ".join(shards).encode()).hexdigest(),
         }
 
@@ -211,30 +200,24 @@ class PairDataModule(LightningDataModule):
         trainer, module = self.trainer, self._module()
         folders = [self._folder(name) for name in names]
         infos = [folder.info for folder in folders]
-        captions = self._captions_per_group or max(info.group_size for info in infos)
-        draw = Draw(
-            groups_per_batch=self._groups_per_batch,
-            pairs_per_group=self._pairs_per_group if module.difference_weight else 0,
-            captions_per_group=captions if module.caption_weight else 0,
-            both_directions=self._both_directions,
-            role_swap=self._role_swap,
-            role_twins=self.role_twins,
-            block=self._block,
-            seed=self._seed,
-        )
         images = sum(info.images for info in infos)
+        captions = self._captions_per_group or max(info.group_size for info in infos)
+        drawn: dict[str, Any] = {
+            "pairs_per_group": self._draw.pairs_per_group if module.difference_weight else 0,
+            "captions_per_group": captions if module.caption_weight else 0,
+        }
         if held_out:
-            draw = dataclasses.replace(draw, both_directions=False, role_swap=0.0, role_twins=False, fill=False)
+            drawn |= {"both_directions": False, "role_swap": 0.0, "role_twins": False, "fill": False}
         else:
             images //= trainer.world_size
         if every_pair:
-            draw = dataclasses.replace(draw, pairs_per_group=None, captions_per_group=0)
+            drawn |= {"pairs_per_group": None, "captions_per_group": 0}
         stream = HeldOutBatches if held_out else PairBatches
         batches = stream(
             folders,
             module.model.image_transform,
             module.model.tokenizer,
-            draw,
+            dataclasses.replace(self._draw, **drawn),
             rank=trainer.global_rank,
             world_size=trainer.world_size,
             max_pixels=self._max_pixels,

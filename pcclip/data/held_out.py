@@ -35,7 +35,7 @@ class HeldOutBatches(GroupStream):
         number = self._rank * self._batches + place[1]
         damaged: list[Damage] = []
         read = [(shard, self._read((shard, at), damaged)) for shard, at in self._places(number)]
-        groups = [(self._shards.folder(shard).name, group) for shard, group in read if group is not None]
+        groups = [(self._shards[shard][0].name, group) for shard, group in read if group is not None]
         rng = self._random(PAIRS, 0, 0, number)
         batch = collate([group for _, group in groups], self._draw, self._tokenizer, rng)
         rows = _rows(groups) if self._draw.pairs_per_group is None else []

@@ -1,15 +1,16 @@
-"""The training data as batches of pairs, each found by its epoch and number alone.
+"""The training data as batches of pairs, each determined by seed, epoch and number alone.
 
-Each epoch lays all groups in one line: the shards in an order drawn from (seed, epoch), starting at a drawn place. Ranks
-cut this line into equal parts. A part is shuffled in blocks, and batch after batch is taken from it. So every rank has the
-same number of batches, no group is read twice, few shards serve many processes, all without the ranks talking to each
-other; and since a shard's index tells where each group lies, any batch can be made without those before it, by any worker.
+Each epoch puts all groups in one line: the shards in an order drawn from (seed, epoch), starting at a drawn place. The line
+is cut into one equal part for each rank. A part is shuffled in blocks, and consecutive batches are taken from it. So every
+rank has the same number of batches, no group is read twice, few shards serve many processes, and the ranks need no
+communication. Since a shard's index says where each group lies, any worker can make any batch without those before it.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,27 +22,27 @@ from pcclip.data.damage import Damage, DamagedGroupError
 from pcclip.data.folders import ShardFolder
 from pcclip.data.format import GroupRecord, PairRecord
 from pcclip.data.groups import MAX_PIXELS, Group, ImageTransform, Sample, decode_group, read_sample
-from pcclip.data.open_shards import OpenShards
+from pcclip.data.tar_index import TarIndex, open_tar
 from pcclip.model.text import Tokenizer
 
-# What a random number is drawn for; drawn from (seed, what for, epoch, rank, number).
+# What a random number is drawn for; it is drawn from (seed, what for, epoch, rank, number).
 LINE, BLOCK, PAIRS, SUBSTITUTES = range(4)
 
 
 class GroupStream(Dataset[PairBatch], ABC):
-    """Batches of pairs from the groups of one or more shard folders; `stream[epoch, number]` is one of a rank's batches.
+    """Batches of pairs from the groups of one or more shard folders. `stream[epoch, number]` is one batch of a rank.
 
     Args:
-        folders: Shard folders; all of images or all of embeddings.
+        folders: Shard folders, all of images or all of embeddings.
         transform: PIL image to (3, H, W) uint8.
         tokenizer: Texts to token ids.
-        draw: What is drawn.
+        draw: What is drawn from the groups.
         rank: This process.
         world_size: Number of processes.
         max_pixels: Images of more pixels are not decoded.
 
     Raises:
-        ValueError: Mixed kinds of folders.
+        ValueError: Folders of images and of embeddings.
     """
 
     def __init__(
@@ -54,22 +55,20 @@ class GroupStream(Dataset[PairBatch], ABC):
         world_size: int = 1,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        self._folders = folders
         names = [folder.name for folder in folders]
         if len({folder.info.kind for folder in folders}) > 1:
             raise ValueError(f"shard folders of images and of embeddings cannot be mixed: {names}")
-        embedded = folders[0].info.kind == "embeddings"
-        self._shards = OpenShards([(folder, shard) for folder in folders for shard in folder.info.shards])
-        self._sizes = np.array([shard.groups for folder in folders for shard in folder.info.shards])
+        self._names = ", ".join(names)
+        self._shards = [(folder, shard) for folder in folders for shard in folder.info.shards]
+        self._sizes = np.array([shard.groups for _, shard in self._shards])
         self._groups = int(self._sizes.sum())
         self._group_size = max(folder.info.group_size for folder in folders)
-        self._transform = None if embedded else transform
+        self._transform = None if folders[0].info.kind == "embeddings" else transform
         self._tokenizer = tokenizer
         self._draw = draw
         self._rank = rank
-        self._max_pixels = max_pixels
         self._world_size = world_size
-        self._names = ", ".join(names)
+        self._max_pixels = max_pixels
         self._batches = self._count()
 
     def __len__(self) -> int:
@@ -78,44 +77,52 @@ class GroupStream(Dataset[PairBatch], ABC):
 
     @abstractmethod
     def _count(self) -> int:
-        """Batches per epoch, equal on every rank."""
+        """Return the batches per epoch, equal on every rank."""
 
     @abstractmethod
     def __getitem__(self, place: tuple[int, int]) -> PairBatch:
-        """The batch of an epoch with a number."""
+        """Return the batch of an epoch with a number."""
 
     @abstractmethod
     def shards_of(self, epoch: int, number: int) -> Iterator[int]:
-        """The shards that an epoch needs from a batch on, in the order in which it needs them."""
+        """Yield the shards that an epoch needs from a batch on, in the order of need."""
 
     def _usable(self, pairs: Sequence[PairRecord], captions: Sequence[Sequence[str]]) -> bool:
-        """Whether a group has what is drawn; groups without are no damage, data sets may be mixed."""
+        """Return whether a group has what is drawn. Groups without it are not damaged, since datasets may be mixed."""
         return True
 
     @property
     def is_remote(self) -> bool:
-        """Whether any shard must be fetched before it can be read."""
-        return any(folder.cache is not None for folder in self._folders)
+        """Whether any shard is copied before it is read."""
+        return any(folder.cache is not None for folder, _ in self._shards)
 
-    def fetch(self, shard: int) -> None:
-        """Fetch a shard if it is remote and not in the cache; see `ShardFolder.path`."""
-        self._shards.fetch(shard)
+    def fetch(self, shard: int) -> Path:
+        """Return the local file of a shard, copied if it is remote; see `ShardFolder.path`."""
+        folder, info = self._shards[shard]
+        return folder.path(info)
 
     def _random(self, *what: int) -> np.random.Generator:
         return np.random.default_rng([self._draw.seed, *what])
 
-    def _read(self, place: tuple[int, int], damaged: list[Damage]) -> Group | None:
-        """The decoded group, or None if it cannot be used; adds what is lost of it to `damaged`."""
+    def _tar(self, shard: int) -> TarIndex:
+        path = self.fetch(shard)
         try:
-            sample = read_sample(self._shards[place[0]], place[1])
+            return open_tar(path)
+        except OSError as error:
+            raise DamagedGroupError("unreadable_file", str(path), error) from error
+
+    def _read(self, place: tuple[int, int], damaged: list[Damage]) -> Group | None:
+        """Return the decoded group, or None if it cannot be used. Append what it has lost to `damaged`."""
+        try:
+            sample = read_sample(self._tar(place[0]), place[1])
             record = _sound_record(sample)
             if not self._usable(record["pairs"], [image["captions"] for image in record["images"]]):
                 return None
             group = decode_group(sample, record, self._transform, self._max_pixels)
-            group.dataset = self._shards.folder(place[0]).dataset
         except DamagedGroupError as error:
             damaged.append(Damage(error.reason, error.where, self._group_size))
             return None
+        group.dataset = self._shards[place[0]][0].dataset
         damaged += group.damaged
         if not group.damaged:
             return group
@@ -127,7 +134,7 @@ class PairBatches(GroupStream):
     """Training batches. Each epoch deals other groups to the ranks and draws other pairs.
 
     Raises:
-        ValueError: Mixed kinds of folders, and fewer groups than one batch needs.
+        ValueError: As `GroupStream`; also fewer groups than one batch needs.
     """
 
     _line: tuple[int, NDArray[np.int64], NDArray[np.int64], int] | None = None
@@ -142,7 +149,7 @@ class PairBatches(GroupStream):
         )
 
     def __getitem__(self, place: tuple[int, int]) -> PairBatch:
-        """The batch of an epoch with a number.
+        """Return the batch of an epoch with a number.
 
         Raises:
             ValueError: No group is usable.
@@ -158,7 +165,7 @@ class PairBatches(GroupStream):
         return batch._replace(damaged=damaged)
 
     def shards_of(self, epoch: int, number: int) -> Iterator[int]:
-        """The shards that an epoch needs from a batch on, in the order in which it needs them."""
+        """Yield the shards that an epoch needs from a batch on, in the order of need."""
         order, ends, offset = self._line_of(epoch)
         size = self._draw.groups_per_batch
         first = (offset + (self._rank * self._batches + number) * size) % self._groups
@@ -171,19 +178,19 @@ class PairBatches(GroupStream):
             first = int(ends[shard - 1]) if shard else 0
 
     def _line_of(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        """The epoch's order of shards, where each ends in the line, and where the line begins."""
+        """Return the epoch's order of shards, where each ends in the line, and where the line starts."""
         if self._line is None or self._line[0] != epoch:
-            # Drawn alike on every rank, so that their parts do not overlap.
+            # Equal on every rank, so that their parts do not overlap.
             shared = self._random(LINE, epoch)
             order, offset = shared.permutation(len(self._sizes)), int(shared.integers(self._groups))
             self._line = (epoch, order, self._sizes[order].cumsum(), offset)
         return self._line[1:]
 
     def _places(self, epoch: int, number: int) -> list[tuple[int, int]]:
-        """Shard and place in it of the groups of a batch."""
+        """Return shard and place in it of the groups of a batch."""
         size = self._draw.groups_per_batch
         places = np.arange(number * size, (number + 1) * size)
-        # Whole batches, so that each group is drawn once whatever the block's size.
+        # Whole batches, so that each group is drawn once, whatever the block size.
         length = max(1, self._draw.block // size) * size
         block = number * size // length
         end = min((block + 1) * length, self._batches * size)
@@ -192,7 +199,7 @@ class PairBatches(GroupStream):
         return self._located(epoch, self._rank * self._batches * size + places)
 
     def _located(self, epoch: int, places: NDArray[np.int64]) -> list[tuple[int, int]]:
-        """Shard and place in it of places in the line."""
+        """Return shard and place in it of places in the line."""
         order, ends, offset = self._line_of(epoch)
         places = (places + offset) % self._groups
         shards = np.searchsorted(ends, places, side="right")
@@ -202,12 +209,12 @@ class PairBatches(GroupStream):
     def _substitutes(
         self, epoch: int, number: int, places: list[tuple[int, int]], groups: list[Group]
     ) -> Iterator[Group]:
-        """Groups in place of those that cannot be used, drawn from all others; with none left, the batch's own again."""
+        """Yield groups in place of those that cannot be used, drawn from all others, or repeated when none is left."""
         missing = len(places) - len(groups)
-        ignored: list[Damage] = []  # which are counted where it is their turn
+        ignored: list[Damage] = []  # counted in the batch that these groups belong to
         own = set(places)
         found: list[Group] = []
-        # Neighbours first, whose shard is open.
+        # Neighbours first, since their shard is open.
         random = self._random(SUBSTITUTES, epoch, self._rank, number)
         line = self._rank * self._batches * self._draw.groups_per_batch + number * self._draw.groups_per_batch
         for candidates in (self._draw.block, self._groups):
@@ -239,5 +246,5 @@ def _sound_record(sample: Sample) -> GroupRecord:
         return sample.record()
     except DamagedGroupError:
         raise
-    except ValueError as error:  # made wrongly, or damaged in a way that leaves it JSON; too many of them end the run
+    except ValueError as error:  # made wrongly, or damaged but still JSON; too many of these end the run
         raise DamagedGroupError("wrong_record", sample.where, error) from error

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcclip.model.clip import DifferenceCLIP
-from pcclip.model.loading import load_clip, save_clip
+from pcclip.model.loading import ClipSource, load_clip, save_clip
 from pcclip.model.optim import Exponential, Schedule, WarmupCosine
 
 if TYPE_CHECKING:
-    from pcclip.model.module import ClipSource as ClipSource
     from pcclip.model.module import LitDifferenceCLIP as LitDifferenceCLIP
 
 __all__ = [
@@ -26,8 +25,8 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     # Imported on first use: a tool that loads a model needs no Lightning.
-    if name in ("ClipSource", "LitDifferenceCLIP"):
-        from pcclip.model import module
+    if name == "LitDifferenceCLIP":
+        from pcclip.model.module import LitDifferenceCLIP
 
-        return getattr(module, name)
+        return LitDifferenceCLIP
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,6 +7,7 @@ does not matter whether a difference is normalised before or after.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -58,16 +59,9 @@ def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     return F.linear(inputs, weight.to(inputs.dtype), None if bias is None else bias.to(inputs.dtype))
 
 
-def build_head(name: HeadName, width: int) -> nn.Module:
-    """A head by name for embeddings of width D.
+HEADS: dict[HeadName, Callable[[int], nn.Module]] = {"identity": nn.Identity, "linear": LinearHead, "mlp": MLPHead}
 
-    Raises:
-        ValueError: Unknown name.
-    """
-    if name == "identity":
-        return nn.Identity()
-    if name == "linear":
-        return LinearHead(width)
-    if name == "mlp":
-        return MLPHead(width)
-    raise ValueError(f"unknown difference head {name!r}; use identity, linear or mlp")
+
+def build_head(name: HeadName, width: int) -> nn.Module:
+    """Return a new head by name for embeddings of width D."""
+    return HEADS[name](width)

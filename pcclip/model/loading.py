@@ -6,6 +6,8 @@ import dataclasses
 import difflib
 import errno
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,20 @@ WEIGHTS_FILE = "open_clip_model.safetensors"
 HEAD_FILE = "difference_head.safetensors"
 MODEL_SETTINGS = "pcclip_model"  # key of architecture, preprocessing and head in a Lightning checkpoint
 TEXT_CONFIG_FILE = "hf_text_config.json"  # architecture of a Hugging Face text tower
+
+
+@dataclass
+class ClipSource:
+    """Where CLIP comes from; see `load_clip`."""
+
+    name: str
+    """open_clip name, `local-dir:FOLDER`, `hf-hub:NAME` or the path of a JSON model configuration."""
+    pretrained: str | None = None
+    """open_clip's pretrained tag, or a weights file."""
+    image_weights: str | None = None
+    """File of weights for the image tower alone."""
+    preprocess: dict[str, Any] | None = None
+    """Preprocessing to set instead of the model's own, e.g. `{mean: [...], std: [...]}`."""
 
 
 def load_clip(
@@ -127,6 +143,26 @@ def save_clip(model: DifferenceCLIP, folder: str | Path) -> None:
             model.tokenizer.tokenize.save_pretrained(target)
         if isinstance(text_tower(model.towers), HFTextEncoder):
             text_tower(model.towers).config.to_json_file(target / TEXT_CONFIG_FILE, use_diff=False)
+
+
+def check_fits(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], source: str | Path | None) -> None:
+    """Check that the weights of a checkpoint have the names and shapes of the configured model's.
+
+    Raises:
+        ValueError: They differ. Names the checkpoint, one weight, and the settings to take from its run.
+    """
+    shapes = [{name: tuple(value.shape) for name, value in state.items()} for state in (theirs, ours)]
+    odd = sorted(name for name in shapes[0].keys() | shapes[1].keys() if shapes[0].get(name) != shapes[1].get(name))
+    if not odd:
+        return
+    there, here = (shape.get(odd[0], "none") for shape in shapes)
+    folders = Path(source).absolute().parents[:2] if source is not None else ()
+    where = [f", which are in {folder / 'config.yaml'}" for folder in folders if (folder / "config.yaml").is_file()]
+    raise ValueError(
+        f"{source or 'checkpoint'}: its weights do not fit the configured model: {odd[0]} has shape {there} there and "
+        f"{here} here ({len(odd)} such weights); give the --model.clip.name, --model.clip.pretrained and --model.head of "
+        f"the run{''.join(where[:1])}"
+    )
 
 
 def check_replaceable(folder: Path) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -18,29 +17,12 @@ from pcclip.model.averaging import average_exactly
 from pcclip.model.batch_norm import batch_norm_trains, synchronise
 from pcclip.model.head import HeadName
 from pcclip.model.held_out_losses import HeldOutLosses
-from pcclip.model.loading import MODEL_SETTINGS, load_clip
-from pcclip.model.losses import Counted, LossName, build_loss, row_keys, sign_loss
+from pcclip.model.loading import MODEL_SETTINGS, ClipSource, check_fits, load_clip
+from pcclip.model.losses import ALONE, LOSSES, Counted, LossName, Ranks, contrastive_loss, row_keys, sign_loss
 from pcclip.model.optim import Schedule, parameter_groups
 from pcclip.model.trainable import set_trainable
 
 MAX_LOGIT_SCALE = 100.0  # as in CLIP's own training
-
-
-@dataclass
-class ClipSource:
-    """Where CLIP comes from; see `load_clip`.
-
-    Attributes:
-        name: open_clip name, `local-dir:PATH`, `hf-hub:NAME` or the path of a JSON model configuration.
-        pretrained: open_clip's pretrained tag, or a weights file.
-        image_weights: File of weights for the image tower alone.
-        preprocess: Preprocessing to set instead of the model's own, e.g. `{mean: [...], std: [...]}`.
-    """
-
-    name: str
-    pretrained: str | None = None
-    image_weights: str | None = None
-    preprocess: dict[str, Any] | None = None
 
 
 class LitDifferenceCLIP(HeldOutLosses):
@@ -53,20 +35,20 @@ class LitDifferenceCLIP(HeldOutLosses):
         difference_loss: `contrastive` (the paper's), `sigmoid` or `mse`.
         difference_weight: Weight of the difference loss; 0 for training on captions alone.
         caption_weight: Weight of the ordinary CLIP loss on images and captions.
-        sign_weight: Weight of the choice, for each difference text, between its pair and the reversed one. The contrastive
-            losses ask for it too, but among hundreds of negatives, and are long content with texts that are silent.
-        logit_scale: Scale of the difference logits (1 / temperature). The paper's 1 barely trains; 10 to 14 does.
+        sign_weight: Weight of the choice, for each difference text, between its pair and the reversed one (`sign_loss`). The
+            contrastive losses learn this too, but more slowly, since it is one of hundreds of negatives.
+        logit_scale: Scale of the difference logits (1 / temperature), at most 100. The paper's 1 barely trains; 10 to 14 does.
         learn_logit_scale: Whether that scale trains.
         logit_bias: Where the bias of the `sigmoid` loss starts; it always trains. SigLIP's -10 by default.
         caption_logit_scale: A fixed scale for the caption logits instead of CLIP's own.
-        mask_duplicates: Whether pairs (or captions) of the same images or with the same text, in all ranks' batches, are kept
-            out of each other's negatives. They are right answers, and short captions and texts about classes come again
-            and again. The paper and open_clip count them as negatives: false does as they do.
-        chunk_size: Most images, and most texts, whose activations are kept at once: batches larger than memory, equal to
-            those that fit, for one more forward pass. Accumulating gradients is no substitute, since negatives come from
-            the batch.
-        grad_checkpointing: Whether the towers keep only their blocks' inputs and compute the rest again in the backward
-            pass: less memory, a third more work.
+        mask_duplicates: Whether pairs (or captions) with the same images or the same text, in all ranks' batches, are left
+            out of each other's negatives. They are correct matches, and short captions and texts about classes recur
+            often. False counts them as negatives, as the paper and open_clip do.
+        chunk_size: Maximum number of images, and of texts, whose activations are kept at once. Allows batches larger than
+            memory, with the same gradients, for one more forward pass. Accumulating gradients is no substitute, since
+            negatives come from the batch.
+        grad_checkpointing: Whether the towers keep only their blocks' inputs and recompute the rest in the backward pass:
+            less memory, a third more work.
         compile: Whether `torch.compile` compiles the towers' blocks; checkpoints keep plain names.
         optimizer: Optimiser class with its settings.
         schedule: Learning-rate schedule; constant when left out.
@@ -78,73 +60,47 @@ class LitDifferenceCLIP(HeldOutLosses):
         trainable: list[str],
         head: HeadName = "identity",
         difference_loss: LossName = "contrastive",
-        difference_weight: float = 1.0,
-        caption_weight: float = 0.0,
-        sign_weight: float = 0.0,
-        logit_scale: float = 10.0,
+        difference_weight: NonNegativeFloat = 1.0,
+        caption_weight: NonNegativeFloat = 0.0,
+        sign_weight: NonNegativeFloat = 0.0,
+        logit_scale: PositiveFloat = 10.0,
         learn_logit_scale: bool = False,
         logit_bias: float = -10.0,
-        caption_logit_scale: float | None = None,
+        caption_logit_scale: PositiveFloat | None = None,
         mask_duplicates: bool = True,
-        chunk_size: int | None = None,
+        chunk_size: PositiveInt | None = None,
         grad_checkpointing: bool = False,
         compile: bool = False,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         schedule: Schedule | None = None,
     ) -> None:
         super().__init__()
-        self._difference_loss: Any
-        self._caption_loss: Any
-        if difference_weight < 0 or caption_weight < 0 or difference_weight + caption_weight == 0:
+        if difference_weight + caption_weight == 0:
             raise ValueError(
-                f"model.difference_weight={difference_weight} and model.caption_weight={caption_weight}: "
-                "neither may be negative, and at least one must be positive"
+                "model.difference_weight and model.caption_weight are both 0; at least one must be positive"
             )
-        if sign_weight < 0 or (sign_weight and not difference_weight):
-            raise ValueError(
-                f"model.sign_weight={sign_weight}: may not be negative, and needs model.difference_weight to be positive"
-            )
-        if not 0 < logit_scale <= MAX_LOGIT_SCALE:
-            raise ValueError(f"model.logit_scale={logit_scale}: must be positive and at most {MAX_LOGIT_SCALE:g}")
+        if sign_weight and not difference_weight:
+            raise ValueError(f"model.sign_weight={sign_weight} needs model.difference_weight to be positive")
+        if logit_scale > MAX_LOGIT_SCALE:
+            raise ValueError(f"model.logit_scale={logit_scale}: must be at most {MAX_LOGIT_SCALE:g}")
         self.model = load_clip(
             clip.name, clip.pretrained, image_weights=clip.image_weights, preprocess=clip.preprocess, head=head
         )
-        self._head_name = head
         set_trainable(self.model, trainable)
         self.difference_weight = difference_weight
         self.caption_weight = caption_weight
         self.sign_weight = sign_weight
-        self._loss_name: LossName = difference_loss
         self.log_logit_scale = nn.Parameter(torch.tensor(math.log(logit_scale)), requires_grad=learn_logit_scale)
         self.logit_bias = nn.Parameter(torch.tensor(logit_bias), requires_grad=difference_loss == "sigmoid")
+        self._head_name = head
+        self._loss_name: LossName = difference_loss
+        self._ranks = ALONE
         self._caption_logit_scale = caption_logit_scale
         self._mask_duplicates = mask_duplicates
-        self._freeze_unused()
-        self.model.train()
-        self._spare_memory(chunk_size, grad_checkpointing)
-        if compile:
-            self.model.compile_towers()
         self._optimizer = optimizer
         self._schedule = schedule
-
-    def _freeze_unused(self) -> None:
-        """DDP waits for gradients of every trainable parameter, so what no loss touches must not be one."""
-        if self.difference_weight == 0:
-            self.model.head.requires_grad_(False)
-            self.log_logit_scale.requires_grad = False
-            self.logit_bias.requires_grad = False
-        if self._loss_name == "mse" and not self.sign_weight:  # has no scale
-            self.log_logit_scale.requires_grad = False
-        if self.caption_weight == 0 or self._caption_logit_scale is not None:
-            self.model.towers.logit_scale.requires_grad = False
-        if self.caption_weight == 0 and self.model.towers.logit_bias is not None:
-            self.model.towers.logit_bias.requires_grad = False
-        if hasattr(self.model.towers, "text_decoder"):  # CoCa's, which writes captions
-            self.model.towers.text_decoder.requires_grad_(False)
-
-    def _spare_memory(self, chunk_size: int | None, grad_checkpointing: bool) -> None:
-        if chunk_size is not None and chunk_size < 1:
-            raise ValueError(f"model.chunk_size={chunk_size}: must be at least 1")
+        self._freeze_unused()
+        self.model.train()
         if chunk_size is not None and batch_norm_trains(self.model):
             raise ValueError(
                 f"model.chunk_size={chunk_size}: the towers' batch norms would take their statistics from chunks; "
@@ -153,15 +109,34 @@ class LitDifferenceCLIP(HeldOutLosses):
         self.model.chunk_size = chunk_size
         if grad_checkpointing:
             self.model.towers.set_grad_checkpointing()
+        if compile:
+            self.model.compile_towers()
+
+    def _freeze_unused(self) -> None:
+        """Freeze what no loss uses: DDP waits for gradients of every trainable parameter."""
+        towers = self.model.towers
+        unused: list[Any] = []
+        if self.difference_weight == 0:
+            unused += [self.model.head, self.log_logit_scale, self.logit_bias]
+        if self._loss_name == "mse" and not self.sign_weight:  # has no scale
+            unused.append(self.log_logit_scale)
+        if self.caption_weight == 0 or self._caption_logit_scale is not None:
+            unused.append(towers.logit_scale)
+        if self.caption_weight == 0 and towers.logit_bias is not None:
+            unused.append(towers.logit_bias)
+        if hasattr(towers, "text_decoder"):  # CoCa's, which writes captions
+            unused.append(towers.text_decoder)
+        for part in unused:
+            part.requires_grad_(False)
 
     def configure_model(self) -> None:
-        """Share the weights out among the processes where the strategy says so (`conf/fsdp.yaml`); called more than once."""
+        """Shard the weights if the strategy says so (`conf/fsdp.yaml`). Lightning calls this more than once."""
         if self.device_mesh is None or isinstance(self.model, FSDPModule):
             return
         if self.log_logit_scale.requires_grad or self.logit_bias.requires_grad:
             raise ValueError(
-                "a learned scale or bias cannot be shared out among processes; with sharded weights use the contrastive "
-                "or mse loss and model.learn_logit_scale=false"
+                "a learned scale or bias cannot be sharded; with sharded weights use the contrastive or mse loss and "
+                "model.learn_logit_scale=false"
             )
         self.model.shard(self.device_mesh["data_parallel"])
 
@@ -188,33 +163,18 @@ class LitDifferenceCLIP(HeldOutLosses):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another architecture or head, which torch would answer with a list of keys.
-
-        Raises:
-            ValueError: Naming the checkpoint and the settings that must be those of its run.
-        """
-        if "state_dict" not in checkpoint:  # a distributed checkpoint, whose loader compares by itself
-            return
-        theirs = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
-        ours = {name: tuple(value.shape) for name, value in self.state_dict().items()}
-        odd = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
-        if not odd:
+        """Refuse a checkpoint of another architecture or head; see `check_fits`."""
+        if "state_dict" not in checkpoint:  # a distributed checkpoint; its loader compares by itself
             return
         source = self._trainer.ckpt_path if self._trainer is not None else None
-        raise ValueError(
-            f"{source or 'checkpoint'}: its weights do not fit the model that is configured: {odd[0]} is of shape "
-            f"{theirs.get(odd[0], 'none')} there and {ours.get(odd[0], 'none')} here ({len(odd)} such weights); give the "
-            f"--model.clip.name, --model.clip.pretrained and --model.head of the run{_where_config(source)}"
-        )
+        check_fits(checkpoint["state_dict"], self.state_dict(), source)
 
     def setup(self, stage: str) -> None:
-        """Build the losses, which must know the rank and the number of processes."""
+        """Tell the losses the rank and the number of processes, and prepare averages and batch norms."""
         if stage == "fit":
             average_exactly(self.trainer)
             synchronise(self.trainer, self.model.towers.visual)
-        rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        self._difference_loss = build_loss(self._loss_name, rank, world_size)
-        self._caption_loss = build_loss("contrastive", rank, world_size)
+        self._ranks = Ranks(self.trainer.global_rank, self.trainer.world_size)
 
     def on_train_start(self) -> None:
         """Restart a resumed epoch whose batches have changed, as the data module has found."""
@@ -245,20 +205,20 @@ class LitDifferenceCLIP(HeldOutLosses):
             batch: The batch; of all ranks together one joint batch.
             alone: Take this rank's batch for itself. It may then lack pairs or captions, and their losses with them.
         """
+        ranks = ALONE if alone else self._ranks
         images = self.embed(batch)
         parts: dict[str, Tensor] = {}
         total = images.new_zeros(())
         if self.difference_weight and not (alone and not len(batch.first)):
-            difference_loss = build_loss(self._loss_name) if alone else self._difference_loss
             first, second = images[batch.first], images[batch.second]
-            counted = Counted.distinct(first - second, difference_loss.world_size)
+            counted = Counted.distinct(first - second, ranks.world_size)
             differences = self.model.difference(first, second)
             texts = self.model.encode_tokens(batch.tokens)
             scale = self.log_logit_scale.exp()
             bias = self.logit_bias if self._loss_name == "sigmoid" else None
             pair_ids = batch.image_ids[torch.stack([batch.first, batch.second], 1)]
             keys = self._keys(batch.tokens, row_keys(pair_ids))
-            parts["difference_loss"] = difference_loss(differences, texts, scale, bias, keys, counted)
+            parts["difference_loss"] = LOSSES[self._loss_name](differences, texts, scale, bias, keys, counted, ranks)
             cosines = (differences * texts).sum(-1)
             parts["sign_accuracy"] = counted.mean((cosines > 0).float().where(~cosines.isnan(), torch.nan))
             parts["identical_pairs"] = (~counted.own).sum()
@@ -267,12 +227,11 @@ class LitDifferenceCLIP(HeldOutLosses):
                 parts["sign_loss"] = sign_loss(differences, texts, scale, counted)
                 total = total + self.sign_weight * parts["sign_loss"]
         if self.caption_weight and not (alone and not len(batch.captioned)):
-            caption_loss = build_loss("contrastive") if alone else self._caption_loss
             captions = self.model.encode_tokens(batch.caption_tokens)
             keys = self._keys(batch.caption_tokens, batch.image_ids[batch.captioned])
-            parts["caption_loss"] = caption_loss(
-                images[batch.captioned], captions, self.caption_logit_scale, self.model.towers.logit_bias, keys
-            )
+            bias, captioned = self.model.towers.logit_bias, images[batch.captioned]
+            scale = self.caption_logit_scale
+            parts["caption_loss"] = contrastive_loss(captioned, captions, scale, bias, keys, ranks=ranks)
             total = total + self.caption_weight * parts["caption_loss"]
         return {"loss": total, **parts}
 
@@ -322,10 +281,3 @@ class LitDifferenceCLIP(HeldOutLosses):
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         scheduler = self._schedule.build(optimizer, int(total), steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-def _where_config(checkpoint: str | Path | None) -> str:
-    """Which file says what a checkpoint's run was configured with, if it lies in the run's folder."""
-    folders = Path(checkpoint).absolute().parents[:2] if checkpoint is not None else ()
-    files = [folder / "config.yaml" for folder in folders if (folder / "config.yaml").is_file()]
-    return f", which are in {files[0]}" if files else ""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -329,25 +330,27 @@ def test_missing_folders_are_told_before_training(shards: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    "settings", [{"both_directions": True}, {"role_swap": "twins"}, {"both_directions": True, "role_swap": "twins"}]
+)
+def test_pairs_must_make_whole_bundles(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"data\.pairs_per_group=5"):
+        PairDataModule(["a"], pairs_per_group=5, **settings)
+
+
+@pytest.mark.parametrize(
+    "option",
     [
-        ({"train": []}, "data.train is empty"),
-        ({"pairs_per_group": 5, "both_directions": True}, "data.pairs_per_group=5: must be a multiple of 2"),
-        ({"role_swap": 1.5}, "data.role_swap=1.5: a probability"),
-        (
-            {"role_swap": "twins", "pairs_per_group": 5},
-            "data.pairs_per_group=5: must be a multiple of 2",
-        ),
-        ({"groups_per_batch": 0}, "data.groups_per_batch=0: must be at least 1"),
-        ({"pairs_per_group": 0}, "data.pairs_per_group=0: must be at least 1"),
-        ({"captions_per_group": 0}, "data.captions_per_group=0: must be at least 1"),
-        ({"num_workers": -1}, "data.num_workers=-1: must be at least 0"),
-        ({"shuffle_block": 0}, "data.shuffle_block=0: must be at least 1"),
+        *("data.groups_per_batch=0", "data.pairs_per_group=0", "data.captions_per_group=0", "data.shuffle_block=0"),
+        *("data.num_workers=-1", "data.role_swap=1.5", "data.max_damaged=2", "data.max_pixels=0"),
+        *("model.caption_weight=-1", "model.sign_weight=-1", "model.logit_scale=0", "model.chunk_size=0"),
     ],
 )
-def test_settings_without_sense_are_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        PairDataModule(**{"train": ["a"], **settings})
+def test_settings_out_of_range_are_refused(option: str) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(PairDataModule, "data")
+    parser.add_class_arguments(LitDifferenceCLIP, "model")
+    with pytest.raises(ArgumentError, match=option.partition("=")[0]):
+        parser.parse_args([f"--{option}", "--model.clip.name=ViT-B-32", "--model.trainable=[text]"])
 
 
 def test_nothing_to_train_and_endless_schedule_are_refused(shards: Path, tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from pcclip.batch import PairBatch
 from pcclip.model import ClipSource, DifferenceCLIP, LitDifferenceCLIP, load_clip
-from pcclip.model.losses import build_loss
 
 TINY = Path(__file__).with_name("tiny.json")
 VIT = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16}
@@ -100,10 +99,7 @@ def make_module(
     """A module on a tiny CLIP whose losses are those of a single process, without a trainer."""
     torch.manual_seed(seed)
     source = clip if isinstance(clip, ClipSource) else ClipSource(clip)
-    module = LitDifferenceCLIP(source, trainable, **settings)
-    module._difference_loss = build_loss(module._loss_name)
-    module._caption_loss = build_loss("contrastive")
-    return module
+    return LitDifferenceCLIP(source, trainable, **settings)
 
 
 def make_batch(

@@ -138,7 +138,6 @@ def test_fingerprint_tells_weights_and_preprocessing_apart(tmp_path: Path) -> No
         ("ViT-B-32", {"pretrained": "laion9b"}, "unknown pretrained tag 'laion9b' for ViT-B-32; use one of .*openai"),
         ("TINY", {"pretrained": "openai"}, "unknown pretrained tag"),
         ("TINY", {"preprocess": {"men": [0.5] * 3}}, "preprocess: unknown key men; use .*mean"),
-        ("TINY", {"head": "cubic"}, "identity, linear or mlp"),
         ("missing.json", {}, "missing.json: model configuration not found"),
         ("folder", {}, "write local-dir:folder"),
         ("local-dir:TINY", {}, r"tiny_vit\.json: is a file"),
