@@ -28,6 +28,6 @@ def load(source: str, pretrained: str | None = None, device: str = "auto") -> In
         FileNotFoundError: No such folder, checkpoint or configuration.
         ValueError: Not a model, weights that do not fit, or an unknown name or tag.
     """
-    from pcclip.tools.loading import load_model  # imports torch, which `import pcclip` should not
+    from pcclip.tools.open_model import load_model  # imports torch, which `import pcclip` should not
 
     return load_model(source, pretrained, device)

@@ -1,4 +1,4 @@
-"""Check that an input path is there and of the right kind."""
+"""Check that an input path is there and of the right kind, and read text."""
 
 from __future__ import annotations
 
@@ -23,6 +23,20 @@ def existing_file(path: str | Path, what: str, remedy: str = "check the path") -
     if not path.is_file():
         raise FileNotFoundError(f"{path}: {what} not found; {remedy}")
     return path
+
+
+def read_text(path: str | Path, what: str, remedy: str = "check the path") -> str:
+    """Return the content of a UTF-8 file, without a byte order mark. The arguments are those of `existing_file`.
+
+    Raises:
+        ValueError: It is not UTF-8.
+        OSError: As `existing_file`.
+    """
+    path = existing_file(path, what, remedy)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
 
 
 def existing_folder(path: str | Path, what: str, remedy: str = "check the path") -> Path:

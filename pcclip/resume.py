@@ -28,10 +28,15 @@ def resume(settings: Any) -> None:
     Without a checkpoint they stay, so that a job which is started again and again needs no other command at first.
 
     Raises:
-        ValueError: The settings name a checkpoint of their own, or a logger whose folders cannot be known beforehand.
+        ValueError: The settings name a checkpoint of their own, or a logger without a `version`.
     """
     if settings.ckpt_path is not None:
         raise ValueError(f"--resume and --ckpt_path={settings.ckpt_path} name two checkpoints; give one of them")
+    logger = first_logger(settings.trainer)
+    if not isinstance(logger, bool) and "version" not in (logger.get("init_args") or {}):
+        raise ValueError(
+            f"--resume: {logger.class_path} has no argument `version`, so its runs are not found; name one by --ckpt_path"
+        )
     folder = log_folder(settings.trainer)
     own = checkpoint_folders(settings.trainer)
     checkpoint = last_checkpoint(folder, *own)
@@ -40,10 +45,8 @@ def resume(settings: Any) -> None:
         rank_zero_info(f"--resume: there is no checkpoint in {places} yet, so training starts from the beginning")
         return
     settings.ckpt_path = str(checkpoint)
-    logger = first_logger(settings.trainer)
-    if (
-        not isinstance(logger, bool) and checkpoint.parent not in own
-    ):  # the default logger has no settings: it begins another folder
+    # Without settings of its own, the logger begins another folder.
+    if not isinstance(logger, bool) and checkpoint.parent not in own:
         version = checkpoint.parents[1].name
         number = version.removeprefix("version_")
         logger.init_args.version = int(number) if number.isdecimal() and number != version else version

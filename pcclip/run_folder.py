@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.cli import instantiate_class
 
 FOUND_BY_LIGHTNING = ("last", "best", "hpc")  # values of --ckpt_path that Lightning looks for in the run's own folders
 
@@ -36,19 +37,14 @@ def first_logger(trainer: Any) -> Any:
 def log_folder(trainer: Any) -> Path:
     """Return the folder that holds the runs' folders, by the section `trainer`; without a logger the only run's own.
 
-    Raises:
-        ValueError: A logger that gives its runs names that are known only when it is made.
+    The logger is made to ask it for its `save_dir` and `name`.
     """
     root = Path(trainer.default_root_dir or ".")
-    logger = first_logger(trainer)
-    if isinstance(logger, bool):
-        return root / "lightning_logs" if logger else root
-    settings = logger.get("init_args") or {}
-    kind = logger.class_path.rpartition(".")[2]
-    if kind not in ("TensorBoardLogger", "CSVLogger", "WandbLogger"):
-        raise ValueError(f"trainer.logger={kind}: its run folders cannot be known beforehand; name one by --ckpt_path")
-    name = settings.get("project") if kind == "WandbLogger" else settings.get("name")
-    return Path(settings.get("save_dir") or root) / ("lightning_logs" if name is None else name)
+    settings = first_logger(trainer)
+    if isinstance(settings, bool):
+        return root / "lightning_logs" if settings else root
+    logger = instantiate_class((), settings.as_dict())
+    return Path(logger.save_dir or root) / str(logger.name)
 
 
 def checkpoint_folders(trainer: Any) -> list[Path]:

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_only
-from omegaconf.errors import OmegaConfBaseException
 
 from pcclip.callbacks.data_monitor import DataMonitor
+from pcclip.callbacks.monitors import CheckMonitors
 from pcclip.callbacks.predictions import Predictions
 from pcclip.callbacks.run_config import RunConfig
+from pcclip.command_line import parse
 from pcclip.data import PairDataModule
 from pcclip.model import LitDifferenceCLIP
 from pcclip.resume import check_checkpoint, keep_metrics, resume
 from pcclip.run_folder import goes_on, refuse_to_overwrite
-
-_WORKER = re.compile(r"Caught \w+ in DataLoader worker")  # how torch raises a worker's error again, with its traceback
-_FRAME = re.compile(r'^  File "(.+?)", line', re.MULTILINE)
-
-
-class OneLineParser(LightningArgumentParser):
-    """Lightning's parser, with errors of one line and without a page of usage."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print what is wrong and exit with code 2."""
-        print_error(f"{' '.join(message.split())} (see {self.prog} --help)")
-        sys.exit(2)
 
 
 class PairCLI(LightningCLI):
@@ -55,10 +40,9 @@ class PairCLI(LightningCLI):
             PairDataModule,
             args=list(args),
             run=False,
-            trainer_defaults={"callbacks": DataMonitor()},
+            trainer_defaults={"callbacks": [DataMonitor(), CheckMonitors()]},
             seed_everything_default=0,
-            parser_class=OneLineParser,
-            parser_kwargs={"prog": f"pcclip {command}", "parser_mode": "omegaconf+"},
+            parser_kwargs={"prog": f"pcclip {command}", "parser_mode": "omegaconf+", "exit_on_error": False},
             save_config_callback=RunConfig,
             # The module builds its own parameter groups and schedule.
             auto_configure_optimizers=False,
@@ -94,10 +78,7 @@ class PairCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line, and check the checkpoint before anything is made."""
-        try:
-            self.config = parser.parse_args(args)
-        except OmegaConfBaseException as error:  # such as `${...}` with a name that no setting has
-            parser.error(str(error))
+        self.config = parse(parser, args)
         if self.config.ckpt_path is not None:
             check_checkpoint(self.config.ckpt_path)
 
@@ -128,53 +109,20 @@ class PairCLI(LightningCLI):
         getattr(self.trainer, self.command)(self.model, datamodule=self.datamodule, **arguments)
 
 
-def main(command: str, args: Sequence[str]) -> int:
-    """Run `pcclip fit|validate|test|predict`; print expected errors in one line.
+def train(command: str, args: Sequence[str]) -> None:
+    """Run `pcclip fit|validate|test|predict`.
 
-    Errors of files and of Lightning's settings are expected, and ValueErrors that this package raises itself. Others are
-    raised: they are bugs, for which the traceback is needed.
-
-    Returns:
-        The exit code: 0; 2 after an expected error; 130 after Ctrl-C where no checkpoint is to be saved.
+    Raises:
+        ValueError: Settings that Lightning refuses, a metric to monitor that is not logged, and as this package raises it.
+        OSError: A file is missing, or cannot be written.
     """
     try:
         PairCLI(command, args).execute()
-    except (OSError, MisconfigurationException) as error:
-        print_error(_message(error))
-        return 2
-    except ValueError as error:
-        if not _raised_here(error):
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
+    except RuntimeError as error:
+        if not str(error).startswith(
+            "Early stopping conditioned on metric"
+        ):  # EarlyStopping has no class of its own for it
             raise
-        print_error(_message(error))
-        return 2
-    except SystemExit as end:
-        if isinstance(end.__context__, KeyboardInterrupt):  # which Lightning ends with code 1
-            return 130
-        raise
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-def print_error(message: str) -> None:
-    """Print an error in one line, after the rank of any process but the first."""
-    rank: int = getattr(rank_zero_only, "rank", 0)  # set by Lightning
-    print(f"{f'rank {rank}: ' if rank else ''}pcclip: error: {' '.join(message.split())}", file=sys.stderr)
-
-
-def _message(error: Exception) -> str:
-    """Return an error's message, and of one that a DataLoader's worker raised only the message, without the traceback."""
-    text = str(error)
-    return text.rpartition(f"\n{type(error).__name__}: ")[2] if _WORKER.match(text) else text
-
-
-def _raised_here(error: Exception) -> bool:
-    """Return whether this package raised an error itself, also in a DataLoader's worker."""
-    if _WORKER.match(str(error)):
-        file = _FRAME.findall(str(error))[-1]
-    else:
-        traceback = error.__traceback__
-        while traceback is not None and traceback.tb_next is not None:
-            traceback = traceback.tb_next
-        file = traceback.tb_frame.f_code.co_filename if traceback is not None else ""
-    return Path(__file__).parent in Path(file).parents
+        raise ValueError(str(error)) from error

@@ -20,8 +20,8 @@ FORBIDDEN = {
     "pcclip.reports": ["pcclip.callbacks", "pcclip.tools", "pcclip.experiments"],
     "data_prep": ["pcclip.callbacks", "pcclip.tools", "pcclip.experiments"],
 }
-# `pcclip prompt --ask` has a language model write the texts.
-EXCEPTIONS = {("pcclip.tools.commands.prompt", "data_prep.steps.class_texts")}
+# `pcclip prompt --ask.model` has a language model write the texts.
+EXCEPTIONS = {("pcclip.commands.prompt", "data_prep.steps.class_texts")}
 
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

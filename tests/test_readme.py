@@ -19,7 +19,8 @@ import pytest
 import yaml
 
 from data_prep.cli import parse
-from pcclip.cli import TOOLS, main, tool_parser
+from pcclip.cli import TOOLS, main
+from pcclip.commands.command import tool_parser
 from pcclip.training_cli import PairCLI
 
 ROOT = Path(__file__).parents[1]

@@ -78,9 +78,18 @@ def test_tools(installed: Path, photos: Path, empty: Path, tmp_path: Path) -> No
     said = run(pcclip, "rank", photos, "--attribute", "size", "--model", saved, "--output", "ranked.csv", cwd=empty)
     assert "4 pictures ranked" in said
     assert (empty / "ranked.csv").is_file()
-    words = ("--classes", "cat,dog", "--comparatives", "texts.jsonl", "--ask", "writer", "--output", "classes.csv")
+    words = (
+        "--classes",
+        "cat,dog",
+        "--comparatives",
+        "texts.jsonl",
+        "--ask.model",
+        "writer",
+        "--output",
+        "classes.csv",
+    )
     with running_server() as server:
-        run(pcclip, "prompt", photos, *words, "--base-url", server.url, "--model", saved, cwd=empty)
+        run(pcclip, "prompt", photos, *words, "--ask.base_url", server.url, "--model", saved, cwd=empty)
     assert (empty / "classes.csv").is_file()
     assert len((empty / "texts.jsonl").read_text().splitlines()) == 1
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from pcclip.files import existing_file
+from pcclip.files import read_text
 from pcclip.metrics.protocol import Wording
 
 SHIPPED = Path(str(resources.files("pcclip.tools") / "attributes.yaml"))
@@ -40,9 +40,8 @@ def read_attribute(name: str, file: str | Path = SHIPPED) -> Attribute:
         FileNotFoundError: The file does not exist.
         ValueError: Not YAML of that form, a template without `{more}` and `{less}`, or an unknown attribute.
     """
-    file = existing_file(file, "attributes", "name a file with --attributes FILE")
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(file, "attributes", "name a file with --attributes FILE"))
     except yaml.YAMLError as error:
         raise ValueError(f"{file}: not valid YAML ({error})") from error
     if not isinstance(content, dict) or set(content) != {"templates", "attributes"}:

@@ -21,10 +21,10 @@ from pcclip.data.pictures import decode
 from pcclip.model.loading import CONFIG_FILE
 from pcclip.tools.attributes import wordings
 from pcclip.tools.gallery import Gallery
-from pcclip.tools.loading import run_config
 from pcclip.tools.model import InferenceModel
+from pcclip.tools.neighbours import ExactIndex, search
+from pcclip.tools.open_model import run_config
 from pcclip.tools.ranking import score
-from pcclip.tools.search import ExactIndex, search
 
 SHOWN = 24  # pictures in the order of a ranking, spread evenly over it
 FOUND = 8  # pictures that a search shows
@@ -128,7 +128,7 @@ def uploaded(file: str) -> Image.Image:
     return decode(Path(file).read_bytes(), Path(file).name)
 
 
-def folders_beneath(root: str) -> list[str]:
+def folders_below(root: str) -> list[str]:
     """Folders that hold pictures, the root among them. Hidden folders, links and files of training runs do not count."""
     return [
         folder
@@ -137,7 +137,7 @@ def folders_beneath(root: str) -> list[str]:
     ]
 
 
-def models_beneath(root: str) -> list[str]:
+def models_below(root: str) -> list[str]:
     """Saved models, and checkpoints that lie in their run folders."""
     found = []
     for folder, names in _walk(root):

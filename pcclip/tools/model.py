@@ -24,7 +24,7 @@ from pcclip.model.text import encode_tokens
 from pcclip.tools.attributes import Attribute, read_attribute, wordings
 from pcclip.tools.gallery import Gallery, embed_pictures
 from pcclip.tools.output import ToolWarning
-from pcclip.tools.pictures import GivenPicture, find_pictures
+from pcclip.tools.picture_sources import GivenPicture, find_pictures
 from pcclip.tools.ranking import Ranked, axis_of, ranked, score
 
 Images = str | Path | Sequence[str | Path | Image.Image]
@@ -67,7 +67,7 @@ class InferenceModel(nn.Module):
         """Rank pictures on the axis from `less` to `more`, most first.
 
         Args:
-            images: A folder, pattern, list or shard (see `pcclip.tools.pictures.find_pictures`), or a sequence of paths
+            images: A folder, pattern, list or shard (see `pcclip.tools.picture_sources.find_pictures`), or a sequence of paths
                 and PIL images.
             more: Text that is true of (first, second) when the first picture has more; several are averaged.
             less: Its reverse, one for each of `more`.

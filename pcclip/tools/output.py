@@ -1,15 +1,26 @@
-"""Checks of a tool's output paths and packages, and the warnings that it shows."""
+"""A tool's outputs: checks before any work is done, the table and its sheet; and the warnings that it shows."""
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
-from pcclip.data.picture_files import COPIES, is_own_png
+from pcclip.atomic import atomic_path, atomic_text
+from pcclip.data.picture_files import COPIES, is_own_png, save_png
 
-OR_OVERWRITE = " or add --overwrite"
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from pcclip.tools.gallery import Gallery
+
+FURTHER = (".png", ".unreadable.csv")  # what is written next to a CSV, by the end of its name
+OR_OVERWRITE = " or add --overwrite true"
 FOLDER_FILES = (
     "open_clip_config.json",
     "config.json",
@@ -95,3 +106,46 @@ def need(package: str, extra: str) -> None:
     """
     if importlib.util.find_spec(package) is None:
         raise ValueError(f"{package} is not installed; run pip install '.[{extra}]' in pcclip's folder")
+
+
+def draw_sheet(gallery: Gallery, order: Tensor, labels: Sequence[str], title: str, most: int) -> Image.Image:
+    """Draw at most so many pictures, spread evenly over an order (N,) of the gallery; `labels` are those of the gallery."""
+    import torch
+
+    from pcclip.reports.contact_sheet import TILE, contact_sheet
+
+    places = torch.linspace(0, len(order) - 1, min(most, len(order))).round().long()
+    chosen = order[places].tolist()
+    return contact_sheet(
+        [gallery.pick(index, TILE) for index in chosen], [labels[index] for index in chosen], title, columns=10
+    )
+
+
+def write_outputs(
+    output: Path, header: Sequence[str], rows: Iterable[Sequence[object]], sheet: Image.Image, gallery: Gallery
+) -> Path:
+    """Write a CSV, its sheet and, if there are any, the list of unreadable pictures: all of them or none.
+
+    Returns:
+        The file of the sheet.
+    """
+    drawn, listed = (output.with_name(output.stem + ending) for ending in FURTHER)
+    with ExitStack() as stack:
+        # The contents are on the disk before the first file gets its name.
+        write_rows(stack.enter_context(atomic_text(output)), header, rows)
+        save_png(sheet, stack.enter_context(atomic_path(drawn)))
+        if gallery.unreadable:
+            write_rows(stack.enter_context(atomic_text(listed)), ("path", "reason"), gallery.unreadable.items())
+    if gallery.unreadable:
+        print(f"{len(gallery.unreadable)} pictures could not be read; they are listed in {listed}")
+    else:
+        listed.unlink(missing_ok=True)
+    return drawn
+
+
+def write_rows(stream: IO[str], header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV to the disk."""
+    writer = csv.writer(stream)
+    writer.writerow(header)
+    writer.writerows(rows)
+    stream.flush()

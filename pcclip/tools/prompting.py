@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO
 
 import torch
 from torch import Tensor
@@ -74,13 +72,3 @@ def classify(
     cosines = torch.cat([top.values.cpu() for top in tops])
     places = torch.cat([top.indices.cpu() for top in tops])
     return Prediction(list(classes), places[:, 0], places[:, 1], cosines[:, 0], cosines[:, 0] - cosines[:, 1])
-
-
-def write_predictions(stream: IO[str], gallery: Gallery, prediction: Prediction) -> None:
-    """Write a CSV: path, class, its cosine, the next class, and the margin."""
-    writer = csv.writer(stream)
-    writer.writerow(("path", "class", "cosine", "second", "margin"))
-    columns = (part.tolist() for part in (prediction.first, prediction.cosine, prediction.second, prediction.margin))
-    for picture, first, cosine, second, margin in zip(gallery.pictures, *columns, strict=True):
-        names = prediction.classes
-        writer.writerow((picture.key, names[first], f"{cosine:.6f}", names[second], f"{margin:.6f}"))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,8 +12,6 @@ from torch import Tensor
 from pcclip.metrics.embed import check_finite
 from pcclip.metrics.protocol import Wording
 from pcclip.tools.gallery import Gallery
-
-COLUMNS = ("path", "score", "rank", "percentile")
 
 
 class Projector(Protocol):
@@ -85,11 +82,3 @@ def in_order(gallery: Gallery, scores: Tensor) -> Iterator[Ranked]:
 def ranked(gallery: Gallery, scores: Tensor) -> list[Ranked]:
     """`in_order` as a list."""
     return list(in_order(gallery, scores))
-
-
-def write_ranking(stream: IO[str], gallery: Gallery, scores: Tensor) -> None:
-    """Write a CSV: path, score, rank, percentile; most first."""
-    writer = csv.writer(stream)
-    writer.writerow(COLUMNS)
-    for row in in_order(gallery, scores):
-        writer.writerow((row.path, f"{row.score:.6f}", row.rank, f"{row.percentile:.2f}"))

@@ -21,11 +21,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pcclip.cli import main, tool_parser
+from pcclip.cli import main
+from pcclip.commands.command import tool_parser
 from pcclip.model import load_clip, save_clip
-from pcclip.tools.library import Library, folders_beneath, models_beneath
-from pcclip.tools.loading import load_model
+from pcclip.tools.library import Library, folders_below, models_below
 from pcclip.tools.model import InferenceModel
+from pcclip.tools.open_model import load_model
 from tests.helpers.models import TINY
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -34,7 +35,7 @@ MORE, LESS = "the first is brighter", "the first is darker"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A folder of grey pictures and another model, beneath a root."""
+    """A folder of grey pictures and another model, below a root."""
     folder = tmp_path / "root"
     (folder / "grey").mkdir(parents=True)
     for number in range(5):
@@ -51,8 +52,8 @@ def address(saved: Path, photos: Path, root: Path, tmp_path: Path) -> Iterator[s
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "pcclip.cli", "demo", str(photos), "--model", str(saved), "--base", str(saved)]
-    command += ["--root", str(root), "--upload-limit", "1", "--port", str(port)]
+    command = [sys.executable, "-m", "pcclip.cli", "demo", str(photos), str(root), "--model", str(saved)]
+    command += ["--base", str(saved), "--below", "true", "--upload_limit", "1", "--port", str(port)]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=log, env={**os.environ, "GRADIO_TEMP_DIR": str(tmp_path / "gradio")}
@@ -71,15 +72,15 @@ def address(saved: Path, photos: Path, root: Path, tmp_path: Path) -> Iterator[s
             process.wait(timeout=30)
 
 
-def test_only_what_is_named_or_beneath_a_root_can_be_had(
+def test_only_what_is_named_or_below_a_root_can_be_reached(
     saved: Path, model: InferenceModel, photos: Path, root: Path
 ) -> None:
     (root / ".hidden").mkdir()
     Image.new("L", (9, 9)).save(root / ".hidden" / "0.png")
     (root / "link").symlink_to(photos)
     (root / "lost.ckpt").write_bytes(b"of no run")
-    assert folders_beneath(str(root)) == [str(root / "grey")]
-    assert models_beneath(f"{root}/./") == [str(root / "other")]
+    assert folders_below(str(root)) == [str(root / "grey")]
+    assert models_below(f"{root}/./") == [str(root / "other")]
     asked = []
 
     def embed(which: InferenceModel, name: str) -> Any:
@@ -96,7 +97,7 @@ def test_only_what_is_named_or_beneath_a_root_can_be_had(
 
 
 def test_this_machine_only_unless_asked() -> None:
-    assert tool_parser("demo").parse_args([]).host == "127.0.0.1"
+    assert tool_parser("demo").parse_args(["photos"]).host == "127.0.0.1"
 
 
 def test_a_port_in_use_is_named_before_anything_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,7 +80,7 @@ def test_sweep_measures_and_plots(
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(config))
     models = ["--base", str(two[0]), "--model", str(two[1])]
-    arguments = ["ensemble", *models, "--sweep", str(file), "--alphas", "0", "0.5", "1"]
+    arguments = ["ensemble", *models, "--sweep", str(file), "--alphas", "[0, 0.5, 1]"]
     assert main([*arguments, "--output", str(tmp_path / "sweep")]) == 0
     results = read_results(tmp_path / "sweep" / "results.json")
     assert list(results) == ["base", "ensembled 0.5", "finetuned"]
@@ -88,7 +88,7 @@ def test_sweep_measures_and_plots(
     assert chart.getroot().tag.endswith("svg")
     assert "warning" not in capsys.readouterr().err
     # A model blended with itself gives its own numbers.
-    alone = ["--base", str(two[1]), "--model", str(two[1]), "--sweep", str(file), "--alphas", "0", "0.5", "1"]
+    alone = ["--base", str(two[1]), "--model", str(two[1]), "--sweep", str(file), "--alphas", "[0, 0.5, 1]"]
     assert main(["ensemble", *alone, "--output", str(tmp_path / "alone")]) == 0
     assert read_results(tmp_path / "alone" / "results.json")["ensembled 0.5"] == results["finetuned"]
     assert capsys.readouterr().err.count("warning") == 1  # the two are equal

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from pcclip.cli import main
 from pcclip.metrics.protocol import Result
 from pcclip.metrics.tables import write_results
-from pcclip.tools.export import export
-from pcclip.tools.loading import load_model
+from pcclip.tools.exporting import export
 from pcclip.tools.model import InferenceModel
+from pcclip.tools.open_model import load_model
 from tests.helpers.models import make_clip
 
 TEXTS = ["a dog", "It's the FIRST image   that shows more, 12 shapes & a cat's bowl (red).", "naïve café"]

@@ -77,10 +77,9 @@ def test_difference_moves_the_pictures(pipeline_folder: Path, tmp_path: Path) ->
 def test_command_draws_a_grid(pipeline_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_clip(make_clip(tmp_path, "resnet"), tmp_path / "model")
     arguments = ["generate", "--pipeline", str(pipeline_folder), "--model", str(tmp_path / "model"), "--steps", "1"]
-    arguments += ["--prompt", "a dog", "--difference", "the first is larger", "--lambda", "0", "1", "--seeds", "0"]
+    arguments += ["--prompt", "a dog", "--difference", "the first is larger", "--lambdas", "[0, 1]", "--seeds", "[0]"]
     output = tmp_path / "grid.png"
     assert main([*arguments, "--side", "16", "--output", str(output)]) == 0
     assert capsys.readouterr().out.count("CLIPScore") == 2
     with Image.open(output) as grid:
         assert grid.height > 2 * 112
-    assert main([*arguments, "--lambda", "1", "1", "--output", str(output)]) == 2

@@ -15,10 +15,10 @@ import pcclip
 from pcclip.metrics.attribute_ranking import attribute_scores
 from pcclip.metrics.protocol import Wording
 from pcclip.tools.attributes import read_attribute
-from pcclip.tools.loading import load_model
 from pcclip.tools.model import InferenceModel
+from pcclip.tools.open_model import load_model
 from pcclip.tools.output import ToolWarning
-from pcclip.tools.pictures import find_pictures
+from pcclip.tools.picture_sources import find_pictures
 
 MORE, LESS = "the first is brighter", "the first is darker"
 
@@ -141,7 +141,7 @@ def test_text_longer_than_the_context_is_reported(model: InferenceModel) -> None
 
 
 def test_import_is_light() -> None:
-    code = "import sys, pcclip, pcclip.cli; pcclip.cli.tool_parser('rank'); sys.exit('torch' in sys.modules)"
+    code = "import sys, pcclip.cli; pcclip.cli.main(['--help']); sys.exit(bool({'torch', 'jsonargparse'} & {*sys.modules}))"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

@@ -17,11 +17,11 @@ from pcclip.cli import main
 from pcclip.data.labelled import read_images
 from pcclip.data.picture_files import is_own_png, save_png
 from pcclip.reports import contact_sheet, plots
-from pcclip.tools.library import folders_beneath
-from pcclip.tools.pictures import find_pictures
+from pcclip.tools.library import folders_below
+from pcclip.tools.picture_sources import find_pictures
 
 AXIS = '--more "the first is brighter" --less "the first is darker"'
-SPLIT = "--classify --attribute size --threshold 0"
+CLASSIFY = "--attribute size --threshold 0"
 
 
 @pytest.fixture
@@ -40,11 +40,11 @@ def test_output_does_not_become_input(saved: Path, here: Path) -> None:
     pictures = sorted(str(path.relative_to(here)) for path in here.rglob("*.png"))
     commands = (
         f"rank . {AXIS}",
-        f"rank . {SPLIT} --split sorted",
+        f"classify . {CLASSIFY} --split sorted",
         "prompt . --classes a,b",
-        "search . --image 00.png --text brighter --count 20 --lambda 1",
+        "search . --image 00.png --text brighter --count 20 --lambdas [1]",
     )
-    for again in ("", " --overwrite"):
+    for again in ("", " --overwrite true"):
         for command in commands:
             assert main(shlex.split(f"{command} --model {saved}{again}")) == 0
     tables = ("ranked.csv", "classified.csv", "classes.csv")
@@ -73,7 +73,7 @@ def test_nothing_is_replaced_unasked(lies_there: str, saved: Path, here: Path, t
     assert lies_there in said
     assert "--overwrite" in said
     assert (tmp_path / lies_there).read_bytes() == before
-    assert main([*arguments, "--overwrite"]) == 0
+    assert main([*arguments, "--overwrite", "true"]) == 0
     assert len(paths(tmp_path / "ranked.csv")) == 12
 
 
@@ -81,9 +81,9 @@ def test_folders_that_no_command_wrote_are_never_replaced(saved: Path, here: Pat
     (here / "run" / "finetuned").mkdir(parents=True)
     (here / "run" / "results.json").write_text("[]")
     for folder in (here / "sub", here / "run"):
-        command = f"rank {here} {SPLIT} --model {saved} --split {folder} --overwrite"
+        command = f"classify {here} {CLASSIFY} --model {saved} --split {folder} --overwrite true"
         assert main(shlex.split(command)) == 2
-        assert main(shlex.split(f"export --model {saved} --format open_clip --output {folder} --overwrite")) == 2
+        assert main(shlex.split(f"export --model {saved} --format open_clip --output {folder} --overwrite true")) == 2
         assert str(folder) in capsys.readouterr().err
     assert (here / "sub" / "11.png").is_file()
     assert not (here / "classified.csv").exists()
@@ -91,11 +91,13 @@ def test_folders_that_no_command_wrote_are_never_replaced(saved: Path, here: Pat
     assert main(shlex.split(command)) == 0
     (here / "exported" / "notes").touch()
     assert main(shlex.split(command)) == 2
-    assert main(shlex.split(f"{command} --overwrite")) == 0
+    assert main(shlex.split(f"{command} --overwrite true")) == 0
     assert not (here / "exported" / "notes").exists()
 
 
-@pytest.mark.parametrize("command", [f"rank . {AXIS}", f"rank . {SPLIT} --split sorted", "prompt . --classes a,b"])
+@pytest.mark.parametrize(
+    "command", [f"rank . {AXIS}", f"classify . {CLASSIFY} --split sorted", "prompt . --classes a,b"]
+)
 @pytest.mark.parametrize("full", ["csv", "png"])
 def test_a_full_disk_leaves_nothing(
     command: str, full: str, saved: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -108,8 +110,7 @@ def test_a_full_disk_leaves_nothing(
     if full == "png":
         monkeypatch.setattr(Image.Image, "save", fail)
     else:
-        for name in ("ranking.write_ranking", "classify.write_classes", "prompting.write_predictions"):
-            monkeypatch.setattr(f"pcclip.tools.{name}", fail)
+        monkeypatch.setattr("pcclip.tools.output.write_rows", fail)
     assert main([*shlex.split(command), "--model", str(saved)]) == 2
     assert sorted(here.rglob("*")) == before
     (error,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
@@ -134,12 +135,12 @@ def test_what_is_skipped_is_counted_and_unreadable_pictures_have_a_reason(saved:
     # The list is one of paths: what was repaired can be ranked alone.
     Image.new("RGB", (9, 9)).save(here / "torn.jpg")
     assert [picture.key for picture in find_pictures([here / "ranked.unreadable.csv"])] == ["./torn.jpg"]
-    assert main(shlex.split(f"rank . {AXIS} --model {saved} --overwrite")) == 0
+    assert main(shlex.split(f"rank . {AXIS} --model {saved} --overwrite true")) == 0
     assert not (here / "ranked.unreadable.csv").exists()
 
 
 def test_evaluation_images_leave_out_and_count_the_same(saved: Path, here: Path) -> None:
-    assert main(shlex.split(f"rank . {SPLIT} --model {saved} --split sorted")) == 0
+    assert main(shlex.split(f"classify . {CLASSIFY} --model {saved} --split sorted")) == 0
     (here / "sub" / "11.png").rename(here / "11.png")
     for name in ("notes.txt", "more.txt", "clip.mov", ".hidden"):
         (here / name).touch()
@@ -152,11 +153,11 @@ def test_runs_are_not_offered_as_pictures(here: Path) -> None:
         (here / "runs" / run).mkdir(parents=True)
         (here / "runs" / run / run).touch()
         Image.new("RGB", (9, 9)).save(here / "runs" / run / "chart.png")
-    assert folders_beneath(str(here)) == [str(here), str(here / "sub")]
+    assert folders_below(str(here)) == [str(here), str(here / "sub")]
 
 
 @pytest.mark.parametrize(
-    "command", [f"rank large {AXIS}", f"rank large {SPLIT}", "search large --image large/0.jpg --text brighter"]
+    "command", [f"rank large {AXIS}", f"classify large {CLASSIFY}", "search large --image large/0.jpg --text brighter"]
 )
 def test_a_sheet_holds_no_picture_at_its_full_size(
     command: str, saved: Path, here: Path, monkeypatch: pytest.MonkeyPatch
@@ -177,12 +178,12 @@ def test_a_sheet_holds_no_picture_at_its_full_size(
 def test_output_does_not_become_input_where_the_shell_expands_the_pattern(saved: Path, here: Path, capsys: Any) -> None:
     pictures = [f"{number:02d}.png" for number in range(11)]
     assert main(shlex.split(f"rank . {AXIS} --model {saved}")) == 0
-    assert main(shlex.split(f"rank . {SPLIT} --model {saved} --split sorted")) == 0
+    assert main(shlex.split(f"classify . {CLASSIFY} --model {saved} --split sorted")) == 0
     for expanded in ([*here.glob("*.png")], [*here.glob("*")]):
         names = sorted(str(path.relative_to(here)) for path in expanded)
         assert "ranked.png" in names
         capsys.readouterr()
-        assert main([*shlex.split(f"rank {AXIS} --model {saved} --overwrite"), "./00.png", *names]) == 0
+        assert main([*shlex.split(f"rank {AXIS} --model {saved} --overwrite true"), "./00.png", *names]) == 0
         assert {Path(path).name for path in paths(here / "ranked.csv")} - {"11.png"} == set(pictures)
         assert len(paths(here / "ranked.csv")) == len(pictures) + ("sub" in names)
         assert "2 written by pcclip" in capsys.readouterr().err
@@ -197,7 +198,7 @@ def test_output_does_not_become_input_where_the_shell_expands_the_pattern(saved:
 def test_a_users_picture_is_never_replaced(saved: Path, here: Path, tmp_path: Path, capsys: Any) -> None:
     photo = here / "00.png"
     before = photo.read_bytes()
-    command = f"rank . {AXIS} --model {saved} --output {here / '00.csv'} --overwrite"
+    command = f"rank . {AXIS} --model {saved} --output {here / '00.csv'} --overwrite true"
     assert main(shlex.split(command)) == 2
     said = capsys.readouterr().err
     assert "00.png" in said

@@ -1,4 +1,4 @@
-"""`pcclip rank`: what it reads, writes and says."""
+"""`pcclip rank`, `classify` and `compare`: what they read, write and say."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from PIL import Image
 
 from pcclip.cli import main
 from pcclip.tools.attributes import read_attribute
-from pcclip.tools.classify import calibrate
 from pcclip.tools.model import InferenceModel
 from pcclip.tools.output import ToolWarning
-from pcclip.tools.pictures import find_pictures
+from pcclip.tools.picture_sources import find_pictures
+from pcclip.tools.thresholds import calibrate
 
 AXIS = ["--more", "the first is brighter", "--less", "the first is darker"]
 
@@ -52,8 +52,7 @@ def test_ranking_is_written_with_its_sheet(
     before = output.read_text()
     assert main(arguments) == 2
     assert output.read_text() == before
-    assert main([*arguments, "--overwrite"]) == 0
-    assert output.read_text() != before
+    assert main([*arguments, "--overwrite", "true"]) == 0
     assert [row["path"] for row in rows(output)] == [row.path for row in expected][::-1]
 
 
@@ -61,17 +60,18 @@ def test_pairs_have_a_margin(saved: Path, photos: Path, capsys: pytest.CaptureFi
     said = []
     for pair in (["00.png", "09.png"], ["09.png", "00.png"]):
         files = [str(photos / name) for name in pair]
-        assert main(["rank", "--pairs", *files, "--attribute", "brightness", "--model", str(saved)]) == 0
+        assert main(["compare", *files, "--attribute", "brightness", "--model", str(saved)]) == 0
         said.append(capsys.readouterr().out)
     assert said[0] == said[1]
     assert "has more, by a margin of 0." in said[0]
 
 
 def test_classes_by_thresholds_are_copied_into_folders(saved: Path, photos: Path, tmp_path: Path) -> None:
-    output, split = tmp_path / "classes.csv", tmp_path / "split"
-    arguments = ["rank", str(photos), "--classify", "--attribute", "size", "--attribute", "light"]
-    arguments += ["--threshold", "size=0", "--threshold", "light=9", "--model", str(saved)]
-    assert main([*arguments, "--output", str(output), "--split", str(split)]) == 0
+    output, split = tmp_path / "classes.csv", tmp_path / "classes.csv.d"
+    config = tmp_path / "options.yaml"
+    config.write_text("attribute: [size, light]\nthreshold: {size: 0, light: 9}\nsplit: ${output}.d\n")
+    arguments = ["classify", str(photos), "--config", str(config), "--model", str(saved)]
+    assert main([*arguments, "--output", str(output)]) == 0
     for row in rows(output):
         shows = "larger shapes" if float(row["size"]) > 0 else "smaller shapes"
         assert row["class"] == f"{shows} + a dark scene at night"
@@ -88,7 +88,7 @@ def test_thresholds_are_learned_from_examples(
     # Those whose rank is in the upper third have more: separable, so the threshold must find exactly these.
     examples.write_text("path,size\n" + "".join(f"{row.path},{int(row.rank <= 4)}\n" for row in ranked))
     output = tmp_path / "classes.csv"
-    arguments = ["rank", str(photos), "--classify", "--attribute", "size", "--examples", str(examples)]
+    arguments = ["classify", str(photos), "--attribute", "size", "--examples", str(examples)]
     assert main([*arguments, "--model", str(saved), "--output", str(output)]) == 0
     assert "balanced accuracy 1.000 on 12 examples" in capsys.readouterr().out
     found = {row["path"] for row in rows(output) if row["class"] == "larger shapes"}
@@ -98,9 +98,9 @@ def test_thresholds_are_learned_from_examples(
 def test_calibration_balances_the_classes() -> None:
     scores = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
     labels = torch.tensor([False, False, True, False, True, True])
-    threshold = calibrate(scores, labels)
-    assert threshold.value in (1.5, 3.5)
-    assert threshold.accuracy == pytest.approx(5 / 6)
+    threshold, accuracy = calibrate(scores, labels)
+    assert threshold in (1.5, 3.5)
+    assert accuracy == pytest.approx(5 / 6)
     with pytest.raises(ValueError, match="of one class"):
         calibrate(scores, torch.ones(6, dtype=torch.bool))
 

@@ -17,9 +17,9 @@ from pcclip.metrics.protocol import Comparative
 from pcclip.metrics.zero_shot import class_embeddings
 from pcclip.tools.gallery import Gallery
 from pcclip.tools.model import InferenceModel
-from pcclip.tools.pictures import GivenPicture
+from pcclip.tools.neighbours import ExactIndex, FaissIndex, Index, search
+from pcclip.tools.picture_sources import GivenPicture
 from pcclip.tools.prompting import classify
-from pcclip.tools.search import ExactIndex, FaissIndex, Index, search
 from tests.helpers.fault_server import running_server
 from tests.helpers.models import make_clip
 
@@ -69,7 +69,7 @@ def test_search_command(saved: Path, photos: Path, tmp_path: Path, capsys: pytes
     output = tmp_path / "found.csv"
     query = str(photos / "03.png")
     arguments = ["search", str(photos), "--image", query, "--text", "the first is darker", "--model", str(saved)]
-    assert main([*arguments, "--lambda", "0", "1", "--count", "3", "--output", str(output)]) == 0
+    assert main([*arguments, "--lambdas", "[0, 1]", "--count", "3", "--output", str(output)]) == 0
     found = rows(output)
     assert [(row["lambda"], row["rank"]) for row in found] == [(x, str(rank)) for x in "01" for rank in (1, 2, 3)]
     assert query not in {row["path"] for row in found}
@@ -111,9 +111,18 @@ def test_prompt_has_the_texts_written_once(
     texts, output = tmp_path / "kept" / "comparatives.jsonl", tmp_path / "classes.csv"
     with running_server() as server:
         arguments = ["prompt", str(photos), "--classes", "red,green,blue", "--model", str(saved)]
-        arguments += ["--output", str(output), "--comparatives", str(texts), "--kind", "colours", "--overwrite"]
+        arguments += [
+            "--output",
+            str(output),
+            "--comparatives",
+            str(texts),
+            "--ask.kind",
+            "colours",
+            "--overwrite",
+            "true",
+        ]
         for _ in range(2):
-            assert main([*arguments, "--ask", "writer", "--base-url", server.url]) == 0
+            assert main([*arguments, "--ask.model", "writer", "--ask.base_url", server.url]) == 0
             assert "changed their class by the 6 texts" in capsys.readouterr().out
         assert sum(server.asked.values()) == 3  # a request for each pair, both ways, and none the second time
         assert {body["model"] for body in server.bodies} == {"writer"}
@@ -121,5 +130,5 @@ def test_prompt_has_the_texts_written_once(
     found = {(row.first, row.second) for row in read_comparatives(texts)}
     assert found == {(a, b) for a in ("red", "green", "blue") for b in ("red", "green", "blue") if a != b}
     # Texts by another model are not mixed with these, and there is no endpoint any more.
-    assert main([*arguments, "--ask", "another", "--base-url", server.url]) == 2
+    assert main([*arguments, "--ask.model", "another", "--ask.base_url", server.url]) == 2
     assert len(read_comparatives(texts)) == 6

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import torch
 from torch import Tensor
@@ -22,21 +19,8 @@ from pcclip.tools.gallery import Gallery
 TRUE, FALSE = ("1", "more", "yes", "true"), ("0", "less", "no", "false")
 
 
-@dataclass(frozen=True)
-class Threshold:
-    """Where an axis is cut.
-
-    Attributes:
-        value: Scores above it are `more`.
-        accuracy: Mean of the two classes' accuracies on the examples it was chosen by; None if it was given.
-    """
-
-    value: float
-    accuracy: float | None = None
-
-
-def calibrate(scores: Tensor, labels: Tensor) -> Threshold:
-    """The threshold with the best mean of the two classes' accuracies; the middle one among equals.
+def calibrate(scores: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Return the threshold with the best balanced accuracy, the middle one among equals, and this accuracy.
 
     Args:
         scores: Scores of the examples, (N,).
@@ -53,7 +37,7 @@ def calibrate(scores: Tensor, labels: Tensor) -> Threshold:
     accuracy = (above[:, labels].double().mean(1) + (~above[:, ~labels]).double().mean(1)) / 2
     best = (accuracy == accuracy.max()).nonzero().view(-1)
     middle = best[len(best) // 2]
-    return Threshold(float(cuts[middle]), float(accuracy[middle]))
+    return float(cuts[middle]), float(accuracy[middle])
 
 
 def read_examples(file: str | Path, attributes: Sequence[str]) -> tuple[list[ImageFile], dict[str, Tensor]]:
@@ -76,26 +60,17 @@ def read_examples(file: str | Path, attributes: Sequence[str]) -> tuple[list[Ima
 
 
 def classes_of(
-    attributes: Sequence[Attribute], scores: Mapping[str, Tensor], thresholds: Mapping[str, Threshold]
+    attributes: Sequence[Attribute], scores: Mapping[str, Tensor], thresholds: Mapping[str, float]
 ) -> list[str]:
     """Each picture's class: what it shows on every axis, e.g. `larger shapes + a darker background`."""
-    sides = [(scores[each.name] > thresholds[each.name].value).tolist() for each in attributes]
+    sides = [(scores[each.name] > thresholds[each.name]).tolist() for each in attributes]
     return [
         " + ".join(each.more if above else each.less for each, above in zip(attributes, row, strict=True))
         for row in zip(*sides, strict=True)
     ]
 
 
-def write_classes(stream: IO[str], gallery: Gallery, scores: Mapping[str, Tensor], classes: Sequence[str]) -> None:
-    """Write a CSV: path, class, and the score on each axis."""
-    writer = csv.writer(stream)
-    writer.writerow(("path", "class", *scores))
-    columns = [values.tolist() for values in scores.values()]
-    for picture, name, *row in zip(gallery.pictures, classes, *columns, strict=True):
-        writer.writerow((picture.key, name, *(f"{value:.6f}" for value in row)))
-
-
-def split(folder: Path, gallery: Gallery, classes: Sequence[str]) -> None:
+def copy_by_class(folder: Path, gallery: Gallery, classes: Sequence[str]) -> None:
     """Copy the pictures into a subfolder for each class; a name that comes again gets a number."""
     (folder / COPIES).touch()
     for name in dict.fromkeys(classes):

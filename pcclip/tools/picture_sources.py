@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import os
 import re
 import sys
@@ -19,6 +20,7 @@ from PIL import Image
 from pcclip.data.labelled import ImageFile
 from pcclip.data.picture_files import PICTURE_ENDINGS, Skipped, is_copy, is_picture, is_picture_name, walk
 from pcclip.data.pictures import upright
+from pcclip.files import read_text
 from pcclip.tools.output import ToolWarning
 
 
@@ -111,13 +113,12 @@ def _pictures_of(source: str, skipped: Skipped) -> Iterator[ImageFile]:
     elif path.suffix == ".tar":
         yield from _in_shard(source, skipped)
     elif path.suffix == ".txt":
-        yield from _listed(path.read_text(encoding="utf-8").splitlines())
+        yield from _listed(read_text(path, "list of pictures").splitlines())
     elif path.suffix == ".csv":
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            if "path" not in (reader.fieldnames or []):
-                raise ValueError(f"{source}: no column `path`; it has {reader.fieldnames}")
-            yield from _listed(row["path"] for row in reader)
+        reader = csv.DictReader(io.StringIO(read_text(path, "list of pictures"), newline=""))
+        if "path" not in (reader.fieldnames or []):
+            raise ValueError(f"{source}: no column `path`; it has {reader.fieldnames}")
+        yield from _listed(row["path"] for row in reader)
     elif source.lower().endswith(PICTURE_ENDINGS):
         yield ImageFile(source, source)
     else:

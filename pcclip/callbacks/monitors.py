@@ -1,0 +1,34 @@
+"""Check what EarlyStopping and checkpoint callbacks monitor, before the first step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+KNOWN_LATER = ("train/", "val/", "data/")  # metrics of these names are first logged in training
+
+
+class CheckMonitors(Callback):
+    """Raises before the first step if a callback monitors an evaluation metric that is not logged.
+
+    Evaluations before training have logged all of theirs by then. Names of the training's own metrics are checked by Lightning
+    when they are needed.
+    """
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Check once.
+
+        Raises:
+            ValueError: Names the callback, its metric and the available ones.
+        """
+        if batch_idx > 0 or trainer.current_epoch > 0 or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        logged = trainer.callback_metrics
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            monitor = getattr(callback, "monitor", None)
+            if isinstance(monitor, str) and not monitor.startswith(KNOWN_LATER) and monitor not in logged:
+                raise ValueError(
+                    f"{type(callback).__name__}: monitor={monitor!r} is not logged; choose a metric of train/ or val/"
+                    f"{''.join(f', {name}' for name in sorted(logged))}"
+                )

@@ -1,1 +1,0 @@
-"""The tools' command lines: one module a command, cheap to import; what they do is in `pcclip.tools`."""
