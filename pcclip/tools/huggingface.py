@@ -104,7 +104,7 @@ def check_vision(clip: DifferenceCLIP) -> None:
     if not plain or visual.conv1.bias is not None or getattr(clip.towers, "logit_bias", None) is not None:
         raise ValueError(
             f"{clip.name}: its image tower ({type(visual).__name__}) is not a plain vision transformer, the only one that "
-            "Hugging Face's CLIPModel holds; use --format open_clip, or --text-only for the text tower alone"
+            "Hugging Face's CLIPModel holds; use --format open_clip, or --text_only true for the text tower alone"
         )
 
 
