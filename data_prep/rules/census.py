@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.parts import hash64
-from data_prep.rules.copying import fingerprint
+from data_prep.rules.reading import Text
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -29,11 +29,11 @@ class Census:
     def __len__(self) -> int:
         return len(self.lines)
 
-    def add(self, line: int, pair_id: str, texts: Sequence[str]) -> None:
+    def add(self, line: int, pair_id: str, texts: Sequence[Text]) -> None:
         """Take in a row with its two texts."""
         self.lines.append(line)
         self._ids.append(hash64(pair_id))
-        self._texts.extend(fingerprint(text) for text in texts)
+        self._texts.extend([hash64(text.alike) for text in texts])
 
     def extend(self, other: Census) -> None:
         """Take in rows that follow."""

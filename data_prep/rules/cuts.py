@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from data_prep.rules.words import word_set
+from data_prep.rules.reading import Text
 
 _AGREEMENT = re.compile(
     r"(?:sure thing|sure|certainly|of course|absolutely|okay|ok|great|no problem|yes|understood|got it)\s*"
@@ -94,10 +94,11 @@ def quotes(text: str) -> str:
     return text
 
 
-# Every cut but that of an agreement or of quotes needs one of these; most texts have none of them.
-_TRIGGERS = frozenset(
+# Every cut but that of an agreement or of quotes needs one of these tokens; most texts have none of them.
+TRIGGERS = frozenset(
     [":", "<", "[", '"', "i", "i'd", "i'm", "hope", "let", "feel", "anything", "you", "note", "please"]
 )
+_AGREEING = frozenset("sure certainly of absolutely okay ok great no yes understood got".split())  # noqa: SIM905
 
 CUTS: dict[str, Callable[[str], str]] = {
     "special_tokens": special_tokens,
@@ -110,17 +111,17 @@ CUTS: dict[str, Callable[[str], str]] = {
 }
 
 
-def _has_trigger(text: str) -> bool:
-    return not _TRIGGERS.isdisjoint(word_set(text))
+def may_cut(text: Text) -> bool:
+    """Return whether `cut` can find anything in a text."""
+    raw = text.raw
+    plain_letters = raw.isascii() and "_" not in raw  # else words may be written in other ways
+    return "cut" in text.signs or not plain_letters or raw[0] in _QUOTES or text.tokens[0] in _AGREEING
 
 
 def cut(text: str) -> tuple[str, list[str]]:
     """Apply all cuts to one another's results; return what is left and the names of those that cut something."""
     text = text.strip()
     done: list[str] = []
-    plain_letters = text.isascii() and "_" not in text  # else words may be written in other ways
-    if plain_letters and not (_has_trigger(text) or _AGREEMENT.match(text) or text[:1] in _QUOTES):
-        return text, done
     while True:
         before = text
         for name, function in CUTS.items():

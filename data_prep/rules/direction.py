@@ -9,19 +9,8 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from data_prep.rules.said import shown
-from data_prep.rules.words import (
-    COMPARATIVES,
-    COMPARING,
-    FILLERS,
-    OTHER,
-    SIDES,
-    plain,
-    stem,
-    tokens_of,
-    word_set,
-    words_of,
-)
+from data_prep.rules.reading import Text
+from data_prep.rules.words import COMPARATIVES, FILLERS, OTHER, SIDES, stem
 
 # "further to the right", "closer to the left edge"
 _TOWARDS = frozenset(("further", "farther", "more", "closer", "nearer"))
@@ -54,11 +43,12 @@ class Claim(NamedTuple):
     side: str
 
 
-def contradiction(text: str, reverse_text: str) -> str | None:
+def contradiction(text: Text, reverse_text: Text) -> str | None:
     """Both directions are the same text, say that the same side has more, or show the same things on the same sides."""
-    if word_set(text) == word_set(reverse_text) and words_of(text) == words_of(reverse_text):
+    same_words = text.alike == reverse_text.alike and text.words == reverse_text.words
+    if same_words and set(text.tokens) == set(reverse_text.tokens):
         return "the same text in both directions"
-    if not (COMPARING.isdisjoint(word_set(text)) or COMPARING.isdisjoint(word_set(reverse_text))):
+    if "comparative" in text.signs and "comparative" in reverse_text.signs:
         ours, theirs = claims(text), claims(reverse_text)
         for claim in ours:
             same = [other for other in theirs if _same_matter(claim, other)]
@@ -69,13 +59,13 @@ def contradiction(text: str, reverse_text: str) -> str | None:
     return _not_exchanged(text, reverse_text)
 
 
-def claims(text: str) -> list[Claim]:
+def claims(text: Text) -> list[Claim]:
     """What a text says of the two images with comparatives, where that is plain to see."""
     found: list[Claim] = []
-    if _TOGETHER.search(plain(text)):
+    if _TOGETHER.search(text.plain):
         return found
     place: list[str] = []
-    for part in _split(tokens_of(text), _CLAUSE_ENDS):
+    for part in _split(text.tokens, _CLAUSE_ENDS):
         clause = [*place, *part]
         place = []
         if part[0] == "in" and len(part) <= 4 and any(side in part for side in SIDES):
@@ -123,14 +113,14 @@ def _same_matter(one: Claim, other: Claim) -> bool:
     return one.scale == other.scale and (one.about == other.about or not one.about.isdisjoint(other.about))
 
 
-def _not_exchanged(text: str, reverse_text: str) -> str | None:
+def _not_exchanged(text: Text, reverse_text: Text) -> str | None:
     """Each side shows in the reverse what it showed before."""
-    ours, theirs = shown(text), shown(reverse_text)
-    both = [ours[side] & theirs[side] for side in SIDES]
-    if min(map(len, both)) < 2:
+    ours, theirs = text.said, reverse_text.said
+    both = (ours.first & theirs.first, ours.second & theirs.second)
+    if len(both[0]) < 2 or len(both[1]) < 2:
         return None
-    stay = [both[place] - ours[OTHER[side]] - theirs[OTHER[side]] for place, side in enumerate(SIDES)]
-    cross = (ours["first"] & theirs["second"]) | (ours["second"] & theirs["first"])
+    stay = (both[0] - ours.second - theirs.second, both[1] - ours.first - theirs.first)
+    cross = (ours.first & theirs.second) | (ours.second & theirs.first)
     if min(map(len, stay)) >= 2 and sum(map(len, stay)) > 3 * len(cross):
         return f"both directions show {sorted(stay[0])[:4]} in the first and {sorted(stay[1])[:4]} in the second"
     return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from data_prep.rules.said import content_stems, said, shown
-from data_prep.rules.words import SIDES, compares, tokens_of
+from data_prep.rules.reading import Text
+from data_prep.rules.words import SIDES
 
 Stems = frozenset[str]
 
@@ -14,25 +14,22 @@ MIN_TOTAL = 6  # the same of both images together
 MIN_COMPARED = 12  # the same of texts with comparatives
 MIN_CONTENT = 2  # words of content in a text that says anything
 MIN_CAPTION = 3  # words in an image's captions
-RICH_CAPTIONS = 10  # words in captions that tell an image's content from several sides
+RICH_CAPTIONS = 10  # words in captions that describe an image's content from several sides
 MIN_SHARE = 0.2  # least share of a text's words that stand in rich captions; right texts have 0.57 and more
 HALF_SHARE = 0.5  # share of the words of one image, from which on the other image's should be found, too
 
 
-def one_sided(text: str) -> str | None:
+def one_sided(text: Text) -> str | None:
     """Nothing is said of one of the images, nor how they compare."""
-    if compares(text):
+    if text.compares:
         return None
-    found = said(text)
-    if sum([len(part.words) for part in found]) < MIN_CONTENT and len(content_stems(tokens_of(text))) < MIN_CONTENT:
+    said = text.said
+    if said.words < MIN_CONTENT and len(text.content) < MIN_CONTENT:
         return "nothing of either image"
-    bare = {part.side for part in found} - {part.side for part in found if part.words or part.negated}
-    if not bare or not all(part.named for part in found):
-        return None
-    return f"nothing of the {next(side for side in SIDES if side in bare)} image"
+    return f"nothing of the {said.bare} image" if said.bare and said.each_named else None
 
 
-def exchanged(text: str, first: Stems, second: Stems) -> str | None:
+def exchanged(text: Text, first: Stems, second: Stems) -> str | None:
     """The text says of one image what only the captions of the other say.
 
     Args:
@@ -40,22 +37,22 @@ def exchanged(text: str, first: Stems, second: Stems) -> str | None:
         first: Stems of the captions of the image that it calls the first.
         second: Stems of those of the second.
     """
-    found = shown(text)
-    of_first, of_second = found["first"] - found["second"], found["second"] - found["first"]
-    across = [(of_first & second) - first, (of_second & first) - second]
-    cross = across[0] | across[1]
-    if len(cross) < MIN_CROSS:
+    of_first, of_second = text.said.first, text.said.second
+    across = ((of_first & second) - first, (of_second & first) - second)
+    if len(across[0]) + len(across[1]) < MIN_CROSS:  # nearly all texts
         return None
-    straight = (of_first & first) - second | (of_second & second) - first
+    across = (across[0] - of_second, across[1] - of_first)
+    cross = across[0] | across[1]
+    straight = ((of_first & first) - second - of_second) | ((of_second & second) - first - of_first)
     # With comparatives, what is less in one image may be what the captions of the other speak of.
-    if compares(text) and (straight or not all(across)):
+    if len(cross) < MIN_CROSS or (text.compares and (straight or not all(across))):
         return None
     if len(cross) > CROSS_RATIO * len(straight):
         return f"{sorted(cross)[:4]} said of the other image, {sorted(straight)[:4]} of its own"
     return None
 
 
-def other_images(text: str, reverse_text: str, first: Stems, second: Stems) -> str | None:
+def other_images(text: Text, reverse_text: Text, first: Stems, second: Stems) -> str | None:
     """What the two directions say of one image or both has hardly a word in common with its captions.
 
     Args:
@@ -66,11 +63,10 @@ def other_images(text: str, reverse_text: str, first: Stems, second: Stems) -> s
     """
     if min(len(first), len(second)) < MIN_CAPTION:
         return None
-    forward, backward = shown(text), shown(reverse_text)
-    words = (forward["first"] | backward["second"], forward["second"] | backward["first"])
+    words = (text.said.first | reverse_text.said.second, text.said.second | reverse_text.said.first)
     hits = (len(words[0] & first), len(words[1] & second))
     total = len(words[0]) + len(words[1])
-    if compares(text) or compares(reverse_text):  # such texts speak of relations, for which captions have no words
+    if text.compares or reverse_text.compares:  # such texts speak of relations, for which captions have no words
         none = total >= MIN_COMPARED and not any(hits)
         return f"none of {total} words in the captions of the two images" if none else None
     rich = min(len(first), len(second)) >= RICH_CAPTIONS

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from data_prep.files import Row
 from data_prep.line_index import LineIndex
-from data_prep.rules import evidence, talk
-from data_prep.rules import text as rules
+from data_prep.rules import cuts, evidence, form, talk
 from data_prep.rules.copying import CaptionWords, caption_copy
-from data_prep.rules.cuts import cut
 from data_prep.rules.direction import contradiction
 from data_prep.rules.length import TokenCounter
+from data_prep.rules.reading import Reader, Text
 
 REASONS = {
     "empty": "nothing but white space",
@@ -42,38 +41,32 @@ REASONS = {
     "near_duplicate": "the same text as that of too many other pairs",
 }
 TEXTS = ("text", "reverse_text")
+Rule = Callable[[Text], str | None]
 IMAGES_REMEMBERED = 1024  # rows come group by group, so that a group's captions are read once
 
 
 @dataclass
 class RuleOptions:
-    """Options of the rules.
-
-    Attributes:
-        skip_rules: Reasons not to reject for.
-        scripts: Scripts that letters may come from, as Unicode names begin (LATIN, CYRILLIC, CJK). Empty: all.
-        min_letters: Least share of letters among the characters of a text, white space aside.
-        min_words: Least number of words.
-        min_characters: Least number of characters.
-        tokenizer: The model whose text tower will read the texts: an open_clip name, `local-dir:` or `hf-hub:`.
-        max_tokens: Most tokens of a text, begin and end included. Null: what the tower reads.
-        long_texts: What to do with longer ones: `cut` (at a sentence's end where there is one), `reject` or `keep`.
-        mentions: Which images a text must mention: `both` or `one`.
-        leaked_phrases: Words of the prompt that no text about two images would say.
-        min_overlap: Share of a text's words in one caption from which on it is a copy.
-        max_repeats: How many texts may be alike but for case, punctuation and articles; those beyond are rejected.
-            Null: any number.
-    """
+    """Options of the rules."""
 
     skip_rules: list[str] = field(default_factory=list)
+    """Reasons not to reject for."""
     scripts: list[str] = field(default_factory=lambda: ["LATIN"])
+    """Scripts that letters may come from, as Unicode names begin (LATIN, CYRILLIC, CJK). Empty: all."""
     min_letters: float = 0.7
+    """Least share of letters among the characters of a text, white space aside."""
     min_words: int = 5
+    """Least number of words."""
     min_characters: int = 30
+    """Least number of characters."""
     tokenizer: str = "ViT-L-14"
+    """The model whose text tower will read the texts: an open_clip name, `local-dir:` or `hf-hub:`."""
     max_tokens: int | None = None
+    """Most tokens of a text, begin and end included. Null: what the tower reads."""
     long_texts: str = "cut"
+    """What to do with longer ones: `cut` (at a sentence's end where there is one), `reject` or `keep`."""
     mentions: str = "both"
+    """Which images a text must mention: `both` or `one`."""
     leaked_phrases: list[str] = field(
         default_factory=lambda: [
             "the caption",
@@ -98,8 +91,11 @@ class RuleOptions:
             "reverse_text",
         ]
     )
+    """Words of the prompt that no text about two images would say."""
     min_overlap: float = 0.9
+    """Share of a text's words in one caption from which on it is a copy."""
     max_repeats: int | None = 100
+    """How many texts may be alike but for case, punctuation and articles; those beyond are rejected. Null: any number."""
 
     def check(self) -> None:
         """Check what the types do not say.
@@ -134,7 +130,7 @@ class Judgement:
         detail: What was found, and in which text.
     """
 
-    texts: list[str] = field(default_factory=list)
+    texts: list[Text] = field(default_factory=list)
     cuts: list[str] = field(default_factory=list)
     long_texts: int = 0
     reason: str | None = None
@@ -147,34 +143,47 @@ class Judge:
     Args:
         options: Options of the rules.
         captions: The captions by image id; None: nothing is compared with captions.
+
+    Attributes:
+        reader: Reads texts for the rules.
+        rules: The rules for one text, by reason. Rules that are named in `skip_rules` are left out.
+        rules_after_cutting: The same for texts that are cut to the length of the text tower.
     """
 
     def __init__(self, options: RuleOptions, captions: LineIndex | None = None) -> None:
         self._options = options
+        self._on = frozenset(REASONS).difference(options.skip_rules)
         self._captions = captions
         self._caption_words = lru_cache(maxsize=IMAGES_REMEMBERED)(self._read_captions)
         self._tokens = TokenCounter(options.tokenizer)
         self._limit = options.max_tokens or self._tokens.context_length
-        rules_of_one: dict[str, Callable[[str], str | None]] = {
-            "markup": rules.markup,
-            "non_text": lambda text: rules.non_text(text, options.scripts, options.min_letters),
-            "foreign": talk.foreign,
-            "placeholder": talk.placeholder,
-            "leakage": talk.Leakage(options.leaked_phrases),
-            "repetition": rules.repetition,
-            "too_short": lambda text: rules.too_short(text, options.min_words, options.min_characters),
-        }
-        rules_after_cutting: dict[str, Callable[[str], str | None]] = {
-            "truncated": rules.truncated,
-            "mention": lambda text: rules.mention(text, options.mentions),
-            "one_sided": lambda text: evidence.one_sided(text) if options.mentions == "both" else None,
-        }
-        self._rules = self._wanted(rules_of_one)
-        self._talk_rules = self._wanted(talk.RULES)
-        self._rules_after_cutting = self._wanted(rules_after_cutting)
+        leakage = talk.Leakage(options.leaked_phrases)
+        triggers = {"cut": cuts.TRIGGERS, "markup": form.MARKUP_WORDS, "leakage": leakage.triggers, **talk.TRIGGERS}
+        self.reader = Reader(triggers, {"markup": form.MARKUP_WORD, "placeholder": talk.GAP_MARK})
+        self._triggers = frozenset(triggers)
+        self.rules = self._wanted(
+            {
+                "markup": form.markup,
+                "non_text": lambda text: form.non_text(text, options.scripts, options.min_letters),
+                "foreign": talk.foreign,
+                "placeholder": talk.placeholder,
+                "leakage": leakage,
+                "repetition": form.repetition,
+                "too_short": lambda text: form.too_short(text, options.min_words, options.min_characters),
+                **talk.PHRASES,
+            }
+        )
+        self._untriggered_rules = {reason: rule for reason, rule in self.rules.items() if reason not in self._triggers}
+        self.rules_after_cutting = self._wanted(
+            {
+                "truncated": form.truncated,
+                "mention": lambda text: form.mention(text, options.mentions),
+                "one_sided": lambda text: evidence.one_sided(text) if options.mentions == "both" else None,
+            }
+        )
 
-    def _wanted(self, known: Mapping[str, Callable[[str], str | None]]) -> dict[str, Callable[[str], str | None]]:
-        return {reason: rule for reason, rule in known.items() if self._is_on(reason)}
+    def _wanted(self, rules: Mapping[str, Rule]) -> dict[str, Rule]:
+        return {reason: rule for reason, rule in rules.items() if reason in self._on}
 
     def judge(self, row: Row, where: str) -> Judgement:
         """Judge a row of differences.
@@ -193,74 +202,75 @@ class Judge:
                 judgement.reason, detail = found
                 judgement.detail = f"{side}: {detail}"
                 return judgement
-        found = self._judge_row(row, judgement, where)
+        captions = None
+        if self._captions is not None:
+            captions = (self._words_of(row, "first", where), self._words_of(row, "second", where))
+        found = self._judge_both(judgement.texts, captions)
         if found is not None:
             judgement.reason, judgement.detail = found
         return judgement
 
     def _judge_text(self, raw: str, judgement: Judgement) -> tuple[str, str] | None:
-        if (detail := rules.empty(raw)) is not None:  # never to be skipped: an empty text cannot be packed
-            return "empty", detail
-        text, cuts = cut(raw)
-        judgement.cuts += cuts
-        if not text:
-            return "chat", "nothing but talk"
-        for reason, rule in self._rules.items():
+        if not raw.strip():  # never to be skipped: an empty text cannot be packed
+            return "empty", "no text"
+        text = self.reader.read(raw.strip())
+        if cuts.may_cut(text):
+            left, done = cuts.cut(text.raw)
+            judgement.cuts += done
+            if not left:
+                return "chat", "nothing but talk"
+            text = self.reader.read(left)
+        untriggered = self._triggers.isdisjoint(text.signs)
+        for reason, rule in (self._untriggered_rules if untriggered else self.rules).items():
             if (detail := rule(text)) is not None:
                 return reason, detail
-        for reason, rule in self._talk_rules.items() if talk.has_trigger(text) else ():
-            if (detail := rule(text)) is not None:
-                return reason, detail
-        words = text.split()
-        text = " ".join(words)
-        if not self._tokens.fits(words, self._limit):
+        joined = " ".join(text.written)
+        if not self._tokens.fits(text.written, self._limit):
             judgement.long_texts += 1
-            shortened = self._tokens.shorten(text, self._limit) if self._options.long_texts == "cut" else text
-            if self._is_on("too_long") and (self._options.long_texts == "reject" or not shortened):
-                return "too_long", f"{self._tokens.count(text)} tokens"
-            if shortened != text:
+            shortened = self._tokens.shorten(joined, self._limit) if self._options.long_texts == "cut" else joined
+            if "too_long" in self._on and (self._options.long_texts == "reject" or not shortened):
+                return "too_long", f"{self._tokens.count(joined)} tokens"
+            if shortened != joined:
                 judgement.cuts.append("long_text")
-                text = shortened
-        judgement.texts.append(text)
+                joined = shortened
+        judgement.texts.append(text if joined == text.raw else self.reader.read(joined))
         return None
 
-    def _judge_row(self, row: Row, judgement: Judgement, where: str) -> tuple[str, str] | None:
-        text, reverse_text = judgement.texts
-        captions = None
-        if self._captions is not None:
-            captions = [self._words_of(row[side], side, where) for side in ("first", "second")]
-        if captions is not None and self._is_on("caption_copy"):
-            first, second = captions
-            for name, one, own, other in (("text", text, first, second), ("reverse_text", reverse_text, second, first)):
+    def _judge_both(
+        self, texts: Sequence[Text], captions: tuple[CaptionWords, CaptionWords] | None
+    ) -> tuple[str, str] | None:
+        text, reverse_text = texts
+        both = (("text", text), ("reverse_text", reverse_text))
+        if captions is not None and "caption_copy" in self._on:
+            for (name, one), (own, other) in zip(both, (captions, captions[::-1]), strict=True):
                 if (detail := caption_copy(one, own, other, self._options.min_overlap)) is not None:
                     return "caption_copy", f"{name}: {detail}"
-        for name, one in zip(TEXTS, judgement.texts, strict=True):
-            for reason, rule in self._rules_after_cutting.items():
+        for name, one in both:
+            for reason, rule in self.rules_after_cutting.items():
                 if (detail := rule(one)) is not None:
                     return reason, f"{name}: {detail}"
-        if self._is_on("direction") and (detail := contradiction(text, reverse_text)) is not None:
+        if "direction" in self._on and (detail := contradiction(text, reverse_text)) is not None:
             return "direction", detail
-        if captions is not None:
-            stems, swapped = (captions[0].stems, captions[1].stems), (captions[1].stems, captions[0].stems)
-            for name, one, of_images in (("text", text, stems), ("reverse_text", reverse_text, swapped)):
-                if self._is_on("exchanged") and (detail := evidence.exchanged(one, *of_images)) is not None:
+        if captions is None:
+            return None
+        stems = first, second = captions[0].stems, captions[1].stems
+        if "exchanged" in self._on:
+            for (name, one), of_images in zip(both, (stems, stems[::-1]), strict=True):
+                if (detail := evidence.exchanged(one, *of_images)) is not None:
                     return "exchanged", f"{name}: {detail}"
-            if self._is_on("other_images"):
-                detail = evidence.other_images(text, reverse_text, *stems)
-                return None if detail is None else ("other_images", detail)
+        if "other_images" in self._on:
+            detail = evidence.other_images(text, reverse_text, first, second)
+            return None if detail is None else ("other_images", detail)
         return None
 
-    def _is_on(self, reason: str) -> bool:
-        return reason not in self._options.skip_rules
-
-    def _words_of(self, image: str, side: str, where: str) -> CaptionWords:
-        words = self._caption_words(image)
+    def _words_of(self, row: Row, side: str, where: str) -> CaptionWords:
+        words = self._caption_words(row[side])
         if words is None:
             raise ValueError(
-                f"{where}: `{side}` is {image!r}, which the captions do not have; give those of these pairs"
+                f"{where}: `{side}` is {row[side]!r}, which the captions do not have; give those of these pairs"
             )
         return words
 
     def _read_captions(self, image: str) -> CaptionWords | None:
         row = None if self._captions is None else self._captions.get(image)
-        return None if row is None else CaptionWords([str(text) for text in row["captions"]])
+        return None if row is None else CaptionWords([str(text) for text in row["captions"]], self.reader)

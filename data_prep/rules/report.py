@@ -43,7 +43,7 @@ class Report:
             return
         for name in dict.fromkeys(judgement.cuts):
             self._cuts[name] += 1
-            left = "  \n  reverse: ".join(map(quoted, judgement.texts))
+            left = "  \n  reverse: ".join(quoted(text.raw) for text in judgement.texts)
             self._offer(f"cut {name}", row, "", f"  \n  left: {left}")
 
     def drop(self, row: Row, judgement: Judgement) -> None:

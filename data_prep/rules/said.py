@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from functools import lru_cache
-from itertools import chain
-from typing import NamedTuple
+from data_prep.rules.words import FILLERS, SIDES, stem
 
-from data_prep.rules.words import FILLERS, OTHER, SIDES, Remembered, stem, tokens_of
+# A text is read as a string of its stems and of these marks, with spaces in between.
+FIRST, SECOND, NEGATION, CLAUSE_END, SEGMENT_END = "<", ">", "!", ",", "."
+MARKS = frozenset((FIRST, SECOND, NEGATION, CLAUSE_END, SEGMENT_END))
 
-_CONTRASTS = frozenset(
-    "while whereas but unlike although though contrast than instead rather compared versus vs yet".split()  # noqa: SIM905
-)
-_SEGMENT_ENDS = frozenset(".;!?") | _CONTRASTS
-_CLAUSE_ENDS = frozenset(",:()\u2013\u2014") | {"and"}
-_NEGATIONS = frozenset("not no never without neither nor lacks lack lacking none nobody nothing cannot".split())  # noqa: SIM905
-_VAGUE = frozenset(  # words that tell nothing of an image
+_CONTRASTS = "while whereas but unlike although though contrast than instead rather compared versus vs yet"
+_NEGATIONS = "not no never without neither nor lacks lack lacking none nobody nothing cannot"
+_MARK_OF = {
+    "first": FIRST,
+    "second": SECOND,
+    **dict.fromkeys([*".;!?", *_CONTRASTS.split()], SEGMENT_END),
+    **dict.fromkeys([*",:()\u2013\u2014", "and"], CLAUSE_END),
+    **dict.fromkeys(_NEGATIONS.split(), NEGATION),
+}
+_VAGUE = frozenset(  # words that say nothing specific about an image
     map(
         stem,
         """different differ difference differs differing distinct something thing things else way ways several another
@@ -23,111 +25,79 @@ _VAGUE = frozenset(  # words that tell nothing of an image
         subjects object objects element elements aspect aspects whole overall also only just very same similar""".split(),  # noqa: SIM905
     )
 )
-_CONTENT, _SIDE, _NEGATION, _CLAUSE_END, _SEGMENT_END = range(5)
 
 
-class Said(NamedTuple):
-    """What one clause says of one image.
+def stem_or_mark(token: str) -> str:
+    """Return the stem of a word of content, the mark of a word that structures a text, or nothing."""
+    if token in _MARK_OF:
+        return _MARK_OF[token]
+    if token.endswith("n't"):
+        return NEGATION
+    stemmed = stem(token)
+    return "" if token in FILLERS or stemmed in _VAGUE or not token[0].isalnum() else stemmed
+
+
+class Said:
+    """What a text says of each image, as far as that is plain to see.
+
+    A segment between stops and contrasts ("while", "but", "than") that names one image speaks of it alone. In any other, each
+    clause speaks of the image that it names, else of the one named before it, or at the beginning after it.
+
+    Args:
+        stems: The stems and marks of the text.
 
     Attributes:
-        side: `first` or `second`.
-        words: Stems of its words of content.
-        negated: Whether it says what the image has not.
-        named: Whether the clause itself names the image; else the one before it did.
+        first: Stems of what the first image shows. Negated clauses are left out.
+        second: The same of the second image.
+        words: Number of words of content, negated clauses included.
+        each_named: Whether each clause itself names its image.
     """
 
-    side: str
-    words: list[str]
-    negated: bool
-    named: bool
+    def __init__(self, stems: str) -> None:
+        self.first: set[str] = set()
+        self.second: set[str] = set()
+        self.words = 0
+        self.each_named = True
+        self._named = self._described = ""
+        side = ""
+        waiting: list[str] = []
+        for segment in stems.split(SEGMENT_END):
+            names_one = (FIRST in segment) != (SECOND in segment)
+            for clause in (segment,) if names_one else segment.split(CLAUSE_END):
+                if FIRST in clause:
+                    side = "" if SECOND in clause else FIRST  # "the first and the second": of neither alone
+                elif SECOND in clause:
+                    side = SECOND
+                elif not clause or clause.isspace():
+                    continue
+                elif not side:
+                    waiting.append(clause)
+                    continue
+                if side:
+                    for earlier in waiting:
+                        self._add(side, earlier)
+                    self._add(side, clause)
+                waiting.clear()
+        self.first -= MARKS
+        self.second -= MARKS
 
+    @property
+    def bare(self) -> str | None:
+        """Name of an image that is mentioned and of which nothing is said, or None."""
+        for name, side in zip(SIDES, (FIRST, SECOND), strict=True):
+            if side in self._named and side not in self._described:
+                return name
+        return None
 
-def _role(token: str) -> tuple[int, str] | None:
-    """What a token does in a clause, and its stem; None: nothing."""
-    if token in OTHER:
-        return _SIDE, token
-    if token in _SEGMENT_ENDS:
-        return _SEGMENT_END, ""
-    if token in _CLAUSE_ENDS:
-        return _CLAUSE_END, ""
-    if token in _NEGATIONS or token.endswith("n't"):
-        return _NEGATION, ""
-    stemmed = stem(token)
-    return None if token in FILLERS or stemmed in _VAGUE or not token[0].isalnum() else (_CONTENT, stemmed)
-
-
-_role_of = Remembered(_role).__getitem__
-
-
-def content_stems(tokens: Sequence[str]) -> frozenset[str]:
-    """Stems of the words of content among tokens."""
-    return frozenset([kind[1] for kind in map(_role_of, tokens) if kind is not None and kind[0] == _CONTENT])
-
-
-_Clause = tuple[list[str], list[str], bool]  # words, sides, whether it is negated
-
-
-@lru_cache(maxsize=8)
-def said(text: str) -> tuple[Said, ...]:
-    """What a text says of which image, as far as that is plain to see.
-
-    A segment between stops and contrasts ("while", "but", "than") that names one image speaks of it alone. In one that names
-    both, each clause speaks of the image that it names, or else of the one named before it, or after it at the beginning.
-    """
-    reader = _Reader()
-    segment: list[_Clause] = []
-    words: list[str] = []
-    sides: list[str] = []
-    negated = False
-    for kind, stemmed in filter(None, map(_role_of, (*tokens_of(text), "."))):
-        if kind == _CONTENT:
-            words.append(stemmed)
-        elif kind == _SIDE:
-            sides.append(stemmed)
-        elif kind == _NEGATION:
-            negated = True
-        else:
-            if words or sides or negated:
-                segment.append((words, sides, negated))
-                words, sides, negated = [], [], False
-            if kind == _SEGMENT_END and segment:
-                reader.read(segment)
-                segment = []
-    return tuple(reader.said)
-
-
-class _Reader:
-    def __init__(self) -> None:
-        self.said: list[Said] = []
-        self._side: str | None = None
-        self._waiting: list[_Clause] = []
-
-    def read(self, segment: list[_Clause]) -> None:
-        """Take in the clauses of a segment."""
-        if len(segment) > 1:
-            all_words, all_sides, denials = zip(*segment, strict=True)
-            if len(set(chain(*all_sides))) == 1:
-                segment = [(list(chain(*all_words)), list(chain(*all_sides)), any(denials))]
-        for words, named, negated in segment:
-            if len(named) > 1 and len(set(named)) > 1:  # "the first and the second": of neither alone
-                self._side, self._waiting = None, []
-                continue
-            if named:
-                self._side = named[0]
-            if self._side is None:
-                self._waiting.append((words, named, negated))
-                continue
-            for waiting, _, denied in self._waiting:
-                self.said.append(Said(self._side, waiting, denied, False))
-            self._waiting = []
-            self.said.append(Said(self._side, words, negated, bool(named)))
-
-
-@lru_cache(maxsize=8)
-def shown(text: str) -> Mapping[str, Set[str]]:
-    """Stems of what a text says each image has; negated clauses are left out."""
-    stems: dict[str, set[str]] = {side: set() for side in SIDES}
-    for side, words, negated, _ in said(text):
+    def _add(self, side: str, clause: str) -> None:
+        parts = clause.split()
+        words = len(parts) - sum(map(clause.count, MARKS))
+        negated = NEGATION in clause
+        self.words += words
+        self._named += side
+        if side not in clause:
+            self.each_named = False
+        if words or negated:
+            self._described += side
         if not negated:
-            stems[side].update(words)
-    return stems
+            (self.first if side == FIRST else self.second).update(parts)

@@ -1,16 +1,16 @@
 """Rules about what a language model writes in place of a text: refusals, doubts, thoughts, gaps, the prompt's own words.
 
-What stands in quotes is the picture's, not the writer's: a sign may say "I can't stop" or "Coming soon...". A rule looks at the
-words first, which is many times faster than its pattern.
+What stands in quotes is the picture's, not the writer's: a sign may say "I can't stop" or "Coming soon...". Each pattern has
+trigger words, without which it cannot match: looking for them is many times faster.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
-from itertools import pairwise
+from collections.abc import Callable, Collection
+from functools import partial
 
-from data_prep.rules.words import tokens_of, unquoted, without_quotes, word_set, words_of
+from data_prep.rules.reading import Text, tokens_of, without_quotes
 
 _SPOKEN = r"(?<!reading )(?<!reads )(?<!says )(?<!saying )(?<!said )(?<!words )(?<!that )"  # signs without quotes
 _DO = (
@@ -74,10 +74,11 @@ _UNKNOWN = re.compile(
     r"|available) (?:information|descriptions?)\b"
 )
 _UNKNOWN_WORDS = frozenset(
-    """possible impossible hard difficult unable cannot can't can unclear unknown uncertain unspecified specified mentioned
-    described provided given stated clear information detail details description descriptions context without isn't aren't
-    wasn't weren't""".split()  # noqa: SIM905
+    """possible impossible difficult unable cannot can't unclear unknown uncertain unspecified specified mentioned described
+    provided given stated information detail details description descriptions context isn't aren't wasn't
+    weren't""".split()  # noqa: SIM905
 )
+_UNKNOWN_COMMON = frozenset("can hard clear without".split())  # noqa: SIM905
 _SAME = (
     r"(?:identical|indistinguishable|the (?:very )?same|alike|equal|interchangeable)(?=$|[.,;:]| and\b"
     r"| in (?:every|all|content)\b| with no\b)"
@@ -104,11 +105,9 @@ _THIRD_IMAGE = re.compile(
     r"|(?:^|[,.;:] |\b(?:and|while|whereas|but) )(?:in )?the (?:third|fourth|last)(?: one)?"
     r" (?:shows?|depicts?|features?|contains?|displays?|presents?|captures?|portrays?|a|an|one has|some)\b"
 )
-_THIRD_WORDS = frozenset(
-    "third 3rd fourth 4th fifth last final next 3 4 5 three four c".split()  # noqa: SIM905
-)
-# These words are common; two that follow one another are not.
-_COMMON_WORDS = frozenset("can hard clear without last final next 3 4 5 three four c".split())  # noqa: SIM905
+_THIRD_WORDS = frozenset("third 3rd fourth 4th fifth".split())  # noqa: SIM905
+_THIRD_COMMON = frozenset("last final next 3 4 5 three four c".split())  # noqa: SIM905
+# Common words are triggers only in a text with one of these pairs, or an apostrophe.
 _PAIRS = frozenset(
     [("can", "not"), ("hard", "to"), ("not", "clear")]
     + [("without", word) for word in "seeing access more further additional any".split()]  # noqa: SIM905
@@ -125,10 +124,8 @@ _GAP = re.compile(
     r"|subject)\b[^()<>\[\]]*[)>\]]"
     r"|\b(?:shows|depicts|is|features|and|of|has|contains) (?:[xyzab]|x and y)(?=[.,;]|$)"
 )
-_GAP_WORDS = frozenset("( [ < x y z b xx xxx xxxx tbd todo n lorem blah".split())  # noqa: SIM905
-_GAP_MARKS = ("...", "\u2026", "__")
+_GAP_WORDS = frozenset("( [ < x y z b xx xxx xxxx tbd todo n lorem blah \u2026".split())  # noqa: SIM905
 _BRACKETS = re.compile(r"\[[^\[\]]*[^\W\d_A-Z][^\[\]]*\]|\[\s*\]")  # capitals alone are a sign's: [EXIT]
-_TRIGGERS = _CHAT_WORDS | _THINKING_WORDS | _UNKNOWN_WORDS | _NO_DIFFERENCE_WORDS | _THIRD_WORDS
 # Common words of other languages in Latin letters that are no English words and stand in few names.
 _FOREIGN = frozenset(
     """und eine einen einem einer ist nicht zeigt bild auf w\u00e4hrend zweite zweiten zweites erste ersten erstes mit ein zwei
@@ -145,59 +142,56 @@ _FOREIGN_TEXT = re.compile(r"[^\W\d_]+")
 FOREIGN_WORDS = 3  # fewer are a name: "Plaza de la Reina y el Puerto"
 
 
-def chat(text: str) -> str | None:
-    """A refusal, or talk to the reader."""
-    return _first(_CHAT, _CHAT_WORDS, text)
+PATTERNS = {
+    "chat": _CHAT,
+    "thinking": _THINKING,
+    "unknown": _UNKNOWN,
+    "no_difference": _NO_DIFFERENCE,
+    "third_image": _THIRD_IMAGE,
+}
+TRIGGERS = {
+    "foreign": _FOREIGN,
+    "placeholder": _GAP_WORDS,
+    "chat": _CHAT_WORDS,
+    "thinking": _THINKING_WORDS,
+    "unknown": _UNKNOWN_WORDS,
+    "unknown?": _UNKNOWN_COMMON,
+    "no_difference": _NO_DIFFERENCE_WORDS,
+    "third_image": _THIRD_WORDS,
+    "third_image?": _THIRD_COMMON,
+}
+GAP_MARK = re.compile(r"\.\.\.|__")
 
 
-def thinking(text: str) -> str | None:
-    """Thinking aloud, or counting words."""
-    return _first(_THINKING, _THINKING_WORDS, text)
+def _phrase(reason: str, text: Text) -> str | None:
+    found = PATTERNS[reason].search(text.unquoted) if _is_called_for(reason, text) else None
+    return repr(found.group().strip()) if found else None
 
 
-def unknown(text: str) -> str | None:
-    """A statement that something cannot be determined or is not mentioned."""
-    return _first(_UNKNOWN, _UNKNOWN_WORDS, text)
+def _is_called_for(reason: str, text: Text) -> bool:
+    if f"{reason}?" in text.signs and ("apostrophe" in text.signs or not _PAIRS.isdisjoint(text.pairs)):
+        return True
+    return reason in text.signs
 
 
-def no_difference(text: str) -> str | None:
-    """That the images do not differ."""
-    return _first(_NO_DIFFERENCE, _NO_DIFFERENCE_WORDS, text)
+PHRASES: dict[str, Callable[[Text], str | None]] = {reason: partial(_phrase, reason) for reason in PATTERNS}
 
 
-def third_image(text: str) -> str | None:
-    """More images than two."""
-    return _first(_THIRD_IMAGE, _THIRD_WORDS, text)
-
-
-def placeholder(text: str) -> str | None:
+def placeholder(text: Text) -> str | None:
     """Something left to be filled in: dots, brackets, "insert ... here"."""
-    if _GAP_WORDS.isdisjoint(word_set(text)) and not any(map(text.__contains__, _GAP_MARKS)):
+    if "placeholder" not in text.signs:
         return None
-    if (found := _found(_GAP, text)) is not None:
-        return found
-    if "[" not in text:
-        return None
-    match = _BRACKETS.search(without_quotes(text))
-    return repr(match.group()) if match else None
+    found = _GAP.search(text.unquoted) or _BRACKETS.search(without_quotes(text.raw))
+    return repr(found.group().strip()) if found else None
 
 
-def foreign(text: str) -> str | None:
+def foreign(text: Text) -> str | None:
     """A passage in another language, by its most common words."""
-    if len(word_set(text) & _FOREIGN) < 2:
+    if "foreign" not in text.signs:
         return None
     # Capitals are names: "Los Angeles", "Et Cetera"
-    words = [word for word in _FOREIGN_TEXT.findall(without_quotes(text)) if word in _FOREIGN]
+    words = [word for word in _FOREIGN_TEXT.findall(without_quotes(text.raw)) if word in _FOREIGN]
     return repr(" ".join(words)) if len(words) >= FOREIGN_WORDS and len(set(words)) > 1 else None
-
-
-RULES: Mapping[str, Callable[[str], str | None]] = {
-    "chat": chat,
-    "thinking": thinking,
-    "unknown": unknown,
-    "no_difference": no_difference,
-    "third_image": third_image,
-}
 
 
 class Leakage:
@@ -205,38 +199,19 @@ class Leakage:
 
     Args:
         phrases: The phrases, in any case.
+
+    Attributes:
+        triggers: Words without which a text has none of the phrases.
     """
 
     def __init__(self, phrases: Collection[str]) -> None:
         self._patterns = [
             (phrase, re.compile(rf"(?<![\w-]){re.escape(phrase.lower())}(?![\w-])")) for phrase in phrases
         ]
-        self._words = frozenset(max(words_of(phrase), key=len, default="") for phrase in phrases)
+        self.triggers = frozenset(max(tokens_of(phrase.lower()), key=len, default="") for phrase in phrases)
 
-    def __call__(self, text: str) -> str | None:
+    def __call__(self, text: Text) -> str | None:
         """A phrase of the prompt, in whole words."""
-        if self._words.isdisjoint(word_set(text)):
+        if "leakage" not in text.signs:
             return None
-        return next((repr(phrase) for phrase, pattern in self._patterns if pattern.search(unquoted(text))), None)
-
-
-def has_trigger(text: str) -> bool:
-    """Whether a text has a word without which `RULES` find nothing."""
-    return not _TRIGGERS.isdisjoint(word_set(text))
-
-
-def _first(pattern: re.Pattern[str], triggers: frozenset[str], text: str) -> str | None:
-    found = triggers & word_set(text)
-    if not found or (found <= _COMMON_WORDS and not _has_pair(text)):
-        return None
-    return _found(pattern, text)
-
-
-def _has_pair(text: str) -> bool:
-    """Whether words follow one another without which the `_COMMON_WORDS` mean nothing."""
-    return "'" in unquoted(text) or not _PAIRS.isdisjoint(pairwise(tokens_of(without_quotes(text))))
-
-
-def _found(pattern: re.Pattern[str], text: str) -> str | None:
-    match = pattern.search(unquoted(text))
-    return repr(match.group().strip()) if match else None
+        return next((repr(phrase) for phrase, pattern in self._patterns if pattern.search(text.unquoted)), None)

@@ -1,38 +1,12 @@
-"""What the rules have in common: the words of a text, and which image it speaks of."""
+"""Words that the rules know: the names of the two images, comparatives, fillers; and stems."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TypeVar
 
 T = TypeVar("T")
 WORDS_KEPT = 1 << 16
-
-_TOKEN = re.compile(r"\w+(?:'\w+)*|[^\w\s]")
-_SPACED = [(mark, f" {mark} ") for mark in ".,;:-"]
-_COMMON_MARKS = b" \n.,;:-"
-_IMAGE = r"(?:image|picture|photograph|photo)"
-# Training texts say "first" and "second"; language models say these as well. "In the first image 2 dogs" is none of them.
-_NUMBERED = rf"(?<!first )(?<!second ){_IMAGE} #?"
-_FIRST = re.compile(rf"\b(?:1st|{_NUMBERED}1|left(?:[- ]hand)? (?:{_IMAGE}|one)|former)\b")
-_SECOND = re.compile(rf"\b(?:2nd|{_NUMBERED}2|right(?:[- ]hand)? (?:{_IMAGE}|one)|latter)\b")
-_OTHER_NAMES = ("1", "2", "left", "right", "former", "latter")
-# What stands in for a second mention: "of the two, the first has more", "the first is the one with more".
-_BOTH = re.compile(
-    r"\bboth\b(?! (?:of )?(?:his|her|its|their|the )?(?:hands|sides|arms|legs|feet|ends|eyes|ears|knees|directions))"
-    r"|\b(?:two|other|each) (?:of the )?(?:images?|pictures?|photos?|photographs?)\b|\bthe other (?:has|is|shows)\b"
-)
-_IMPLIED = re.compile(r"\b(?:than|of the two|the other|the one)\b")
-_NO_COMPARISON = re.compile(r"\b(?:rather|other) than\b")
-_QUOTED = re.compile(
-    r"""\"[^\"]*\"|\u201c[^\u201d]*\u201d|\u00ab[^\u00bb]*\u00bb
-    |(?<!\w)['\u2018](?:[^'\u2018\u2019]|['\u2019](?=\w))+['\u2019](?!\w)""",
-    re.VERBOSE,
-)
-_QUOTES = re.compile("[\"\u201c\u00ab'\u2018]")
-_ENDINGS = ("ings", "ing", "ies", "ied", "ers", "ed", "es", "er", "s", "e", "y")
 
 # (scale, words for more, words for less)
 _SCALES = (
@@ -56,7 +30,6 @@ COMPARATIVES = {  # word: (scale, 1 for more or -1 for less)
     for words, sign in ((more, 1), (less, -1))
     for word in words.split()
 }
-COMPARING = frozenset(COMPARATIVES)
 
 SIDES = ("first", "second")
 OTHER = {"first": "second", "second": "first"}
@@ -66,72 +39,11 @@ FILLERS = frozenset(  # words that say nothing about what an image shows
     see seen show showing shown shows than that the them there these they this those to unlike we whereas which while with
     you much slightly somewhat far bit little lot even rather more less fewer most""".split()  # noqa: SIM905
 )
-
-
-@lru_cache(maxsize=16)
-def plain(text: str) -> str:
-    """Lower case, with straight quotes, and the images named "first" and "second"."""
-    text = text.lower()
-    if not text.isascii():
-        for curly, straight in (("\u2019", "'"), ("\u2018", "'"), ("\u201c", '"'), ("\u201d", '"')):
-            text = text.replace(curly, straight)
-    if any(map(text.__contains__, _OTHER_NAMES)):
-        text = _SECOND.sub("second", _FIRST.sub("first", text))
-    return text
-
-
-@lru_cache(maxsize=16)
-def tokens_of(text: str) -> tuple[str, ...]:
-    """Words and punctuation marks of `plain(text)`."""
-    text = plain(text)
-    if not text.isascii() or not text.encode().translate(None, _COMMON_MARKS).isalnum():
-        return tuple(_TOKEN.findall(text))
-    for mark, spaced in _SPACED:  # most texts have no others, and splitting is faster than matching
-        text = text.replace(mark, spaced)
-    return tuple(text.split())
-
-
-@lru_cache(maxsize=16)
-def words_of(text: str) -> tuple[str, ...]:
-    """Words of `plain(text)`."""
-    return tuple([token for token in tokens_of(text) if token[0].isalnum()])
-
-
-@lru_cache(maxsize=16)
-def word_set(text: str) -> frozenset[str]:
-    """Different words and punctuation marks of `plain(text)`."""
-    return frozenset(tokens_of(text))
-
-
-@lru_cache(maxsize=16)
-def without_quotes(text: str) -> str:
-    """A text without what stands in quotes: words on signs and shirts are not the writer's."""
-    return text if _QUOTES.search(text) is None else _QUOTED.sub("", text)
-
-
-def unquoted(text: str) -> str:
-    """`plain(without_quotes(text))`."""
-    return plain(without_quotes(text))
-
-
-def compares(text: str) -> bool:
-    """Whether a text holds a comparative such as "brighter", or "than"."""
-    words = word_set(text)
-    if not COMPARING.isdisjoint(words):
-        return True
-    return "than" in words and "than" in _NO_COMPARISON.sub("", plain(text))
-
-
-def means_both(text: str) -> bool:
-    """Whether a text that names one image means the other too: "of the two, the first is brighter"."""
-    lowered = plain(text)
-    if _BOTH.search(lowered) is not None:
-        return True
-    return _IMPLIED.search(lowered) is not None and compares(text)
+_ENDINGS = ("ings", "ing", "ies", "ied", "ers", "ed", "es", "er", "s", "e", "y")
 
 
 class Remembered(dict[str, T]):
-    """Results of a function of a word. The same words come again and again, and a look-up is twice as fast as `lru_cache`.
+    """Results of a function of a word, computed once. A look-up takes half the time of `lru_cache`.
 
     Args:
         function: The function.
@@ -148,7 +60,7 @@ class Remembered(dict[str, T]):
 
 
 def stem(word: str) -> str:
-    """A word without its ending, roughly: runs, running and runner are run."""
+    """Return a word without its ending, roughly: runs, running and runner become run."""
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
             word = word[: -len(ending)]

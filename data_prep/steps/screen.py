@@ -181,8 +181,8 @@ class Screened:
 
     census: Census
     report: Report
-    passed: list[str] = field(default_factory=list)
-    rejected: list[str] = field(default_factory=list)
+    passed: list[bytes] = field(default_factory=list)
+    rejected: list[bytes] = field(default_factory=list)
 
 
 class Screener:
@@ -229,10 +229,13 @@ class Screener:
             done.report.add(row, judgement)
             if judgement.reason is None:
                 text, reverse_text = judgement.texts
-                done.passed.append(line_of({**row, "text": text, "reverse_text": reverse_text}))
+                if text.raw == row["text"] and reverse_text.raw == row["reverse_text"]:
+                    done.passed.append(line.rstrip() + b"\n")
+                else:
+                    done.passed.append(line_of({**row, "text": text.raw, "reverse_text": reverse_text.raw}).encode())
                 done.census.add(chunk.place + ahead, row["pair_id"], judgement.texts)
             else:
-                done.rejected.append(line_of({**row, "reason": judgement.reason, "detail": judgement.detail}))
+                done.rejected.append(line_of({**row, "reason": judgement.reason, "detail": judgement.detail}).encode())
         return done
 
 
@@ -241,7 +244,7 @@ def _screen(options: Screen) -> Made:
     sources = _sources(options)
     report, census = Report(options.samples), Census()
     with atomic_path(output) as passed_draft, atomic_path(rejected) as rejected_draft:
-        with passed_draft.open("w", encoding="utf-8") as passed, rejected_draft.open("w", encoding="utf-8") as others:
+        with passed_draft.open("wb") as passed, rejected_draft.open("wb") as others:
             for screened in _screen_all(options, sources):
                 passed.writelines(screened.passed)
                 others.writelines(screened.rejected)
@@ -344,7 +347,7 @@ def _screen_in_worker(options: Screen, chunk: Chunk) -> Screened:
     return _screeners[0].screen(chunk)
 
 
-def _rejected_again(sources: list[Path], drops: Mapping[int, Judgement], report: Report) -> Iterator[str]:
+def _rejected_again(sources: list[Path], drops: Mapping[int, Judgement], report: Report) -> Iterator[bytes]:
     """Lines of the rows to reject that the output holds already, as they were in the input."""
     for chunk in _chunks(sources):
         for ahead, line in enumerate(chunk.lines):
@@ -352,7 +355,7 @@ def _rejected_again(sources: list[Path], drops: Mapping[int, Judgement], report:
             if judgement is not None:
                 row = parse_row(line, chunk.file, DIFFERENCE_KEYS)
                 report.drop(row, judgement)
-                yield line_of({**row, "reason": judgement.reason, "detail": judgement.detail})
+                yield line_of({**row, "reason": judgement.reason, "detail": judgement.detail}).encode()
 
 
 def _keep(file: Path, wanted: Iterable[bool]) -> None:

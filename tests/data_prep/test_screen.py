@@ -12,6 +12,7 @@ import pytest
 
 from data_prep.rules.census import Census
 from data_prep.rules.judge import REASONS
+from data_prep.rules.reading import Reader
 from data_prep.steps import screen
 from tests.data_prep.conftest import Rows
 
@@ -161,11 +162,11 @@ def test_a_pair_that_comes_twice(write: Write, read: Read, tmp_path: Path) -> No
 
 
 def test_a_census_of_parts_is_that_of_the_whole() -> None:
-    whole, parts = Census(), [Census(), Census()]
+    whole, parts, reader = Census(), [Census(), Census()], Reader({}, {})
     for number in range(50):
         texts = (f"text {number % 11}", "the same" if number % 3 else f"another {number}")
         for census in (whole, parts[number // 20 > 0]):
-            census.add(number, f"p{number % 40}", texts)
+            census.add(number, f"p{number % 40}", [reader.read(text) for text in texts])
     parts[0].extend(parts[1])
     found = [list(census.excess(pairs=True, max_repeats=4)) for census in (whole, parts[0])]
     assert found[0] == found[1]

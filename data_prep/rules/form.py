@@ -1,0 +1,125 @@
+"""Rules about the form of one text. Each returns what it found, or None for a text that may stay."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from operator import eq
+
+from data_prep.rules.reading import LOOP_IN_WORD, Text
+from data_prep.rules.words import SIDES
+
+_MARKUP = re.compile(
+    r"[*`{}|]|</?[A-Za-z][^<>]{0,60}>|&[a-z]{2,6};|^\s*(?:[-\u2022#>]|\d{1,2}[.)])\s|\]\(|https?://|\\[nrtu\"]|\w_\w|==|\$\$",
+    re.MULTILINE,
+)
+# Each pattern needs one of these tokens, or a word like this one.
+MARKUP_WORDS = frozenset("*`{}|<&\\=$]:#\u2022>")
+MARKUP_WORD = re.compile(r"_|^(?:-|\d{1,2}[.)])$")
+_NOT_FOR_READING = ("Cc", "Cs", "Co", "Cn")  # control, half characters, private use, unassigned
+NGRAM = 6  # words; right texts may say "than in the second image" of several things
+_ASCII_NO_LETTERS = bytes(byte for byte in range(128) if not chr(byte).isalpha())
+_CLOSING_QUOTES = ('"', "'", "\u201d", "\u2019", "\u00bb")
+_CLOSING = "".join((*_CLOSING_QUOTES, ")]"))
+# What no sentence ends with. "A" is a vitamin, and "in" may end a relative clause.
+_OPEN = frozenset("a an the The and or while whereas but its their".split())  # noqa: SIM905
+_SENTENCE_END = re.compile(r"[.!?]+(?:\s+|$)")
+# What stands in for a second mention: "of the two, the first has more", "the first is the one with more".
+_BOTH = re.compile(
+    r"\bboth\b(?! (?:of )?(?:his|her|its|their|the )?(?:hands|sides|arms|legs|feet|ends|eyes|ears|knees|directions))"
+    r"|\b(?:two|other|each) (?:of the )?(?:images?|pictures?|photos?|photographs?)\b|\bthe other (?:has|is|shows)\b"
+)
+_IMPLIED = re.compile(r"\b(?:than|of the two|the other|the one)\b")
+
+
+def non_text(text: Text, scripts: Sequence[str], min_letters: float) -> str | None:
+    """Control characters, letters of another script, or too few letters.
+
+    Args:
+        text: The text.
+        scripts: Scripts that letters may come from, as Unicode names begin ("LATIN", "CYRILLIC", "CJK"). Empty: all.
+        min_letters: Least share of letters among what is not white space.
+    """
+    raw = text.raw
+    if not raw.isascii() or not raw.isprintable():
+        for character in raw:
+            if (
+                unicodedata.category(character) in _NOT_FOR_READING and character not in "\n\r\t"
+            ) or character == "\ufffd":
+                return f"character U+{ord(character):04X}"
+            if scripts and character.isalpha() and not unicodedata.name(character, "").startswith(tuple(scripts)):
+                return f"letter {character!r} ({unicodedata.name(character, 'unnamed')})"
+    letters = len(raw.encode().translate(None, _ASCII_NO_LETTERS)) if raw.isascii() else sum(map(str.isalpha, raw))
+    if letters >= min_letters * len(raw):
+        return None
+    share = letters / max(len(raw) - sum(map(str.isspace, raw)), 1)
+    return f"{share:.0%} letters" if share < min_letters else None
+
+
+def markup(text: Text) -> str | None:
+    """Code or markup: Markdown, HTML, braces, escapes, links, list items, names with underscores."""
+    found = _MARKUP.search(text.raw) if "markup" in text.signs else None
+    return repr(found.group()) if found else None
+
+
+def repetition(text: Text) -> str | None:
+    """A loop: six words three times, a sentence twice, a word four times in a row, or a run of the same characters."""
+    tokens = text.tokens
+    if "loop" in text.signs:
+        for found in filter(None, map(LOOP_IN_WORD.search, tokens)):
+            return repr(found.group()[:40])
+    pairs_again = len(tokens) - 1 - len(text.pairs)
+    if pairs_again >= 2 and any(map(eq, tokens, tokens[1:])):
+        for four in zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False):
+            if len(set(four)) == 1:
+                return repr(" ".join(four))
+    # As many pairs of words come again where six words come three times.
+    if pairs_again >= NGRAM:
+        words = text.words
+        grams = Counter(zip(*(words[start:] for start in range(NGRAM)), strict=False))
+        for gram, times in grams.most_common(1):
+            if times > 2:
+                return f"{' '.join(gram)!r} {times} times"
+    if text.raw.count(".") + text.raw.count("!") + text.raw.count("?") < 2 or len(tokens) - len(set(tokens)) < 3:
+        return None
+    sentences = [part for part in _SENTENCE_END.split(text.plain) if part]
+    sentence, times = Counter(sentences).most_common(1)[0]
+    return f"{sentence!r} {times} times" if times > 1 else None
+
+
+def too_short(text: Text, min_words: int, min_characters: int) -> str | None:
+    """Fewer words or characters than asked for."""
+    words = len(text.raw.split(None, min_words))
+    if words < min_words:
+        return f"{words} words"
+    return f"{len(text.raw)} characters" if len(text.raw) < min_characters else None
+
+
+def truncated(text: Text) -> str | None:
+    """No end: no full stop, or a comma or an article before it."""
+    raw = text.raw
+    ended = raw.rstrip(".!?")
+    last = ended.rsplit(None, 1)[-1] if ended else ""
+    ended_well = raw.rstrip(_CLOSING).endswith((".", "!", "?")) or raw.endswith(_CLOSING_QUOTES)
+    if ended_well and last not in _OPEN and not last.endswith((",", ";", ":", "-", "\u2013", "\u2014")):
+        return None
+    return f"ends with {raw[-30:]!r}"
+
+
+def mention(text: Text, wanted: str) -> str | None:
+    """No mention of an image.
+
+    Args:
+        text: The text.
+        wanted: `both` images (a word like "both" or "than" stands in for one of them), or at least `one`.
+    """
+    sides = [side for side in SIDES if side in text.signs]
+    if not sides:
+        return "neither image"
+    if wanted == "one" or len(sides) == 2 or _BOTH.search(text.plain):
+        return None
+    if text.compares and _IMPLIED.search(text.plain):
+        return None
+    return f"only the {sides[0]} image"

@@ -1,0 +1,162 @@
+"""Reading a text once for all rules: its tokens, what it says of which image, and which rules need a look at it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property
+from itertools import chain, pairwise
+from typing import NamedTuple
+
+from data_prep.rules.said import MARKS, Said, stem_or_mark
+from data_prep.rules.words import COMPARATIVES, SIDES, Remembered
+
+_TOKEN = re.compile(r"\w+(?:'\w+)*|[^\w\s]")
+LOOP_IN_WORD = re.compile(r"(\w)\1{5,}|(\w{2,6}?)\2{3,}")
+_IMAGE = r"(?:image|picture|photograph|photo)"
+# Training texts say "first" and "second"; language models say these as well. "In the first image 2 dogs" is none of them.
+_NUMBERED = rf"(?<!first )(?<!second ){_IMAGE} #?"
+_FIRST = re.compile(rf"\b(?:1st|{_NUMBERED}1|left(?:[- ]hand)? (?:{_IMAGE}|one)|former)\b")
+_SECOND = re.compile(rf"\b(?:2nd|{_NUMBERED}2|right(?:[- ]hand)? (?:{_IMAGE}|one)|latter)\b")
+_QUOTED = re.compile(
+    r"""\"[^\"]*\"|\u201c[^\u201d]*\u201d|\u00ab[^\u00bb]*\u00bb
+    |(?<!\w)['\u2018](?:[^'\u2018\u2019]|['\u2019](?=\w))+['\u2019](?!\w)""",
+    re.VERBOSE,
+)
+_STRAIGHT = str.maketrans("\u2019\u2018\u201c\u201d", "''\"\"")
+_NO_COMPARISON = re.compile(r"\b(?:rather|other) than\b")
+_OWN_PATTERNS = {
+    "renamed": re.compile("[12]|left|right|former|latter", re.IGNORECASE),
+    "loop": LOOP_IN_WORD,
+    "apostrophe": re.compile("'"),
+}
+_LIKE = {"picture": "image", "photo": "image", "photograph": "image", "pictures": "images", "photos": "images"}
+_ARTICLES = frozenset(("a", "an", "the"))
+
+
+def without_quotes(text: str) -> str:
+    """Return a text without what stands in quotes: words on signs and shirts are not the writer's."""
+    return _QUOTED.sub("", text)
+
+
+def tokens_of(text: str) -> list[str]:
+    """Return the words and punctuation marks of a text."""
+    return _TOKEN.findall(text)
+
+
+def plain(text: str) -> str:
+    """Return a text in lower case, with straight quotes, and the images named "first" and "second"."""
+    text = text.lower().translate(_STRAIGHT)
+    return _SECOND.sub("second", _FIRST.sub("first", text))
+
+
+class Word(NamedTuple):
+    """What the rules want to know about a word with the punctuation around it.
+
+    Attributes:
+        tokens: Words and punctuation marks, in lower case.
+        signs: See `Text.signs`.
+        stems: Stems and marks, each with a space behind it; see `data_prep.rules.said`.
+        alike: What counts in `Text.alike`, each with a space behind it.
+    """
+
+    tokens: tuple[str, ...]
+    signs: frozenset[str]
+    stems: str
+    alike: str
+
+
+class Text:
+    """A text as the rules see it.
+
+    Attributes:
+        raw: The text as written, not empty.
+        written: Its words with the punctuation around them.
+        tokens: Words and punctuation marks of `plain`.
+        signs: Names of the rules with trigger words in the text, and: `first` and `second` for the images that it names;
+            `comparative`; `than`; `apostrophe`; `loop` for a word that repeats itself.
+        stems: Stems and marks; see `data_prep.rules.said`.
+        alike: The text without case, punctuation and articles, and with one word for "image". Texts with the same are near
+            duplicates. A looser measure would be wrong: two right texts may differ in the one word that matters.
+    """
+
+    def __init__(self, raw: str, written: list[str], words: Iterable[Word]) -> None:
+        tokens, signs, stems, alike = zip(*words, strict=True)
+        self.raw = raw
+        self.written = written
+        self.tokens: list[str] = list(chain.from_iterable(tokens))
+        self.signs: frozenset[str] = frozenset().union(*signs)
+        self.stems = "".join(stems)
+        self.alike = "".join(alike)
+
+    @cached_property
+    def plain(self) -> str:
+        """The text in lower case, with straight quotes, and the images named "first" and "second"."""
+        return plain(self.raw)
+
+    @cached_property
+    def unquoted(self) -> str:
+        """The same without what stands in quotes."""
+        return plain(without_quotes(self.raw))
+
+    @property
+    def words(self) -> list[str]:
+        """The tokens without punctuation marks."""
+        return [token for token in self.tokens if token[0].isalnum()]
+
+    @cached_property
+    def pairs(self) -> set[tuple[str, str]]:
+        """The different pairs of tokens that follow one another."""
+        return set(pairwise(self.tokens))
+
+    @cached_property
+    def said(self) -> Said:
+        """What the text says of which image."""
+        return Said(self.stems)
+
+    @cached_property
+    def compares(self) -> bool:
+        """Whether the text has a comparative such as "brighter", or "than"."""
+        if "comparative" in self.signs:
+            return True
+        return "than" in self.signs and "than" in _NO_COMPARISON.sub("", self.plain)
+
+    @property
+    def content(self) -> frozenset[str]:
+        """Stems of the words of content."""
+        return frozenset(self.stems.split()) - MARKS
+
+
+class Reader:
+    """Reads texts. What it knows of a word is remembered.
+
+    Args:
+        words: For each sign, the words that give it to a text.
+        patterns: The same with patterns, which are searched for in each word with its punctuation.
+    """
+
+    def __init__(self, words: Mapping[str, Collection[str]], patterns: Mapping[str, re.Pattern[str]]) -> None:
+        own_words = {"comparative": COMPARATIVES, **{word: (word,) for word in (*SIDES, "than")}}
+        self._signs: dict[str, set[str]] = {}
+        for sign, triggers in {**words, **own_words}.items():
+            for word in triggers:
+                self._signs.setdefault(word, set()).add(sign)
+        self._patterns = {**patterns, **_OWN_PATTERNS}
+        self._words = Remembered(self._word)
+
+    def read(self, raw: str) -> Text:
+        """Read a text that has at least one word."""
+        written = raw.split()
+        text = Text(raw, written, map(self._words.__getitem__, written))
+        if "renamed" in text.signs:
+            return Text(raw, written, map(self._words.__getitem__, text.plain.split()))
+        return text
+
+    def _word(self, written: str) -> Word:
+        lowered = written.lower().translate(_STRAIGHT)
+        tokens = tuple(tokens_of(lowered))
+        signs = {sign for sign, pattern in self._patterns.items() if pattern.search(lowered)}
+        signs = signs.union(*(self._signs.get(token, ()) for token in tokens))
+        stems = "".join(f"{found} " for found in map(stem_or_mark, tokens) if found)
+        alike = [_LIKE.get(token, token) for token in tokens if token[0].isalnum() and token not in _ARTICLES]
+        return Word(tokens, frozenset(signs), stems, "".join(f"{token} " for token in alike))
