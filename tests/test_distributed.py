@@ -57,9 +57,9 @@ def test_learned_scalars_are_not_sharded() -> None:
     for settings in ({"learn_logit_scale": True}, {"difference_loss": "sigmoid"}):
         module = make_module(["text"], **settings)  # type: ignore[arg-type]
         module._device_mesh = object()  # type: ignore[assignment]
-        with pytest.raises(ValueError, match="model.learn_logit_scale"):
+        with pytest.raises(ValueError, match=r"model\.learn_logit_scale"):
             module.configure_model()
-    with pytest.raises(ValueError, match="model.caption_logit_scale"):
+    with pytest.raises(ValueError, match=r"model\.caption_logit_scale"):
         make_module(["all"], caption_weight=1).model.shard(None)  # type: ignore[arg-type]
 
 

@@ -129,6 +129,9 @@ def test_each_epoch_is_told_to_the_stream_and_held_out_batches_stay(shards: Path
     assert same(val[:5], val[5:10])
     assert same(val[:5], val[10:])
     assert same(sanity, val[:1])
+    other = Recorder()
+    make_trainer(tmp_path, 1, other).fit(make_module(), make_data(shards, seed=1))
+    assert not same(other.train, epochs[0])
     # Roles are swapped in training alone.
     module = make_module()
     ordinary = module.model.tokenizer(["the first is"])[0, 1:4].tolist()
@@ -160,16 +163,6 @@ def test_draws_follow_the_losses_in_use(shards: Path, tmp_path: Path) -> None:
     assert (len(seen.train[0].first), len(seen.train[0].captioned)) == (10, 6)
 
 
-def test_seed_reaches_the_stream(shards: Path, tmp_path: Path) -> None:
-    runs = []
-    for seed in (0, 0, 1):
-        seen = Recorder()
-        make_trainer(tmp_path, 1, seen).fit(make_module(), make_data(shards, seed=seed))
-        runs.append(seen.train)
-    assert same(runs[0], runs[1])
-    assert not same(runs[0], runs[2])
-
-
 def test_equal_ids_are_one_picture_in_parts_of_one_dataset_alone(shards: Path, tmp_path: Path) -> None:
     shutil.copytree(shards, tmp_path / "part-0")
     shutil.copytree(shards, tmp_path / "part-1")
@@ -197,18 +190,6 @@ def test_pairs_without_role_words_are_counted(tmp_path: Path) -> None:
     assert "data/roleless" not in trainer.callback_metrics
 
 
-def test_damage_is_counted_in_the_log(shards: Path, tmp_path: Path) -> None:
-    shard = shards / "00001.tar"
-    content = shard.read_bytes()
-    start = content.index(b"\x89PNG")
-    shard.write_bytes(content[:start] + b"\0" * 40 + content[start + 40 :])
-    for workers in (0, 2):
-        trainer = make_trainer(tmp_path, 2, DataMonitor())
-        trainer.fit(make_module(), make_data(shards, num_workers=workers))
-        assert float(trainer.callback_metrics["data/damaged"]) == 1  # in the last epoch
-        assert trainer.global_step == 10
-
-
 @pytest.mark.parametrize(
     ("accumulate", "limit"),
     [(1, {}), (2, {}), (2, {"limit_train_batches": 3}), (1, {"max_steps": 7}), (2, {"max_steps": 4, "max_epochs": -1})],
@@ -230,8 +211,9 @@ def test_warmup_cosine_ends_with_the_run(shards: Path, tmp_path: Path) -> None:
     trainer.fit(make_module(schedule=WarmupCosine(warmup=0, floor=0.1)), make_data(shards))
     assert trainer.global_step == 6
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-4)
-    assert seen.rates[0] == pytest.approx(1e-3)
-    assert sorted(seen.rates, reverse=True) == seen.rates
+    assert seen.rates == sorted(seen.rates, reverse=True)
+    with pytest.raises(ValueError, match=r"trainer\.max_epochs"):
+        make_trainer(tmp_path, -1).fit(make_module(schedule=Exponential()), make_data(shards))
 
 
 def test_learned_scales_stay_at_a_hundred_or_below(shards: Path, tmp_path: Path) -> None:
@@ -243,21 +225,6 @@ def test_learned_scales_stay_at_a_hundred_or_below(shards: Path, tmp_path: Path)
     make_trainer(tmp_path, 1, max_steps=2).fit(module, make_data(shards))
     assert module.log_logit_scale.item() <= np.log(100) + 1e-6
     assert module.model.towers.logit_scale.item() <= np.log(100) + 1e-6
-
-
-def test_predict_gives_the_cosine_of_each_pair(shards: Path, tmp_path: Path) -> None:
-    module = make_module()
-    cosines = make_trainer(tmp_path, 1).predict(module, make_data(shards, val=shards))
-    assert cosines is not None
-    assert [tuple(part.shape) for part in cosines] == [(24,)] * 5  # type: ignore[union-attr]
-
-
-def test_runs_without_held_out_shards(shards: Path, tmp_path: Path) -> None:
-    make_trainer(tmp_path, 1).fit(make_module(), make_data(shards))
-    with pytest.raises(ValueError, match=r"data.val is empty, so there is nothing to validate on"):
-        make_trainer(tmp_path, 1).validate(make_module(), make_data(shards), verbose=False)
-    with pytest.raises(ValueError, match=r"data.train is missing"):
-        make_trainer(tmp_path, 1).fit(make_module(), PairDataModule())
 
 
 def test_test_without_data_runs_the_callbacks(tmp_path: Path) -> None:
@@ -287,19 +254,32 @@ def test_embedded_shards_of_the_same_tower_train(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
 def test_embedded_shards_of_another_tower_are_refused(tmp_path: Path, stage: str) -> None:
     folder = embedded_folder(tmp_path / "embedded", "0" * 64, name="ViT-L-14")
-    module = make_module(trainable=("text",))
-    message = (
-        r"embedded: its embeddings were made by another image tower or preprocessing \(ViT-L-14, .*pcclip-data embed"
-    )
-    with pytest.raises(ValueError, match=message):
-        getattr(make_trainer(tmp_path, 1), stage)(module, make_data(folder, val=folder))
+    with pytest.raises(ValueError, match=r"embedded: .*ViT-L-14.*pcclip-data embed"):
+        getattr(make_trainer(tmp_path, 1), stage)(make_module(trainable=("text",)), make_data(folder, val=folder))
 
 
-def test_embedded_shards_do_not_train_the_image_tower(tmp_path: Path) -> None:
-    module = make_module(trainable=("text", "image_projection"))
-    folder = embedded_folder(tmp_path / "embedded", module.model.image_fingerprint)
-    with pytest.raises(ValueError, match="embedded: holds embeddings, but the image tower trains"):
-        make_trainer(tmp_path, 1).fit(module, make_data(folder))
+def test_data_that_does_not_serve_is_refused_before_training(shards: Path, tmp_path: Path) -> None:
+    trains_image_tower = make_module(trainable=("text", "image_projection"))
+    embedded = embedded_folder(tmp_path / "embedded", trains_image_tower.model.image_fingerprint)
+    samples = [image_sample(number, {**group_record(number, 2), "pairs": []}) for number in range(4)]
+    info = {"kind": "images", "group_size": 2, "images": 8, "pairs": 0}
+    unpaired = write_dataset(tmp_path / "unpaired", [samples], info)
+    seen = Recorder()
+    cases: list[tuple[str, LitDifferenceCLIP, PairDataModule, str]] = [
+        ("fit", trains_image_tower, make_data(embedded), "embedded"),
+        ("fit", make_module(), make_data(shards, unpaired), r"unpaired.*model\.difference_weight"),
+        ("fit", make_module(), make_data(shards, tmp_path / "nowhere"), "nowhere"),
+        ("fit", make_module(), make_data(shards, val=tmp_path / "nowhere"), "nowhere"),
+        ("fit", make_module(), PairDataModule(), r"data\.train"),
+        ("fit", make_module(trainable=()), make_data(shards), r"model\.trainable"),
+        ("validate", make_module(), make_data(shards), r"data\.val"),
+        ("predict", make_module(), make_data(shards, val=unpaired), "unpaired"),
+    ]
+    for stage, module, data, names in cases:
+        with pytest.raises((ValueError, FileNotFoundError), match=names):
+            getattr(make_trainer(tmp_path, 1, seen), stage)(module, data)
+    assert not seen.train
+    make_trainer(tmp_path, 1).fit(make_module(difference_weight=0, caption_weight=1), make_data(unpaired))
 
 
 def test_frozen_batch_norm_tower_keeps_its_fingerprint_while_training(shards: Path, tmp_path: Path) -> None:
@@ -309,24 +289,6 @@ def test_frozen_batch_norm_tower_keeps_its_fingerprint_while_training(shards: Pa
     make_trainer(tmp_path, 2, seen).fit(module, make_data(shards, val=shards))
     assert module.model.image_fingerprint == before
     assert len(set(seen.losses)) == 10
-
-
-def test_shards_without_pairs_serve_captions_alone(tmp_path: Path, shards: Path) -> None:
-    samples = [image_sample(number, {**group_record(number, 2), "pairs": []}) for number in range(4)]
-    folder = write_dataset(
-        tmp_path / "unpaired", [samples], {"kind": "images", "group_size": 2, "images": 8, "pairs": 0}
-    )
-    with pytest.raises(ValueError, match=r"unpaired: holds no pairs, but model.difference_weight is 1"):
-        make_trainer(tmp_path, 1).fit(make_module(), make_data(shards, folder))
-    make_trainer(tmp_path, 1).fit(make_module(difference_weight=0, caption_weight=1), make_data(folder))
-
-
-def test_missing_folders_are_told_before_training(shards: Path, tmp_path: Path) -> None:
-    seen = Recorder()
-    for data in (make_data(shards, tmp_path / "nowhere"), make_data(shards, val=tmp_path / "nowhere")):
-        with pytest.raises(FileNotFoundError, match="nowhere: shard folder not found"):
-            make_trainer(tmp_path, 1, seen).fit(make_module(), data)
-    assert not seen.train
 
 
 @pytest.mark.parametrize(
@@ -351,10 +313,3 @@ def test_settings_out_of_range_are_refused(option: str) -> None:
     parser.add_class_arguments(LitDifferenceCLIP, "model")
     with pytest.raises(ArgumentError, match=option.partition("=")[0]):
         parser.parse_args([f"--{option}", "--model.clip.name=ViT-B-32", "--model.trainable=[text]"])
-
-
-def test_nothing_to_train_and_endless_schedule_are_refused(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="nothing else trains; name at least one part"):
-        make_trainer(tmp_path, 1).fit(make_module(trainable=()), make_data(shards))
-    with pytest.raises(ValueError, match=r"set trainer.max_epochs"):
-        make_trainer(tmp_path, -1).fit(make_module(schedule=Exponential()), make_data(shards))

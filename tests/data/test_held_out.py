@@ -191,12 +191,3 @@ def one_pair(module: Any, group: int, first: int, second: int) -> PairBatch:
     ]
     nothing = torch.zeros(0, dtype=torch.long)
     return PairBatch(torch.stack(images), None, *[nothing] * 6)
-
-
-def test_predict_refuses_shards_without_pairs(tmp_path: Path) -> None:
-    samples = [image_sample(0, {**group_record(0, 2), "pairs": []})]
-    info = {"kind": "images", "group_size": 2, "images": 2, "pairs": 0}
-    folder = write_dataset(tmp_path / "unpaired", [samples], info)
-    module = make_module(["all"], difference_weight=0, caption_weight=1)
-    with pytest.raises(ValueError, match="unpaired"):
-        evaluate("predict", module, PairDataModule(None, [str(folder)]))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
@@ -89,156 +91,135 @@ def check_truth(batch: PairBatch) -> None:
     assert torch.equal(which[batch.captioned], batch.caption_tokens[:, 0] * SIZE + batch.caption_tokens[:, 1])
 
 
-LAYOUTS = [[1], [12], [7], [3, 1, 4], [1, 1, 1, 1, 1], [13, 2]]
+def image_shards(folder: Path, records: Sequence[dict[str, Any]]) -> Path:
+    """One shard of pictures with these records."""
+    images, pairs = (sum(len(record[part]) for record in records) for part in ("images", "pairs"))
+    size = max(len(record["images"]) for record in records)
+    info = {"kind": "images", "group_size": size, "images": images, "pairs": pairs}
+    return write_dataset(folder, [[image_sample(number, record) for number, record in enumerate(records)]], info)
 
 
-@pytest.mark.parametrize("sizes", LAYOUTS, ids=str)
-def test_ranks_share_the_groups_fairly(tmp_path: Path, sizes: list[int]) -> None:
-    folder = write(tmp_path / "shards", sizes)
-    total = sum(sizes)
-    for world_size, block, per_batch in itertools.product((1, 2, 3), (1, 3, 4, 100), (1, 2)):
-        if total < world_size * per_batch:
-            with pytest.raises(ValueError, match=r"shards: \d+ groups are fewer than .* lower data.groups_per_batch"):
-                make(folder, 0, world_size, groups_per_batch=per_batch)
-            continue
-        expected = total // (world_size * per_batch)
-        met: Counter[int] = Counter()
-        for rank in range(world_size):
-            stream = make(folder, rank, world_size, groups_per_batch=per_batch, block=block)
-            own = batches(stream, epoch=1)
-            assert len(stream) == len(own) == expected
-            for batch in own:
-                check_truth(batch)
-                assert len(batch.first) == 2 * per_batch
-                assert len(batch.captioned) == per_batch
-                met.update(groups_of(batch))
-        assert set(met.values()) == {1}  # none twice
-        assert len(met) == expected * per_batch * world_size  # and as many as fit
+DRAWS = st.fixed_dictionaries(
+    {
+        "groups_per_batch": st.integers(1, 2),
+        "block": st.sampled_from([1, 3, 4, 100]),
+        "pairs_per_group": st.sampled_from([0, 4, 8, 20]),  # a group has six
+        "captions_per_group": st.integers(0, SIZE + 1),
+        "both_directions": st.booleans(),
+        "role_swap": st.sampled_from([0.0, 0.5, 1.0]),
+        "role_twins": st.booleans(),
+    }
+)
 
 
-def test_what_an_epoch_leaves_over_comes_in_another(tmp_path: Path) -> None:
-    stream = make(write(tmp_path / "shards", [3, 4]), groups_per_batch=3)
-    epochs = [{g for batch in batches(stream, epoch) for g in groups_of(batch)} for epoch in range(12)]
-    assert all(len(epoch) == 6 for epoch in epochs)
-    assert len({frozenset(range(7)) - epoch for epoch in epochs}) > 3
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(1, 3), st.integers(0, 3), DRAWS)
+def test_epoch_is_dealt_fairly_truly_and_the_same_every_time(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], world_size: int, epoch: int, draw: dict[str, Any]
+) -> None:
+    folder = write(tmp_path_factory.mktemp("deal") / "shards", sizes)
+    per_batch, pairs = draw["groups_per_batch"], draw["pairs_per_group"]
+    expected = sum(sizes) // (world_size * per_batch)
+    if not expected:
+        with pytest.raises(ValueError, match=r"data\.groups_per_batch"):
+            make(folder, 0, world_size, **draw)
+        return
+    met: Counter[int] = Counter()
+    for rank in range(world_size):
+        stream = make(folder, rank, world_size, **draw)
+        own = batches(stream, epoch)
+        assert len(stream) == len(own) == expected
+        again = make(folder, rank, world_size, **draw)
+        assert same([again[epoch, number] for number in reversed(range(expected))], own[::-1])
+        if draw["block"] == per_batch == 1:  # without shuffling, shards are needed in the order of the line
+            needed = [stream._places(epoch, number)[0][0] for number in range(expected)]
+            assert distinct(stream.shards_of(epoch, 0)) == distinct(needed)
+        for batch in own:
+            check_truth(batch)
+            assert len(batch.first) == pairs * per_batch
+            assert len(batch.captioned) == draw["captions_per_group"] * per_batch
+            assert batch.embeddings is not None
+            met.update((batch.embeddings.argmax(1)[::SIZE] // SIZE).tolist())
+            check_bundles(batch, draw)
+    assert set(met.values()) == {1}  # none twice
+    assert len(met) == expected * per_batch * world_size  # and as many as fit
 
 
-def test_draws_depend_on_seed_epoch_rank_and_number_alone(tmp_path: Path) -> None:
+def distinct(shards: Iterable[int]) -> list[int]:
+    """Without repeats of neighbours."""
+    return [shard for shard, _ in itertools.groupby(shards)]
+
+
+def check_bundles(batch: PairBatch, draw: dict[str, Any]) -> None:
+    """Pairs come with their reverses and twins where they should."""
+    reversed_at = (2 if draw["role_twins"] else 1) if draw["both_directions"] else 0
+    if draw["role_twins"]:
+        twin = torch.arange(len(batch.first)) ^ 1
+        assert torch.equal(batch.first[twin], batch.second)
+        assert torch.equal(batch.tokens[twin, 3], 1 - batch.tokens[:, 3])  # each text once in each order of mention
+    if reversed_at:
+        bundle = 2 * reversed_at
+        assert torch.equal(batch.first[::bundle], batch.second[reversed_at::bundle])
+        assert torch.equal(batch.tokens[::bundle, 3], batch.tokens[reversed_at::bundle, 3])
+
+
+def test_draws_depend_on_seed_epoch_and_rank(tmp_path: Path) -> None:
     folder = write(tmp_path / "shards", [5, 7])
-
-    def draw(epoch: int = 0, **settings: Any) -> list[PairBatch]:
-        return batches(make(folder, world_size=2, **settings), epoch)
-
-    assert same(draw(), draw())
-    assert same(draw(epoch=3, rank=1, role_swap=0.5), draw(epoch=3, rank=1, role_swap=0.5))
-    for other in ({"epoch": 1}, {"seed": 1}, {"rank": 1}):
-        assert not same(draw(), draw(**other))
-    # A batch does not depend on those before it.
-    whole = draw(epoch=2)
-    stream = make(folder, world_size=2)
-    batches(stream, 1)
-    for number in (2, 0, 1):
-        assert same([stream[2, number]], [whole[number]])
+    first = batches(make(folder, world_size=2))
+    assert not same(first, batches(make(folder, world_size=2), 1))
+    assert not same(first, batches(make(folder, world_size=2, seed=1)))
+    assert not same(first, batches(make(folder, world_size=2, rank=1)))
 
 
-def test_each_epoch_draws_other_pairs_in_both_directions(tmp_path: Path) -> None:
-    stream = make(write(tmp_path / "shards", [4]), pairs_per_group=2, captions_per_group=2)
+def test_each_epoch_draws_other_groups_pairs_and_captions(tmp_path: Path) -> None:
+    stream = make(write(tmp_path / "shards", [3, 4]), groups_per_batch=3, captions_per_group=2)
     pairs: Counter[tuple[int, ...]] = Counter()
     captions: Counter[tuple[int, ...]] = Counter()
-    orders = set()
+    orders, left_over = set(), set()
     for epoch in range(60):
         own = batches(stream, epoch)
-        orders.add(tuple(g for batch in own for g in groups_of(batch)))
+        groups = [g for batch in own for g in groups_of(batch)]
+        orders.add(tuple(groups))
+        left_over |= set(range(7)) - set(groups)
         for batch in own:
             drawn = [tuple(row) for row in batch.tokens.tolist()]
             assert len(set(drawn)) == len(drawn)  # none twice while there are enough
             pairs.update(drawn)
             captions.update(tuple(row) for row in batch.caption_tokens.tolist())
-    assert len(pairs) == 4 * SIZE * (SIZE - 1)  # every ordered pair occurs
-    assert len(captions) == 4 * SIZE * 2  # every caption of every image
-    assert max(pairs.values()) < 3 * min(pairs.values())
+    assert len(pairs) == 7 * SIZE * (SIZE - 1)  # every ordered pair occurs
+    assert len(captions) == 7 * SIZE * 2  # every caption of every image
+    assert max(pairs.values()) < 4 * min(pairs.values())
     assert len(orders) > 10
+    assert len(left_over) > 3  # what an epoch leaves over comes in another
 
 
 @pytest.mark.parametrize(("probability", "low", "high"), [(0.0, 0, 0), (1.0, 1, 1), (0.5, 0.4, 0.6)])
-def test_role_swap_keeps_the_texts_true(tmp_path: Path, probability: float, low: float, high: float) -> None:
-    stream = make(write(tmp_path / "shards", [6]), role_swap=probability, pairs_per_group=6)
+def test_role_swap_has_its_probability_and_changes_nothing_else(
+    tmp_path: Path, probability: float, low: float, high: float
+) -> None:
+    folder = write(tmp_path / "shards", [6])
+    stream = make(folder, role_swap=probability, pairs_per_group=6)
     own = [batch for epoch in range(10) for batch in batches(stream, epoch)]
-    for batch in own:
-        check_truth(batch)
-    swapped = torch.cat([batch.tokens[:, 3] for batch in own]).float().mean()
-    assert low <= float(swapped) <= high
-    # The swap changes what is drawn in nothing else.
-    plain = batches(make(write(tmp_path / "again", [6]), pairs_per_group=6))
+    assert low <= float(torch.cat([batch.tokens[:, 3] for batch in own]).float().mean()) <= high
+    plain = batches(make(folder, pairs_per_group=6))
     assert all(torch.equal(a.caption_tokens, b.caption_tokens) for a, b in zip(plain, own, strict=False))
 
 
-@pytest.mark.parametrize("role_swap", [0.0, 0.5])
-def test_both_directions_draws_pairs_with_their_reverses(tmp_path: Path, role_swap: float) -> None:
-    folder = write(tmp_path / "shards", [6])
-    met = set()
-    for epoch in range(20):
-        for batch in batches(make(folder, pairs_per_group=4, both_directions=True, role_swap=role_swap), epoch):
-            check_truth(batch)
-            drawn = list(zip(batch.first.tolist(), batch.second.tolist(), strict=True))
-            assert len(set(drawn)) == 8  # four pairs of each of two groups, none twice
-            assert {(second, first) for first, second in drawn} == set(drawn)
-            met |= {tuple(row) for row in batch.tokens[:, :3].tolist()}
-    assert len(met) == 6 * SIZE * (SIZE - 1)
-
-
-def test_group_without_reversed_pairs_is_passed_over_where_both_directions_are_wanted(tmp_path: Path) -> None:
-    record = group_record(0, SIZE)
-    record["pairs"] = [pair for pair in record["pairs"] if pair["first"] < pair["second"]]
-    info = {"kind": "images", "group_size": SIZE, "images": SIZE, "pairs": 3}
-    folder = write_dataset(tmp_path / "shards", [[image_sample(0, record)]], info)
-    stream = make(folder, groups_per_batch=1, both_directions=True)
-    with pytest.raises(ValueError, match="training needs groups with pairs in both directions"):
-        batches(stream)
-
-
-@pytest.mark.parametrize("both_directions", [False, True])
-def test_twins_stand_side_by_side_and_both_are_true(tmp_path: Path, both_directions: bool) -> None:
-    folder = write(tmp_path / "shards", [6])
-    for batch in batches(make(folder, both_directions=both_directions, role_twins=True, pairs_per_group=8)):
-        check_truth(batch)
-        twin = torch.arange(16) ^ 1
-        if both_directions:  # bundles of a pair, its twin, its reverse and the reverse's twin
-            assert torch.equal(batch.first[::4], batch.second[2::4])
-            assert torch.equal(batch.first[::4], batch.first[3::4])
-        assert torch.equal(batch.first[twin], batch.second)
-        assert torch.equal(batch.tokens[twin][:, [2, 1]], batch.tokens[:, [1, 2]])
-        assert torch.equal(batch.tokens[twin, 3], 1 - batch.tokens[:, 3])  # each text once in each order of mention
-
-
-def test_text_without_roles_is_left_alone(tmp_path: Path) -> None:
+def test_pairs_without_reverse_or_roles(tmp_path: Path) -> None:
     record = group_record(0, SIZE)
     record["pairs"] = [{"first": 0, "second": 2, "text": "picture g0i0"}]
-    folder = write_dataset(
-        tmp_path / "shards",
-        [[image_sample(0, record)]],
-        {"kind": "images", "group_size": SIZE, "images": SIZE, "pairs": 1},
-    )
+    folder = image_shards(tmp_path / "shards", [record])
     (batch,) = batches(make(folder, groups_per_batch=1, pairs_per_group=1, role_swap=1.0))
     assert (batch.first.item(), batch.second.item()) == (0, 2)
     (batch,) = batches(make(folder, groups_per_batch=1, pairs_per_group=2, role_twins=True))
     assert (batch.first.tolist(), batch.second.tolist()) == ([0, 0], [2, 2])
-
-
-def test_few_pairs_and_captions_are_repeated_to_full_batches(tmp_path: Path) -> None:
-    stream = make(write(tmp_path / "shards", [2]), pairs_per_group=20, captions_per_group=7)
-    (batch,) = batches(stream)
-    check_truth(batch)
-    assert (len(batch.first), len(batch.captioned)) == (40, 14)
-    assert len({tuple(row) for row in batch.tokens.tolist()}) == 12  # every pair at least once
+    with pytest.raises(ValueError, match="pairs in both directions"):
+        batches(make(folder, groups_per_batch=1, both_directions=True))
 
 
 def test_groups_of_different_sizes_join_to_one_batch(tmp_path: Path) -> None:
     sizes = [2, 5, 3]
-    samples = [image_sample(number, group_record(number, size)) for number, size in enumerate(sizes)]
-    folder = write_dataset(
-        tmp_path / "shards", [samples], {"kind": "images", "group_size": 5, "images": 10, "pairs": 28}
-    )
+    folder = image_shards(tmp_path / "shards", [group_record(number, size) for number, size in enumerate(sizes)])
     (batch,) = batches(make(folder, groups_per_batch=3, pairs_per_group=4))
     assert batch.images is not None
     assert batch.embeddings is None
@@ -260,32 +241,23 @@ def test_several_folders_make_one_stream(tmp_path: Path) -> None:
     for dataset, expected in ((None, [1] * 24), ("parts", [2] * 12)):
         drawn = batches(make(folders, dataset=dataset))
         assert sorted(Counter(i for batch in drawn for i in batch.image_ids.tolist()).values()) == expected
-    with pytest.raises(ValueError, match="images and of embeddings cannot be mixed"):
+    with pytest.raises(ValueError, match="images and of embeddings"):
         make([folders[0], write(tmp_path / "c", [4])])
 
 
 def test_texts_are_trimmed_to_the_longest_of_the_batch(tiny_clip: DifferenceCLIP, shards: Path) -> None:
     folder = ShardFolder.open(str(shards), Path())
-    stream = PairBatches([folder], tiny_clip.image_transform, tiny_clip.tokenizer, Draw(2, 3, 4))
-    for batch in batches(stream):
-        assert batch.images is not None
-        assert batch.images.shape == (8, 3, 32, 32)
-        assert batch.images.dtype == torch.uint8
-        for tokens in (batch.tokens, batch.caption_tokens):
-            assert tokens.shape[1] < 77
-            assert (tokens[:, -1] == tokens.max()).any()  # an end-of-text token in the last column
-        assert batch.caption_tokens.shape[1] < batch.tokens.shape[1]
-
-
-def test_a_loss_that_is_not_used_draws_nothing(tmp_path: Path) -> None:
-    folder = write(tmp_path / "shards", [4])
-    for draw, pairs, captions in (({"pairs_per_group": 0}, 0, 2), ({"captions_per_group": 0}, 4, 0)):
-        for batch in batches(make(folder, **draw)):
-            assert (len(batch.first), len(batch.tokens), len(batch.captioned)) == (pairs, pairs, captions)
+    (batch, *_) = batches(PairBatches([folder], tiny_clip.image_transform, tiny_clip.tokenizer, Draw(2, 3, 4)))
+    assert batch.images is not None
+    assert (batch.images.shape, batch.images.dtype) == ((8, 3, 32, 32), torch.uint8)
+    for tokens in (batch.tokens, batch.caption_tokens):
+        assert tokens.shape[1] < 77
+        assert (tokens[:, -1] == tokens.max()).any()  # an end-of-text token in the last column
+    assert batch.caption_tokens.shape[1] < batch.tokens.shape[1]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_loader_begins_anywhere_with_any_number_of_workers(tmp_path: Path, workers: int) -> None:
+def test_loader_starts_anywhere_with_any_number_of_workers(tmp_path: Path, workers: int) -> None:
     stream = make(write(tmp_path / "shards", [9, 4]), role_swap=0.5, groups_per_batch=1)
     place = (0, 0)
     loader = EpochLoader(stream, lambda: place, DamageTally(0, 39), workers, persistent=True)
@@ -293,17 +265,6 @@ def test_loader_begins_anywhere_with_any_number_of_workers(tmp_path: Path, worke
     for place in ((0, 0), (1, 0), (1, 5), (2, 12)):  # which the loader looks up
         assert same(list(loader), batches(stream, place[0])[place[1] :])
     loader.close()
-
-
-def test_shards_are_named_in_the_order_of_need(tmp_path: Path) -> None:
-    for world_size, rank in ((1, 0), (2, 0), (2, 1)):
-        stream = make(
-            write(tmp_path / f"{world_size}{rank}", [3, 1, 4, 2]), rank, world_size, block=1, groups_per_batch=1
-        )
-        for number in range(len(stream)):
-            met = [stream._places(1, later)[0][0] for later in range(number, len(stream))]
-            met = [shard for at, shard in enumerate(met) if at == 0 or shard != met[at - 1]]
-            assert list(stream.shards_of(1, number)) == met
 
 
 def damaged_folder(folder: Path) -> Path:
@@ -325,19 +286,16 @@ def reasons(own: Sequence[PairBatch]) -> Counter[str]:
     return Counter(damage.reason for batch in own for damage in batch.damaged)
 
 
-def test_damage_is_passed_over_and_counted_once(tmp_path: Path) -> None:
+def test_damage_is_skipped_and_counted_once(tmp_path: Path) -> None:
     stream = make(damaged_folder(tmp_path / "shards"), groups_per_batch=1, pairs_per_group=3)
     for epoch in range(3):
         own = batches(stream, epoch)
         assert len(own) == len(stream) == 8
         assert {len(batch.first) for batch in own} == {3}
-        met = Counter(g for batch in own for g in batch.tokens[:, 0].tolist())
-        assert set(met) == {0, 3, 4, 5, 7}
+        assert {g for batch in own for g in batch.tokens[:, 0].tolist()} == {0, 3, 4, 5, 7}
         for batch in own:
-            named = {tuple(row) for row in batch.tokens.tolist()}
-            assert not any(group == 4 and 0 in (first, second) for group, first, second, _ in named)
-            assert not any(group == 5 and 2 in (first, second) for group, first, second, _ in named)
-            assert not {(4, 0), (5, 2)} & {(g, i) for g, i in batch.caption_tokens[:, :2].tolist()}
+            named = {(g, i) for g, *images, _ in batch.tokens.tolist() for i in images}
+            assert not {(4, 0), (5, 2)} & (named | {(g, i) for g, i in batch.caption_tokens[:, :2].tolist()})
         # groups 1, 2 and 6, and one image each of 4 and 5
         assert reasons(own) == {"missing_record": 1, "broken_record": 1, "missing_image": 2, "broken_image": 1}
         assert sum(damage.images for batch in own for damage in batch.damaged) == 3 * SIZE + 2
@@ -358,11 +316,11 @@ def test_substitutes_are_other_groups_while_there_are_any(tmp_path: Path) -> Non
 def test_epoch_with_too_much_damage_stops_with_the_list(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     stream = make(damaged_folder(tmp_path / "shards"), groups_per_batch=1)  # 11 of 24 images are lost
     loader = EpochLoader(stream, lambda: (0, 0), DamageTally(0.4, 24), 0, persistent=False)
-    with pytest.raises(ValueError, match=r"11 images are lost of the 24 .*data.max_damaged=0.4") as caught:
+    with pytest.raises(ValueError, match=r"\b11\b.*\b24\b.*data\.max_damaged=0\.4") as caught:
         list(loader)
-    for line in ("missing_record (a group without its .json): 1", "00000.tar: group 00000002", "broken_image"):
-        assert line in str(caught.value)
-    assert "left out, broken_record: " in caplog.text
+    for part in ("missing_record", "00000.tar: group 00000002", "broken_image"):
+        assert part in str(caught.value)
+    assert "broken_record" in caplog.text
     again = EpochLoader(stream, lambda: (0, 0), DamageTally(0.5, 24), 0, persistent=False)
     for epoch in (1, 2):
         assert len(list(again)) == 8
@@ -370,44 +328,22 @@ def test_epoch_with_too_much_damage_stops_with_the_list(tmp_path: Path, caplog: 
         assert sum(again.tally.total.values()) == 5 * epoch
 
 
-def test_groups_behind_damage_in_a_shard_are_read(tmp_path: Path) -> None:
-    folder = write_image_shards(tmp_path / "shards", groups=6, group_size=SIZE, groups_per_shard=3)
-    shard = folder / "00000.tar"
-    content = shard.read_bytes()
-    header = content.index(b"00000001.00.png")
-    shard.write_bytes(content[:header] + b"\xff" * 512 + content[header + 512 :])
-    own = batches(make(folder, groups_per_batch=1))
-    assert sorted(groups_of(batch) for batch in own) == [[0], [1], [2], [3], [4], [5]]
-    assert reasons(own) == {"missing_image": 1}
-
-
 def test_lost_shard_is_replaced_by_the_rest(tmp_path: Path) -> None:
     folder = write_image_shards(tmp_path / "shards", groups=4, group_size=SIZE, groups_per_shard=2)
-    size = (folder / "00001.tar").stat().st_size
-    (folder / "00001.tar").write_bytes(b"\xff" * size)
+    (folder / "00001.tar").write_bytes(b"\xff" * (folder / "00001.tar").stat().st_size)
     own = [batch for rank in range(2) for batch in batches(make(folder, rank, 2, groups_per_batch=1))]
     assert len(own) == 4
     assert {g for batch in own for g in groups_of(batch)} == {0, 1}
     assert reasons(own) == {"not_a_tar": 2}
-
-
-def test_only_damage_ends_with_a_message(tmp_path: Path) -> None:
-    samples = [{"__key__": b"00000000", "json": b"{"}]
-    folder = write_dataset(
-        tmp_path / "shards", [samples], {"kind": "images", "group_size": SIZE, "images": 3, "pairs": 6}
-    )
-    with pytest.raises(
-        ValueError, match=r"no usable group in any shard: training needs groups with pairs and captions"
-    ):
+    (folder / "00000.tar").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"pairs and captions"):
         batches(make(folder, groups_per_batch=1))
 
 
 def test_group_made_wrongly_is_left_out_with_what_is_wrong(tmp_path: Path) -> None:
     records = [group_record(number, SIZE) for number in range(2)]
     records[0]["pairs"][1]["second"] = SIZE
-    info = {"kind": "images", "group_size": SIZE, "images": 6, "pairs": 12}
-    folder = write_dataset(tmp_path / "shards", [[image_sample(n, record) for n, record in enumerate(records)]], info)
-    own = batches(make(folder, groups_per_batch=1))
+    own = batches(make(image_shards(tmp_path / "shards", records), groups_per_batch=1))
     ((reason, where, images),) = [damage for batch in own for damage in batch.damaged]
     assert (reason, images) == ("wrong_record", SIZE)
-    assert "00000.tar: group 00000000: pair 1 points to images 0 and 3" in where
+    assert "00000.tar: group 00000000: pair 1" in where
