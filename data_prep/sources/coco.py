@@ -10,7 +10,6 @@ from typing import Any
 from data_prep.files import clean
 from data_prep.sources.source import (
     Candidate,
-    Candidates,
     Losses,
     SourceOptions,
     folder_hash,
@@ -24,8 +23,8 @@ def inputs(options: SourceOptions) -> dict[str, str | Path]:
     return {"input": input_file(options), "images": folder_hash(image_folder(options))}
 
 
-def candidates(options: SourceOptions, losses: Losses) -> Candidates:
-    """Images in the file's order. The file is held in memory whole: about 0.5 GB for train2017.
+def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+    """Yield images in the file's order. The file is held in memory whole: about 0.5 GB for train2017.
 
     Raises:
         ValueError: Not JSON, not COCO's layout, or annotations that hold no captions.
@@ -33,34 +32,17 @@ def candidates(options: SourceOptions, losses: Losses) -> Candidates:
     images, annotations = _read(input_file(options))
     captions: dict[int | str, list[str]] = {}
     for annotation in annotations:
-        texts = clean([annotation.get("caption")]) if isinstance(annotation, dict) else []
-        if texts and isinstance(annotation.get("image_id"), int | str):
-            captions.setdefault(annotation["image_id"], []).extend(texts)
+        found = annotation if isinstance(annotation, dict) else {"id": annotation}
+        texts = clean([found.get("caption")])
+        if texts and isinstance(found.get("image_id"), int | str):
+            captions.setdefault(found["image_id"], []).extend(texts)
         else:
-            number = annotation.get("id") if isinstance(annotation, dict) else annotation
-            losses.add("bad_annotation", f"annotation {number}")
+            losses.add("bad_annotation", f"annotation {found.get('id')}")
     if annotations and not captions:
         raise ValueError(
             f"{options.input}: its annotations hold no captions; give COCO's captions_*.json, not instances_*.json"
         )
-    return Candidates(_found(images, captions, image_folder(options), losses), total=len(images))
-
-
-def _read(file: Path) -> tuple[list[Any], list[Any]]:
-    try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not valid JSON ({error}); fetch the file again") from error
-    parts = [content.get(key) if isinstance(content, dict) else None for key in ("images", "annotations")]
-    images, annotations = parts
-    if not isinstance(images, list) or not isinstance(annotations, list):
-        raise ValueError(f"{file}: expected COCO's layout, a JSON object with the lists `images` and `annotations`")
-    return images, annotations
-
-
-def _found(
-    images: list[Any], captions: dict[int | str, list[str]], folder: Path, losses: Losses
-) -> Iterator[Candidate]:
+    folder = image_folder(options)
     for image in images:
         number, name = (image.get("id"), image.get("file_name")) if isinstance(image, dict) else (None, None)
         if not isinstance(number, int | str) or not isinstance(name, str) or not name:
@@ -69,3 +51,14 @@ def _found(
         yield Candidate(str(number), folder / name, captions.pop(number, []))
     for number, texts in captions.items():
         losses.add("captions_of_unknown_image", f"image {number}: {len(texts)} captions")
+
+
+def _read(file: Path) -> tuple[list[Any], list[Any]]:
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not valid JSON ({error}); fetch the file again") from error
+    images, annotations = (content.get(key) if isinstance(content, dict) else None for key in ("images", "annotations"))
+    if not isinstance(images, list) or not isinstance(annotations, list):
+        raise ValueError(f"{file}: expected COCO's layout, a JSON object with the lists `images` and `annotations`")
+    return images, annotations

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.sources.folder import read_lines
-from data_prep.sources.source import REPLACED, Candidate, Candidates, Losses, SourceOptions, folder_hash
+from data_prep.sources.source import REPLACED, Candidate, Losses, SourceOptions, folder_hash
 
 
 def inputs(options: SourceOptions) -> dict[str, str | Path]:
@@ -32,11 +32,17 @@ def inputs(options: SourceOptions) -> dict[str, str | Path]:
     }
 
 
-def candidates(options: SourceOptions, losses: Losses) -> Candidates:
-    """Images in the order of images.txt, with their ids from there and the name of their class."""
-    root = Path(options.input).absolute()
+def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+    """Yield images in the order of images.txt, with their ids from there and the name of their class."""
+    root, texts = Path(options.input).absolute(), _texts(options)
     lines = (root / "images.txt").read_text(encoding="utf-8", errors="replace").splitlines()
-    return Candidates(_found(lines, root / "images", _texts(options), losses), total=len(lines))
+    for number, line in enumerate(lines, start=1):
+        name, _, file = line.strip().partition(" ")
+        if not Path(file).name or REPLACED in line:
+            losses.add("bad_row", f"images.txt, line {number}: {line!r}")
+            continue
+        captions = read_lines((texts / file).with_suffix(".txt")) or []
+        yield Candidate(name, root / "images" / file, captions, {"class": class_name(Path(file).parent.name)})
 
 
 def class_name(folder: str) -> str:
@@ -46,13 +52,3 @@ def class_name(folder: str) -> str:
 
 def _texts(options: SourceOptions) -> Path:
     return Path(options.input) / "text_c10" if options.texts is None else Path(options.texts)
-
-
-def _found(lines: list[str], images: Path, texts: Path, losses: Losses) -> Iterator[Candidate]:
-    for number, line in enumerate(lines, start=1):
-        name, _, file = line.strip().partition(" ")
-        if not Path(file).name or REPLACED in line:
-            losses.add("bad_row", f"images.txt, line {number}: {line!r}")
-            continue
-        captions = read_lines((texts / file).with_suffix(".txt"))
-        yield Candidate(name, images / file, captions or [], {"class": class_name(Path(file).parent.name)})

@@ -9,7 +9,6 @@ from data_prep.files import clean
 from data_prep.sources.source import (
     REPLACED,
     Candidate,
-    Candidates,
     Losses,
     SourceOptions,
     folder_hash,
@@ -31,9 +30,24 @@ def inputs(options: SourceOptions) -> dict[str, str | Path]:
     return {"input": folder_hash(folder, (".txt", *PICTURE_ENDINGS))}
 
 
-def candidates(options: SourceOptions, losses: Losses) -> Candidates:
-    """Images sorted folder by folder; an image's id is its path below the folder."""
-    return Candidates(_found(Path(options.input).absolute(), losses))
+def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+    """Yield images sorted folder by folder; an image's id is its path below the folder."""
+    folder = Path(options.input).absolute()
+    for name in walk(folder, losses):
+        path = folder / name
+        if path.suffix.lower() in PICTURE_ENDINGS:
+            text = path.with_suffix(".txt")
+            captions = read_lines(text)
+            if captions is None and text.is_file():
+                losses.add("not_utf8", text.relative_to(folder).as_posix())
+            else:
+                yield Candidate(name, path, captions or [])
+        elif path.suffix == ".txt" and not any(
+            path.with_suffix(found).exists() for ending in PICTURE_ENDINGS for found in (ending, ending.upper())
+        ):
+            losses.add("missing", f"{name}: no image of this name next to it")
+        elif path.suffix not in IGNORED and not path.name.startswith("."):
+            losses.add("not_an_image", name)
 
 
 def read_lines(file: Path) -> list[str] | None:
@@ -45,25 +59,3 @@ def read_lines(file: Path) -> list[str] | None:
     except OSError:
         return None
     return None if REPLACED in text else clean(text.splitlines())
-
-
-def _found(folder: Path, losses: Losses) -> Iterator[Candidate]:
-    for name in walk(folder, losses):
-        path = folder / name
-        if path.suffix.lower() in PICTURE_ENDINGS:
-            text = path.with_suffix(".txt")
-            captions = read_lines(text)
-            if captions is None and text.is_file():
-                losses.add("not_utf8", text.relative_to(folder).as_posix())
-            else:
-                yield Candidate(name, path, captions or [])
-        elif path.suffix == ".txt" and not any(_images_of(path)):
-            losses.add("missing", f"{name}: no image of this name next to it")
-        elif path.suffix not in IGNORED and not path.name.startswith("."):
-            losses.add("not_an_image", name)
-
-
-def _images_of(text: Path) -> Iterator[bool]:
-    for extension in PICTURE_ENDINGS:
-        yield text.with_suffix(extension).exists()
-        yield text.with_suffix(extension.upper()).exists()

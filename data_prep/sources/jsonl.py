@@ -7,28 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.files import clean, states_hash
-from data_prep.sources.source import Candidate, Candidates, Losses, SourceOptions, image_folder, input_file
+from data_prep.sources.source import Candidate, Losses, SourceOptions, image_folder, input_file
 
 CHECKED_FIELDS = ("width", "height", "sha256")  # found again
 
 
 def inputs(options: SourceOptions) -> dict[str, str | Path]:
     """Return the file, and a hash over names, sizes and times of the images that it names."""
-    found = candidates(options, Losses()).found
-    return {
-        "input": input_file(options),
-        "images": states_hash((candidate.id, candidate.path) for candidate in found),
-    }
+    found = candidates(options, Losses())
+    return {"input": input_file(options), "images": states_hash((each.id, each.path) for each in found)}
 
 
-def candidates(options: SourceOptions, losses: Losses) -> Candidates:
-    """Images in the file's order, with all further fields of their rows."""
+def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+    """Yield images in the file's order, with all further fields of their rows."""
     file = input_file(options)
     folder = file.parent.absolute() if options.images is None else image_folder(options)
-    return Candidates(_found(file, folder, options, losses))
-
-
-def _found(file: Path, folder: Path, options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
     with file.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.files import CAPTION_KEYS, image_path, read_jsonl
-from data_prep.sources.source import Candidate, Candidates, Checked, Losses, SourceOptions
+from data_prep.sources.source import Candidate, Checked, Losses, SourceOptions
 
 KEYS = {**CAPTION_KEYS, "width": int, "height": int, "sha256": str}
 
@@ -20,9 +20,13 @@ def inputs(options: SourceOptions) -> dict[str, str | Path]:
     return {f"part.{place}": file for place, file in enumerate(_files(options))}
 
 
-def candidates(options: SourceOptions, losses: Losses) -> Candidates:
-    """Images in the order of the files' names."""
-    return Candidates(_found(_files(options)))
+def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+    """Yield images in the order of the files' names."""
+    for file in _files(options):
+        for _, row in read_jsonl(file, KEYS):
+            fields = {key: value for key, value in row.items() if key not in KEYS}
+            checked = Checked(row["width"], row["height"], row["sha256"])
+            yield Candidate(row["id"], image_path(file, row).absolute(), row["captions"], fields, checked=checked)
 
 
 def _files(options: SourceOptions) -> list[Path]:
@@ -31,11 +35,3 @@ def _files(options: SourceOptions) -> list[Path]:
     if not files:
         raise FileNotFoundError(f"{options.input}: no file matches this pattern, `input` of the captions step")
     return files
-
-
-def _found(files: list[Path]) -> Iterator[Candidate]:
-    for file in files:
-        for _, row in read_jsonl(file, KEYS):
-            fields = {key: value for key, value in row.items() if key not in (*KEYS, "captions")}
-            checked = Checked(row["width"], row["height"], row["sha256"])
-            yield Candidate(row["id"], image_path(file, row).absolute(), row["captions"], fields, checked=checked)

@@ -11,7 +11,7 @@ from typing import Any
 
 from data_prep.files import clean, states_hash
 from data_prep.parts import Part
-from data_prep.sources.source import REPLACED, Candidate, Candidates, Losses, SourceOptions
+from data_prep.sources.source import REPLACED, Candidate, Losses, SourceOptions
 from pcclip.data.damage import DamagedGroupError
 from pcclip.data.pictures import PICTURE_EXTENSIONS
 from pcclip.data.tar_index import TarIndex
@@ -36,16 +36,36 @@ def inputs(options: SourceOptions) -> dict[str, str | Path]:
     return found
 
 
-def candidates(options: SourceOptions, losses: Losses) -> Candidates:
-    """Images in the order of the shards, each with its bytes.
+def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+    """Yield images in the order of the shards, each with its bytes.
 
     Raises:
         ValueError: A class without a name.
     """
-    class_captions = []
+    folder, class_captions = Path(str(options.images)).absolute(), []
     if options.class_names is not None:
         class_captions = [class_caption(options.template, name) for name in read_class_names(Path(options.class_names))]
-    return Candidates(_found(options, Path(str(options.images)).absolute(), class_captions, losses))
+    names: set[int] = set()  # hashes, which take less memory
+    for shard, key, sample in _samples(options, losses):
+        record = _record(sample)
+        extension = next((extension for extension in PICTURE_EXTENSIONS if extension in sample), None)
+        name = f"{key.replace('/', '__')}.{extension}"  # keys may hold folders; ours are flat
+        caption = _caption(sample, record, class_captions)
+        if extension is None:
+            failed = record.get("status", "success") != "success"
+            losses.add("failed_download" if failed else "missing", key)
+        elif hash(name) in names:
+            losses.add("duplicate_key", f"{shard}: {key}")
+        elif len(os.fsencode(name)) > LONGEST_NAME:
+            losses.add("long_key", key)
+        elif REPLACED in caption:
+            losses.add("not_utf8", key)
+        elif not caption:
+            losses.add("without_class_name" if sample.keys() & {"cls", "txt"} == {"cls"} else "without_caption", key)
+        else:
+            names.add(hash(name))
+            fields = {"url": record["url"]} if isinstance(record.get("url"), str) else {}
+            yield Candidate(key, folder / name, [caption], fields, payload=sample[extension])
 
 
 def class_caption(template: str, name: str) -> str:
@@ -100,30 +120,6 @@ def _ends(shard: Path) -> bool:
     with shard.open("rb") as stream:
         stream.seek(max(0, shard.stat().st_size - END))
         return stream.read() == bytes(END)
-
-
-def _found(options: SourceOptions, folder: Path, class_captions: list[str], losses: Losses) -> Iterator[Candidate]:
-    names: set[int] = set()
-    for shard, key, sample in _samples(options, losses):
-        record = _record(sample)
-        extension = next((extension for extension in PICTURE_EXTENSIONS if extension in sample), None)
-        name = f"{key.replace('/', '__')}.{extension}"  # keys may hold folders; ours are flat
-        caption = _caption(sample, record, class_captions)
-        if extension is None:
-            failed = record.get("status", "success") != "success"
-            losses.add("failed_download" if failed else "missing", key)
-        elif hash(name) in names:
-            losses.add("duplicate_key", f"{shard}: {key}")
-        elif len(os.fsencode(name)) > LONGEST_NAME:
-            losses.add("long_key", key)
-        elif REPLACED in caption:
-            losses.add("not_utf8", key)
-        elif not caption:
-            losses.add("without_class_name" if sample.keys() & {"cls", "txt"} == {"cls"} else "without_caption", key)
-        else:
-            names.add(hash(name))
-            fields = {"url": record["url"]} if isinstance(record.get("url"), str) else {}
-            yield Candidate(key, folder / name, [caption], fields, payload=sample[extension])
 
 
 def _record(sample: dict[str, bytes]) -> dict[str, Any]:

@@ -52,14 +52,9 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class Checked:
-    """Result of decoding an image: its upright size and the hash of its bytes, or why it cannot be used.
+    """Result of decoding an image: its upright size in pixels and the hash of its bytes, or why it cannot be used.
 
-    Attributes:
-        width: In pixels, of the upright image.
-        height: In pixels, of the upright image.
-        sha256: Hash of the file.
-        reason: `missing` or `unreadable`; empty if it can be used.
-        message: More about the reason.
+    `reason` is `missing` or `unreadable`, with more in `message`; it is empty if the image can be used.
     """
 
     width: int = 0
@@ -88,14 +83,6 @@ class Candidate:
     fields: dict[str, Any] = field(default_factory=dict)
     payload: bytes | None = None
     checked: Checked | None = None
-
-
-@dataclass
-class Candidates:
-    """What a source found, in its order, and how many there will be if that is known beforehand."""
-
-    found: Iterator[Candidate]
-    total: int | None = None
 
 
 class Losses:
@@ -132,8 +119,8 @@ class Source(Protocol):
         """
         ...
 
-    def candidates(self, options: SourceOptions, losses: Losses) -> Candidates:
-        """Captioned images; bad rows go to `losses`.
+    def candidates(self, options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+        """Yield captioned images in the source's order; bad rows go to `losses`.
 
         Raises:
             ValueError: The input as a whole is not what it should be.

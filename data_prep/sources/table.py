@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ from data_prep.line_index import temporary_database
 from data_prep.sources.source import (
     REPLACED,
     Candidate,
-    Candidates,
     Losses,
     SourceOptions,
     folder_hash,
@@ -29,21 +30,18 @@ def inputs(options: SourceOptions) -> dict[str, str | Path]:
     return {"input": input_file(options), "images": folder_hash(image_folder(options))}
 
 
-def candidates(options: SourceOptions, losses: Losses) -> Candidates:
-    """Images in the order in which they first occur, the captions of an image brought together.
+def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+    """Yield images in the order in which they first occur, with the captions of all their rows.
 
     Raises:
         ValueError: A column is missing.
     """
-    return Candidates(_found(input_file(options), image_folder(options), options, losses))
-
-
-def _found(file: Path, folder: Path, options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+    folder = image_folder(options)
     # The rows of an image may lie anywhere in the table: an index on disk finds them, whatever the table's size.
     with temporary_database() as database:
         database.execute("CREATE TABLE captions (image TEXT, caption TEXT)")
         database.execute("BEGIN")
-        database.executemany("INSERT INTO captions VALUES (?, ?)", _rows(file, options, losses))
+        database.executemany("INSERT INTO captions VALUES (?, ?)", _rows(input_file(options), options, losses))
         database.execute("CREATE INDEX by_image ON captions (image)")
         database.execute("COMMIT")
         images = database.execute("SELECT image FROM captions GROUP BY image ORDER BY MIN(rowid)")
@@ -52,57 +50,21 @@ def _found(file: Path, folder: Path, options: SourceOptions, losses: Losses) -> 
             yield Candidate(name, folder / name, [caption for (caption,) in found])
 
 
-class _Lines(Iterator[str]):
-    """Lines of a table. Those of a row that turns out to be wrong can be read again.
-
-    Attributes:
-        taken: Lines taken since the last `settle`.
-    """
-
-    def __init__(self, stream: Iterable[str]) -> None:
-        self.taken: list[str] = []
-        self._again: list[str] = []  # the next one last
-        self._stream = iter(stream)
-        self._number = 1
-
-    def __next__(self) -> str:
-        if len(self.taken) == MOST_LINES:
-            raise csv.Error(f"a quotation mark is not closed within {MOST_LINES} lines")
-        self.taken.append(self._again.pop() if self._again else next(self._stream))
-        return self.taken[-1]
-
-    def settle(self, *, again: bool = False) -> int:
-        """Let the lines taken go, or with `again` all but the first be read again; return the number of the first."""
-        kept = 1 if again else len(self.taken)
-        self._again += reversed(self.taken[kept:])
-        self.taken = []
-        self._number += kept
-        return self._number - kept
-
-
 def _rows(file: Path, options: SourceOptions, losses: Losses) -> Iterator[tuple[str, str]]:
-    quoting: Any = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if file.suffix == ".tsv" else {"strict": True}
+    """Yield (image, caption) of the rows that have both."""
+    layout: Any = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if file.suffix == ".tsv" else {"strict": True}
     with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        lines = _Lines(stream)
-        table = csv.reader(lines, **quoting)
-        columns = _columns(file, table)
+        try:
+            columns = next(csv.reader([next(stream, "")], **layout), [])
+        except csv.Error as error:
+            raise ValueError(f"{file}: no table ({error})") from error
         for column in (options.image_column, options.caption_column):
             if column not in columns:
                 raise ValueError(f"{file}: no column {column!r}; its columns are {', '.join(columns) or 'none'}")
         image, text = columns.index(options.image_column), columns.index(options.caption_column)
-        lines.settle()
-        while True:
-            try:
-                row = next(table)
-                if any(_names_image(line, image) for line in lines.taken[1:]):
-                    raise csv.Error("a quotation mark is closed only in another row")
-            except StopIteration:
-                return
-            except csv.Error as error:
-                losses.add("bad_row", f"line {lines.settle(again=True)}: {error}")
-                continue
-            number = lines.settle()
-            if not row:
+        for number, row in _parsed(stream, image, layout):
+            if isinstance(row, csv.Error):
+                losses.add("bad_row", f"line {number}: {row}")
                 continue
             if len(row) > len(columns):
                 losses.add("surplus_columns", f"line {number}: {len(row)} of {len(columns)}; quote texts with commas")
@@ -116,14 +78,35 @@ def _rows(file: Path, options: SourceOptions, losses: Losses) -> Iterator[tuple[
                 yield name, caption
 
 
+def _parsed(stream: Iterable[str], image: int, layout: dict[str, Any]) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """Yield (number of the first line, row or what is wrong with it) for each row after the header.
+
+    A quoted field may hold several lines, but none that would be the row of an image. After a bad row, parsing goes on with
+    the next line.
+    """
+    lines, ahead, number = iter(stream), deque[str](), 2
+    while True:
+        taken: list[str] = []
+        row: list[str] | csv.Error | None = None
+        while not isinstance(row, list) and len(taken) < MOST_LINES:
+            ahead.extend(() if ahead else islice(lines, 1))
+            if not ahead or (taken and _names_image(ahead[0], image)):
+                break
+            taken.append(ahead.popleft())
+            try:
+                row = next(csv.reader(taken, **layout), [])
+            except csv.Error as error:
+                row = error
+        if row is None:
+            return
+        used = len(taken) if isinstance(row, list) else 1
+        ahead.extendleft(reversed(taken[used:]))
+        if row:
+            yield number, row
+        number += used
+
+
 def _names_image(line: str, column: int) -> bool:
     """Return whether a line, taken by itself, is a row of an image."""
     row = next(csv.reader([line]), [])
     return column < len(row) and Path(row[column]).suffix.lower() in PICTURE_ENDINGS
-
-
-def _columns(file: Path, table: Iterator[list[str]]) -> list[str]:
-    try:
-        return next(table, [])
-    except csv.Error as error:
-        raise ValueError(f"{file}: no table ({error})") from error

@@ -15,7 +15,7 @@ from data_prep.lock import output_lock
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.sources.check import check_all
-from data_prep.sources.source import Candidates, Losses, Source, SourceOptions
+from data_prep.sources.source import Candidate, Losses, Source, SourceOptions
 from data_prep.step import UNRECORDED, Made, OutputStep, at_least
 from pcclip.atomic import atomic_folder
 
@@ -109,16 +109,15 @@ class Captions(SourceOptions, OutputStep):
         return cast(Source, importlib.import_module(SOURCES[self.source]))
 
 
-def _rows(candidates: Candidates, options: Captions, losses: Losses, unpacked: Path | None) -> Iterator[Row]:
+def _rows(found: Iterator[Candidate], options: Captions, losses: Losses, unpacked: Path | None) -> Iterator[Row]:
     """Rows of the candidates that have a caption and an image that decodes."""
     ids: set[int] = set()  # hashes, which take far less memory than what they stand for
     contents: set[int] = set()
     part, output = options.own_part, Path(options.output)
-    found, total = candidates.found, candidates.total
     if part.count > 1 and options.source != "shards":  # whose shards are shared out instead
-        found, total = (candidate for candidate in found if part.holds(candidate.id)), None
+        found = (candidate for candidate in found if part.holds(candidate.id))
     checked = check_all(found, 1 if options.source == "parts" else options.workers)
-    for candidate, image in progress(checked, desc="captions", unit="image", total=total):
+    for candidate, image in progress(checked, desc="captions", unit="image"):
         captions = clean(candidate.captions)
         if not captions:
             losses.add("without_caption", candidate.id)
