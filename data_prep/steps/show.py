@@ -2,19 +2,62 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, image_path, read_jsonl
-from data_prep.images import read_bytes
+from data_prep.images import encode_image, read_bytes
 from data_prep.shard_check import Findings, RawGroup, read_groups
 from data_prep.step import Step, at_least
-from data_prep.steps.pair_page import SampleImage, SamplePair, write_page
+from pcclip.atomic import atomic_text
 from pcclip.data.format import IMAGE_EXTENSIONS, DatasetInfo, GroupRecord, parse_group
 from pcclip.data.pictures import UnreadableImageError
+
+THUMBNAIL = 448  # pixels; shown at half of it on the usual dense screens
+MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+ENVIRONMENT = Environment(loader=PackageLoader("data_prep", ""), autoescape=True, undefined=StrictUndefined)
+
+
+@dataclass(frozen=True)
+class SampleImage:
+    """An image to show: its id, its captions and its file's bytes, None where there is no file."""
+
+    id: str
+    captions: list[str]
+    payload: bytes | None
+
+    @property
+    def source(self) -> str | None:
+        """Data URI of a thumbnail, or None if the image cannot be read."""
+        if self.payload is None:
+            return None
+        try:
+            stored = encode_image(self.payload, self.id, THUMBNAIL, quality=85)
+        except UnreadableImageError:
+            return None
+        return f"data:{MEDIA_TYPES[stored.extension]};base64,{base64.b64encode(stored.payload).decode()}"
+
+
+@dataclass(frozen=True)
+class SamplePair:
+    """A pair to show."""
+
+    where: str
+    """Where it comes from."""
+    first: SampleImage
+    second: SampleImage
+    text: str
+    """First against second."""
+    reverse_text: str | None
+    """Second against first, if there is one."""
+    reason: str | None = None
+    """Why it was rejected, if it was."""
 
 
 @dataclass(kw_only=True)
@@ -58,7 +101,8 @@ class Show(Step):
             pairs = pairs_from_rows(source, [Path(file) for file in self.captions], self.pairs, self.seed)
         if not pairs:
             raise ValueError(f"{source}: holds no pair to show")
-        write_page(Path(self.output), str(source), pairs)
+        with atomic_text(Path(self.output)) as stream:
+            stream.write(ENVIRONMENT.get_template("pairs.html.jinja").render(source=str(source), pairs=pairs))
         print(f"{self.output}: {len(pairs)} pairs of {source}")
 
 
@@ -139,14 +183,10 @@ def pairs_from_rows(differences: Path, captions: list[Path], count: int, seed: i
 
 
 def _drawn_rows(file: Path, count: int, draw: random.Random) -> list[Row]:
-    """A sample of the rows, each as likely as any other, while holding no more than are drawn."""
-    kept: list[tuple[int, Row]] = []
-    for place, (number, row) in enumerate(read_jsonl(file, DIFFERENCE_KEYS)):
-        if place < count:
-            kept.append((number, row))
-        elif (slot := draw.randrange(place + 1)) < count:
-            kept[slot] = (number, row)
-    return [row for _, row in sorted(kept, key=lambda entry: entry[0])]
+    """Return a random sample of the rows in the file's order. The file is read twice, and only the sample is held."""
+    total = sum(1 for _ in read_jsonl(file, DIFFERENCE_KEYS))
+    drawn = set(draw.sample(range(total), min(count, total)))
+    return [row for place, (_, row) in enumerate(read_jsonl(file, DIFFERENCE_KEYS)) if place in drawn]
 
 
 def _payload(path: Path) -> bytes | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 import random
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -83,17 +83,9 @@ class Picture:
 
 
 def plan(options: Shapes) -> dict[str, list[Picture]]:
-    """Decide on all pictures, by part."""
-
-    def scenes(part: str, number: int, combinations: list[tuple[str, str]]) -> Iterator[Scene]:
-        for index in range(number):
-            yield random_scene(np.random.default_rng((options.seed, PARTS.index(part), index)), combinations)
-
-    pictures = {
-        part: [
-            Picture(scene, f"{part}/images/{part}{index:05d}.png")
-            for index, scene in enumerate(scenes(part, getattr(options, part), list(TRAINING)))
-        ]
+    """Return all pictures by part."""
+    files: dict[str, list[tuple[str, Sequence[tuple[str, str]]]]] = {
+        part: [(f"{part}/images/{part}{index:05d}.png", TRAINING) for index in range(getattr(options, part))]
         for part in ("train", "val", "test")
     }
     classes = {
@@ -101,15 +93,19 @@ def plan(options: Shapes) -> dict[str, list[Picture]]:
         "colour": {colour: [pair for pair in TRAINING if pair[1] == colour] for colour in COLOURS},
         "unseen": {f"{colour} {shape}": [(shape, colour)] for shape, colour in UNSEEN},
     }
-    for part, names in classes.items():
-        cycle = [combinations for combinations in names.values() for _ in range(options.per_class)]
-        pictures[part] = []
-        for index, (combinations, name) in enumerate(
-            zip(cycle, [name for name in names for _ in range(options.per_class)], strict=True)
-        ):
-            scene = random_scene(np.random.default_rng((options.seed, PARTS.index(part), index)), combinations)
-            pictures[part].append(Picture(scene, f"zero_shot/{part}/{name}/{index % options.per_class:04d}.png"))
-    return pictures
+    for part, combinations_of in classes.items():
+        files[part] = [
+            (f"zero_shot/{part}/{name}/{index:04d}.png", combinations)
+            for name, combinations in combinations_of.items()
+            for index in range(options.per_class)
+        ]
+    return {
+        part: [
+            Picture(random_scene(np.random.default_rng((options.seed, place, index)), combinations), file)
+            for index, (file, combinations) in enumerate(files[part])
+        ]
+        for place, part in enumerate(PARTS)
+    }
 
 
 def save(folder: Path, picture: Picture) -> None:
@@ -133,20 +129,17 @@ def draw_all(folder: Path, pictures: list[Picture], workers: int) -> None:
 
 def _write_captions(folder: Path, pictures: list[Picture], options: Shapes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_jsonl(
-        folder / "captions.jsonl",
-        (
-            {
-                "id": (name := Path(picture.file).stem),
-                "file": f"images/{name}.png",
-                "captions": captions(
-                    random.Random(f"{options.seed}/{name}"), picture.scene, options.captions_per_image
-                ),
-                "attributes": picture.scene.attributes(),
-            }
-            for picture in pictures
-        ),
+    named = ((Path(picture.file).stem, picture.scene) for picture in pictures)
+    rows = (
+        {
+            "id": name,
+            "file": f"images/{name}.png",
+            "captions": captions(random.Random(f"{options.seed}/{name}"), scene, options.captions_per_image),
+            "attributes": scene.attributes(),
+        }
+        for name, scene in named
     )
+    write_jsonl(folder / "captions.jsonl", rows)
 
 
 def _write_test(folder: Path, pictures: list[Picture]) -> None:

@@ -76,14 +76,18 @@ class ShapesEval(OutputStep):
 
 
 def _pictures(seed: int, part: int, folder: str, classes: list[WorldClass], each: int) -> list[Picture]:
-    pictures = []
-    for number, of in enumerate(classes):
-        # A shape's pictures have the colours that it has in training, as everywhere else.
-        combinations = [(of.shape, of.colour)] if of.colour else [pair for pair in TRAINING if pair[0] == of.shape]
-        for index in range(each):
-            scene = random_scene(np.random.default_rng((seed, part, number, index)), combinations)
-            pictures.append(Picture(scene, f"{folder}/{of.name}/{index:04d}.png"))
-    return pictures
+    # A shape's pictures have the colours that it has in training, as everywhere else.
+    return [
+        Picture(
+            random_scene(
+                np.random.default_rng((seed, part, number, index)),
+                [(of.shape, of.colour)] if of.colour else [pair for pair in TRAINING if pair[0] == of.shape],
+            ),
+            f"{folder}/{of.name}/{index:04d}.png",
+        )
+        for number, of in enumerate(classes)
+        for index in range(each)
+    ]
 
 
 def _class_row(of: WorldClass) -> dict[str, Any]:
