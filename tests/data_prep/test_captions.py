@@ -191,29 +191,6 @@ def test_bad_class_settings(
     assert not (tmp_path / "images").exists()
 
 
-def test_a_damaged_shard_is_counted_and_the_others_are_read(tmp_path: Path, read: Read) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in/0.tar").write_bytes(b"not a tar")
-    write_tar(tmp_path / "in/1.tar", {"a.jpg": jpeg(1), "a.txt": b"fine"})
-    captions.Captions(
-        source="shards", input=str(tmp_path / "in"), output=str(tmp_path / "out.jsonl"), images=str(tmp_path / "images")
-    ).run()
-    assert [row["id"] for row in read(tmp_path / "out.jsonl")] == ["a"]
-    assert json.loads((tmp_path / "out.jsonl.manifest.json").read_text())["counts"]["damaged_shard"] == 1
-
-
-def test_jsonl_is_checked_and_keeps_attributes(world: Path, tmp_path: Path, read: Read) -> None:
-    source = world / "shapes/train/captions.jsonl"
-    captions.Captions(source="jsonl", input=str(source), output=str(tmp_path / "out.jsonl")).run()
-    before, after = read(source), read(tmp_path / "out.jsonl")
-    found = [{**row, "file": "", "width": 64, "height": 64, "sha256": row["sha256"]} for row in after]
-    assert found == [{**row, "file": ""} for row in after]
-    assert [{**row, "file": ""} for row in before] == [
-        {key: value for key, value in row.items() if key not in ("width", "height", "sha256")} for row in found
-    ]
-    assert all(Path(row["file"]).is_file() for row in after)
-
-
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from data_prep.sources import check, source
-from data_prep.sources.source import Candidate, Losses
+from data_prep.sources.source import Candidate
 from data_prep.steps.captions import Captions
 from tests.data_prep.conftest import Rows
 from tests.helpers.pictures import jpeg
@@ -87,10 +86,6 @@ def test_sizes_are_those_of_the_upright_image(orientation: int, run: Run) -> Non
     assert (row["width"], row["height"]) == ((20, 30) if orientation >= 5 else (30, 20))
 
 
-def test_sha256_is_the_file_s(run: Run) -> None:
-    assert rows(run({"a.jpg": jpeg(1)})[0])[0]["sha256"] == hashlib.sha256(jpeg(1)).hexdigest()
-
-
 def test_duplicates(run: Run) -> None:
     images = {"a.jpg": jpeg(1), "b.jpg": jpeg(2), "c.jpg": jpeg(1), "d.jpg": jpeg(1)}
     output, manifest = run(images)
@@ -118,16 +113,3 @@ def test_the_manifest_lists_the_first_names_and_counts_all(run: Run, monkeypatch
     assert manifest["counts"] == {"images": 1, "unreadable": 5}
     names = manifest["left_out"]["unreadable"]
     assert [name.split(":")[0] for name in names] == ["0.jpg", "1.jpg", "2.jpg", "... and 2 more"]
-
-
-def test_losses_keep_few_names() -> None:
-    losses = Losses()
-    for index in range(source.LISTED + 5):
-        losses.add("missing", str(index))
-    assert losses.counts == {"missing": source.LISTED + 5}
-    assert len(losses.names()["missing"]) == source.LISTED + 1
-
-
-def test_the_first_reason_is_told_when_nothing_is_left(run: Run) -> None:
-    with pytest.raises(ValueError, match=r"not one usable captioned image \(1 unreadable\); first: a.jpg: .*a.jpg: "):
-        run({"a.jpg": b"no picture"})

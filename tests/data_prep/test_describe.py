@@ -43,23 +43,6 @@ def test_a_text_depends_on_its_pair_and_the_seed_alone(world: Path, tmp_path: Pa
     assert any(row != whole[row["pair_id"]] for row in read(tmp_path / "other.jsonl"))
 
 
-def test_restart_does_nothing_until_the_pairs_change(
-    world: Path, tmp_path: Path, read: Read, write: Write, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows = read(world / "pairs.jsonl")
-    options = describe.Describe(
-        pairs=str(write("p.jsonl", rows[:5])),
-        captions=str(world / "shapes/train/captions.jsonl"),
-        output=str(tmp_path / "d.jsonl"),
-    )
-    options.run()
-    options.run()
-    assert "up to date" in capsys.readouterr().out
-    write("p.jsonl", rows[:6])
-    options.run()
-    assert len(read(tmp_path / "d.jsonl")) == 6
-
-
 def test_equal_scenes_are_counted_not_described(tmp_path: Path, write: Write, read: Read) -> None:
     scene = {"shape": "star", "colour": "red", "size": 0.15, "count": 2, "brightness": 0.5, "position": 0.5}
     captions = write("c.jsonl", [{"id": i, "file": f"{i}.png", "captions": [], "attributes": scene} for i in "ab"])

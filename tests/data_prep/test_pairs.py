@@ -22,25 +22,6 @@ def deal(number: int, **options: int) -> Rows:
     return list(pairs.deal([f"i{index}" for index in range(number)], pairs.Pairs(captions="", output="", **options)))  # type: ignore[arg-type]
 
 
-def test_no_unordered_pair_comes_twice_over_rounds() -> None:
-    rows = deal(12, group_size=6, rounds=20, pairs_per_group=9)
-    drawn = Counter(frozenset((row["first"], row["second"])) for row in rows)
-    assert max(drawn.values()) == 1
-    assert len(drawn) > 60  # of 66 possible: later rounds take what earlier ones left
-    assert all(row["first"] != row["second"] for row in rows)
-    assert len({row["pair_id"] for row in rows}) == len(rows)
-
-
-def test_groups_have_the_right_size_and_share_no_image_within_a_round() -> None:
-    members: dict[str, set[str]] = defaultdict(set)
-    rows = deal(40, group_size=8, pairs_per_group=28)
-    for row in rows:
-        members[row["group"]] |= {row["first"], row["second"]}
-    assert [len(group) for group in members.values()] == [8] * 5
-    assert len(set.union(*members.values())) == 40
-    assert set(Counter(row["group"] for row in rows).values()) == {28}
-
-
 def test_left_over_images() -> None:
     assert {len({row[side] for row in deal(10, group_size=4) for side in ("first", "second")})} == {10}  # 4 + 4 + 2
     assert {row[side] for row in deal(9, group_size=4) for side in ("first", "second")} < {f"i{i}" for i in range(9)}
@@ -114,21 +95,6 @@ def test_the_papers_setting(write: Write, tmp_path: Path) -> None:
     assert len(other - chosen) > 30
 
 
-def test_run_writes_pairs_and_restarts(
-    world: Path, tmp_path: Path, read: Read, capsys: pytest.CaptureFixture[str]
-) -> None:
-    captions = world / "shapes/train/captions.jsonl"
-    options = pairs.Pairs(
-        captions=str(captions), output=str(tmp_path / "pairs.jsonl"), group_size=8, pairs_per_group=20
-    )
-    options.run()
-    assert (tmp_path / "pairs.jsonl").read_bytes() == (world / "pairs.jsonl").read_bytes()
-    ids = {row["id"] for row in read(captions)}
-    assert all({row["first"], row["second"]} <= ids for row in read(tmp_path / "pairs.jsonl"))
-    options.run()
-    assert "up to date" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
@@ -151,18 +117,6 @@ def test_bad_input(write: Write, tmp_path: Path, rows: Rows, options: dict[str, 
     with pytest.raises(ValueError, match=message):
         pairs.Pairs(captions=str(captions), output=str(tmp_path / "p.jsonl"), **options).run()
     assert not (tmp_path / "p.jsonl").exists()
-
-
-def test_torn_json_names_the_line(tmp_path: Path) -> None:
-    captions = tmp_path / "c.jsonl"
-    captions.write_text('{"id": "a", "file": "a.png", "captions": []}\n{"id": "b", "fi')
-    with pytest.raises(ValueError, match=r"c.jsonl, line 2: not valid JSON"):
-        pairs.Pairs(captions=str(captions), output=str(tmp_path / "p.jsonl")).run()
-
-
-def test_missing_captions(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"none.jsonl: not found"):
-        pairs.Pairs(captions=str(tmp_path / "none.jsonl"), output=str(tmp_path / "p.jsonl")).run()
 
 
 @pytest.mark.parametrize(("all_pairs", "images"), [(False, None), (True, 5)])

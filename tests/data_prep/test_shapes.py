@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -143,21 +142,3 @@ def test_more_training_pictures_leave_the_rest_alone(world: Path, tmp_path: Path
     shapes.Shapes(output=str(tmp_path / "more"), train=50, val=12, test=10, per_class=2, workers=1).run()
     mine, theirs = tree(tmp_path / "more"), tree(world / "shapes")
     assert all(mine[name] == content for name, content in theirs.items() if name != "train/captions.jsonl")
-
-
-def test_restart_does_nothing_and_changed_options_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = shapes.Shapes(output=str(tmp_path / "out"), train=3, val=0, test=1, per_class=0, workers=1)
-    options.run()
-    before = (tmp_path / "out/train/captions.jsonl").stat().st_mtime_ns
-    options.run()
-    assert (tmp_path / "out/train/captions.jsonl").stat().st_mtime_ns == before
-    assert "up to date" in capsys.readouterr().out
-    options.train = 2
-    options.run()
-    assert len(list((tmp_path / "out/train/images").iterdir())) == 2
-    assert json.loads((tmp_path / "out.manifest.json").read_text())["counts"]["train"] == 2
-
-
-def test_bad_numbers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"shapes\.train must be at least 0, found -1"):
-        shapes.Shapes(output=str(tmp_path / "out"), train=-1).run()

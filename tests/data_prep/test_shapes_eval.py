@@ -103,8 +103,3 @@ def test_held_out_pictures_are_no_other_part_s(made: Path) -> None:
     files = sorted(path.relative_to(made) for path in made.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
     assert all((made / file).read_bytes() == (again / file).read_bytes() for file in files)
-
-
-def test_senseless_numbers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"shapes_eval.probe must be at least 1"):
-        shapes_eval.ShapesEval(output=str(tmp_path / "x"), probe=0).run()

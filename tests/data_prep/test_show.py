@@ -48,15 +48,6 @@ def test_pairs_of_shards(shards: Path, tmp_path: Path) -> None:
     assert not re.search(r'(src|href)="(?!data:)', page.read_text())  # needs no other file
 
 
-def test_the_seed_decides(shards: Path, tmp_path: Path) -> None:
-    def page(seed: int, pairs: int = 5) -> str:
-        show.Show(output=str(tmp_path / "a.html"), shards=str(shards), pairs=pairs, seed=seed).run()
-        return (tmp_path / "a.html").read_text()
-
-    assert page(1) == page(1) != page(2)
-    assert len(page(1, 25).split("<article>")) == 26  # more than there are groups
-
-
 NASTY = "<script>alert(\"x\")</script> & 'quotes'"
 
 

@@ -100,23 +100,6 @@ def test_only_matching_groups_are_taken(options: transfer.Transfer, read: Read) 
     assert {row["group"] for row in read(Path(options.output))} == {"g0", "g2"}
 
 
-def test_restart_does_nothing_and_a_change_makes_it_anew(
-    options: transfer.Transfer, read: Read, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = Path(options.output)
-    options.run()
-    before, written = output.read_bytes(), output.stat().st_mtime_ns
-    options.run()
-    assert output.stat().st_mtime_ns == written
-    assert "up to date" in capsys.readouterr().out
-    options.seed = 1
-    options.run()
-    assert output.read_bytes() != before
-    options.seed = 0
-    options.run()
-    assert output.read_bytes() == before
-
-
 def test_a_class_without_enough_pictures_is_named(options: transfer.Transfer, write: Write) -> None:
     write("new.jsonl", [row for row in captioned("new", 2) if "bus" not in row["id"]])
     with pytest.raises(
@@ -129,29 +112,6 @@ def test_a_class_without_enough_pictures_is_named(options: transfer.Transfer, wr
     ):
         options.run()
     assert not Path(options.output).exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        (
-            {"groups": "x*"},
-            ValueError,
-            r"differences.jsonl: transfer.groups: 'x\*' matches no group; .*named like 'g0'",
-        ),
-        ({"captions": "nowhere.jsonl"}, FileNotFoundError, r"nowhere.jsonl: not found, but `captions`"),
-        ({"differences": "nowhere.jsonl"}, FileNotFoundError, r"nowhere.jsonl: not found, but `differences`"),
-        ({"to_captions": "nowhere.jsonl"}, FileNotFoundError, r"nowhere.jsonl: not found, but `to_captions`"),
-    ],
-)
-def test_bad_input(options: transfer.Transfer, change: dict[str, str], error: type[Exception], message: str) -> None:
-    options.run()
-    before = Path(options.output).read_bytes()
-    for name, value in change.items():
-        setattr(options, name, value)
-    with pytest.raises(error, match=message):
-        options.run()
-    assert Path(options.output).read_bytes() == before  # a mistake costs nothing that was made
 
 
 def test_bad_rows_are_named(options: transfer.Transfer, write: Write) -> None:

@@ -1,0 +1,251 @@
+"""What all steps do: options and inputs are checked, an output that is up to date stays, one process writes it at a time."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_prep.cli import STEPS, main, step_class
+from data_prep.files import write_jsonl
+from data_prep.lock import output_lock
+from data_prep.manifest import Manifest
+from data_prep.step import OutputStep
+from data_prep.steps import pairs
+from data_prep.steps.pairs import Pairs
+from data_prep.world.shapes import Shapes
+from data_prep.world.shapes_eval import ShapesEval
+from pcclip.atomic import atomic_folder, atomic_text
+from tests.helpers.fault_server import running_server
+from tests.helpers.pair_files import model_options, write_pairs
+
+KILLED = """
+import os, signal, sys
+os.getpid = lambda: 1  # as in a container
+from pathlib import Path
+from data_prep.lock import output_lock
+from pcclip.atomic import atomic_folder, atomic_text
+output = Path(sys.argv[1])
+with output_lock(output), atomic_text(output) as stream, atomic_text(output.with_name("rejected.jsonl")):
+    with atomic_folder(output) as folder, atomic_text(f"{output}.manifest.json"):
+        (folder / "inside").touch()
+        signal.raise_signal(signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Pairs:
+    captions = tmp_path / "captions.jsonl"
+    write_jsonl(captions, ({"id": str(n), "file": "", "captions": []} for n in range(40)))
+    options = Pairs(captions=str(captions), output=str(tmp_path / "pairs.jsonl"))
+    options.run()
+    return options
+
+
+def test_an_output_is_made_again_only_when_something_changed(
+    options: Pairs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = Path(options.output)
+    before = output.read_bytes()
+    assert sorted(path.name for path in output.parent.iterdir()) == [
+        "captions.jsonl",
+        "pairs.jsonl",
+        "pairs.jsonl.manifest.json",
+    ]
+    options.run()
+    assert "is up to date" in capsys.readouterr().out
+    recorded = json.loads(Path(options.output + ".manifest.json").read_text())
+    assert recorded["output"]["bytes"] == len(before)
+    assert len(recorded["output"]["sha256"]) == 64
+    assert {"seed", "images"} <= recorded["options"].keys()
+    assert not {"captions", "output"} & recorded["options"].keys()
+    replace(options, seed=1).run()
+    assert output.read_bytes() != before
+    options.run()
+    assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("step", "option"),
+    [
+        (name, option.name)
+        for name in STEPS
+        for option in fields(step_class(name))
+        if option.metadata.get("input") and (name, option.name) != ("class_texts", "pairs")
+    ],
+)
+def test_a_missing_input_is_named(step: str, option: str, options: Pairs, tmp_path: Path) -> None:
+    made: dict[str, Any] = {"output": str(tmp_path / "out"), "model": "m", "base_url": "http://127.0.0.1:9"}
+    made |= {"differences": options.captions, "source": "jsonl"}
+    given = {}
+    for each in fields(step_class(step)):
+        if each.metadata.get("input") and (step, each.name) != ("class_texts", "pairs"):
+            file = str(tmp_path / "nowhere.jsonl") if each.name == option else options.captions
+            given[each.name] = [file] if step == "shard" else file
+        elif each.name in made:
+            given[each.name] = made[each.name]
+    if step == "describe":
+        given["backend"] = "openai"
+    if step == "pairs":
+        del given["model"]
+    with pytest.raises(FileNotFoundError, match=rf"nowhere\.jsonl: not found, but `{option}`"):
+        step_class(step)(**given).run()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_changed_output_is_neither_up_to_date_nor_overwritten(options: Pairs, seed: int) -> None:
+    output = Path(options.output)
+    whole = output.read_bytes()
+    for changed in (whole[: len(whole) // 2], whole.replace(b"r0g00000", b"r0g00009", 1)):
+        output.write_bytes(changed)
+        with pytest.raises(ValueError, match=str(output)):
+            replace(options, seed=seed).run()
+        assert output.read_bytes() == changed
+    output.unlink()
+    options.run()
+    assert output.read_bytes() == whole
+
+
+def test_an_input_that_changes_during_the_run_is_named(
+    options: Pairs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    captions = Path(options.captions)
+    deal = pairs.deal
+
+    def editing(*arguments: Any) -> Iterator[Any]:
+        yield from deal(*arguments)
+        captions.write_bytes(captions.read_bytes().replace(b'"39"', b'"40"'))
+
+    options = replace(options, seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(pairs, "deal", editing)
+        with pytest.raises(ValueError, match=str(captions)):
+            options.run()
+    options.run()
+    assert "up to date" not in capsys.readouterr().out
+    assert '"40"' in Path(options.output).read_text()
+
+
+def test_a_run_killed_before_its_manifest_is_run_again(options: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = replace(options, seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Manifest, "write", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            options.run()
+    options.run()
+    assert Path(options.output + ".manifest.json").is_file()
+
+
+def test_an_edited_answer_of_a_model_is_kept_and_a_missing_one_asked_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pairs(tmp_path, 6)
+    output = tmp_path / "differences.jsonl"
+    with running_server() as server:
+        options = model_options(tmp_path, server)
+        options.run()
+        asked = server.asked.total()
+        lines = output.read_text().splitlines(keepends=True)
+        rows = [json.loads(lines[0]) | {"text": "edited by hand"}, *map(json.loads, lines[1:-1])]
+        output.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        options.run()
+        assert server.asked.total() == asked + 1
+        capsys.readouterr()
+        options.run()
+        assert server.asked.total() == asked + 1
+    assert "up to date" in capsys.readouterr().out
+    assert "edited by hand" in output.read_text()
+
+
+@pytest.mark.parametrize("kind", ["shapes", "shapes_eval"])
+def test_a_cut_or_missing_file_of_a_folder_is_noticed(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    step: OutputStep
+    if kind == "shapes":
+        step, table = Shapes(output=str(output), workers=1, train=2, val=1, test=1, per_class=1), "train/captions.jsonl"
+    else:
+        step, table = ShapesEval(output=str(output), workers=1, per_combination=1, probe=1), "edits.jsonl"
+    step.run()
+    (output / "added by a user.txt").touch()
+    capsys.readouterr()
+    step.run()
+    assert "up to date" in capsys.readouterr().out
+    for file in (output / table, next(output.rglob("*.png"))):
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-3])
+        with pytest.raises(ValueError, match=str(file)):
+            step.run()
+        file.unlink()
+        step.run()
+        assert file.read_bytes() == whole
+    assert "up to date" not in capsys.readouterr().out
+
+
+def test_a_second_process_is_refused(options: Pairs, capsys: pytest.CaptureFixture[str]) -> None:
+    with output_lock(Path(options.output)):
+        assert main(["pairs", "--captions", options.captions, "--output", options.output, "--seed", "1"]) == 2
+        assert options.output in capsys.readouterr().err
+    options.run()  # the lock is free
+
+
+def test_a_killed_process_leaves_no_lock_and_only_its_leftovers_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "screened.jsonl"
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    process = subprocess.run([sys.executable, str(script), str(output)], cwd=Path(__file__).parents[2], check=False)
+    assert process.returncode == -signal.SIGKILL
+    monkeypatch.setattr("os.getpid", lambda: 1)  # a running process in another container
+    with atomic_text(tmp_path / "other.jsonl"), atomic_folder(tmp_path / "folder.v1"):
+        assert len(list(tmp_path.iterdir())) == 8
+        with output_lock(output):
+            left = {path.name.split(".")[1] for path in tmp_path.iterdir() if path != script}
+            assert left == {"screened", "other", "folder"}
+            assert (tmp_path / ".screened.jsonl.lock").exists()
+            assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize("name", ["folder", "folder.v1"])
+def test_what_a_killed_step_left_of_a_replaced_folder_is_removed(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("pcclip.atomic.remove", lambda path: None)  # killed before it removes the earlier folder
+        with atomic_folder(folder):
+            pass
+    assert len(list(tmp_path.iterdir())) == 2
+    with output_lock(folder):
+        pass
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def refuse(*_: object) -> int:
+    raise PermissionError(13, "Permission denied")
+
+
+def test_a_folder_that_cannot_be_written_needs_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.open", refuse)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with output_lock(tmp_path / "out.jsonl"):
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_that_cannot_be_opened_in_a_folder_that_can_be_written_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.open", refuse)
+    with pytest.raises(ValueError, match=r"\.out\.jsonl\.lock"), output_lock(tmp_path / "out.jsonl"):
+        pass
