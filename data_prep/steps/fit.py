@@ -28,8 +28,8 @@ def misfits(
         pretrained: Its weights, where the name does not carry them.
 
     Raises:
-        FileNotFoundError: A file of the model or an image is missing.
-        ValueError: An image cannot be read, or an unknown model.
+        FileNotFoundError: A file of the model is missing.
+        ValueError: An image is missing or cannot be read, or an unknown model.
     """
     model = load_clip(name, pretrained).eval()
     model.to("cuda" if torch.cuda.is_available() else "cpu")

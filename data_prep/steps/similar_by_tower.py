@@ -9,11 +9,13 @@ import torch
 from sklearn.random_projection import GaussianRandomProjection
 
 from data_prep.files import Row, image_path
-from data_prep.images import read_bytes
 from data_prep.steps.similar import WIDTH, Indices, Vectors, chunks
-from pcclip.data.pictures import UnreadableImageError, decode
+from pcclip.data.encoding import encode_pictures
+from pcclip.data.labelled import ImageFile
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.loading import load_clip
+
+BATCH = 64  # images
 
 
 def embed_by_model(
@@ -30,8 +32,8 @@ def embed_by_model(
         seed: Seed of the reduction.
 
     Raises:
-        FileNotFoundError: A file of the model or an image is missing.
-        ValueError: An image cannot be read, or the model is unknown or has random weights.
+        FileNotFoundError: A file of the model is missing.
+        ValueError: An image is missing or cannot be read, or the model is unknown or has random weights.
     """
     if not (pretrained or name.startswith(("local-dir:", "hf-hub:"))):
         raise ValueError(
@@ -65,26 +67,22 @@ def _embed_captions(model: DifferenceCLIP, _: Path, rows: list[Row]) -> Vectors:
     return _unit(means)
 
 
-def embed_images(model: DifferenceCLIP, captions: Path, rows: list[Row], batch: int = 64) -> Vectors:
-    """Return unit embeddings (N, D) of the images of rows of `captions`."""
+def embed_images(model: DifferenceCLIP, captions: Path, rows: list[Row]) -> Vectors:
+    """Return unit embeddings (N, D) of the images of rows of `captions`.
+
+    Raises:
+        ValueError: An image is missing or cannot be read.
+    """
+    files = [str(image_path(captions, row)) for row in rows]
+    pictures = [(number, ImageFile(file, file)) for number, file in enumerate(files)]
     parts = []
-    for start in range(0, len(rows), batch):
-        pictures = [_picture(model, image_path(captions, row)) for row in rows[start : start + batch]]
-        with torch.inference_mode():
-            parts.append(model.encode_images(torch.stack(pictures).to(model.device)).float().cpu().numpy())
+    for batch in encode_pictures(model, pictures, batch_size=BATCH, workers=0):
+        for number, reason in batch.unreadable.items():
+            raise ValueError(
+                f"{files[number]}: cannot be read as an image ({reason}); run `pcclip-data captions` to drop it"
+            )
+        parts.append(batch.embeddings.numpy())
     return np.concatenate(parts)
-
-
-def _picture(model: DifferenceCLIP, file: Path) -> torch.Tensor:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: not found")
-    try:
-        pixels: torch.Tensor = model.image_transform(decode(read_bytes(file), str(file)))
-    except UnreadableImageError as error:
-        raise ValueError(
-            f"{file}: cannot be read as an image ({error.reason}); run `pcclip-data captions` to drop it"
-        ) from error
-    return pixels
 
 
 def _unit(vectors: Vectors) -> Vectors:

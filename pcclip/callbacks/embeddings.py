@@ -12,11 +12,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from pcclip.data.embedding_store import EmbeddingStore
-from pcclip.data.labelled import DecodedImages, ImageFile, collate_intact
+from pcclip.data.encoding import encode_pictures
+from pcclip.data.labelled import ImageFile
 from pcclip.metrics.protocol import Encoder
 from pcclip.model.sharding import gathered
 
@@ -77,22 +77,20 @@ def evaluating(pl_module: LightningModule) -> Iterator[None]:
 def encode_images(
     trainer: Trainer,
     pl_module: LightningModule,
-    dataset: Dataset[tuple[Tensor | None, int]],
-    count: int,
+    pictures: Sequence[ImageFile],
     *,
     name: str,
     batch_size: int,
     num_workers: int,
 ) -> tuple[Tensor, Tensor]:
-    """Encode a dataset of decoded images, each rank a strided share of it.
+    """Encode pictures, each rank a strided share of them.
 
-    Every rank must call this with the same dataset, and gets the same answer.
+    Every rank must call this with the same pictures, and gets the same answer.
 
     Args:
         trainer: Knows the ranks.
         pl_module: Its `model` encodes.
-        dataset: Gives (image or None if damaged, its own index).
-        count: Number of images, N.
+        pictures: The pictures, N.
         name: For the progress bar, which appears when encoding takes more than a few seconds.
         batch_size: Images encoded at a time.
         num_workers: Processes that decode.
@@ -102,24 +100,20 @@ def encode_images(
     """
     model, device = model_of(pl_module), pl_module.device
     rank, world_size = trainer.global_rank, trainer.world_size
+    count = len(pictures)
     share = -(-count // world_size)  # padded, since a gather needs equal shapes
     embeddings = torch.zeros(share, model.embed_dim, device=device)
     intact = torch.zeros(share, device=device)
-    loader = DataLoader(
-        Subset(dataset, range(rank, count, world_size)),
-        batch_size=batch_size,
-        num_workers=num_workers,
-        collate_fn=collate_intact,
-        generator=torch.Generator().manual_seed(0),  # a loader without its own draws from the global one
-    )
+    own = [(place, pictures[number]) for place, number in enumerate(range(rank, count, world_size))]
     hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
-    with evaluating(pl_module):
-        for images, indices in tqdm(loader, desc=f"encoding {name}", delay=3, leave=False, disable=hidden):
-            if images is None:
-                continue
-            positions = (indices // world_size).to(device)
-            embeddings[positions] = model.encode_images(images.to(device)).float()
-            intact[positions] = 1
+    with (
+        evaluating(pl_module),
+        tqdm(total=len(own), desc=f"encoding {name}", delay=3, leave=False, disable=hidden) as bar,
+    ):
+        for batch in encode_pictures(model, own, batch_size=batch_size, workers=num_workers):
+            places = batch.places.to(device)
+            embeddings[places], intact[places] = batch.embeddings.to(device), 1
+            bar.update(len(batch.places) + len(batch.unreadable))
     gathered = trainer.strategy.all_gather(embeddings).view(world_size, share, -1)
     gathered_intact = trainer.strategy.all_gather(intact).view(world_size, share)
     # image i was place i // world_size of rank i % world_size, so places come before ranks
@@ -218,8 +212,7 @@ class EmbeddingCache:
                 embeddings[new], intact[new] = encode_images(
                     trainer,
                     pl_module,
-                    DecodedImages(images_to_encode, model.image_transform),
-                    len(new),
+                    images_to_encode,
                     name=name,
                     batch_size=batch_size,
                     num_workers=num_workers,

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import torch
 from PIL import Image
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from pcclip.data.picture_files import COPIES, Skipped, is_picture
 from pcclip.data.pictures import PICTURE_EXTENSIONS, UnreadableImageError, decode
@@ -89,28 +86,6 @@ class ImageSet:
     source: Path
     images: list[ImageFile]
     classes: list[str]
-
-
-class DecodedImages(Dataset[tuple[Tensor | None, int]]):
-    """Images of a set as uint8 tensors (3, H, W) with their index; None in place of a damaged one."""
-
-    def __init__(self, images: Sequence[ImageFile], transform: Callable[[Image.Image], Tensor]) -> None:
-        self.images = list(images)
-        self.transform = transform
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor | None, int]:
-        picture = decoded(self.images[index])
-        return (None if picture is None else self.transform(picture)), index
-
-
-def collate_intact(items: Sequence[tuple[Tensor | None, int]]) -> tuple[Tensor | None, Tensor]:
-    """Batch the intact images: (n, 3, H, W) or None if there is none, and their indices (n,)."""
-    intact = [(image, index) for image, index in items if image is not None]
-    images = torch.stack([image for image, _ in intact]) if intact else None
-    return images, torch.tensor([index for _, index in intact], dtype=torch.long)
 
 
 def read_images(source: str | Path) -> ImageSet:

@@ -6,29 +6,24 @@ pictures, some 250 bytes each, are held.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from pcclip.data.embedding_store import EmbeddingStore
+from pcclip.data.encoding import encode_pictures
 from pcclip.data.labelled import ImageFile, Picture, decoded
-from pcclip.data.pictures import UnreadableImageError
 from pcclip.metrics.embed import check_damaged
 from pcclip.model.clip import DifferenceCLIP
 
 IN_MEMORY = 1 << 28
 CHUNK = 16_384  # rows of embeddings that are worked on at a time
-FEW = 64  # pictures that are not worth starting worker processes for
-Task = tuple[int, Picture]
 
 
 @dataclass(frozen=True)
@@ -96,81 +91,19 @@ def embed_pictures(
     reasons: dict[int, str] = {}
     with tqdm(total=len(pictures), desc="embedding", unit=" pictures", disable=None if progress else True) as bar:
         bar.update(len(pictures) - len(missing))
-        for places, rows, unreadable in _encoded(
-            clip, [(place, pictures[place]) for place in missing], batch_size, workers
-        ):
+        tasks = [(place, pictures[place]) for place in missing]
+        for batch in encode_pictures(clip, tasks, batch_size=batch_size, workers=workers):
+            places, rows = batch.places, batch.embeddings
             embeddings[places] = rows
-            reasons |= unreadable
+            reasons |= batch.unreadable
             if wrong := places[~rows.isfinite().all(1)].tolist():
                 damaged += len(wrong)
                 check_damaged(damaged, len(pictures), clip.name)
                 reasons |= dict.fromkeys(wrong, "its embedding is not finite")
             if store is not None:
                 store.add([files[place] for place in places.tolist()], rows)
-            bar.update(len(places) + len(unreadable))
+            bar.update(len(places) + len(batch.unreadable))
     return _readable(pictures, embeddings, reasons)
-
-
-def _encoded(
-    clip: DifferenceCLIP, tasks: Sequence[Task], batch_size: int, workers: int | None
-) -> Iterator[tuple[Tensor, Tensor, dict[int, str]]]:
-    """Yield places (n,) and embeddings (n, D) of the readable pictures of a batch, and the reasons of the others."""
-    waiting: tuple[Tensor, Tensor, dict[int, str]] | None = None
-    with torch.no_grad():
-        for images, places, unreadable in _loader(clip, tasks, batch_size, workers):
-            rows = torch.zeros(0, clip.embed_dim)
-            if images is not None:
-                rows = clip.encode_images(images.to(clip.device, non_blocking=True)).float()
-            # Fetched only when the next batch is on its way, so that the device does not wait for what is done with it.
-            if waiting is not None:
-                yield waiting[0], waiting[1].cpu(), waiting[2]
-            waiting = places, rows, unreadable
-    if waiting is not None:
-        yield waiting[0], waiting[1].cpu(), waiting[2]
-
-
-def _loader(
-    clip: DifferenceCLIP, tasks: Sequence[Task], batch_size: int, workers: int | None
-) -> DataLoader[tuple[Tensor | str, int]]:
-    if workers is None:
-        workers = min(8, len(os.sched_getaffinity(0)) - 1)
-    if len(tasks) <= FEW:
-        workers = 0
-    waiting = iter(tasks)
-    # Workers are handed the pictures themselves, so that none holds the whole list.
-    batches = iter(lambda: list(islice(waiting, batch_size)), [])
-    return DataLoader(
-        _Decoded(clip),
-        batch_sampler=batches,  # of tasks, not of indices
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=clip.device.type == "cuda",
-        generator=torch.Generator().manual_seed(0),  # a loader without its own draws from the global one
-    )
-
-
-class _Decoded(Dataset[tuple[Tensor | str, int]]):
-    """Pixels (3, H, W) of pictures, or the reason why one cannot be read, each with its place."""
-
-    def __init__(self, clip: DifferenceCLIP) -> None:
-        self.transform = clip.image_transform
-
-    def __getitem__(self, task: Task) -> tuple[Tensor | str, int]:
-        place, picture = task
-        try:
-            return self.transform(picture.decode()), place
-        except UnreadableImageError as error:
-            return error.reason, place
-
-
-def _collate(items: Sequence[tuple[Tensor | str, int]]) -> tuple[Tensor | None, Tensor, dict[int, str]]:
-    images = [image for image, _ in items if isinstance(image, Tensor)]
-    places = torch.tensor([place for image, place in items if isinstance(image, Tensor)], dtype=torch.long)
-    return (
-        (torch.stack(images) if images else None),
-        places,
-        {place: why for why, place in items if isinstance(why, str)},
-    )
 
 
 def _room(count: int, width: int) -> Tensor:

@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from pcclip.data.labelled import DecodedImages, collate_intact, read_images
+from pcclip.data import encoding
+from pcclip.data.labelled import read_images
 from pcclip.datasets.tables import read_table, read_texts
 from pcclip.metrics.protocol import Wording
 from pcclip.roles import has_roles, swap_roles
@@ -111,24 +112,35 @@ def test_tars_in_clip_benchmark_layout(tmp_path: Path, beside: bool) -> None:
         found = read_images(folder)
     assert found.classes == ["ant", "big zebra"]
     assert [(image.key, image.label) for image in found.images] == [("s0", 1), ("s1", 0), ("s2", 1)]
-    decoded = DecodedImages(found.images, transform)
-    levels = [int(image[0, 0, 0]) for image, _ in (decoded[index] for index in range(3)) if image is not None]
+    levels = [int(transform(image.decode())[0, 0, 0]) for image in found.images]
     assert levels == [10, 20, 30]
     assert [image.key for image in read_images(folder / "1.tar").images] == ["s2"]
 
 
-def test_damaged_images_become_none(tmp_path: Path) -> None:
-    for level in range(1, 4):
+class Levels:
+    """An image tower that returns the brightness of the first pixel."""
+
+    image_transform = staticmethod(transform)
+    embed_dim = 1
+    device = torch.device("cpu")
+
+    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+        return images[:, 0, 0, :1]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_embeddings_come_with_the_numbers_of_their_pictures(
+    tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "FEW", 0)
+    for level in range(1, 8):
         (tmp_path / f"{level}.png").write_bytes(picture(level))
     (tmp_path / "2.png").write_bytes(picture(2)[:50])
-    decoded = DecodedImages(read_images(tmp_path).images, transform)
-    images, indices = collate_intact([decoded[index] for index in range(3)])
-    assert indices.tolist() == [0, 2]
-    assert images is not None
-    assert images.shape == (2, 3, 3, 4)
-    nothing, none = collate_intact([decoded[1]])
-    assert nothing is None
-    assert none.shape == torch.Size([0])
+    pictures = [(10 * number, image) for number, image in enumerate(read_images(tmp_path).images, start=1)]
+    batches = list(encoding.encode_pictures(Levels(), pictures, batch_size=2, workers=workers))
+    assert [batch.places.tolist() for batch in batches] == [[10], [30, 40], [50, 60], [70]]
+    assert [list(batch.unreadable) for batch in batches] == [[20], [], [], []]
+    assert torch.cat([batch.embeddings for batch in batches])[:, 0].tolist() == [1, 3, 4, 5, 6, 7]
 
 
 def test_bad_sources(tmp_path: Path) -> None:

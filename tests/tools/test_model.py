@@ -126,7 +126,7 @@ def test_many_pictures_lie_in_a_file(model: InferenceModel, photos: Path, monkey
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_workers_change_nothing(model: InferenceModel, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pcclip.tools.gallery.FEW", 1)
+    monkeypatch.setattr("pcclip.data.encoding.FEW", 1)
     (photos / "00a.png").write_bytes(b"no picture")
     pictures = find_pictures([photos])
     one, two = (model.embed_pictures(pictures, batch_size=3, workers=workers) for workers in (0, 2))
