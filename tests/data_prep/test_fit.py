@@ -20,6 +20,7 @@ class ColourModel:
     """Embeds pictures by their mean colour, and texts by the colour of the first image minus that of the second."""
 
     device = torch.device("cpu")
+    embed_dim = 3
 
     def eval(self) -> ColourModel:
         return self
