@@ -1,4 +1,4 @@
-"""Drawing pairs and captions from groups, and joining groups to one batch."""
+"""Draw pairs and captions from groups, and join groups to one batch."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Draw:
     """What is drawn from the groups.
 
     Attributes:
-        groups_per_batch: Groups in a batch, on each rank.
-        pairs_per_group: Ordered pairs drawn from each group, new ones each epoch; None for all, in order.
-        both_directions: Whether each pair comes with its reverse, half as many unordered pairs being drawn.
+        groups_per_batch: Groups in a batch of one rank.
+        pairs_per_group: Ordered pairs drawn from each group; None for all, in order.
         captions_per_group: Captioned images drawn from each group.
-        role_swap: Probability that a pair is given as its reverse, with "first" and "second" exchanged in its text.
-        role_twins: Give each drawn pair both ways instead, side by side in the batch; half as many are drawn.
-        fill: Whether pairs and captions are repeated where a group has too few, so that batches keep one size.
-        block: Groups that are shuffled among each other.
-        seed: Seed of everything drawn.
+        both_directions: Draw each pair together with its reverse.
+        role_swap: Probability that a pair is replaced by its reverse, with "first" and "second" exchanged in its text.
+        role_twins: Draw each pair together with that reverse instead; the two are neighbours in the batch.
+        fill: Repeat pairs and captions of groups that have too few, so that all batches have one size.
+        block: Number of groups that are shuffled together.
+        seed: Seed of all draws.
     """
 
     groups_per_batch: int
@@ -47,14 +47,14 @@ class Draw:
 
     @property
     def needs(self) -> str:
-        """What a group must have to be drawn from, for messages."""
+        """What a group must have, for messages."""
         pairs = "pairs in both directions" if self.both_directions else "pairs"
         wanted = [pairs] * (self.pairs_per_group != 0) + ["captions"] * bool(self.captions_per_group)
         return " and ".join(wanted)
 
 
 def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.random.Generator) -> PairBatch:
-    """Draw pairs and captions from groups and join them to one batch."""
+    """Return one batch of groups, with the pairs and captions drawn from them."""
     first: list[int] = []
     second: list[int] = []
     texts: list[str] = []
@@ -90,7 +90,7 @@ def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.r
 
 
 def both_ways(pairs: Sequence[PairRecord]) -> list[tuple[PairRecord, PairRecord]]:
-    """Each pair that is given in both directions, with its reverse."""
+    """Return each pair that comes in both directions, with its reverse."""
     waiting: defaultdict[tuple[int, int], deque[PairRecord]] = defaultdict(deque)
     couples = []
     for pair in pairs:
@@ -102,10 +102,7 @@ def both_ways(pairs: Sequence[PairRecord]) -> list[tuple[PairRecord, PairRecord]
 
 
 def _draw_pairs(pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generator) -> Sequence[PairRecord]:
-    """`pairs_per_group` of a group's pairs.
-
-    Pairs are drawn in bundles: a pair alone or with its reverse, each alone or with its twin.
-    """
+    """Return `pairs_per_group` of a group's pairs, drawn in bundles: a pair, with or without its reverse and their twins."""
     if draw.pairs_per_group is None:
         return pairs
     if not draw.pairs_per_group:
@@ -115,18 +112,18 @@ def _draw_pairs(pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generato
     )
     twins = draw.role_twins
     if twins:
-        told_apart = [bundle for bundle in bundles if _have_roles(bundle)]
-        bundles, twins = told_apart or bundles, bool(told_apart)
+        with_roles = [bundle for bundle in bundles if _have_roles(bundle)]
+        bundles, twins = with_roles or bundles, bool(with_roles)
     together = len(bundles[0]) * (2 if twins else 1) if bundles else 1
     chosen = _indices(len(bundles), draw.pairs_per_group // together, rng, draw.fill)
     drawn: list[PairRecord] = []
-    # A number for each in any case, so that texts without roles do not shift what is drawn after them.
+    # Always one number for each, so that texts without roles do not change later draws.
     for index, number in zip(chosen, rng.random(len(chosen)).tolist(), strict=True):
         bundle = bundles[index]
         if twins:
             drawn += [way for pair in bundle for way in (pair, _exchanged(pair))]
         else:
-            # All or none, so that a pair and its reverse stay each other's.
+            # All or none, so that a pair and its reverse stay together.
             swapped = number < draw.role_swap and _have_roles(bundle)
             drawn += map(_exchanged, bundle) if swapped else bundle
     return drawn
@@ -137,7 +134,7 @@ def _joined_images(parts: Sequence[Tensor | None]) -> Tensor | None:
     if not present:
         return None
     storage = None
-    if get_worker_info() is not None:  # straight into memory that the trainer sees, to where they would be copied
+    if get_worker_info() is not None:  # directly into shared memory, which saves the copy to the trainer
         storage = torch.UntypedStorage._new_shared(sum(part.numel() for part in present))  # type: ignore[no-untyped-call]
         count, (channels, height, width) = sum(map(len, present)), present[0].shape[1:]
         storage = torch.empty(0, dtype=torch.uint8).set_(storage, 0, (count, height, width, channels))  # type: ignore[call-overload]
@@ -150,7 +147,7 @@ def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def _indices(available: int, wanted: int, rng: np.random.Generator, fill: bool) -> list[int]:
-    """`wanted` of `available` indices; where there are too few all of them, with `fill` and repeats."""
+    """Return `wanted` of `available` indices. If there are too few, return all, filled with repeats if `fill` is set."""
     if wanted <= available or not fill:
         chosen: list[int] = rng.permutation(available)[:wanted].tolist()
         return chosen

@@ -1,4 +1,4 @@
-"""What is wrong with shards: the reasons for which images and groups are left out, and the tally of a run's losses."""
+"""What is wrong with shards: the reasons why images and groups are left out, and their counts."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ SHOWN = 10  # of each reason, in the log and in messages
 
 
 class Damage(NamedTuple):
-    """One loss.
+    """One image, group or shard that is left out.
 
     Attributes:
         reason: One of `REASONS`.
-        where: Shard, group and image, and what the decoder says.
-        images: How many images are lost by it.
+        where: Shard, group and image, and the decoder's message.
+        images: Number of images that are lost.
     """
 
     reason: str
@@ -53,11 +53,11 @@ class DamagedGroupError(ValueError):
 
 
 class DamageTally:
-    """The losses of a training run on one process, by reason, and whether they are too many.
+    """Counts of what a training run has left out on one process, by reason. Stops the run when there is too much.
 
     Args:
         limit: Share of an epoch's images above which training stops.
-        images: Images that one epoch gives to this process.
+        images: Number of this process's images in one epoch.
     """
 
     def __init__(self, limit: float, images: int) -> None:
@@ -69,16 +69,16 @@ class DamageTally:
         self._places: dict[str, list[str]] = {}
 
     def begin_epoch(self) -> None:
-        """Forget the losses of the epoch before; they stay in the total."""
+        """Reset the counts of the epoch, not the total."""
         self.epoch.clear()
         self._places.clear()
         self._lost = 0
 
     def add(self, damaged: Iterable[Damage]) -> None:
-        """Count a batch's losses.
+        """Count what a batch has left out.
 
         Raises:
-            ValueError: They are more than the limit; names the first of each reason.
+            ValueError: More than the limit; names the first of each reason.
         """
         for reason, where, images in damaged:
             self.epoch[reason] += 1
@@ -88,17 +88,17 @@ class DamageTally:
             if len(places) < SHOWN:
                 places.append(where)
             if self.total[reason] <= SHOWN:
-                more = "; further ones are only counted" if self.total[reason] == SHOWN else ""
+                more = "; more of this kind are counted only" if self.total[reason] == SHOWN else ""
                 logger.warning("left out, %s: %s%s", reason, where, more)
         if self._lost > self._limit * self._images:
             raise ValueError(
-                f"{self._lost} images are lost of the {self._images} that this epoch has for this process, more than "
-                f"data.max_damaged={self._limit:g} allows; copy or make the shards again (`pcclip-data verify` names "
-                f"what is wrong), or raise the limit. Lost so far in this epoch:\n{self.listing()}"
+                f"{self._lost} of this process's {self._images} images of the epoch are damaged, more than "
+                f"data.max_damaged={self._limit:g} allows; copy or make the shards again (`pcclip-data verify` names the "
+                f"damage), or raise the limit. Damaged so far in this epoch:\n{self.listing()}"
             )
 
     def listing(self) -> str:
-        """The epoch's losses: each reason with its number and its first places."""
+        """Return the epoch's counts by reason, with the first places of each."""
         lines = []
         for reason, places in self._places.items():
             lines += [f"{reason} ({REASONS[reason]}): {self.epoch[reason]}", *(f"  {place}" for place in places)]

@@ -1,8 +1,8 @@
-"""Reading group shards: from tar members to groups of decoded images or embeddings."""
+"""Read group shards: from tar members to groups of decoded images or embeddings."""
 
 from __future__ import annotations
 
-import ast
+import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ MAX_PIXELS = 50_000_000  # 150 MB decoded; photographs have up to a third of tha
 
 @dataclass(frozen=True)
 class Sample:
-    """One group as it lies in the shard.
+    """One undecoded group of a shard.
 
     Attributes:
         where: Shard and key, for messages.
@@ -49,7 +49,7 @@ class Sample:
     lost: dict[str, str] = field(default_factory=dict)
 
     def record(self) -> GroupRecord:
-        """Its record.
+        """Return the record.
 
         Raises:
             DamagedGroupError: It is missing or not JSON.
@@ -88,7 +88,7 @@ class Group:
 
 
 def read_groups(folder: str | Path, transform: ImageTransform | None = None) -> Iterator[Group]:
-    """All groups of a shard folder in order, damaged ones left out with a warning.
+    """Yield all groups of a shard folder in order. Damaged ones are skipped with a warning.
 
     Args:
         folder: Shard folder with its `dataset.json`.
@@ -100,7 +100,7 @@ def read_groups(folder: str | Path, transform: ImageTransform | None = None) -> 
     folder = Path(folder)
     info = DatasetInfo.read(folder)
     if info.kind == "images" and transform is None:
-        raise ValueError(f"{folder}: holds images, but no image transform was given; were embedded shards meant?")
+        raise ValueError(f"{folder}: holds images, which need an image transform; give one, or embedded shards")
     for shard in info.shards:
         for sample in read_samples(folder / shard.name, shard.groups):
             try:
@@ -114,7 +114,7 @@ def read_groups(folder: str | Path, transform: ImageTransform | None = None) -> 
 
 
 def read_samples(shard: Path, groups: int) -> Iterator[Sample]:
-    """Undecoded groups of a shard that should have so many, in order; what cannot be read is left out with a warning."""
+    """Yield the undecoded groups of a shard, `groups` in all. What cannot be read is skipped with a warning."""
     with TarIndex(shard) as index:
         for place in range(min(groups, len(index.entries))):
             try:
@@ -126,7 +126,7 @@ def read_samples(shard: Path, groups: int) -> Iterator[Sample]:
 
 
 def read_sample(index: TarIndex, place: int) -> Sample:
-    """The undecoded group at a place of a shard.
+    """Return the undecoded group at a place of a shard.
 
     Raises:
         DamagedGroupError: As `TarIndex.read`.
@@ -139,7 +139,7 @@ def read_sample(index: TarIndex, place: int) -> Sample:
 def decode_group(
     sample: Sample, record: GroupRecord, transform: ImageTransform | None, max_pixels: int = MAX_PIXELS
 ) -> Group:
-    """Decode one group. Only JSON, the known image formats and plain `.npy` arrays are ever decoded.
+    """Decode one group. Only JSON, the known image formats and plain `.npy` arrays are decoded.
 
     Args:
         sample: The group's bytes.
@@ -152,7 +152,6 @@ def decode_group(
     """
     count = len(record["images"])
     images = embeddings = None
-    damaged: list[Damage] = []
     if EMBEDDINGS_EXTENSION in sample.members:
         embeddings = _decode_embeddings(sample, count)
         intact = embeddings.isfinite().all(-1)
@@ -161,7 +160,12 @@ def decode_group(
     elif transform is None:
         raise DamagedGroupError("broken_embeddings", sample.where, f"has no .{EMBEDDINGS_EXTENSION}")
     else:
-        images, intact = _decode_images(sample, count, transform, max_pixels, damaged)
+        decoded = [_decode_image(sample, index, transform, max_pixels) for index in range(count)]
+        damaged = [each for each in decoded if isinstance(each, Damage)]
+        intact = torch.tensor([isinstance(each, Tensor) for each in decoded])
+        if intact.any():
+            blank = torch.zeros_like(next(each for each in decoded if isinstance(each, Tensor)))
+            images = joined([each if isinstance(each, Tensor) else blank for each in decoded], torch.stack)
     if not intact.any():
         raise DamagedGroupError(damaged[0].reason, sample.where, f"none of its {count} images can be used")
     pairs = record["pairs"]
@@ -182,66 +186,45 @@ def decode_group(
 
 @lru_cache(maxsize=64)
 def _npy_header(header: bytes) -> tuple[np.dtype[np.float32], tuple[int, ...]]:
-    """Type and shape that the header of a `.npy` states; headers are nearly all alike, and slow to parse."""
-    stated = ast.literal_eval(header.decode("latin1"))
-    if stated["fortran_order"]:
-        raise ValueError("columns before rows")
-    dtype = np.dtype(str(stated["descr"]))
-    if dtype.kind != "f":
-        raise ValueError(f"{dtype} are no floats")
-    return dtype, tuple(stated["shape"])
+    """Return type and shape from the header of a `.npy`. Headers are slow to parse, and nearly all alike."""
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header))
+    if fortran_order or dtype.kind != "f":
+        raise ValueError(f"{dtype}, expected floats by rows")
+    return dtype, shape
 
 
 def _decode_embeddings(sample: Sample, count: int) -> Tensor:
     payload = sample.members[EMBEDDINGS_EXTENSION]
     try:
-        # Not `np.load`, which would open zip archives as well, and takes as much memory as the header says.
+        # Not `np.load`, which also opens zip archives, and allocates as much memory as the header says.
         if not payload.startswith(b"\x93NUMPY\x01\x00"):
             raise ValueError("not a .npy of version 1")
         start = 10 + int.from_bytes(payload[8:10], "little")
-        dtype, shape = _npy_header(payload[10:start])
+        dtype, shape = _npy_header(payload[8:start])
         if len(shape) != 2 or shape[0] != count:
             raise ValueError(f"{dtype} {shape}, expected floats ({count}, D)")
         if len(payload) - start != count * shape[1] * dtype.itemsize:
             raise ValueError(f"{len(payload)} bytes do not hold {dtype} {shape}")
         array = np.frombuffer(payload, dtype, offset=start).reshape(shape)
-    except (ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError) as error:
+    except (ValueError, TypeError, RecursionError, MemoryError) as error:
         raise DamagedGroupError("broken_embeddings", sample.where, f"{EMBEDDINGS_EXTENSION}: {error}") from error
     return torch.from_numpy(array.astype(np.float32))
 
 
-def _decode_images(
-    sample: Sample, count: int, transform: ImageTransform, max_pixels: int, damaged: list[Damage]
-) -> tuple[Tensor, Tensor]:
-    """Images (G, 3, H, W), zeros where damaged, and which are intact (G,); adds the others to `damaged`."""
-    decoded: list[Tensor | None] = []
-    for index in range(count):
-        names = [f"{index:02d}.{extension}" for extension in IMAGE_EXTENSIONS]
-        payload = next((sample.members[name] for name in names if name in sample.members), None)
-        reason, detail = next((sample.lost[name] for name in names if name in sample.lost), "missing_image"), ""
-        image = None
-        if payload is not None:
-            image, reason, detail = _decode_image(payload, transform, max_pixels)
-        if image is None:
-            damaged.append(Damage(reason, f"{sample.where}: image {index}{detail}"))
-        decoded.append(image)
-    intact = torch.tensor([image is not None for image in decoded])
-    blank = next((torch.zeros_like(image) for image in decoded if image is not None), None)
-    if blank is None:
-        return torch.zeros(count, 3, 1, 1, dtype=torch.uint8), intact
-    return joined([blank if image is None else image for image in decoded], torch.stack), intact
+def _decode_image(sample: Sample, index: int, transform: ImageTransform, max_pixels: int) -> Tensor | Damage:
+    where = f"{sample.where}: image {index}"
+    names = [f"{index:02d}.{extension}" for extension in IMAGE_EXTENSIONS]
+    payload = next((sample.members[name] for name in names if name in sample.members), None)
+    if payload is None:
+        return Damage(next((sample.lost[name] for name in names if name in sample.lost), "missing_image"), where)
+    try:
+        return transform(decode(payload, "", tuple(SHARD_FORMATS), max_pixels))
+    except UnreadableImageError as error:
+        oversized = isinstance(error, OversizedImageError)
+        return Damage("oversized_image" if oversized else "broken_image", f"{where} ({error.reason})")
 
 
 def joined(parts: Sequence[Tensor], join: Callable[..., Tensor], storage: Tensor | None = None) -> Tensor:
-    """Stack or concatenate images (..., 3, H, W), in memory as they are decoded, which saves turning them around."""
+    """Stack or concatenate images (..., 3, H, W) in their decoded memory layout (channels last), without transposing."""
     turned: Tensor = join([part.movedim(-3, -1) for part in parts], out=storage)
     return turned.movedim(-1, -3)
-
-
-def _decode_image(payload: bytes, transform: ImageTransform, max_pixels: int) -> tuple[Tensor | None, str, str]:
-    """The image, or None with the reason and what the decoder says."""
-    try:
-        return transform(decode(payload, "", tuple(SHARD_FORMATS), max_pixels)), "", ""
-    except UnreadableImageError as error:
-        oversized = isinstance(error, OversizedImageError)
-        return None, "oversized_image" if oversized else "broken_image", f" ({error.reason})"

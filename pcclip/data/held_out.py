@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pcclip.batch import PairBatch, PairRow
 from pcclip.data.collate import both_ways, collate
@@ -14,10 +15,10 @@ from pcclip.data.stream import PAIRS, GroupStream
 
 
 class HeldOutBatches(GroupStream):
-    """All groups in the order of their folders, cut into batches of at most `groups_per_batch` and of nearly equal size.
+    """All groups in the order of their folders, in batches of nearly equal size of at most `groups_per_batch`.
 
-    A rank gets neighbouring batches. All ranks have the same number of them, the last ones perhaps empty. Damaged groups are
-    left out, without a substitute. The same pairs are drawn every time; with `pairs_per_group=None` batches hold all pairs,
+    A rank gets consecutive batches. All ranks have the same number of them; the last ones may be empty. Damaged groups are
+    left out without a substitute. The same pairs are drawn every time. With `pairs_per_group=None` batches hold all pairs
     and their `rows`.
     """
 
@@ -27,31 +28,26 @@ class HeldOutBatches(GroupStream):
         return -(-whole // self._world_size)
 
     def __getitem__(self, place: tuple[int, int]) -> PairBatch:
-        """The batch with a number, in any epoch.
+        """Return the batch with a number, the same in any epoch.
 
         Raises:
             ConnectionError: A remote shard cannot be fetched.
         """
-        number = self._rank * self._batches + place[1]
         damaged: list[Damage] = []
-        read = [(shard, self._read((shard, at), damaged)) for shard, at in self._places(number)]
+        read = [(shard, self._read((shard, at), damaged)) for shard, at in self._places(*place)]
         groups = [(self._shards[shard][0].name, group) for shard, group in read if group is not None]
-        rng = self._random(PAIRS, 0, 0, number)
+        rng = self._random(PAIRS, 0, 0, self._rank * self._batches + place[1])
         batch = collate([group for _, group in groups], self._draw, self._tokenizer, rng)
         rows = _rows(groups) if self._draw.pairs_per_group is None else []
         return batch._replace(damaged=damaged, rows=rows)
 
-    def shards_of(self, epoch: int, number: int) -> Iterator[int]:
-        """The shards that this rank needs from a batch on, in order."""
-        later = range(self._rank * self._batches + number, (self._rank + 1) * self._batches)
-        yield from dict.fromkeys(shard for one in later for shard, _ in self._places(one))
+    def _line(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        return np.arange(len(self._sizes)), self._sizes.cumsum(), 0
 
-    def _places(self, number: int) -> list[tuple[int, int]]:
-        """Shard and place in it of the groups of a batch; none where the batches of all ranks are fewer."""
+    def _places(self, epoch: int, number: int) -> list[tuple[int, int]]:
+        number += self._rank * self._batches  # the last ranks' last batches may be empty
         places = np.arange(*self._bounds[number : number + 2]) if number + 1 < len(self._bounds) else np.arange(0)
-        ends = self._sizes.cumsum()
-        shards = np.searchsorted(ends, places, side="right")
-        return list(zip(shards.tolist(), (places - (ends - self._sizes)[shards]).tolist(), strict=True))
+        return self._located(epoch, places)
 
 
 def _rows(groups: Sequence[tuple[str, Group]]) -> list[PairRow]:

@@ -1,4 +1,4 @@
-"""The loader: worker processes make the batches of the trainer's epoch, from where the epoch stands."""
+"""The loader: worker processes make the batches of the trainer's epoch, from its first batch that is not consumed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from pcclip.batch import PairBatch
 from pcclip.data.damage import DamageTally
@@ -18,17 +18,17 @@ from pcclip.data.stream import GroupStream
 
 
 class EpochLoader:
-    """Iterates the batches of an epoch, beginning at the first that has not been consumed.
+    """Iterates over the batches of an epoch, starting at the first that is not consumed.
 
-    Lightning restores its count of epochs and batches after it has asked for an iterator, so the place is looked up when the
-    first batch is asked for. Not a DataLoader itself, for Lightning would replace its sampler.
+    Lightning restores its count of epochs and batches after it has called `iter`, so the place is looked up when the first
+    batch is requested. This is not a DataLoader itself, since Lightning would replace its sampler.
 
     Args:
         batches: The batches.
-        place: Epoch and number of the batch that comes next.
+        place: Returns epoch and number of the next batch.
         tally: Counts what is damaged.
         num_workers: Worker processes; with 0, batches are made in this process.
-        persistent: Whether the workers live on from epoch to epoch, with their token ids and open shards.
+        persistent: Whether workers are kept from epoch to epoch, with their token ids and open shards.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class EpochLoader:
         self.roleless = 0  # pairs of this epoch
         self._batches = batches
         self._place = place
-        self._order = _Order()
+        self._order: list[tuple[int, int]] = []  # epoch and number of the batches to make
         self._loader: DataLoader[PairBatch] = DataLoader(
             batches,
             batch_size=None,
@@ -53,7 +53,7 @@ class EpochLoader:
             persistent_workers=persistent and num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_obey_parent_alone,
-            generator=torch.Generator(),  # the model's own random numbers stay as they are
+            generator=torch.Generator(),  # does not advance the model's random numbers
         )
 
     def __len__(self) -> int:
@@ -62,18 +62,18 @@ class EpochLoader:
 
     def __iter__(self) -> Iterator[PairBatch]:
         epoch, number = self._place()
-        self._order.places = [(epoch, n) for n in range(number, len(self._batches))]
+        self._order[:] = [(epoch, later) for later in range(number, len(self._batches))]
         self.tally.begin_epoch()
         self.roleless = 0
-        iterator = iter(self._loader)  # which starts the workers, before there is a thread that they would copy half
+        iterator = iter(self._loader)  # forks the workers, before there is a second thread
         stop = threading.Event()
         if self._batches.is_remote:
             threading.Thread(target=self._fetch_ahead, args=(epoch, number, stop), daemon=True).start()
         try:
-            for left in reversed(range(len(self._order.places))):
+            for left in reversed(range(len(self._order))):
                 began = time.perf_counter()
                 batch = next(iterator)
-                if not left:  # which ends workers that do not live on: Lightning asks for no more than there are
+                if not left:  # ends workers that are not persistent: Lightning requests no batch beyond the last
                     next(iterator, None)
                 self.waited += time.perf_counter() - began
                 self.tally.add(batch.damaged)
@@ -83,17 +83,17 @@ class EpochLoader:
             stop.set()
 
     def close(self) -> None:
-        """End the workers. Must be called: when Python exits it waits for them, and torch no longer tells them to end."""
+        """End the workers. Must be called: Python waits for them at exit, when torch no longer ends them."""
         iterator, self._loader._iterator = self._loader._iterator, None
         if iterator is not None and hasattr(iterator, "_shutdown_workers"):
             iterator._shutdown_workers()
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: Lightning keeps the place itself. That there is a state tells it that the place can be taken up."""
+        """Return nothing: Lightning keeps the place itself. The method tells it that the loader can resume."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to load; see `state_dict`."""
+        """Load nothing; see `state_dict`."""
 
     def _fetch_ahead(self, epoch: int, number: int, stop: threading.Event) -> None:
         """Fetch the epoch's remote shards in the order in which the workers need them."""
@@ -102,29 +102,16 @@ class EpochLoader:
                 return
             try:
                 self._batches.fetch(shard)
-            except ConnectionError:  # which the worker that needs the shard will meet as well, and report
+            except ConnectionError:  # the worker that needs the shard will raise it
                 return
 
 
-class _Order(Sampler[tuple[int, int]]):
-    """The epoch and numbers of the batches that are to be made."""
-
-    def __init__(self) -> None:
-        self.places: list[tuple[int, int]] = []
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter(self.places)
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-
 def _obey_parent_alone(worker: int) -> None:
-    """Let a worker end when its parent says so, not when a scheduler signals all processes of a job.
+    """Let a worker end when its parent ends it, not when a scheduler signals all processes of a job.
 
-    The parent saves a checkpoint first, and a worker that died would end it before.
+    The parent saves a checkpoint first. A worker that died earlier would make it fail.
     """
-    if not hasattr(signal, "sigwaitinfo"):  # macOS, where no scheduler is to be expected
+    if not hasattr(signal, "sigwaitinfo"):  # macOS, where no scheduler is expected
         return
     signals = {signal.SIGTERM, signal.SIGUSR1, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)

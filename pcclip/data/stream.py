@@ -84,8 +84,29 @@ class GroupStream(Dataset[PairBatch], ABC):
         """Return the batch of an epoch with a number."""
 
     @abstractmethod
+    def _places(self, epoch: int, number: int) -> list[tuple[int, int]]:
+        """Return shard and place in it of the groups of a batch."""
+
+    @abstractmethod
+    def _line(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        """Return the epoch's order of shards, where each ends in the line, and where the line starts."""
+
+    def _located(self, epoch: int, places: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """Return shard and place in it of places in the line."""
+        order, ends, offset = self._line(epoch)
+        places = (places + offset) % self._groups
+        shards = np.searchsorted(ends, places, side="right")
+        starts = ends[shards] - self._sizes[order[shards]]
+        return list(zip(order[shards].tolist(), (places - starts).tolist(), strict=True))
+
     def shards_of(self, epoch: int, number: int) -> Iterator[int]:
-        """Yield the shards that an epoch needs from a batch on, in the order of need."""
+        """Yield the shards that an epoch needs from a batch on, each once, in the order of need."""
+        seen: set[int] = set()
+        for later in range(number, len(self)):
+            for shard, _ in self._places(epoch, later):
+                if shard not in seen:
+                    seen.add(shard)
+                    yield shard
 
     def _usable(self, pairs: Sequence[PairRecord], captions: Sequence[Sequence[str]]) -> bool:
         """Return whether a group has what is drawn. Groups without it are not damaged, since datasets may be mixed."""
@@ -137,7 +158,7 @@ class PairBatches(GroupStream):
         ValueError: As `GroupStream`; also fewer groups than one batch needs.
     """
 
-    _line: tuple[int, NDArray[np.int64], NDArray[np.int64], int] | None = None
+    _drawn: tuple[int, NDArray[np.int64], NDArray[np.int64], int] | None = None
 
     def _count(self) -> int:
         size = self._draw.groups_per_batch
@@ -164,30 +185,15 @@ class PairBatches(GroupStream):
         batch = collate(groups, self._draw, self._tokenizer, self._random(PAIRS, epoch, self._rank, number))
         return batch._replace(damaged=damaged)
 
-    def shards_of(self, epoch: int, number: int) -> Iterator[int]:
-        """Yield the shards that an epoch needs from a batch on, in the order of need."""
-        order, ends, offset = self._line_of(epoch)
-        size = self._draw.groups_per_batch
-        first = (offset + (self._rank * self._batches + number) * size) % self._groups
-        needed = (self._batches - number) * size
-        shard = int(np.searchsorted(ends, first, side="right"))
-        while needed > 0:
-            yield int(order[shard])
-            needed -= int(ends[shard]) - first
-            shard = (shard + 1) % len(ends)
-            first = int(ends[shard - 1]) if shard else 0
-
-    def _line_of(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        """Return the epoch's order of shards, where each ends in the line, and where the line starts."""
-        if self._line is None or self._line[0] != epoch:
+    def _line(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        if self._drawn is None or self._drawn[0] != epoch:
             # Equal on every rank, so that their parts do not overlap.
             shared = self._random(LINE, epoch)
             order, offset = shared.permutation(len(self._sizes)), int(shared.integers(self._groups))
-            self._line = (epoch, order, self._sizes[order].cumsum(), offset)
-        return self._line[1:]
+            self._drawn = (epoch, order, self._sizes[order].cumsum(), offset)
+        return self._drawn[1:]
 
     def _places(self, epoch: int, number: int) -> list[tuple[int, int]]:
-        """Return shard and place in it of the groups of a batch."""
         size = self._draw.groups_per_batch
         places = np.arange(number * size, (number + 1) * size)
         # Whole batches, so that each group is drawn once, whatever the block size.
@@ -197,14 +203,6 @@ class PairBatches(GroupStream):
         order = self._random(BLOCK, epoch, self._rank, block).permutation(end - block * length)
         places = block * length + order[places - block * length]
         return self._located(epoch, self._rank * self._batches * size + places)
-
-    def _located(self, epoch: int, places: NDArray[np.int64]) -> list[tuple[int, int]]:
-        """Return shard and place in it of places in the line."""
-        order, ends, offset = self._line_of(epoch)
-        places = (places + offset) % self._groups
-        shards = np.searchsorted(ends, places, side="right")
-        starts = ends[shards] - self._sizes[order[shards]]
-        return list(zip(order[shards].tolist(), (places - starts).tolist(), strict=True))
 
     def _substitutes(
         self, epoch: int, number: int, places: list[tuple[int, int]], groups: list[Group]

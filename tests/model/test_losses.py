@@ -113,13 +113,6 @@ def test_keys_of_rows_do_not_depend_on_padding() -> None:
     assert len(row_keys(every).unique()) == len(every)
 
 
-def test_contrastive_loss_by_hand() -> None:
-    # Two orthogonal pairs at scale ln 3: each row's softmax is 3 / (3 + 1).
-    d = torch.eye(2, dtype=torch.float64)
-    loss = LOSSES["contrastive"](d, d, torch.tensor(math.log(3), dtype=torch.float64), None)
-    assert float(loss) == pytest.approx(-math.log(3 / 4), abs=1e-12)
-
-
 @pytest.mark.parametrize("name", PLAIN)
 def test_swapping_first_and_second_raises_the_loss(name: str) -> None:
     images = unit(4, 6)

@@ -35,3 +35,11 @@ def test_trains_and_validates(
     assert all(math.isfinite(trainer.callback_metrics[f"{stage}/loss"]) for stage in ("train", "val"))
     after = [value.detach() for value in module.model.parameters() if value.requires_grad]
     assert any(not torch.equal(one.float(), two.float()) for one, two in zip(before, after, strict=True))
+
+
+def test_embeddings_are_normalised_in_full_precision() -> None:
+    model = make_module(["all"]).model
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        embeddings = model.encode_texts(["a dog", "two cats"])
+    assert embeddings.dtype == torch.float32
+    torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(2), rtol=0, atol=1e-6)
