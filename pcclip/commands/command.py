@@ -37,8 +37,8 @@ def default_cache() -> str:
 class Command(ABC):
     """A command. Its docstring is the help, and its fields are the options."""
 
-    several: ClassVar[tuple[str, str] | None] = None
-    """Field that takes all words of the command line that belong to no option, and its help."""
+    positional: ClassVar[dict[str, str]] = {}
+    """Name and help of the field that takes all words of the command line that belong to no option."""
 
     @abstractmethod
     def run(self) -> None:
@@ -60,20 +60,20 @@ def tool_parser(name: str) -> ArgumentParser:
     """Return the parser of a command's options."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     command = command_class(name)
-    parser = ArgumentParser(
-        prog=f"pcclip {name}", description=command.__doc__, exit_on_error=False, parser_mode="omegaconf+"
-    )
+    parser = ArgumentParser(prog=f"pcclip {name}", description=command.__doc__, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file of options")
-    if command.several is not None:
-        words, meaning = command.several
-        parser.add_argument(words, nargs="+", type=str, help=meaning)
-    parser.add_class_arguments(command, skip={command.several[0]} if command.several else None)
+    for field_name, meaning in command.positional.items():
+        parser.add_argument(field_name, nargs="+", type=str, help=meaning)
+    parser.add_class_arguments(command, skip={*command.positional})
     return parser
 
 
 def run_tool(name: str, words: Sequence[str]) -> None:
     """Parse a command line and run the command; raises as `parse` and `Command.run` do."""
-    options = parse(tool_parser(name), words)
+    parser = tool_parser(name)
+    if any("${" in word or word.startswith("--config") for word in words):
+        parser.parser_mode = "omegaconf+"  # a tenth of a second to import
+    options = parse(parser, words)
     from pcclip.tools.output import ToolWarning
 
     command = command_class(name)
@@ -108,10 +108,9 @@ class ModelCommand(Command):
 class EmbeddingCommand(ModelCommand):
     """A command that embeds pictures."""
 
-    several: ClassVar[tuple[str, str] | None] = (
-        "pictures",
-        "folders, patterns, lists (.txt, .csv, - for standard input), webdataset shards, pictures",
-    )
+    positional: ClassVar[dict[str, str]] = {
+        "pictures": "folders, patterns, lists (.txt, .csv, - for standard input), webdataset shards, pictures"
+    }
 
     pictures: list[str]
     cache: str | None = field(default_factory=default_cache)

@@ -14,7 +14,7 @@ class Compare(ModelCommand, AxisOptions):
     pcclip compare A.jpg B.jpg --attribute size
     """
 
-    several: ClassVar[tuple[str, str] | None] = ("pictures", "two pictures")
+    positional: ClassVar[dict[str, str]] = {"pictures": "two pictures"}
 
     pictures: list[str]
 

@@ -10,7 +10,7 @@ from pcclip.commands.command import Command
 class Report(Command):
     """Turn the results of runs into one HTML page: tables with intervals, the alpha trade-off, pictures as ranked."""
 
-    several: ClassVar[tuple[str, str] | None] = ("runs", "folders of runs, such as runs/demo, or results.json files")
+    positional: ClassVar[dict[str, str]] = {"runs": "folders of runs, such as runs/demo, or results.json files"}
 
     runs: list[str]
     output: str = "report.html"

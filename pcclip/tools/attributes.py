@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-import yaml
+from jsonargparse import ArgumentError, ArgumentParser
 
 from pcclip.files import read_text
 from pcclip.metrics.protocol import Wording
@@ -33,33 +32,45 @@ class Attribute:
     wordings: list[Wording]
 
 
+@dataclass
+class Words:
+    """What an attribute's templates are filled with."""
+
+    more: str
+    less: str
+
+
+@dataclass
+class AttributeFile:
+    """The content of a file of attributes."""
+
+    templates: list[str]
+    """Sentences on two pictures with `{more}` and `{less}`."""
+    attributes: dict[str, Words]
+    """Words by the name of the attribute."""
+
+
 def read_attribute(name: str, file: str | Path = SHIPPED) -> Attribute:
-    """Read one attribute of a file `{templates: [...], attributes: {name: {more: ..., less: ...}}}`.
+    """Read one attribute of an `AttributeFile` in YAML.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: Not YAML of that form, a template without `{more}` and `{less}`, or an unknown attribute.
+        ValueError: Not YAML of that form, a text that equals its reverse, or an unknown attribute.
     """
+    text = read_text(file, "attributes", "name a file with --attributes FILE")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(AttributeFile)
     try:
-        content = yaml.safe_load(read_text(file, "attributes", "name a file with --attributes FILE"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file}: not valid YAML ({error})") from error
-    if not isinstance(content, dict) or set(content) != {"templates", "attributes"}:
-        raise ValueError(f"{file}: expected `templates` and `attributes`")
-    templates, known = content["templates"], content["attributes"]
-    if not isinstance(templates, list) or not templates or not isinstance(known, dict):
-        raise ValueError(f"{file}: expected a list of `templates`, and `attributes` by name")
-    for template in templates:
-        if not isinstance(template, str) or "{more}" not in template or "{less}" not in template:
-            raise ValueError(f"{file}: template {template!r} must have {{more}} and {{less}}")
-    if name not in known:
-        raise ValueError(
-            f'{file}: no attribute "{name}"; it has {", ".join(map(str, known))}. Add it, or use --more and --less'
-        )
-    more, less = _words(known[name], f"{file}: {name}")
-    return Attribute(
-        name, more, less, [Wording(_fill(template, more, less), _fill(template, less, more)) for template in templates]
-    )
+        content = parser.instantiate_classes(parser.parse_string(text))
+    except ArgumentError as error:
+        raise ValueError(f"{file}: {error}") from error
+    words = content.attributes.get(name)
+    if words is None:
+        known = ", ".join(content.attributes)
+        raise ValueError(f'{file}: no attribute "{name}"; it has {known}. Add it, or use --more and --less')
+    texts = [_fill(template, words.more, words.less) for template in content.templates]
+    reverses = [_fill(template, words.less, words.more) for template in content.templates]
+    return Attribute(name, words.more, words.less, wordings(texts, reverses))
 
 
 def wordings(more: str | Sequence[str], less: str | Sequence[str]) -> list[Wording]:
@@ -76,15 +87,6 @@ def wordings(more: str | Sequence[str], less: str | Sequence[str]) -> list[Wordi
         if not text.strip() or text.strip() == reverse.strip():
             raise ValueError(f"more {text!r} and less {reverse!r}: must be two different texts")
     return [Wording(text.strip(), reverse.strip()) for text, reverse in zip(mores, lesses, strict=True)]
-
-
-def _words(row: Any, where: str) -> tuple[str, str]:
-    if not isinstance(row, dict) or set(row) != {"more", "less"}:
-        raise ValueError(f"{where}: expected `more` and `less`, found {row!r}")
-    more, less = str(row["more"]).strip(), str(row["less"]).strip()
-    if not more or not less or more == less:
-        raise ValueError(f"{where}: `more` and `less` must be two different texts")
-    return more, less
 
 
 def _fill(template: str, more: str, less: str) -> str:

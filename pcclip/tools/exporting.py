@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pcclip import __version__
 from pcclip.atomic import atomic_folder
-from pcclip.model.loading import save_clip
+from pcclip.metrics.tables import markdown_table, read_results
+from pcclip.model.loading import LOCAL, save_clip
 from pcclip.tools.model import InferenceModel
-from pcclip.tools.model_card import model_card
 from pcclip.tools.output import need, new_folder
-from pcclip.tools.runs import run_of
 
 Format = Literal["open_clip", "huggingface"]
+SHOWN = (
+    "clip",
+    "trainable",
+    "head",
+    "difference_loss",
+    "difference_weight",
+    "caption_weight",
+    "logit_scale",
+    "optimizer",
+)
+TEMPLATES = Environment(loader=PackageLoader("pcclip.tools", ""), undefined=StrictUndefined, keep_trailing_newline=True)
 
 
 def export(
@@ -34,15 +48,72 @@ def export(
     folder = Path(folder)
     if text_only and layout != "huggingface":
         raise ValueError("the text tower alone can be exported to Hugging Face only; open_clip loads whole models")
-    run = run_of(model.source.removeprefix("local-dir:"))
     with atomic_folder(new_folder(folder, overwrite)) as target:
         if layout == "open_clip":
             save_clip(model.clip, target)
-            kind = "open_clip"
         else:
             need("transformers", "huggingface")
             from pcclip.tools.huggingface import save_huggingface  # with transformers, which not everybody has
 
             save_huggingface(model.clip, target, text_only=text_only)
-            kind = "huggingface text" if text_only else "huggingface"
-        (target / "README.md").write_text(model_card(model.clip, model.source, folder, kind, run), encoding="utf-8")
+        card = model_card(model, folder.name, layout, text_only)
+        (target / "README.md").write_text(card, encoding="utf-8")
+
+
+def model_card(model: InferenceModel, name: str, layout: Format, text_only: bool) -> str:
+    """Return Markdown with the front matter that model hubs read.
+
+    It says how to load the model and, if the run that saved it is found, how it was trained and what it reaches.
+    """
+    path = Path(model.source.removeprefix(LOCAL))
+    config = run_configuration(path)
+    settings = ""
+    if config is not None:
+        shown = {key: _without_paths(value) for key, value in config["model"].items() if key in SHOWN}
+        shown["max_epochs"] = (config.get("trainer") or {}).get("max_epochs")
+        settings = yaml.safe_dump({**shown, "seed_everything": config.get("seed_everything")}, sort_keys=False)
+    results = path.parent / "results.json"
+    return TEMPLATES.get_template("model_card.md.jinja").render(
+        name=name,
+        library="open_clip" if layout == "open_clip" else "transformers",
+        text_only=text_only,
+        clip=model.clip,
+        head=type(model.clip.head).__name__,
+        source=_without_paths(model.source),
+        version=__version__,
+        settings=settings,
+        results=markdown_table(read_results(results)) if settings and results.is_file() else "",
+    )
+
+
+def run_configuration(path: Path) -> dict[str, Any] | None:
+    """Return the configuration of the last run that saved a model folder, or that a checkpoint is of; None if not found.
+
+    It is the `config.yaml` in one of the two folders above a checkpoint, and for a saved model one next to it or below its
+    neighbours, whose `SaveModel` names the folder.
+    """
+    if path.suffix == ".ckpt":
+        files = [folder / "config.yaml" for folder in path.absolute().parents[:2]]
+    else:
+        files = sorted(path.absolute().parent.rglob("config.yaml"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in filter(Path.is_file, files):
+        config: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if path.suffix == ".ckpt" or path.name in {Path(name).name for name in _saved_to(config)}:
+            return config
+    return None
+
+
+def _saved_to(config: dict[str, Any]) -> list[str]:
+    """Return the folders of the configuration's `SaveModel` callbacks."""
+    callbacks = config["trainer"].get("callbacks") or []
+    return [each["init_args"]["folder"] for each in callbacks if each["class_path"].endswith(".SaveModel")]
+
+
+def _without_paths(value: Any) -> Any:
+    """Cut absolute paths in a setting to their last part."""
+    if isinstance(value, dict):
+        return {key: _without_paths(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_paths(inner) for inner in value]
+    path = Path(value.removeprefix(LOCAL)) if isinstance(value, str) else None
+    return path.name if path is not None and path.is_absolute() else value

@@ -23,12 +23,12 @@ from pcclip.tools.attributes import wordings
 from pcclip.tools.gallery import Gallery
 from pcclip.tools.model import InferenceModel
 from pcclip.tools.neighbours import ExactIndex, search
-from pcclip.tools.open_model import run_config
 from pcclip.tools.ranking import score
 
 SHOWN = 24  # pictures in the order of a ranking, spread evenly over it
 FOUND = 8  # pictures that a search shows
 THUMBNAIL = 224  # pixels
+OF_RUNS, LOG = (CONFIG_FILE, "config.yaml", "results.json"), "events.out.tfevents"  # files of runs and saved models
 MODELS, GALLERIES = 4, 16  # that are kept in memory, the latest
 Tiles = list[tuple[Image.Image, str]]
 
@@ -90,8 +90,6 @@ class Shown:
         """
         if less.strip() and not more.strip():
             raise ValueError("Fill in the field: the first picture has more of it.")
-        if less.strip() == more.strip() != "":
-            raise ValueError("The two texts are the same. Write the opposite, or leave the second field empty.")
         if not more.strip() and not less.strip():
             places = _spread(len(self.gallery.pictures))
             return [(self._thumbnail(place), Path(self.gallery.pictures[place].key).name) for place in places]
@@ -129,47 +127,30 @@ def uploaded(file: str) -> Image.Image:
 
 
 def folders_below(root: str) -> list[str]:
-    """Folders that hold pictures, the root among them. Hidden folders, links and files of training runs do not count."""
+    """Return the folders that hold pictures, the root among them, without those of runs and saved models, which hold charts."""
     return [
         folder
-        for folder, names in _walk(root)
-        if not _of_a_run(names) and any(is_picture(str(Path(folder, name)), Skipped()) for name in names)
+        for folder, names in _below(root)
+        if not any(name in OF_RUNS or name.endswith(".ckpt") or name.startswith(LOG) for name in names)
+        and any(is_picture(str(Path(folder, name)), Skipped()) for name in names)
     ]
 
 
 def models_below(root: str) -> list[str]:
-    """Saved models, and checkpoints that lie in their run folders."""
+    """Return the folders of saved models, and checkpoints."""
     found = []
-    for folder, names in _walk(root):
-        if CONFIG_FILE in names:
-            found.append(folder)
-        checkpoints = (Path(folder) / name for name in names if name.endswith(".ckpt"))
-        found += [str(file) for file in checkpoints if _in_its_run(file)]
+    for folder, names in _below(root):
+        found += [folder] if CONFIG_FILE in names else []
+        found += [str(Path(folder, name)) for name in names if name.endswith(".ckpt")]
     return found
 
 
-def _of_a_run(names: list[str]) -> bool:
-    """Whether a folder of these files is a run, a saved model or logs; pictures in it are charts."""
-    return bool({CONFIG_FILE, "config.yaml", "results.json"} & {*names}) or any(
-        name.endswith(".ckpt") or name.startswith("events.out.tfevents") for name in names
-    )
-
-
-def _in_its_run(checkpoint: Path) -> bool:
-    try:
-        run_config(checkpoint)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _walk(root: str) -> Iterator[tuple[str, list[str]]]:
+def _below(root: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield folders with their files. Hidden folders, links and folders of copied pictures are left out."""
     for place, folders, names in os.walk(os.path.normpath(root)):
-        if COPIES in names:
-            folders.clear()
-            continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield place, sorted(names)
+        folders[:] = [] if COPIES in names else sorted(name for name in folders if not name.startswith("."))
+        if COPIES not in names:
+            yield place, sorted(names)
 
 
 def _spread(count: int) -> list[int]:

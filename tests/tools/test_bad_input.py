@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from pcclip.cli import TOOLS, main
 from pcclip.model import save_clip
@@ -70,7 +69,7 @@ CASES = {
             "{corrupt}": "corrupt",
             "{hf}": "hf.* Hugging Face",
             "{pickled}": "pickled.ckpt",
-            "{lost_ckpt}": "lost.ckpt.*config.yaml",
+            "{foreign_ckpt}": "foreign.ckpt",
             "{photos}": "photos",
             "ViT-B-33": "ViT-B-33",
             "ViT-B-32": "ViT-B-32.*pretrained",
@@ -139,8 +138,8 @@ CASES = {
 def places(tmp_path_factory: pytest.TempPathFactory, saved: Path) -> dict[str, Path]:
     """Everything that can be wrong with a path."""
     root = tmp_path_factory.mktemp("places")
-    for folder in ("empty", "broken", "corrupt", "hf", "run/checkpoints", "lost/a/b"):
-        (root / folder).mkdir(parents=True)
+    for folder in ("empty", "broken", "corrupt", "hf"):
+        (root / folder).mkdir()
     for number in range(2):
         (root / "broken" / f"{number}.png").write_bytes(b"no picture")
     (root / "bad.tar").write_bytes(b"no tar" * 500)
@@ -152,12 +151,13 @@ def places(tmp_path_factory: pytest.TempPathFactory, saved: Path) -> dict[str, P
     (root / "corrupt" / "open_clip_config.json").write_text((saved / "open_clip_config.json").read_text())
     (root / "corrupt" / "open_clip_model.safetensors").write_bytes(b"no weights")
     save_clip(make_clip(root, "resnet"), root / "other")
-    (root / "run" / "config.yaml").write_text(yaml.safe_dump({"model": {"clip": {"name": f"local-dir:{saved}"}}}))
     state = {f"model.{key}": value for key, value in make_clip(root, "resnet").state_dict().items()}
-    torch.save({"state_dict": state}, root / "run/checkpoints/other.ckpt")
-    torch.save({"state_dict": state}, root / "lost/a/b/lost.ckpt")
-    torch.save({"state_dict": state, "callbacks": Path("an object")}, root / "run/checkpoints/pickled.ckpt")
-    (root / "run/checkpoints/bad.ckpt").write_bytes(b"no checkpoint")
+    config = json.loads((saved / "open_clip_config.json").read_text())["model_cfg"]
+    settings = {"clip": {"name": "tiny", "config": config, "preprocess": None}, "head": "identity"}
+    torch.save({"state_dict": state, "pcclip_model": settings}, root / "other.ckpt")
+    torch.save({"state_dict": state}, root / "foreign.ckpt")
+    torch.save({"state_dict": state, "callbacks": Path("an object")}, root / "pickled.ckpt")
+    (root / "bad.ckpt").write_bytes(b"no checkpoint")
     found = {name: root / name for name in ("empty", "broken", "corrupt", "file", "hf", "other", "nowhere", "new")}
     return found | {
         "tar": root / "bad.tar",
@@ -165,10 +165,10 @@ def places(tmp_path_factory: pytest.TempPathFactory, saved: Path) -> dict[str, P
         "texts": root / "texts.jsonl",
         "page": root / "page.html",
         "model": saved,
-        "corrupt_ckpt": root / "run/checkpoints/bad.ckpt",
-        "pickled": root / "run/checkpoints/pickled.ckpt",
-        "other_ckpt": root / "run/checkpoints/other.ckpt",
-        "lost_ckpt": root / "lost/a/b/lost.ckpt",
+        "corrupt_ckpt": root / "bad.ckpt",
+        "pickled": root / "pickled.ckpt",
+        "other_ckpt": root / "other.ckpt",
+        "foreign_ckpt": root / "foreign.ckpt",
     }
 
 

@@ -97,37 +97,26 @@ def test_what_hugging_face_cannot_hold_is_refused(tmp_path: Path) -> None:
     assert transformers.CLIPTextModel.from_pretrained(tmp_path / "text") is not None
 
 
-def test_model_card_names_no_local_path(tmp_path: Path, saved: Path) -> None:
+def test_model_card_tells_of_the_run_and_names_no_local_path(tmp_path: Path, saved: Path) -> None:
     run = tmp_path / "runs" / "some"
     export(load_model(str(saved)), run / "finetuned", "open_clip")
+    write_results(run / "results.json", {"finetuned": [Result("zero_shot", "shape", "top1", 0.5, 320, 0.25, 0.75)]})
     callback = {"class_path": "pcclip.callbacks.SaveModel", "init_args": {"folder": str(run / "finetuned")}}
     clip = {"name": f"local-dir:{tmp_path / 'private' / 'base'}", "image_weights": str(tmp_path / "tower.safetensors")}
     (run / "fit" / "version_0").mkdir(parents=True)
-    config = {"model": {"clip": clip}, "trainer": {"callbacks": [callback]}}
+    config = {"model": {"clip": clip}, "trainer": {"max_epochs": 7, "callbacks": [callback]}}
     (run / "fit" / "version_0" / "config.yaml").write_text(yaml.safe_dump(config))
+    arguments = ["export", "--model", str(run / "finetuned"), "--format"]
+    assert main([*arguments, "open_clip", "--output", str(tmp_path / "open_clip")]) == 0
+    assert main([*arguments, "huggingface", "--text_only", "true", "--output", str(tmp_path / "huggingface")]) == 0
     for layout in ("open_clip", "huggingface"):
-        export(load_model(str(run / "finetuned")), tmp_path / layout, layout, text_only=layout == "huggingface")  # type: ignore[arg-type]
         card = (tmp_path / layout / "README.md").read_text()
         assert str(tmp_path) not in card
-        assert {"name: base", "image_weights: tower.safetensors"} <= {line.strip() for line in card.splitlines()}
-
-
-def test_model_card_tells_of_the_run(tmp_path: Path, saved: Path) -> None:
-    run = tmp_path / "runs" / "some"
-    export(load_model(str(saved)), run / "finetuned", "open_clip")
-    results = run / "results.json"
-    write_results(results, {"finetuned": [Result("zero_shot", "shape", "top1", 0.5, 320, 0.25, 0.75)]})
-    callbacks = [
-        {"class_path": "pcclip.callbacks.SaveModel", "init_args": {"folder": "runs/some/finetuned"}},
-        {"class_path": "pcclip.callbacks.ResultsTable", "init_args": {"file": "runs/some/results.json"}},
-    ]
-    config = {"model": {"head": "identity", "logit_scale": 14.0}, "trainer": {"max_epochs": 7, "callbacks": callbacks}}
-    (run / "fit" / "version_0").mkdir(parents=True)
-    (run / "fit" / "version_0" / "config.yaml").write_text(yaml.safe_dump(config))
-    arguments = ["export", "--model", str(run / "finetuned"), "--format", "open_clip"]
-    assert main([*arguments, "--output", str(tmp_path / "out" / "shared")]) == 0
-    card = (tmp_path / "out" / "shared" / "README.md").read_text()
-    assert card.startswith("---\nlibrary_name: open_clip\n")
-    assert "max_epochs: 7" in card
-    assert "0.500 [0.250, 0.750]" in card
+        assert {"name: base", "image_weights: tower.safetensors", "max_epochs: 7"} <= {
+            line.strip() for line in card.splitlines()
+        }
+        assert "0.500 [0.250, 0.750]" in card
+    front, card = (tmp_path / "open_clip" / "README.md").read_text().split("---\n")[1:]
+    assert yaml.safe_load(front)["library_name"] == "open_clip"
+    assert 'create_model_and_transforms("local-dir:open_clip")' in card
     assert "No run configuration" in (run / "finetuned" / "README.md").read_text()

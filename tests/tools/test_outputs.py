@@ -9,14 +9,12 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from PIL import Image
 
 from pcclip.cli import main
-from pcclip.data.labelled import read_images
-from pcclip.data.picture_files import is_own_png, save_png
-from pcclip.reports import contact_sheet, plots
+from pcclip.data.picture_files import save_png
+from pcclip.reports import contact_sheet
 from pcclip.tools.library import folders_below
 from pcclip.tools.picture_sources import find_pictures
 
@@ -139,15 +137,6 @@ def test_what_is_skipped_is_counted_and_unreadable_pictures_have_a_reason(saved:
     assert not (here / "ranked.unreadable.csv").exists()
 
 
-def test_evaluation_images_leave_out_and_count_the_same(saved: Path, here: Path) -> None:
-    assert main(shlex.split(f"classify . {CLASSIFY} --model {saved} --split sorted")) == 0
-    (here / "sub" / "11.png").rename(here / "11.png")
-    for name in ("notes.txt", "more.txt", "clip.mov", ".hidden"):
-        (here / name).touch()
-    with pytest.warns(UserWarning, match=r"skipped 2 \.txt, "):
-        assert len(read_images(here).images) == 12
-
-
 def test_runs_are_not_offered_as_pictures(here: Path) -> None:
     for run in ("results.json", "config.yaml", "last.ckpt", "events.out.tfevents.1", "open_clip_config.json"):
         (here / "runs" / run).mkdir(parents=True)
@@ -205,12 +194,3 @@ def test_a_users_picture_is_never_replaced(saved: Path, here: Path, tmp_path: Pa
     assert "--overwrite" not in said
     assert photo.read_bytes() == before
     assert not (here / "00.csv").exists()
-
-
-def test_charts_are_marked_as_drawn_by_pcclip(tmp_path: Path) -> None:
-    table = pd.DataFrame({"alpha": [0.0, 1.0], "a": [1.0, 2.0], "b": [1.0, 2.0]})
-    plots.plot_sweeps(tmp_path / "sweep.png", {"one": table}, "a", "b")
-    points = pd.DataFrame({"factor": [0.0, 1.0], "value": [1.0, 2.0], "low": [1.0, 2.0], "high": [1.0, 2.0]})
-    plots.plot_factors(tmp_path / "factors.png", {"one": ({"x": points}, {})}, "lambda")
-    assert is_own_png(str(tmp_path / "sweep.png"))
-    assert is_own_png(str(tmp_path / "factors.png"))

@@ -42,17 +42,14 @@ def test_what_was_left_out_can_be_used_afterwards() -> None:
     code = """if True:
         from pcclip.lean_import import import_open_clip
         import_open_clip()
-        import sys, torch, torchvision, timm
+        import sys, torch, torchvision
         assert "torch._dynamo" not in sys.modules and "transformers" not in sys.modules
         boxes = [torch.tensor([[0.0, 0.0, 4.0, 4.0]])]
         aligned = torchvision.ops.roi_align(torch.ones(1, 1, 8, 8), boxes, output_size=2)
         assert torch.equal(aligned, torch.ones(1, 1, 2, 2))
-        naflex = timm.create_model("naflexvit_base_patch16_gap", embed_dim=64, num_heads=2, depth=1).eval()
-        assert naflex(torch.zeros(1, 3, 32, 32)).shape == (1, 1000)
         compiled = torch.compile(lambda x: x + 1, backend="eager")
         assert compiled(torch.ones(1)).item() == 2
-        import torch._dynamo.config, transformers
-        assert torch._dynamo is sys.modules["torch._dynamo"] and torch._dynamo.__file__
+        import transformers
     """
     run_python(code)
 
