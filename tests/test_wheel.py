@@ -98,7 +98,7 @@ def test_describe(installed: Path, empty: Path, tmp_path: Path) -> None:
     write_pairs(tmp_path, 3)
     inputs = ("--pairs", tmp_path / "pairs.jsonl", "--captions", tmp_path / "captions.jsonl")
     with running_server() as server:
-        endpoint = ("--backend", "openai", "--model", "m", "--base-url", server.url)
+        endpoint = ("--backend", "openai", "--model", "m", "--base_url", server.url)
         run(installed / "pcclip-data", "describe", *inputs, "--output", "differences.jsonl", *endpoint, cwd=empty)
     rows = [json.loads(line) for line in (empty / "differences.jsonl").read_text().splitlines()]
     assert {row["prompt"] for row in rows} == {"difference@1"}
