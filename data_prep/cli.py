@@ -6,7 +6,6 @@ import importlib
 import json
 import sys
 import time
-from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data_prep.step import Step
+from pcclip import command_line
 
 # Name to module, class and summary. Modules are imported when they are needed: `embed` takes seconds for torch.
 STEPS = {
@@ -117,10 +117,10 @@ def _parser(target: str) -> ArgumentParser:
 
 def _parsed(parser: ArgumentParser, words: Sequence[str], where: str) -> Namespace:
     try:
-        options: Namespace = parser.instantiate(parser.parse_args(words))
-        return options
-    except (ArgumentError, OmegaConfBaseException) as error:
-        raise ValueError(f"{where}: {' '.join(str(error).split())} (see {parser.prog} --help)") from error
+        options: Namespace = parser.instantiate(command_line.parse(parser, words))
+    except ValueError as error:
+        raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
+    return options
 
 
 def _parse_chain(target: str, files: Sequence[Path], flags: Sequence[str]) -> dict[str, Step]:
