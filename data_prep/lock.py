@@ -5,15 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pcclip.atomic import remove
+from data_prep.files import manifest_path
+from pcclip.atomic import remove_leftovers
 
-# Names that `pcclip.atomic` gives.
-TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<process>[0-9a-f]+)-\w+\.tmp(?P<suffix>\..*)?")
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -41,7 +39,7 @@ def output_lock(output: Path) -> Iterator[None]:
         yield
         return
     try:
-        remove_leftovers(output)
+        remove_leftovers(output, manifest_path(output))
         yield
     finally:
         lock.unlink(missing_ok=True)
@@ -65,23 +63,3 @@ def _acquire(lock: Path, output: Path) -> int:
             print(f"{output}: its file system has no locks; do not run two steps with this output at once", flush=True)
             return descriptor
         os.close(descriptor)
-
-
-def remove_leftovers(output: Path) -> None:
-    """Remove temporary files of an output and of its manifest, and all that the same processes left next to them."""
-    names = (output.name, f"{output.name}.manifest.json")
-    found = list(_temporary(output.parent))
-    killed = {match["process"] for _, match in found if match["stem"] + (match["suffix"] or "") in names}
-    for path, match in found:
-        if match["process"] in killed:
-            remove(path)
-
-
-def remove_temporary(folder: Path) -> None:
-    """Remove all temporary files in a folder, if there is one."""
-    for path, _ in list(_temporary(folder)) if folder.is_dir() else ():
-        remove(path)
-
-
-def _temporary(folder: Path) -> Iterator[tuple[Path, re.Match[str]]]:
-    return ((path, match) for path in folder.iterdir() if (match := TEMPORARY.fullmatch(path.name)))

@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.lock import remove_temporary
 from data_prep.manifest import Manifest
-from pcclip.atomic import atomic_text
+from pcclip.atomic import atomic_text, remove_temporary
 from pcclip.data.format import DatasetInfo
 
 

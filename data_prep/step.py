@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 from data_prep.lock import output_lock
 from data_prep.manifest import Manifest
 from data_prep.parts import Part
+from pcclip.files import existing_file
 
 INPUT = MappingProxyType({"input": True})
 """Metadata of a field with a file, a list of files or None. `run` checks that they exist and the manifest has their hashes."""
@@ -49,12 +50,8 @@ class Step(ABC):
                 raise ValueError(f"{self.name}.{option.name}: {value!r}; choose one of {', '.join(known)}")
         self.check_options()
         for role, file in self.input_files().items():
-            if not file.is_file():
-                what = "is a folder" if file.is_dir() else "not found"
-                raise FileNotFoundError(
-                    f"{file}: {what}, but `{role.partition('.')[0]}` of the step {self.name} must be a file; "
-                    "check the path, or run the step that writes it first"
-                )
+            what = f"`{role.partition('.')[0]}` of the step {self.name}"
+            existing_file(file, what, "check the path, or run the step that writes it first")
         self.work()
 
     def check_options(self) -> None:  # noqa: B027  # most steps have nothing to check here

@@ -19,6 +19,8 @@ from typing import IO
 
 # Errors of a write that carry no file name.
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+# Names that `_temporary` gives.
+_TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<process>[0-9a-f]+)-\w+\.tmp(?P<suffix>\..*)?")
 
 
 @contextmanager
@@ -107,17 +109,24 @@ def _token(process: int) -> str:
     return secrets.token_hex(4)  # by process id, so that a forked process draws another one
 
 
-def remove_leftovers(target: str | Path) -> None:
-    """Remove the temporary files and folders of `target` that killed processes left. Nothing else may be writing it."""
-    target = Path(target)
-    stem, suffix = re.escape(target.stem), re.escape(target.suffix)
-    temporary = re.compile(rf"\.{stem}\.[0-9a-f]+-[0-9a-f]{{8}}\.tmp({suffix})?")
-    for path in target.parent.glob(".*"):
-        if temporary.fullmatch(path.name):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+def remove_leftovers(*targets: str | Path) -> None:
+    """Remove what killed processes left of targets in one folder, and all that the same processes left there.
+
+    Nothing else may be writing the targets.
+    """
+    names, folder = {Path(target).name for target in targets}, Path(targets[0]).parent
+    found = [(path, match) for path in folder.glob(".*") if (match := _TEMPORARY.fullmatch(path.name))]
+    killed = {match["process"] for _, match in found if match["stem"] + (match["suffix"] or "") in names}
+    for path, match in found:
+        if match["process"] in killed:
+            remove(path)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove all temporary files in a folder. Nothing else may be writing there."""
+    for path in list(folder.glob(".*")):
+        if _TEMPORARY.fullmatch(path.name):
+            remove(path)
 
 
 def _temporary(target: Path) -> Path:

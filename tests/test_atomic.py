@@ -97,7 +97,7 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path
         left = [tmp_path / f".{target.stem}.{token}-0123abcd.tmp{target.suffix}" for token in ("89abcdef", "01234567")]
         keep = [
             target,
-            tmp_path / f".{target.stem}.x.89abcdef-0123abcd.tmp{target.suffix}",
+            tmp_path / f".{target.stem}.x.00000000-0123abcd.tmp{target.suffix}",
             tmp_path / f".{target.stem}.tmp",
         ]
         left[0].mkdir()

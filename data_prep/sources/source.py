@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from data_prep.files import states_hash
 from data_prep.step import UNRECORDED
 from pcclip.data.picture_files import PICTURE_ENDINGS
-from pcclip.files import existing_folder
+from pcclip.files import existing_file, existing_folder
 
 LISTED = 1000  # names a reason keeps for the manifest; counts are exact however many there are
 REPLACED = "\ufffd"  # what decoding puts in place of bytes that are not UTF-8
@@ -129,15 +130,13 @@ class Source(Protocol):
 
 
 def input_file(options: SourceOptions) -> Path:
-    """`input` as a file.
+    """Return `input`, which must be a file.
 
     Raises:
-        FileNotFoundError: It is missing, or a folder.
+        FileNotFoundError: It is missing.
+        IsADirectoryError: It is a folder.
     """
-    file = Path(options.input)
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: a folder, but source `{options.source}` of the captions step reads a file")
-    return file
+    return existing_file(options.input, f"`input` of source `{options.source}` of the captions step")
 
 
 def image_folder(options: SourceOptions) -> Path:
@@ -163,39 +162,24 @@ def walk(folder: Path, losses: Losses | None = None) -> Iterator[str]:
     """
     losses = Losses() if losses is None else losses
     entered: set[tuple[int, int]] = set()
-    waiting = [""]
-    while waiting:
-        parent = waiting.pop()
-        files, folders = [], []
-        try:
-            found = (folder / parent).stat()
-            if (found.st_dev, found.st_ino) in entered:
-                losses.add("folder_again", parent)
-                continue
-            entered.add((found.st_dev, found.st_ino))
-            with os.scandir(folder / parent) as entries:
-                for entry in entries:
-                    name = parent + entry.name
-                    match _kind(entry):
-                        case "folder":
-                            folders.append(name + "/")
-                        case "file":
-                            files.append(name)
-                        case _:
-                            losses.add("not_a_file", name)
-        except OSError as error:
-            losses.add("unreadable_folder", f"{parent}: {error.strerror}")
-        yield from sorted(files)
-        waiting += sorted(folders, reverse=True)
+    for place, folders, names in os.walk(folder, onerror=partial(_unreadable, folder, losses), followlinks=True):
+        parent, found = Path(place), Path(place).stat()
+        if (found.st_dev, found.st_ino) in entered:
+            losses.add("folder_again", parent.relative_to(folder).as_posix())
+            folders.clear()
+            continue
+        entered.add((found.st_dev, found.st_ino))
+        folders.sort()
+        for name in sorted(names):
+            path = parent / name
+            if path.is_file() or not path.exists():
+                yield path.relative_to(folder).as_posix()
+            else:
+                losses.add("not_a_file", path.relative_to(folder).as_posix())
 
 
-def _kind(entry: os.DirEntry[str]) -> str:
-    try:
-        if entry.is_dir():
-            return "folder"
-        return "file" if entry.is_file() or not Path(entry).exists() else "other"
-    except OSError:  # a broken link
-        return "file"
+def _unreadable(folder: Path, losses: Losses, error: OSError) -> None:
+    losses.add("unreadable_folder", f"{os.path.relpath(error.filename, folder)}: {error.strerror}")
 
 
 def folder_hash(folder: Path, suffixes: tuple[str, ...] = ("", *PICTURE_ENDINGS)) -> str:

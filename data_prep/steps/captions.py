@@ -18,6 +18,7 @@ from data_prep.sources.check import check_all
 from data_prep.sources.source import Candidate, Losses, Source, SourceOptions
 from data_prep.step import UNRECORDED, Made, OutputStep, at_least
 from pcclip.atomic import atomic_folder
+from pcclip.files import existing_file
 
 # Modules are imported when they are used: webdataset takes seconds.
 SOURCES = {
@@ -51,8 +52,8 @@ class Captions(SourceOptions, OutputStep):
         _ = self.own_part
         if self.source != "parts" and not Path(self.input).exists():
             raise FileNotFoundError(f"{self.input}: `input` of the captions step not found")
-        if self.class_names is not None and not Path(self.class_names).is_file():
-            raise FileNotFoundError(f"{self.class_names}: `class_names` of the captions step not found")
+        if self.class_names is not None:
+            existing_file(self.class_names, "`class_names` of the captions step")
         if self.template.count("{}") != 1:
             raise ValueError(f"captions.template: {self.template!r} must hold {{}} once, for the class's name")
 

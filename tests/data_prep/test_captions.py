@@ -197,7 +197,7 @@ def test_bad_class_settings(
         ({"source": "excel"}, ValueError, r"captions.source: 'excel'; choose one of coco, csv"),
         ({"duplicates": "merge"}, ValueError, r"captions.duplicates: 'merge'; choose one of drop, keep"),
         ({"workers": 0}, ValueError, r"captions.workers must be at least 1, found 0"),
-        ({"input": "EMPTY"}, FileNotFoundError, r"empty: a folder, but source `csv` .* reads a file"),
+        ({"input": "EMPTY"}, IsADirectoryError, r"empty: is a folder, expected a file: `input`"),
         ({"source": "folder"}, NotADirectoryError, r"captions.csv: .*`folder`"),
         ({"caption_column": "text"}, ValueError, r"captions.csv: no column 'text'; its columns are image, caption"),
         ({"images": None}, ValueError, r"captions.images: source `csv` needs"),

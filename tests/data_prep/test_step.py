@@ -95,7 +95,7 @@ def test_a_missing_input_is_named(step: str, option: str, options: Pairs, tmp_pa
         given["backend"] = "openai"
     if step == "pairs":
         del given["model"]
-    with pytest.raises(FileNotFoundError, match=rf"nowhere\.jsonl: not found, but `{option}`"):
+    with pytest.raises(FileNotFoundError, match=rf"nowhere\.jsonl: `{option}` of the step {step} not found"):
         step_class(step)(**given).run()
     assert not (tmp_path / "out").exists()
 
