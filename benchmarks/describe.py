@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import report
 
@@ -63,11 +64,14 @@ def measure_library(url: str, requests: int) -> None:
     """The same number of requests of the same size with the client library alone."""
     import openai
 
-    from data_prep.llm.prompt import load_prompt
+    from data_prep.llm.options import ModelOptions
     from data_prep.llm.replies import Text
+    from data_prep.llm.task import Requests
 
-    prompt = load_prompt("difference", ("first", "second"), {"text": Text, "reverse_text": Text})
+    model = ModelOptions(model="m", prompt="difference")
+    maker = Requests("describe", model, ("first", "second"), {"text": Text, "reverse_text": Text})
     captions = "\n".join(["Picture 100: a man rides a horse on a beach."] * 5)
+    body: Any = maker.body(maker.prompt.messages({"first": captions, "second": captions}), "json_schema")
 
     async def ask_all() -> None:
         client = openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=60)
@@ -75,13 +79,7 @@ def measure_library(url: str, requests: int) -> None:
 
         async def work() -> None:
             for _ in turns:
-                answer = await client.chat.completions.create(
-                    model="m",
-                    messages=prompt.messages({"first": captions, "second": captions}),  # type: ignore[arg-type]
-                    response_format=prompt.response_format("json_schema"),  # type: ignore[arg-type]
-                    temperature=0.7,
-                    max_tokens=400,
-                )
+                answer = await client.chat.completions.create(**body)
                 json.loads(answer.choices[0].message.content or "")
 
         await asyncio.gather(*(work() for _ in range(CONCURRENCY)))

@@ -12,7 +12,7 @@ from pathlib import Path
 from data_prep.files import read_jsonl
 from data_prep.llm.batch import BatchRun
 from data_prep.llm.journal import Journal, Keys, failures_path
-from data_prep.llm.live import ask_live
+from data_prep.llm.live import LiveRun
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.run import Run, check_questions, checked_path, open_questions, question_hashes
 from data_prep.llm.task import Question, Requests, Task
@@ -61,7 +61,7 @@ def ask(
         if batch:
             BatchRun(run).advance()
         else:
-            asyncio.run(ask_live(run, manifest.step))
+            asyncio.run(LiveRun(run, manifest.step).ask())
     used = f"{run.prompt_tokens} + {run.completion_tokens} tokens, cost {run.cost:.2f}"
     print(f"{output}: {run.answered} of {run.questions} answered, {run.failed} failed, {used}")
     failures = failures_path(output)
@@ -107,7 +107,7 @@ def preview(task: Task, requests: Requests, options: ModelOptions, output: Path)
             _show(question, requests, options)
         estimates.append(requests.estimate(question))
     prompt_tokens = round(asked * sum(estimates) / max(1, len(estimates)))
-    answer_tokens = asked * TOKENS_PER_FIELD * len(requests.prompt.answer.model_fields)
+    answer_tokens = asked * TOKENS_PER_FIELD * len(requests.prompt.answer)
     print(
         f"{asked} requests to ask ({len(done)} answered, {len(failed)} failed before)\n"
         f"about {prompt_tokens} prompt tokens (a quarter of the characters of {len(estimates)} requests, scaled up)\n"

@@ -79,7 +79,7 @@ class Keys:
         return found
 
     def __contains__(self, question_id: str) -> bool:
-        return bool(self.have(np.array([hash64(question_id)], dtype=np.uint64))[0])
+        return len(self.ids) > 0 and bool(self.have(np.array([hash64(question_id)], dtype=np.uint64))[0])
 
 
 class Journal:
@@ -124,15 +124,18 @@ class Journal:
             self.output.unlink()  # leave no empty file that looks like a result
         self._drop_outdated_failures()
 
-    def answered(self, row: Mapping[str, Any]) -> None:
-        """Append a row with an answer."""
+    def answered(self, row: Mapping[str, Any]) -> bool:
+        """Append a row with an answer, and return whether its question had failed in an earlier run."""
         self._answers_file.append(row)
-        if row[self._id_key] in self.failed:
+        failed_before = row[self._id_key] in self.failed
+        if failed_before:
             self._answered_again.add(hash64(row[self._id_key]))
+        return failed_before
 
-    def failure(self, row: Mapping[str, Any]) -> None:
-        """Append a row that says why there is no answer."""
+    def failure(self, row: Mapping[str, Any]) -> bool:
+        """Append a row that says why there is no answer, and return whether its question had failed in an earlier run."""
         self._failures_file.append(row)
+        return row[self._id_key] in self.failed
 
     def _drop_outdated_failures(self) -> None:
         """Keep the last failure of each question that has no answer. Failures are few: their ids fit into memory."""

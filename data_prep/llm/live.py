@@ -18,20 +18,14 @@ from data_prep.llm.task import Question
 from data_prep.progress import progress
 
 
-async def ask_live(run: Run, name: str) -> None:
-    """Ask the open questions of a run, and record each answer as it comes.
+class LiveRun:
+    """Asks the open questions of a run, and records each answer as it comes.
 
     Args:
         run: The run.
         name: Name of the step, for the progress bar.
-
-    Raises:
-        StopRunError: No further question will fare better; what was answered is recorded.
     """
-    await _Live(run, name).ask_all()
 
-
-class _Live:
     def __init__(self, run: Run, name: str) -> None:
         self._run = run
         self._ended = asyncio.Event()
@@ -42,7 +36,12 @@ class _Live:
         self._client = ChatClient(run.options, run.requests, pace, self._workers)
         self._bar: tqdm[None] = progress((), total=run.to_ask, desc=name, unit="request")
 
-    async def ask_all(self) -> None:
+    async def ask(self) -> None:
+        """Ask, until all are asked or the run is to stop.
+
+        Raises:
+            StopRunError: No further question will fare better; what was answered is recorded.
+        """
         workers = [asyncio.create_task(self._work()) for _ in range(self._workers)]
         async with aclosing(self._client):
             with self._signals(workers), self._bar:

@@ -17,7 +17,7 @@ class RunEndedError(Exception):
 
 
 class Pace:
-    """Holds back every request until it may go out. Must be made within the event loop.
+    """Holds back every request until it may go out.
 
     The limiters spread requests and tokens evenly. What a limiter cannot do is done here: no request goes out during a pause
     that a 429 asks for, tokens are corrected when their number is known, and a wait ends with the run.

@@ -85,7 +85,6 @@ class Run:
 
     def record(self, question: Question, reply: Reply) -> None:
         """Write an answer or a failure, and count it."""
-        failed_before = question.id in self.journal.failed
         provenance = {
             "model": self.options.model,
             "prompt": self.requests.prompt.label,
@@ -97,14 +96,12 @@ class Run:
         if isinstance(reply.outcome, NoAnswerError):
             clean = self.options.clean
             reason = {"reason": clean(reply.outcome.reason), "detail": clean(str(reply.outcome))}
-            self.journal.failure({self.task.id_key: question.id, **reason, **provenance})
-            self.failed += not failed_before
+            self.failed += not self.journal.failure({self.task.id_key: question.id, **reason, **provenance})
             self.failed_now += 1
         else:
-            self.journal.answered({**question.row, **reply.outcome, **provenance})
+            self.failed -= self.journal.answered({**question.row, **reply.outcome, **provenance})
             self.answered += 1
             self.answered_now += 1
-            self.failed -= failed_before
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens
 

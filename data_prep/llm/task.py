@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from data_prep.files import SURROGATE, Row
 from data_prep.images import read_bytes
 from data_prep.llm.options import ModelOptions
-from data_prep.llm.prompt import Fields, Message, Prompt, load_prompt
+from data_prep.llm.prompt import Message, load_prompt
 from data_prep.llm.replies import Completion, NoAnswerError, malformed, parse_reply
 from pcclip.data.pictures import UnreadableImageError, decode
 
@@ -64,46 +65,53 @@ class Requests:
     """Makes the requests of a task, and reads their answers.
 
     Args:
-        options: Model and sampling.
-        prompt: The prompt.
-        picture_size: Longer side that pictures are shrunk to, in pixels.
+        step: Name of the step, for errors.
+        options: Model, sampling and prompt.
+        known: Placeholders of the prompt that can be filled.
+        fields: Types of the answer's fields, such as `{"text": Text}`.
+        picture_size: Longer side that pictures are shrunk to, in pixels. None for questions without pictures.
+
+    Raises:
+        FileNotFoundError: The prompt is missing.
+        ValueError: A bad option or prompt.
     """
 
-    def __init__(self, options: ModelOptions, prompt: Prompt, picture_size: int | None = None) -> None:
-        self._options = options
-        self.prompt = prompt
-        self._picture_size = picture_size or 0
+    def __init__(
+        self,
+        step: str,
+        options: ModelOptions,
+        known: Collection[str],
+        fields: Mapping[str, Any],
+        picture_size: int | None = None,
+    ) -> None:
+        options.check(step)
+        self._options, self._picture_size = options, picture_size or 0
+        self.prompt = load_prompt(options.prompt, known, fields)
+        described: Any = {name: (fields[name], Field(description=text)) for name, text in self.prompt.answer.items()}
+        closed = ConfigDict(
+            json_schema_extra={"additionalProperties": False}
+        )  # in the schema; further fields are ignored
+        self.answer: type[BaseModel] = create_model("Answer", __config__=closed, **described)
+        schema = {"name": "answer", "strict": True, "schema": self.answer.model_json_schema()}
+        self._formats: dict[str, dict[str, Any]] = {
+            "json_schema": {"response_format": {"type": "json_schema", "json_schema": schema}},
+            "json_object": {"response_format": {"type": "json_object"}},
+            "text": {},
+        }
         sampling = {"temperature": options.temperature, "max_tokens": options.max_tokens, **options.extra}
         self._sampling = {name: value for name, value in sampling.items() if value is not None}
         self.settings: dict[str, Any] = {
             "model": options.model,
-            "prompt": prompt.identity,
+            "prompt": self.prompt.identity,
             "sampling": self._sampling,
             "picture_size": picture_size,
         }
         self.settings_digest = _digest(self.settings, 8)
-
-    @classmethod
-    def checked(
-        cls,
-        step: str,
-        options: ModelOptions,
-        known: Collection[str],
-        fields: Fields,
-        picture_size: int | None = None,
-    ) -> Requests:
-        """Check the options of a step and load their prompt; see `load_prompt`.
-
-        Raises:
-            FileNotFoundError: The prompt is missing.
-            ValueError: A bad option or prompt.
-        """
-        options.check(step)
-        return cls(options, load_prompt(options.prompt, known, fields), picture_size)
+        self._used = sorted(self.prompt.placeholders)
 
     def key(self, question: Question) -> str:
         """Return `<hash of the settings>-<hash of settings, id, captions and images>`."""
-        used = {name: question.values[name] for name in sorted(self.prompt.placeholders)}
+        used = {name: question.values[name] for name in self._used}
         pictures = [picture.name for picture in question.pictures]
         return f"{self.settings_digest}-{_digest([self.settings_digest, question.row, used, pictures], 16)}"
 
@@ -124,9 +132,7 @@ class Requests:
 
     def body(self, messages: Sequence[Message], answer_format: str) -> dict[str, Any]:
         """Return the body of a chat-completions request."""
-        body = {"model": self._options.model, "messages": messages, **self._sampling}
-        response_format = self.prompt.response_format(answer_format)
-        return body if response_format is None else {**body, "response_format": response_format}
+        return {"model": self._options.model, "messages": messages, **self._sampling, **self._formats[answer_format]}
 
     def read(self, completion: Completion) -> dict[str, str]:
         """Return the fields of an answer.
@@ -134,7 +140,7 @@ class Requests:
         Raises:
             NoAnswerError: They cannot be found, or hold the endpoint's key, or the model was cut off or refused.
         """
-        values = parse_reply(completion.text(), self.prompt.answer, lines=self._options.answer_format == "text")
+        values = parse_reply(completion.text(), self.answer, lines=self._options.answer_format == "text")
         if self._options.repeats_key(values.values()):
             raise malformed("the answer holds the endpoint's key")
         return values

@@ -52,9 +52,9 @@ class ClassTexts(ModelStep):
     def requests(self) -> Requests:
         """Return what makes the requests."""
         if self.classes:
-            return Requests.checked("class_texts", self, ("name", "kind"), {"description": Text})
+            return Requests("class_texts", self, ("name", "kind"), {"description": Text})
         known = ("first", "second", "kind")
-        return Requests.checked("class_texts", self, known, {"text": Text, "reverse_text": Text})
+        return Requests("class_texts", self, known, {"text": Text, "reverse_text": Text})
 
     def settings(self) -> dict[str, Any]:
         """Return the options that shape the texts."""

@@ -58,7 +58,7 @@ class Describe(ModelStep):
     def requests(self) -> Requests:
         """Return what makes the requests."""
         fields = {"text": Text, "reverse_text": Text}
-        requests = Requests.checked("describe", self, SIDES, fields, self.picture_size if self.with_images else None)
+        requests = Requests("describe", self, SIDES, fields, self.picture_size if self.with_images else None)
         if not self.with_images and requests.prompt.placeholders != set(SIDES):
             raise ValueError(f"{self.prompt}: `user` must hold {{first}} and {{second}}, or with_images must be true")
         return requests

@@ -44,7 +44,7 @@ def opinion_requests(options: ModelOptions) -> Requests:
         FileNotFoundError: The prompt is missing.
         ValueError: A bad option or prompt.
     """
-    return Requests.checked("screen.opinion", options, (*SIDES, *TEXTS), ANSWER)
+    return Requests("screen.opinion", options, (*SIDES, *TEXTS), ANSWER)
 
 
 def sample_task(pairs: CaptionedPairs, size: int) -> Task:

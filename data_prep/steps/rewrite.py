@@ -52,7 +52,7 @@ class Rewrite(ModelStep):
 
     def requests(self) -> Requests:
         """Return what makes the requests."""
-        return Requests.checked("rewrite", self, ("caption",), {"text": Text})
+        return Requests("rewrite", self, ("caption",), {"text": Text})
 
     def settings(self) -> dict[str, Any]:
         """Return the options that shape the captions of this backend."""

@@ -6,8 +6,10 @@ import os
 import signal
 import time
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -67,37 +69,42 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "value", "reason", "attempts"),
+    ("faults", "reason", "attempts", "example"),
     [
-        ("share_500", 1.0, "http_500", 3),
-        ("share_malformed", 1.0, "malformed", 3),
-        ("share_disconnect", 1.0, "connection", 3),
-        ("share_length", 1.0, "length", 1),
-        ("finish_reason", "length", "length", 1),
-        ("finish_reason", "content_filter", "content_filter", 1),
+        ({"share_odd": 1.0, "odd": ["html"]}, "malformed", 2, "It works!"),
+        ({"share_odd": 1.0, "odd": ["no_choices"]}, "malformed", 2, "message"),
+        ({"share_odd": 1.0, "odd": ["null_content"]}, "malformed", 2, "text"),
+        ({"share_odd": 1.0, "odd": ["two_line_refusal"]}, "malformed", 2, "I am sorry"),
+        ({"share_malformed": 1.0}, "malformed", 2, "text"),
+        ({"share_500": 1.0}, "http_500", 2, "The server had an error"),
+        ({"share_disconnect": 1.0}, "connection", 2, ""),
+        ({"share_length": 1.0}, "length", 1, ""),
+        ({"finish_reason": "length"}, "length", 1, ""),
+        ({"finish_reason": "content_filter"}, "content_filter", 1, ""),
+        ({"refuse": ["json_schema", "json_object", "text"]}, "bad_request", 3, "not supported"),
     ],
 )
-def test_each_fault_alone_is_recorded_by_reason_and_asked_again_on_demand(
-    describer: Describer,
-    server: FaultServer,
-    fault: str,
-    value: float | str,
-    reason: str,
-    attempts: int,
-    capsys: Capture,
+def test_failures_in_a_row_end_the_run_are_recorded_by_reason_and_asked_again_on_demand(
+    describer: Describer, capsys: Capture, faults: dict[str, Any], reason: str, attempts: int, example: str
 ) -> None:
-    describer.write(4)
-    usual = getattr(server.faults, fault)
-    setattr(server.faults, fault, value)
-    for _ in range(2):  # nothing was answered, and without retry_failed nothing is asked again
-        describer.fails(attempts=3)
-        assert describer.texts() == set()
-        assert describer.failures() == dict.fromkeys(ids(0, 1, 2, 3), reason)
-        assert set(server.asked.values()) == {attempts}
-        assert f"4 {reason}" in capsys.readouterr().out
-    setattr(server.faults, fault, usual)
+    describer.write(40)
+    describer.server.faults = replace(Faults(), **faults)
+    describer.fails(attempts=2, concurrency=4, stop_after_failures=10)
+    failures, server = describer.failures(), describer.server
+    asked = {question: count for question, count in server.asked.items() if pair_of(question) in failures}
+    assert 10 <= len(failures) <= 14
+    assert set(failures.values()) == {reason}
+    assert set(asked.values()) == {attempts} or reason == "bad_request"
+    printed = capsys.readouterr().out
+    assert f"{len(failures)} {reason}" in printed
+    assert example in printed
+    assert describer.manifest() is None
+    server.faults = Faults()
+    describer.run()
+    assert describer.failures() == failures
+    assert all(server.asked[question] == count for question, count in asked.items())
     describer.run(retry_failed=True)
-    assert describer.texts() == ids(0, 1, 2, 3)
+    assert describer.texts() == ids(*range(40))
     assert describer.failures() == {}
     assert (describer.manifest() or {})["counts"]["failed"] == 0
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from data_prep.llm.options import ModelOptions
-from data_prep.llm.prompt import Prompt, load_prompt
+from data_prep.llm.prompt import load_prompt
 from data_prep.llm.replies import NoAnswerError, Text
 from data_prep.llm.task import Question, Requests, data_url
 
@@ -22,9 +22,10 @@ KNOWN = ("first", "second")
 FIELDS = {"text": Text, "reverse_text": Text}
 
 
-def load(folder: Path, content: str = PROMPT) -> Prompt:
+def load(folder: Path, content: str = PROMPT, size: int | None = None, **options: Any) -> Requests:
     (folder / "p.yaml").write_text(content)
-    return load_prompt(folder / "p.yaml", KNOWN, FIELDS)
+    model = ModelOptions(**{"model": "m", "prompt": str(folder / "p.yaml"), **options})
+    return Requests("describe", model, KNOWN, FIELDS, size)
 
 
 def test_shipped_prompts() -> None:
@@ -48,18 +49,18 @@ def test_names_are_those_of_shipped_prompts_and_paths_are_paths(
 
 
 def test_messages_and_answer_formats(tmp_path: Path) -> None:
-    prompt = load(tmp_path)
-    system, user = prompt.messages({"first": "a {second} {x}", "second": "b"})
+    requests = load(tmp_path)
+    system, user = requests.prompt.messages({"first": "a {second} {x}", "second": "b"})
     assert user["content"] == "a {second} {x} / b"  # braces of captions stay
     assert system["content"].startswith("Compare.")
     assert '"reverse_text": the other' in system["content"]
-    found = (prompt.response_format("json_schema") or {})["json_schema"]
+    found = requests.body([], "json_schema")["response_format"]["json_schema"]
     assert found["strict"] is True
     assert found["schema"]["additionalProperties"] is False
     assert found["schema"]["required"] == ["text", "reverse_text"]
     assert found["schema"]["properties"]["text"] == {"type": "string", "title": "Text", "description": "one way"}
-    assert prompt.response_format("json_object") == {"type": "json_object"}
-    assert prompt.response_format("text") is None
+    assert requests.body([], "json_object")["response_format"] == {"type": "json_object"}
+    assert "response_format" not in requests.body([], "text")
 
 
 @pytest.mark.parametrize(
@@ -80,8 +81,8 @@ def test_bad_prompts(tmp_path: Path, old: str, new: str, named: str) -> None:
         load(tmp_path, PROMPT.replace(old, new))
 
 
-def key(folder: Path, prompt: str = PROMPT, first: str = "a", pair: str = "p", size: int = 0, **options: Any) -> str:
-    requests = Requests(ModelOptions(**{"model": "m", **options}), load(folder, prompt), size)
+def key(folder: Path, prompt: str = PROMPT, first: str = "a", pair: str = "p", **options: Any) -> str:
+    requests = load(folder, prompt, **options)
     return requests.key(Question(pair, {"pair_id": pair}, {"first": first, "second": "b"}))
 
 
@@ -107,7 +108,7 @@ def test_the_key_changes_with_all_that_shapes_the_answer_and_nothing_else(tmp_pa
 
 def test_keys_are_those_of_earlier_versions() -> None:
     """Answers that were paid for stay valid."""
-    requests = Requests.checked("describe", ModelOptions(model="m", prompt="difference"), KNOWN, FIELDS)
+    requests = Requests("describe", ModelOptions(model="m", prompt="difference"), KNOWN, FIELDS)
     assert (
         requests.key(Question("p", {"pair_id": "p"}, {"first": "a", "second": "b"}))
         == "caf7d1c2b3184530-788673ecf4231f2cb7d5dd0ef74950d6"
@@ -119,7 +120,7 @@ def test_pictures_are_shrunk_turned_upright_and_shown_in_order(tmp_path: Path) -
     exif[274] = 6  # to be turned by a quarter
     Image.new("RGBA", (800, 400), (255, 0, 0, 255)).save(tmp_path / "a.png")
     Image.new("RGB", (60, 40), (0, 0, 255)).save(tmp_path / "b.jpg", exif=exif)
-    requests = Requests(ModelOptions(model="m"), load(tmp_path), 200)
+    requests = load(tmp_path, size=200)
     pictures = (tmp_path / "a.png", tmp_path / "b.jpg")
     content = requests.messages(Question("p", {}, {"first": "x", "second": "y"}, pictures))[-1]["content"]
     assert [part["type"] for part in content] == ["image_url", "image_url", "text"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import Any
 
 import pytest
 
@@ -12,35 +11,6 @@ from data_prep import cli
 from data_prep.llm import client
 from tests.data_prep.llm.conftest import Capture, Describer
 from tests.helpers.fault_server import Faults, FaultServer, running_server
-
-
-@pytest.mark.parametrize(
-    ("faults", "reason", "example"),
-    [
-        ({"share_odd": 1.0, "odd": ["html"]}, "malformed", "It works!"),
-        ({"share_odd": 1.0, "odd": ["no_choices"]}, "malformed", "message"),
-        ({"share_odd": 1.0, "odd": ["null_content"]}, "malformed", "text"),
-        ({"share_odd": 1.0, "odd": ["two_line_refusal"]}, "malformed", "I am sorry"),
-        ({"finish_reason": "content_filter"}, "content_filter", ""),
-        ({"share_500": 1.0}, "http_500", ""),
-        ({"share_disconnect": 1.0}, "connection", ""),
-        ({"refuse": ["json_schema", "json_object", "text"]}, "bad_request", "not supported"),
-    ],
-)
-def test_failures_of_any_kind_in_a_row_end_the_run(
-    describer: Describer, server: FaultServer, capsys: Capture, faults: dict[str, Any], reason: str, example: str
-) -> None:
-    describer.write(200)
-    for name, value in faults.items():
-        setattr(server.faults, name, value)
-    describer.fails(attempts=2, concurrency=4, stop_after_failures=10)
-    failures = describer.failures()
-    assert 10 <= len(failures) <= 14
-    assert set(failures.values()) == {reason}
-    printed = capsys.readouterr().out
-    assert f"{len(failures)} {reason}" in printed
-    assert example in printed
-    assert describer.manifest() is None
 
 
 def test_mixed_failures_count_together_and_an_answer_resets_the_count(
