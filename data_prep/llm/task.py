@@ -88,9 +88,8 @@ class Requests:
         self._options, self._picture_size = options, picture_size or 0
         self.prompt = load_prompt(options.prompt, known, fields)
         described: Any = {name: (fields[name], Field(description=text)) for name, text in self.prompt.answer.items()}
-        closed = ConfigDict(
-            json_schema_extra={"additionalProperties": False}
-        )  # in the schema; further fields are ignored
+        # further fields of an answer are ignored, but the schema allows none
+        closed = ConfigDict(json_schema_extra={"additionalProperties": False})
         self.answer: type[BaseModel] = create_model("Answer", __config__=closed, **described)
         schema = {"name": "answer", "strict": True, "schema": self.answer.model_json_schema()}
         self._formats: dict[str, dict[str, Any]] = {

@@ -9,7 +9,6 @@ import pytest
 from data_prep.llm import batch
 from data_prep.llm.batch_api import BatchEndpoint
 from tests.data_prep.llm.conftest import Capture, Describer, ids
-from tests.helpers.fault_server import FaultServer
 
 
 @pytest.fixture
@@ -33,13 +32,15 @@ def answer_file(describer: Describer, number: int) -> None:
     file.with_name(f"{number:04d}.out.jsonl").write_bytes(describer.server.run_batch(file.read_bytes())[0])
 
 
-def test_round_trip(describer: Describer, server: FaultServer, capsys: Capture) -> None:
+def test_round_trip(describer: Describer, capsys: Capture) -> None:
     describer.write(20)
     describer.run(batch_poll=0.01)
     check_whole(describer)
-    sizes = [len(server.files[found["input_file_id"]].splitlines()) for found in server.batches.values()]
+    sizes = [
+        len(describer.server.files[found["input_file_id"]].splitlines()) for found in describer.server.batches.values()
+    ]
     assert sizes == [8, 8, 4]
-    line = json.loads(server.files["file-0"].splitlines()[0])
+    line = json.loads(describer.server.files["file-0"].splitlines()[0])
     assert (line["method"], line["url"], line["body"]["model"]) == ("POST", "/v1/chat/completions", "m")
     assert line["body"]["response_format"]["type"] == "json_schema"
     describer.run()
@@ -58,7 +59,7 @@ def test_bytes_bound_a_file_too(describer: Describer, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("stage", ["upload", "submit", "finished", "download"])
 @pytest.mark.parametrize("after", [False, True])
 def test_killed_at_any_stage_nothing_is_submitted_twice(
-    describer: Describer, server: FaultServer, stage: str, after: bool, monkeypatch: pytest.MonkeyPatch
+    describer: Describer, stage: str, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     describer.write(20)
     original = getattr(BatchEndpoint, stage)
@@ -78,10 +79,10 @@ def test_killed_at_any_stage_nothing_is_submitted_twice(
         describer.run(batch_poll=0.01)
     describer.run(batch_poll=0.01)
     check_whole(describer)
-    assert len(server.batches) == 3
+    assert len(describer.server.batches) == 3
 
 
-def test_files_for_another_program(describer: Describer, server: FaultServer, capsys: Capture) -> None:
+def test_files_for_another_program(describer: Describer, capsys: Capture) -> None:
     describer.write(20)
     describer.run(batch_submit=False)
     assert "vllm run-batch -i" in capsys.readouterr().out
@@ -89,7 +90,7 @@ def test_files_for_another_program(describer: Describer, server: FaultServer, ca
         answer_file(describer, number)
         describer.run(batch_submit=False)
     check_whole(describer)
-    assert server.files == {}
+    assert describer.server.files == {}
 
 
 def test_errors_are_failures_by_reason(describer: Describer) -> None:

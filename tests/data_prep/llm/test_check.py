@@ -9,10 +9,9 @@ import pytest
 
 from data_prep.llm.journal import Journal
 from tests.data_prep.llm.conftest import Describer
-from tests.helpers.fault_server import FaultServer
 
 
-def test_an_output_of_other_settings_or_pairs_is_refused(describer: Describer, server: FaultServer) -> None:
+def test_an_output_of_other_settings_or_pairs_is_refused(describer: Describer) -> None:
     describer.write(5)
     describer.run()
     describer.fails("line 1", "(m, prompt difference@1)", temperature=0.1)
@@ -22,10 +21,10 @@ def test_an_output_of_other_settings_or_pairs_is_refused(describer: Describer, s
     pairs.write_text(pairs.read_text().replace("p3", "p2"))
     describer.fails("pair_id 'p2'")
     assert len(describer.texts()) == 5
-    assert server.asked.total() == 5
+    assert describer.server.asked.total() == 5
 
 
-def test_an_unknown_image_is_found_before_anything_is_paid_for(describer: Describer, server: FaultServer) -> None:
+def test_an_unknown_image_is_found_before_anything_is_paid_for(describer: Describer) -> None:
     describer.write(50)
     pairs, captions = describer.folder / "pairs.jsonl", describer.folder / "captions.jsonl"
     whole = pairs.read_text(), captions.read_text()
@@ -34,12 +33,12 @@ def test_an_unknown_image_is_found_before_anything_is_paid_for(describer: Descri
     pairs.write_text(whole[0])
     captions.write_text(whole[1].replace('["Picture <50> of a cat.", "Cat 50 again."]', "[]"))
     describer.fails("captions.jsonl", "'i50'", concurrency=1)
-    assert server.asked == {}
+    assert describer.server.asked == {}
     captions.write_text(whole[1])
     describer.run()
 
 
-def test_questions_are_checked_again_when_anything_changed(describer: Describer, server: FaultServer) -> None:
+def test_questions_are_checked_again_when_anything_changed(describer: Describer) -> None:
     describer.write(6)
     output, captions = describer.output, describer.folder / "captions.jsonl"
     for _ in range(2):
@@ -56,12 +55,12 @@ def test_questions_are_checked_again_when_anything_changed(describer: Describer,
     captions.write_text(whole)
     describer.fails("differences.jsonl", "pair_id", captions_per_image=1)
     describer.run()
-    assert set(server.asked.values()) == {1}
+    assert set(describer.server.asked.values()) == {1}
     assert not [file for file in describer.folder.iterdir() if "checked" in file.name]
 
 
 def test_an_output_replaced_during_the_run_is_not_up_to_date_and_its_answers_are_kept(
-    describer: Describer, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+    describer: Describer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     describer.write(12)
     answered = Journal.answered
@@ -78,7 +77,7 @@ def test_an_output_replaced_during_the_run_is_not_up_to_date_and_its_answers_are
         patch.setattr(Journal, "answered", and_replace)
         describer.fails("differences.jsonl")
     assert describer.manifest() is None
-    asked = server.asked.total()
+    asked = describer.server.asked.total()
     describer.run()
-    assert server.asked.total() == asked
+    assert describer.server.asked.total() == asked
     assert len(describer.texts()) == 12

@@ -3,42 +3,45 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from data_prep.llm.options import ModelOptions
 from tests.data_prep.llm.conftest import Describer
-from tests.helpers.fault_server import Faults, FaultServer, running_server
 from tests.helpers.odd_replies import fields
 
 KEY = "sk-very-secret-0123456789"
 ESCAPED = KEY.replace("s", r"\u0073").replace("-", r"\u002D")
 
+Patch = pytest.MonkeyPatch
+Capture = pytest.CaptureFixture[str]
+
+
+def written_and_printed(describer: Describer, capfd: Capture) -> str:
+    """Everything that a run left, in which no form of the key may be."""
+    printed = capfd.readouterr()
+    everything = "".join([printed.out, printed.err, *(file.read_text() for file in describer.folder.iterdir())])
+    assert not [form for form in (KEY, ESCAPED, ESCAPED.replace("\\", "\\\\")) if form in everything]
+    return everything
+
 
 @pytest.mark.parametrize(
-    ("faults", "named"),
+    ("fault", "value", "named"),
     [
-        (Faults(api_key="sk-another"), ("401", "[key]", "MY_KEY")),
-        (Faults(model="llama"), ("404", "'m' does not exist", "base_url")),
+        ("api_key", "sk-another", ("401", "[key]", "MY_KEY")),
+        ("model", "llama", ("404", "'m' does not exist", "base_url")),
     ],
 )
 def test_a_refused_key_or_model_ends_the_run_at_once(
-    tmp_path: Path,
-    faults: Faults,
-    named: tuple[str, ...],
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    describer: Describer, fault: str, value: str, named: tuple[str, ...], monkeypatch: Patch, capfd: Capture
 ) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
-    with running_server(faults) as server:
-        describer = Describer(tmp_path, server)
-        describer.write(50)
-        message = describer.fails(*named, api_key_env="MY_KEY", concurrency=4)
-        assert server.asked.total() <= 4
-        assert any(KEY in headers for headers in server.headers)
-    printed = capfd.readouterr()
-    assert KEY not in message + printed.out + printed.err
+    setattr(describer.server.faults, fault, value)
+    describer.write(50)
+    assert KEY not in describer.fails(*named, api_key_env="MY_KEY", concurrency=4)
+    assert describer.server.asked.total() <= 4
+    assert any(KEY in headers for headers in describer.server.headers)
+    written_and_printed(describer, capfd)
     assert not describer.output.exists()
 
 
@@ -52,50 +55,36 @@ def test_a_refused_key_or_model_ends_the_run_at_once(
     ],
 )
 def test_an_answer_that_repeats_the_key_fails(
-    describer: Describer,
-    server: FaultServer,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    content: str,
-    recorded: str,
+    describer: Describer, content: str, recorded: str, monkeypatch: Patch, capfd: Capture
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     describer.write(3)
-    server.faults.content = content
+    describer.server.faults.content = content
     describer.fails(attempts=1)
-    printed = capfd.readouterr()
-    written = b"".join(file.read_bytes() for file in describer.folder.iterdir()).decode()
-    assert recorded in written
-    for secret in (KEY, ESCAPED, ESCAPED.replace("\\", "\\\\")):
-        assert secret not in written + printed.out + printed.err
+    assert recorded in written_and_printed(describer, capfd)
 
 
 @pytest.mark.parametrize("key", ["x", "dog", "image", "first"])
-def test_a_key_that_is_an_ordinary_word_damages_no_answer(
-    describer: Describer, server: FaultServer, monkeypatch: pytest.MonkeyPatch, key: str
-) -> None:
+def test_a_key_that_is_an_ordinary_word_damages_no_answer(describer: Describer, monkeypatch: Patch, key: str) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
     describer.write(3)
     texts = {"text": "The first image shows a dog, an ox and x.", "reverse_text": "The first image shows none."}
-    server.faults.content = json.dumps(texts)
+    describer.server.faults.content = json.dumps(texts)
     describer.run()
     assert [{name: row[name] for name in texts} for row in describer.rows()] == [texts] * 3
 
 
-@pytest.mark.parametrize("backend", ["openai", "batch"])
-@pytest.mark.parametrize(
-    "key", ["sk-abc\ndef-0123456789", "sk-abc\rdef", "sk-abc\x00def", "sk-käse-0123456789", "sk abc"]
-)
+@pytest.mark.parametrize("key", ["sk-abc\ndef-0123456789", "abc\rdef", "abc\x00def", "sk-käse-0123456789", "sk abc"])
 def test_a_key_that_no_header_can_hold_is_refused_before_any_request(
-    describer: Describer, server: FaultServer, monkeypatch: pytest.MonkeyPatch, key: str, backend: str
+    describer: Describer, monkeypatch: Patch, key: str
 ) -> None:
     # not every system can hold each of these in its environment
     monkeypatch.setattr("os.environ", {"MY_KEY": key})
     describer.write(3)
-    message = describer.fails("MY_KEY", api_key_env="MY_KEY", backend=backend)
-    assert "abc" not in message
-    assert "def" not in message
-    assert server.headers == []
+    for backend in ("openai", "batch"):
+        message = describer.fails("MY_KEY", api_key_env="MY_KEY", backend=backend)
+        assert not [part for part in ("abc", "def", "käse") if part in message]
+    assert describer.server.headers == []
 
 
 @pytest.mark.parametrize(
@@ -113,6 +102,6 @@ def test_a_key_that_no_header_can_hold_is_refused_before_any_request(
         (KEY, "\\" * 200_000, "\\" * 300),
     ],
 )
-def test_what_an_endpoint_says_is_cleaned(monkeypatch: pytest.MonkeyPatch, key: str, text: str, cleaned: str) -> None:
+def test_what_an_endpoint_says_is_cleaned(monkeypatch: Patch, key: str, text: str, cleaned: str) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
     assert ModelOptions().clean(text) == cleaned

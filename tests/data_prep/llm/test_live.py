@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import signal
 import time
@@ -15,15 +17,17 @@ import pytest
 from PIL import Image
 
 from tests.data_prep.llm.conftest import Capture, Describer, ids
-from tests.helpers.fault_server import Faults, FaultServer, running_server
+from tests.helpers.fault_server import Faults, running_server
 from tests.helpers.pair_files import pair_of
 
 PRICES = {"price_per_million_input": 1.0, "price_per_million_output": 2.0}
 
 
-def test_rows_manifest_and_nothing_to_do_again(describer: Describer, server: FaultServer, capsys: Capture) -> None:
+def test_rows_manifest_and_nothing_to_do_again(describer: Describer, capsys: Capture) -> None:
     describer.write(12)
-    describer.run(**PRICES)
+    describer.server.faults.latency = 0.05
+    describer.run(concurrency=5, **PRICES)
+    assert describer.server.most_at_once == 5
     assert describer.texts() == ids(*range(12))
     row = next(row for row in describer.rows() if row["pair_id"] == "p3")
     assert (row["group"], row["first"], row["second"]) == ("g", "i3", "i4")
@@ -39,18 +43,10 @@ def test_rows_manifest_and_nothing_to_do_again(describer: Describer, server: Fau
     assert "12 of 12 answered, 0 failed, 1200 + 600 tokens, cost 0.00" in capsys.readouterr().out
     describer.run(**PRICES)
     assert "up to date" in capsys.readouterr().out
-    assert server.asked.total() == 12
-    assert server.most_at_once <= 12
-    user = server.bodies[0]["messages"][-1]["content"]
+    assert describer.server.asked.total() == 12
+    user = describer.server.bodies[0]["messages"][-1]["content"]
     assert "Picture <" in user
     assert " again." in user
-
-
-def test_concurrency_is_bounded_and_used(describer: Describer, server: FaultServer) -> None:
-    describer.write(30)
-    server.faults.latency = 0.05
-    describer.run(concurrency=5)
-    assert server.most_at_once == 5
 
 
 def test_all_faults_at_once(tmp_path: Path) -> None:
@@ -109,16 +105,16 @@ def test_failures_in_a_row_end_the_run_are_recorded_by_reason_and_asked_again_on
     assert (describer.manifest() or {})["counts"]["failed"] == 0
 
 
-def test_a_429_pauses_all_requests_for_as_long_as_it_asks(describer: Describer, server: FaultServer) -> None:
+def test_a_429_pauses_all_requests_for_as_long_as_it_asks(describer: Describer) -> None:
     describer.write(40)
     times: list[float] = []
 
     def limit_the_tenth(text: str) -> None:
         times.append(time.monotonic())
-        server.faults.share_429 = float(len(times) == 10)
+        describer.server.faults.share_429 = float(len(times) == 10)
 
-    server.on_question = limit_the_tenth
-    server.faults.retry_after, server.faults.latency = "0.7", 0.005
+    describer.server.on_question = limit_the_tenth
+    describer.server.faults.retry_after, describer.server.faults.latency = "0.7", 0.005
     describer.run(concurrency=4, attempts=1)
     assert len(describer.texts()) == 40
     gaps = [later - earlier for earlier, later in pairwise(times)]
@@ -129,33 +125,31 @@ def test_a_429_pauses_all_requests_for_as_long_as_it_asks(describer: Describer, 
     ("refused", "used"),
     [([], "json_schema"), (["json_schema"], "json_object"), (["json_schema", "json_object"], "text")],
 )
-def test_the_answer_format_is_found_out_once(
-    describer: Describer, server: FaultServer, refused: list[str], used: str
-) -> None:
+def test_the_answer_format_is_found_out_once(describer: Describer, refused: list[str], used: str) -> None:
     describer.write(40)
-    server.faults.refuse, server.faults.latency = refused, 0.01
+    describer.server.faults.refuse, describer.server.faults.latency = refused, 0.01
     describer.run(concurrency=20)
     assert len(describer.texts()) == 40
-    assert server.formats[used] == 40
-    assert max([server.formats[name] for name in refused], default=0) <= 20  # what went out before the first refusal
+    assert describer.server.formats[used] == 40
+    assert (
+        max([describer.server.formats[name] for name in refused], default=0) <= 20
+    )  # what went out before the first refusal
     assert {row["attempts"] for row in describer.rows()} == {1}
 
 
-def test_a_question_that_is_refused_in_every_format_fails_alone(describer: Describer, server: FaultServer) -> None:
+def test_a_question_that_is_refused_in_every_format_fails_alone(describer: Describer) -> None:
     describer.write(6)
 
     def too_long(text: str) -> None:
-        server.faults.refuse = ["json_schema", "json_object", "text"] if "<0>" in text else []
+        describer.server.faults.refuse = ["json_schema", "json_object", "text"] if "<0>" in text else []
 
-    server.on_question = too_long
+    describer.server.on_question = too_long
     describer.run(concurrency=3)
     assert (describer.texts(), describer.failures()) == (ids(1, 2, 3, 4, 5), {"p0": "bad_request"})
-    assert server.formats["json_schema"] in (6, 7)
+    assert describer.server.formats["json_schema"] in (6, 7)
 
 
-def test_limit_and_max_cost_stop_and_the_next_run_asks_the_rest(
-    describer: Describer, server: FaultServer, capsys: Capture
-) -> None:
+def test_limit_and_max_cost_stop_and_the_next_run_asks_the_rest(describer: Describer, capsys: Capture) -> None:
     describer.write(30)
     describer.run(limit=7)
     assert len(describer.texts()) == 7
@@ -168,7 +162,7 @@ def test_limit_and_max_cost_stop_and_the_next_run_asks_the_rest(
     assert "max_cost" in capsys.readouterr().out
     describer.run()
     assert describer.texts() == ids(*range(30))
-    assert max(server.asked.values()) == 1
+    assert max(describer.server.asked.values()) == 1
 
 
 @pytest.mark.parametrize("limits", [{"requests_per_minute": 1200}, {"tokens_per_minute": 30_000}])
@@ -179,7 +173,7 @@ def test_rate_limits_hold_back_requests(describer: Describer, limits: dict[str, 
     assert time.monotonic() - started > 0.18
 
 
-def test_dry_run_asks_and_writes_nothing(describer: Describer, server: FaultServer, capsys: Capture) -> None:
+def test_dry_run_asks_and_writes_nothing(describer: Describer, capsys: Capture) -> None:
     describer.write(30)
     describer.run(dry_run=True, **PRICES)
     shown = capsys.readouterr().out
@@ -188,22 +182,29 @@ def test_dry_run_asks_and_writes_nothing(describer: Describer, server: FaultServ
     assert "30 requests to ask (0 answered, 0 failed before)" in shown
     assert "about 3000 answer tokens" in shown
     assert "in money" in shown
-    assert server.asked == {}
+    assert describer.server.asked == {}
     assert sorted(file.name for file in describer.folder.iterdir()) == ["captions.jsonl", "pairs.jsonl"]
     describer.run(limit=10)
     describer.run(dry_run=True)
     assert "20 requests to ask (10 answered" in capsys.readouterr().out
 
 
-def test_pictures_are_shown(describer: Describer, server: FaultServer) -> None:
+def test_pictures_are_shown_upright_shrunk_and_in_order(describer: Describer) -> None:
     describer.write(3)
-    for i in range(3):
-        Image.new("RGB", (40, 30), (i, 0, 0)).save(describer.folder / f"{i}.jpg")
-    describer.run(with_images=True, prompt="difference_images", picture_size=20)
-    assert describer.failures() == {"p2": "unreadable_image"}
-    content = server.bodies[0]["messages"][-1]["content"]
+    exif = Image.Exif()
+    exif[274] = 6  # to be turned by a quarter
+    Image.new("RGBA", (800, 400), (255, 0, 0, 255)).save(describer.folder / "0.jpg", "PNG")
+    Image.new("RGB", (60, 40), (0, 0, 255)).save(describer.folder / "1.jpg", exif=exif)
+    (describer.folder / "2.jpg").write_bytes(b"no picture")  # and 3.jpg is missing
+    describer.run(with_images=True, prompt="difference_images", picture_size=200)
+    assert describer.failures() == dict.fromkeys(ids(1, 2), "unreadable_image")
+    content = describer.server.bodies[0]["messages"][-1]["content"]
     assert [part["type"] for part in content] == ["image_url", "image_url", "text"]
-    assert content[0]["image_url"]["url"].startswith("data:image/jpeg;base64,")
+    shown = [part["image_url"]["url"].removeprefix("data:image/jpeg;base64,") for part in content[:2]]
+    images = [Image.open(io.BytesIO(base64.b64decode(payload))) for payload in shown]
+    assert [image.size for image in images] == [(200, 100), (40, 60)]
+    colours: list[Any] = [image.resize((1, 1)).getpixel((0, 0)) for image in images]
+    assert (colours[0][0] > 200, colours[1][2] > 200) == (True, True)
     describer.fails("{first}", "with_images", prompt="difference_images")
 
 
@@ -220,25 +221,27 @@ def test_pictures_are_shown(describer: Describer, server: FaultServer) -> None:
         ("prompt", "nowhere.yaml", "nowhere.yaml"),
     ],
 )
-def test_bad_options(describer: Describer, server: FaultServer, option: str, value: object, named: str) -> None:
+def test_bad_options(describer: Describer, option: str, value: object, named: str) -> None:
     describer.write(2)
     with pytest.raises((ValueError, FileNotFoundError), match=named) as error:
         describer.run(**{option: value})
     assert "secret" not in str(error.value)
-    assert server.asked == {}
+    assert describer.server.asked == {}
     assert not describer.output.exists()
 
 
-def test_a_signal_completes_the_requests_under_way(describer: Describer, server: FaultServer, capsys: Capture) -> None:
+def test_a_signal_completes_the_requests_under_way(describer: Describer, capsys: Capture) -> None:
     describer.write(100)
-    server.faults.latency = 0.05
-    server.on_question = lambda text: server.asked.total() == 12 and os.kill(os.getpid(), signal.SIGTERM)
+    describer.server.faults.latency = 0.05
+    describer.server.on_question = lambda text: (
+        describer.server.asked.total() == 12 and os.kill(os.getpid(), signal.SIGTERM)
+    )
     with pytest.raises(SystemExit) as ended:
         describer.run(concurrency=5)
     assert ended.value.code == 128 + signal.SIGTERM
     assert "interrupted" in capsys.readouterr().out
     assert 0 < len(describer.texts()) < 100
-    assert describer.texts() == {pair_of(question) for question in server.answered}
-    server.faults.latency = 0.0
+    assert describer.texts() == {pair_of(question) for question in describer.server.answered}
+    describer.server.faults.latency = 0.0
     describer.run()
-    assert set(server.asked.values()) == {1}
+    assert set(describer.server.asked.values()) == {1}

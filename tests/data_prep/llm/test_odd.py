@@ -29,28 +29,28 @@ def answer_by_pair(server: FaultServer, names: list[str]) -> None:
     server.on_question = choose
 
 
-def test_useless_responses_fail_their_own_questions_once_and_for_all(describer: Describer, server: FaultServer) -> None:
+def test_useless_responses_fail_their_own_questions_once_and_for_all(describer: Describer) -> None:
     names = list(USELESS)
     describer.write(2 * len(names))
-    answer_by_pair(server, names)
+    answer_by_pair(describer.server, names)
     describer.run(attempts=2, concurrency=4)
     texts, failures = describer.texts(), describer.failures()
     assert set(failures) == ids(*range(0, 2 * len(names), 2))
     assert set(failures.values()) <= REASONS
     assert texts == ids(*range(1, 2 * len(names), 2))
-    asked = server.asked.copy()
+    asked = describer.server.asked.copy()
     describer.run(attempts=2)
     (describer.folder / "differences.jsonl.manifest.json").unlink()
     with describer.output.open("rb+") as stream:
         stream.truncate(stream.seek(-10, 2))  # a torn last row is asked again, nothing else
     describer.run(attempts=2)
-    assert (server.asked - asked).total() == 1
+    assert (describer.server.asked - asked).total() == 1
     assert (describer.texts(), describer.failures()) == (texts, failures)
 
 
-def test_odd_usage_keeps_the_answer(describer: Describer, server: FaultServer) -> None:
+def test_odd_usage_keeps_the_answer(describer: Describer) -> None:
     describer.write(2 * len(ODD_USAGE))
-    answer_by_pair(server, list(ODD_USAGE))
+    answer_by_pair(describer.server, list(ODD_USAGE))
     describer.run()
     assert len(describer.texts()) == 2 * len(ODD_USAGE)
     for row in describer.rows():
@@ -59,28 +59,28 @@ def test_odd_usage_keeps_the_answer(describer: Describer, server: FaultServer) -
 
 
 @pytest.mark.parametrize("name", ["usage_negative", "usage_missing", "usage_infinity", "html"])
-def test_odd_usage_does_not_defeat_max_cost(describer: Describer, server: FaultServer, name: str) -> None:
+def test_odd_usage_does_not_defeat_max_cost(describer: Describer, name: str) -> None:
     describer.write(200)
-    server.faults.odd, server.faults.share_odd = [name], 1.0
+    describer.server.faults.odd, describer.server.faults.share_odd = [name], 1.0
     options = {"max_cost": 0.01, "concurrency": 2, "attempts": 1, "stop_after_failures": None, **PRICES}
     if name == "html":
         describer.fails(**options)
     else:
         describer.run(**options)
-    assert 10 < server.asked.total() < 70  # about 170 prompt tokens each, and 400 reserved
+    assert 10 < describer.server.asked.total() < 70  # about 170 prompt tokens each, and 400 reserved
 
 
-def test_batch_files_with_such_responses_are_collected(describer: Describer, server: FaultServer) -> None:
+def test_batch_files_with_such_responses_are_collected(describer: Describer) -> None:
     names = [*USELESS, *ODD_USAGE]
     describer.write(2 * len(names))
-    answer_by_pair(server, names)
+    answer_by_pair(describer.server, names)
     for _ in range(2):
         describer.run(backend="batch", batch_poll=0.01)
     odd = ids(*range(0, 2 * len(USELESS), 2))
     assert set(describer.failures()) == odd
     assert set(describer.failures().values()) <= {*REASONS, "no_answer"}
     assert describer.texts() == ids(*range(2 * len(names))) - odd
-    assert set(server.asked.values()) == {1}
+    assert set(describer.server.asked.values()) == {1}
     assert all(0 < row["prompt_tokens"] < 1000 for row in describer.rows())
 
 
@@ -96,28 +96,28 @@ def test_a_batch_row_of_odd_errors_is_a_failure(describer: Describer) -> None:
     assert describer.failures() == {**dict.fromkeys(ids(*range(7)), "http_none"), "p4": "x?", "p7": "no_answer"}
 
 
-def test_a_compressed_response_cannot_fill_the_memory(
-    describer: Describer, server: FaultServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compressed_response_cannot_fill_the_memory(describer: Describer, monkeypatch: pytest.MonkeyPatch) -> None:
     describer.write(3)
-    server.faults.headers, server.faults.odd, server.faults.share_odd = "Content-Encoding: gzip\r\n", ["bomb"], 1.0
+    describer.server.faults.headers, describer.server.faults.odd, describer.server.faults.share_odd = (
+        "Content-Encoding: gzip\r\n",
+        ["bomb"],
+        1.0,
+    )
     bodies = {"bomb": gzip.compress(b" " * 100_000_000), "good": gzip.compress(completion(GOOD))}
     monkeypatch.setattr("tests.helpers.fault_server.USELESS", bodies)
     describer.fails(attempts=1)
     assert set(describer.failures().values()) == {"malformed"}
-    server.faults.odd = ["good"]
+    describer.server.faults.odd = ["good"]
     describer.run(retry_failed=True)
     assert len(describer.texts()) == 3
 
 
 @pytest.mark.parametrize("status", [400, 429, 500])
-def test_errors_may_hold_anything_too(
-    describer: Describer, server: FaultServer, monkeypatch: pytest.MonkeyPatch, status: int
-) -> None:
+def test_errors_may_hold_anything_too(describer: Describer, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     monkeypatch.setattr(client, "RATE_LIMITS_IN_A_ROW", 100)
     describer.write(23)
     bodies = iter(USELESS.values())
-    server._chat = lambda *_: (  # type: ignore[method-assign]
+    describer.server._chat = lambda *_: (  # type: ignore[method-assign]
         ("ok", status, body, "") if (body := next(bodies, None)) is not None else ("ok", 200, completion(GOOD), "")
     )
     describer.run(attempts=len(USELESS) + 2, answer_format="json_object", concurrency=1)

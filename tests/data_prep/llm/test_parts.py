@@ -14,7 +14,6 @@ from data_prep.steps.describe import Describe
 from data_prep.steps.rewrite import Rewrite
 from tests.data_prep.conftest import Rows
 from tests.data_prep.llm.conftest import Describer, Read, ids
-from tests.helpers.fault_server import FaultServer
 
 PARTS = ("1/3", "2/3", "3/3")
 
@@ -54,9 +53,7 @@ def test_parts_of_differences_joined_by_cat_are_the_whole(describer: Describer, 
 
 
 @pytest.mark.parametrize(("kind", "rows"), [("captions", 21), ("classes", 7), ("pairs", 21)])
-def test_parts_of_rewritten_captions_and_class_texts(
-    describer: Describer, server: FaultServer, read: Read, kind: str, rows: int
-) -> None:
+def test_parts_of_rewritten_captions_and_class_texts(describer: Describer, read: Read, kind: str, rows: int) -> None:
     describer.write(20)
     (describer.folder / "names.txt").write_text("".join(f"class {i}\n" for i in range(7)))
     step: Any = Rewrite if kind == "captions" else ClassTexts
@@ -64,7 +61,7 @@ def test_parts_of_rewritten_captions_and_class_texts(
     found: list[str] = []
     for part in PARTS:
         output = describer.folder / f"out-{part[0]}.jsonl"
-        step(**{kind: str(source)}, output=str(output), part=part, base_url=server.url, model="m").run()
+        step(**{kind: str(source)}, output=str(output), part=part, base_url=describer.server.url, model="m").run()
         found += [row.get("pair_id") or row.get("name") or row["id"] for row in read(output)]
     assert len(found) == len(set(found)) == rows
-    assert set(server.asked.values()) == {1}
+    assert set(describer.server.asked.values()) == {1}

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.prompt import load_prompt
-from data_prep.llm.replies import NoAnswerError, Text
-from data_prep.llm.task import Question, Requests, data_url
+from data_prep.llm.replies import Text
+from data_prep.llm.task import Question, Requests
 
 PROMPT = (
     "version: 2\nsystem: Compare.\nuser: |\n  {first} / {second}\nanswer: {text: one way, reverse_text: the other}\n"
@@ -113,23 +110,3 @@ def test_keys_are_those_of_earlier_versions() -> None:
         requests.key(Question("p", {"pair_id": "p"}, {"first": "a", "second": "b"}))
         == "caf7d1c2b3184530-788673ecf4231f2cb7d5dd0ef74950d6"
     )
-
-
-def test_pictures_are_shrunk_turned_upright_and_shown_in_order(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[274] = 6  # to be turned by a quarter
-    Image.new("RGBA", (800, 400), (255, 0, 0, 255)).save(tmp_path / "a.png")
-    Image.new("RGB", (60, 40), (0, 0, 255)).save(tmp_path / "b.jpg", exif=exif)
-    requests = load(tmp_path, size=200)
-    pictures = (tmp_path / "a.png", tmp_path / "b.jpg")
-    content = requests.messages(Question("p", {}, {"first": "x", "second": "y"}, pictures))[-1]["content"]
-    assert [part["type"] for part in content] == ["image_url", "image_url", "text"]
-    shown = [part["image_url"]["url"].removeprefix("data:image/jpeg;base64,") for part in content[:2]]
-    images = [Image.open(io.BytesIO(base64.b64decode(payload))) for payload in shown]
-    assert [image.size for image in images] == [(200, 100), (40, 60)]
-    colours: list[Any] = [image.resize((1, 1)).getpixel((0, 0)) for image in images]
-    assert (colours[0][0] > 200, colours[1][2] > 200) == (True, True)
-    (tmp_path / "c.jpg").write_bytes(b"no picture")
-    for name in ("c.jpg", "gone.jpg"):
-        with pytest.raises(NoAnswerError, match=name):
-            data_url(tmp_path / name, 200)
