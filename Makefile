@@ -85,7 +85,7 @@ ALPHA_PLOT = $(BIN)/python -m pcclip.experiments.factor_plot runs/$(1)/eval/resu
 
 eval: $(VENV)/ready ## The whole protocol on the embedded world's models that `make train` left: runs/demo/eval/results.md
 	$(BIN)/pcclip-data shapes_eval --config conf/data/demo.yaml
-	$(BIN)/pcclip test --config conf/eval/demo_pairs.yaml
+	$(BIN)/pcclip-data all --config conf/data/demo_pairs.yaml
 	$(BIN)/pcclip test --config conf/eval/demo.yaml
 	$(BIN)/pcclip test --config conf/eval/demo.yaml --ckpt_path "$(call LAST,demo)" $(ARGS)
 	$(call ALPHA_PLOT,demo,unseen/confused)

@@ -25,6 +25,7 @@ STEPS = {
     "pairs": ("data_prep.steps.pairs:Pairs", "deal images into groups and draw the pairs of each group"),
     "describe": ("data_prep.steps.describe:Describe", "write how the images of each pair differ"),
     "rewrite": ("data_prep.steps.rewrite:Rewrite", "write captions in other words, as a control"),
+    "confused_pairs": ("data_prep.steps.confused_pairs:ConfusedPairs", "choose the classes that a model confuses"),
     "class_texts": ("data_prep.steps.class_texts:ClassTexts", "write sentences on classes from their names"),
     "screen": ("data_prep.steps.screen:Screen", "cut and reject difference texts"),
     "transfer": ("data_prep.steps.transfer:Transfer", "give texts about classes to other pictures of these classes"),

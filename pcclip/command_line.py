@@ -38,7 +38,7 @@ def run(name: str, action: Callable[[], None]) -> int:
     try:
         action()
     except (OSError, ValueError) as error:
-        if isinstance(error, ValueError) and not _raised_here(error):
+        if isinstance(error, ValueError) and not raised_here(error):
             raise
         rank = _rank()
         message = " ".join(_message(error).split())
@@ -72,7 +72,7 @@ def _message(error: Exception) -> str:
     return text.rpartition(f"\n{type(error).__name__}: ")[2] if _WORKER.match(text) else text
 
 
-def _raised_here(error: Exception) -> bool:
+def raised_here(error: Exception) -> bool:
     """Return whether this project raised an error itself, also in a DataLoader's worker."""
     if _WORKER.match(str(error)):
         file = _FRAME.findall(str(error))[-1]

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from pcclip.callbacks.data_monitor import DataMonitor
+from pcclip.callbacks.evaluation import Evaluation
 from pcclip.callbacks.monitors import CheckMonitors
 from pcclip.callbacks.predictions import Predictions
 from pcclip.callbacks.run_config import RunConfig
@@ -53,9 +54,15 @@ class PairCLI(LightningCLI):
         skip: set[str | int] = {*self.subcommands()[self.command]}
         self._method_arguments = parser.add_method_arguments(Trainer, self.command, skip=skip)
         parser.add_lightning_class_args(Predictions, "predictions")
+        self._evaluations: list[Evaluation] = []
+        parser.add_instantiator(self._make_evaluation, Evaluation)
+        parser.add_instantiator(self._make_model, LitDifferenceCLIP)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.add_argument(
             "--run", type=str, default="runs", help="folder of the run's outputs: ${run} in settings stands for it"
+        )
+        parser.add_argument(
+            "--set", type=str, default="", help="name of a dataset: ${set} in settings of conf/eval stands for it"
         )
         parser.add_argument(
             "--float32_matmul_precision",
@@ -102,6 +109,17 @@ class PairCLI(LightningCLI):
             trainer.callbacks = [each for each in trainer.callbacks if not isinstance(each, ModelCheckpoint)]
         if resumed or not settings.overwrite:
             keep_metrics(trainer)
+
+    def _make_evaluation(self, kind: type[Evaluation], *args: Any, **settings: Any) -> Evaluation:
+        self._evaluations.append(kind(*args, **settings))
+        return self._evaluations[-1]
+
+    def _make_model(self, kind: type[LitDifferenceCLIP], *args: Any, **settings: Any) -> LitDifferenceCLIP:
+        """Read the files of the evaluation, then make the model. Callbacks are made before it, as their settings are nested."""
+        if self.command in ("fit", "test"):
+            for evaluation in self._evaluations:
+                evaluation.evaluator.prepare()
+        return kind(*args, **settings)
 
     def execute(self) -> None:
         """Run the command."""

@@ -216,6 +216,18 @@ def test_bugs_keep_their_traceback(config: Path, monkeypatch: pytest.MonkeyPatch
         main(["fit", "--config", str(config)])
 
 
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_evaluation_files_are_checked_before_anything_is_made(
+    config: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pcclip.model.module.load_clip", lambda *_, **__: pytest.fail("weights were loaded"))
+    task = {"class_path": "pcclip.tasks.Retrieval", "init_args": {"name": "held", "shards": "misspelt/val"}}
+    evaluation = {"class_path": "pcclip.callbacks.Evaluation", "init_args": {"tasks": [task]}}
+    assert main([command, "--config", str(config), f"--trainer.callbacks+={json.dumps(evaluation)}"]) == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "error" in line)
+    assert "misspelt/val" in line
+
+
 def test_data_is_checked_before_weights_are_loaded(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shlex
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from functools import cache
@@ -22,7 +21,7 @@ import yaml
 from torch import Tensor
 
 from data_prep.cli import main as pcclip_data
-from pcclip.callbacks.evaluation import EvaluationCallback
+from pcclip.callbacks import Evaluation
 from pcclip.cli import main as pcclip
 from pcclip.model import DifferenceCLIP, load_clip, save_clip
 from tests.helpers.fault_server import running_server
@@ -32,10 +31,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 ROOT = Path(__file__).parents[1]
 EVAL = ROOT / "conf" / "eval"
-NAMES = sorted(path.stem for path in EVAL.glob("*.yaml") if path.stem not in ("demo", "demo_pairs"))
+CLASSES = ("cifar10", "imagenet", "sun397")  # datasets that have no configuration of their own
+WITH_TEXTS = [*CLASSES, "cifar100", "cub", "dtd", "eurosat", "flowers102", "food101", "pets"]
+PARTS = ("demo", "table", "model", "zero_shot", "texts")
+OWN = sorted(path.stem for path in EVAL.glob("*.yaml") if path.stem not in PARTS)
+# Name to configuration and dataset
+RUNS = {name: (name, name) for name in OWN}
+RUNS |= {name: ("zero_shot", name) for name in CLASSES}
+RUNS |= {f"{name}_texts": ("texts", name) for name in WITH_TEXTS}
+NAMES = sorted(RUNS)
 TINY = ROOT / "tests" / "helpers" / "tiny.json"
 Rows = list[dict[str, Any]]
-WITH_CEILING = {"ceiling_spearman", "share_of_ceiling"}
+WITH_CEILING = {("ceiling_spearman", None), ("share_of_ceiling", None)}
 FEW_CLASSES = ("attribute_ranking", "flowers102/purple")  # fewer than a ceiling needs
 # Of a ceiling that is not positive there is no share, and one that is too low has a share of any size
 UNBOUNDED = {"share_of_ceiling": float("inf"), "spearman_over_prompts": 2.0}
@@ -43,15 +50,19 @@ UNBOUNDED = {"share_of_ceiling": float("inf"), "spearman_over_prompts": 2.0}
 
 def run(name: str, *arguments: str, clip: str = str(TINY), code: int = 0) -> None:
     """`pcclip test` with a configuration and a model of random weights, in the present folder."""
+    file, dataset = RUNS[name]
+    chosen = [] if file == dataset else ["--set", dataset]
     model = [f"--model.clip.name={clip}", "--model.clip.pretrained=null"]
     quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
-    assert pcclip(["test", "--config", f"conf/eval/{name}.yaml", *model, *quiet, *arguments]) == code
+    assert pcclip(["test", "--config", f"conf/eval/{file}.yaml", *chosen, *model, *quiet, *arguments]) == code
 
 
-def callbacks(name: str) -> dict[str, dict[str, Any]]:
-    """The configuration's callbacks, by class."""
-    listed = yaml.safe_load((EVAL / f"{name}.yaml").read_text())["trainer"]["callbacks"]
-    return {callback["class_path"].rpartition(".")[2]: callback["init_args"] for callback in listed}
+def tasks(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """Class and settings of a configuration's tasks."""
+    file, dataset = RUNS[name]
+    content = yaml.safe_load((EVAL / f"{file}.yaml").read_text().replace("${set}", dataset))
+    evaluation, _ = content["trainer"]["callbacks"]
+    return [(each["class_path"].rpartition(".")[2], each["init_args"]) for each in evaluation["init_args"]["tasks"]]
 
 
 def prepare(name: str) -> None:
@@ -61,23 +72,17 @@ def prepare(name: str) -> None:
     if part == "differences":
         assert pcclip_data(["all", "--config", f"conf/data/{family}.yaml", "--backend=compose", "--workers=1"]) == 0
     if part == "texts":
-        if not Path("data/eval", family, "confused.jsonl").exists():
-            run(f"{family}_pairs")
-        ask_language_model(f"{family}_pairs")
+        save_clip(load_clip(str(TINY)), "base")
+        with running_server() as server:
+            writer = ["--kind", "things", "--model", "m", "--base_url", server.url]
+            base = ["--clip", "local-dir:base", "--pretrained", "null"]
+            assert pcclip_data(["all", "--config", "conf/data/class_texts.yaml", "--set", family, *writer, *base]) == 0
 
 
 @cache
 def make_tree(folder: Path, family: str) -> None:
     """Make the pictures of a family of configurations, once in each folder."""
     TREES[family](folder / "data")
-
-
-def ask_language_model(name: str) -> None:
-    """The command in the configuration's head, with a model that answers on the spot."""
-    (command,) = re.findall(r"^# +pcclip-data (all .*)$", (EVAL / f"{name}.yaml").read_text(), re.MULTILINE)
-    with running_server() as server:
-        words = [{"NAME": "m", "URL": server.url}.get(word, word) for word in shlex.split(command)]
-        assert pcclip_data(words) == 0
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -91,7 +96,7 @@ def _without_hashes_and_in_short() -> Iterator[None]:
             patch.setattr(f"torchvision.datasets.{module}.check_integrity", is_file)
         # What takes long and is tested elsewhere: Lightning's log of CUB's 10,000 values, and the search for the best
         # regularisation of each probe and ceiling
-        patch.setattr(EvaluationCallback, "_log", lambda *_: None)
+        patch.setattr(Evaluation, "_log", lambda *_: None)
         patch.setattr("pcclip.metrics.ceiling._PENALTIES", np.ones(1))
         patch.setattr("pcclip.metrics.linear_probe.best_regularisation", lambda *_: 1.0)
         yield
@@ -114,25 +119,18 @@ def test_configuration_runs(name: str, project: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(project)
     prepare(name)
     run(name)
-    settings = callbacks(name)
-    assert {"ConfusedPairs", "ResultsTable"} & set(settings)  # or there is nothing to look at
-    for pairs in settings.get("ConfusedPairs", {}).get("sets", {}).values():
-        rows = [json.loads(line) for line in Path(pairs["file"]).read_text().splitlines()]
-        classes = Path(pairs["names"]).read_text().splitlines()
-        assert 0 < len(rows) <= pairs["count"]
-        assert {row[key] for row in rows for key in ("first", "second")} <= set(classes)
-    if "ResultsTable" in settings:
-        rows = json.loads(Path(settings["ResultsTable"]["file"]).read_text())
-        check(rows, settings)
+    file, dataset = RUNS[name]
+    rows = json.loads(Path(f"runs/eval/{dataset}{'_texts' if file == 'texts' else ''}.json").read_text())
+    check(rows, tasks(name))
 
 
-def check(rows: Rows, settings: dict[str, dict[str, Any]]) -> None:
+def check(rows: Rows, settings: list[tuple[str, dict[str, Any]]]) -> None:
     """The table has a row of the base model for all that is asked for, and nothing impossible in it."""
     assert {row["model"] for row in rows} == {"base"}
-    expected = {pair: metrics for kind, own in settings.items() for pair, metrics in wanted(kind, own).items()}
-    found: dict[tuple[str, str], set[str]] = {}
+    expected = {pair: metrics for kind, own in settings for pair, metrics in wanted(kind, own).items()}
+    found: dict[tuple[str, str], set[tuple[str, float | None]]] = {}
     for row in rows:
-        found.setdefault((row["task"], row["subset"]), set()).add(row["metric"])
+        found.setdefault((row["task"], row["subset"]), set()).add((row["metric"], row["factor"]))
     assert set(found) == set(expected)
     missing = {pair: metrics - found[pair] for pair, metrics in expected.items() if metrics - found[pair]}
     assert missing.pop(FEW_CLASSES, WITH_CEILING) == WITH_CEILING
@@ -146,33 +144,35 @@ def check(rows: Rows, settings: dict[str, dict[str, Any]]) -> None:
         assert row["n"] > 0, row
 
 
-def wanted(kind: str, settings: dict[str, Any]) -> dict[tuple[str, str], set[str]]:
-    """Task and subset to metrics that a callback must write, by its settings."""
-    found: dict[tuple[str, str], set[str]] = {}
-    for name, own in settings.get("sets", {}).items():
-        if kind == "ZeroShot":
-            found["zero_shot", name] = {"top1", "top5", "mean_per_class"}
-        elif kind == "AttributeRanking":
-            found |= {("attribute_ranking", f"{name}/{one}"): ranking(own) for one in attributes(own)}
-        elif kind == "LinearProbe":
-            found["linear_probe", name] = {"top1_full", *(f"top1_{shots}shot" for shots in own["shots"])}
-        elif kind == "ComparativePrompting":
-            metrics = {f"{gain}_{alpha:g}" for alpha in own["alphas"] for gain in ("top1_texts", "gain_over_reversed")}
-            for part in ("all", "confused"):
-                found["comparative_prompting", f"{name}/{part}"] = {"top1_plain", *metrics}
-            found["text_geometry", name] = {"cosine_text", "forced_choice"}
-        elif kind == "Compositionality":
-            found |= {("compositionality", f"{name}/{stem}"): {"accuracy"} for stem in SUGARCREPE_FILES}
-        elif kind == "DifferenceTexts":
-            found["difference_texts", name] = {"forced_choice", "role_test", "caption_forced_choice"}
-        else:
-            assert kind == "ConfusedPairs"  # which has no rows
-    for name in settings.get("karpathy", {}):
-        found["retrieval", name] = {"text_to_image_recall1", "image_to_text_recall1"}
-    for name in settings.get("simat", {}):
-        moves = {f"{move}_{factor:g}" for factor in settings["lambdas"] for move in ("recall1", "difference_recall1")}
-        found["arithmetic", name] = {"target_recall1", *moves}
-    return found
+def wanted(kind: str, settings: dict[str, Any]) -> dict[tuple[str, str], set[tuple[str, float | None]]]:
+    """Task and subset to metrics (with factors) that a task must write, by its settings."""
+    name = settings["name"]
+
+    def plain(*names: str) -> set[tuple[str, float | None]]:
+        return {(metric, None) for metric in names}
+
+    def over(factors: list[float], *names: str) -> set[tuple[str, float | None]]:
+        return {(metric, factor) for metric in names for factor in factors}
+
+    if kind == "ZeroShot":
+        return {("zero_shot", name): plain("top1", "top5", "mean_per_class")}
+    if kind == "AttributeRanking":
+        return {("attribute_ranking", f"{name}/{one}"): plain(*ranking(settings)) for one in attributes(settings)}
+    if kind == "LinearProbe":
+        return {("linear_probe", name): plain("top1_full") | over(settings["shots"], "top1_shots")}
+    if kind == "ComparativePrompting":
+        metrics = plain("top1_plain") | over(settings["alphas"], "top1_texts", "gain_over_reversed")
+        parts = {("comparative_prompting", f"{name}/{part}"): metrics for part in ("all", "confused")}
+        return parts | {("comparative_prompting", f"{name}/texts"): plain("cosine_text", "forced_choice")}
+    if kind == "Compositionality":
+        return {("compositionality", f"{name}/{stem}"): plain("accuracy") for stem in SUGARCREPE_FILES}
+    if kind == "DifferenceTexts":
+        return {("difference_texts", name): plain("forced_choice", "role_test", "caption_forced_choice")}
+    if kind == "KarpathyRetrieval":
+        return {("retrieval", name): plain("text_to_image_recall1", "image_to_text_recall1")}
+    assert kind == "Simat"
+    moves = over(settings["lambdas"], "recall1", "difference_recall1")
+    return {("arithmetic", name): plain("target_recall1") | moves}
 
 
 def attributes(settings: dict[str, Any]) -> list[str]:
@@ -187,14 +187,13 @@ def ranking(settings: dict[str, Any]) -> set[str]:
     """What is measured of each attribute; all of conf/eval/texts have prompts."""
     metrics = {"sign_accuracy", "forced_choice", "role_test", "spearman", "prompt_spearman", "spearman_over_prompts"}
     metrics |= {"sign_accuracy_paper"} if "images_per_draw" in settings else set()
-    return metrics | (WITH_CEILING if settings.get("ceiling") else set())
+    return metrics | ({"ceiling_spearman", "share_of_ceiling"} if settings.get("ceiling") else set())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_missing_is_named_with_a_remedy(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(linked(tmp_path))
-    place = refused(name)
-    assert place in (EVAL / f"{name}.yaml").read_text()
+    refused(name)
     assert not Path("runs").exists()
 
 

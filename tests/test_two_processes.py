@@ -27,13 +27,18 @@ def settings(folder: Path, run: str) -> dict[str, Any]:
     """A run of two epochs of four batches on each of two processes, in `FOLDER/RUN`."""
     output = folder / run
     classes = {
+        "name": "colours",
         "images": str(folder / "classes"),
         "templates": ["a photo of a {} square"],
     }
     callbacks = [
         (
-            "pcclip.callbacks.ZeroShot",
-            {"sets": {"colours": classes}, "batch_size": 1, "cache_dir": str(output / "cache")},
+            "pcclip.callbacks.Evaluation",
+            {
+                "tasks": [{"class_path": "pcclip.tasks.ZeroShot", "init_args": classes}],
+                "batch_size": 1,
+                "cache_dir": str(output / "cache"),
+            },
         ),
         ("pcclip.callbacks.ResultsTable", {"file": str(output / "results.json"), "alphas": [0.5]}),
         ("pcclip.callbacks.SaveModel", {"folder": str(output / "model")}),

@@ -33,7 +33,7 @@ class ClassTexts(ModelStep):
     classes: str | None = field(default=None, metadata=INPUT)
     """File with one class name a line, to describe."""
     pairs: str | None = field(default=None, metadata=INPUT)
-    """JSON Lines `{"first", "second"}`, to compare, such as the callback `ConfusedPairs` writes, or a `.txt` with one
+    """JSON Lines `{"first", "second"}`, to compare, such as the step `confused_pairs` writes, or a `.txt` with one
     class name a line, for all pairs; in place of `classes`."""
     kind: str = "things"
     """What the classes are, e.g. `flowers`; goes into the prompt."""

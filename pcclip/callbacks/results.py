@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from pcclip.callbacks.embeddings import EmbeddingCache, evaluating
-from pcclip.callbacks.evaluation import EvaluationCallback, keep_values
-from pcclip.metrics.protocol import Result
-from pcclip.metrics.tables import markdown_table, read_results, unchanged, write_results
+from pcclip.callbacks.evaluation import Evaluation, keep_values
 from pcclip.model.averaging import averaged
 from pcclip.model.ensemble import blend
 from pcclip.model.sharding import gathered, load_whole_state, whole_state
+from pcclip.results import Result, markdown_table, read_results, unchanged, write_results
 
 
 class ResultsTable(Callback):
@@ -60,7 +58,7 @@ class ResultsTable(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that there is something to put into the table."""
         if stage in ("fit", "test") and not _evaluations(trainer):
-            raise ValueError(f"ResultsTable({self.file}): trainer.callbacks has no evaluation callback to fill it")
+            raise ValueError(f"ResultsTable({self.file}): trainer.callbacks has no Evaluation to fill it; add one")
         if stage == "test" and self.alphas:
             # the checkpoint, if there is one, is loaded after this, and `trainer.ckpt_path` is not known before either
             self._base_state = _cpu_copy(pl_module)
@@ -89,22 +87,22 @@ class ResultsTable(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Collect what the evaluation callbacks measured before training; by now all of them have."""
         if trainer.global_step == 0:
-            self._base_rows = _collect(trainer)
+            self._base_rows = _collect(trainer, 0.0)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the finetuned and the ensembled models, then write the table."""
         results = {self.base: self._base_rows} if self._base_rows else {}
         with averaged(trainer, pl_module):
-            results[self.finetuned] = _evaluate(trainer, pl_module)
+            results[self.finetuned] = _measure(trainer, pl_module, 1.0)
             keep_values(trainer, results[self.finetuned])  # the last values, also if the last epochs were not evaluated
             self._finish(trainer, pl_module, results)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what the evaluation callbacks measured in `test`."""
-        name = self.finetuned if trainer.ckpt_path else self.base
+        name, alpha = (self.finetuned, 1.0) if trainer.ckpt_path else (self.base, 0.0)
         known = read_results(self.file) if Path(self.file).is_file() else {}
         with averaged(trainer, pl_module):
-            self._finish(trainer, pl_module, known | {name: _collect(trainer)})
+            self._finish(trainer, pl_module, known | {name: _collect(trainer, alpha)})
 
     def state_dict(self) -> dict[str, Any]:
         """The base model's rows and what of its state trains."""
@@ -127,11 +125,9 @@ class ResultsTable(Callback):
         try:
             for alpha in self.alphas:
                 load_whole_state(pl_module, blend(base, finetuned, alpha))
-                _check(trainer, pl_module)
-                results[f"ensembled {alpha:g}"] = _evaluate(trainer, pl_module)
+                results[f"ensembled {alpha:g}"] = _measure(trainer, pl_module, alpha)
         finally:
             load_whole_state(pl_module, finetuned)
-            EmbeddingCache.of(pl_module).weights_changed()
         return results
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule, results: Mapping[str, list[Result]]) -> None:
@@ -151,25 +147,19 @@ class ResultsTable(Callback):
             print(f"written to {table} and {rows}")
 
 
-def _evaluations(trainer: Trainer) -> list[EvaluationCallback]:
+def _evaluations(trainer: Trainer) -> list[Evaluation]:
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # declared nowhere in Trainer
-    return [callback for callback in callbacks if isinstance(callback, EvaluationCallback)]
+    return [callback for callback in callbacks if isinstance(callback, Evaluation)]
 
 
-def _collect(trainer: Trainer) -> list[Result]:
-    return [row for callback in _evaluations(trainer) for row in callback.rows]
+def _collect(trainer: Trainer, alpha: float) -> list[Result]:
+    return [replace(row, alpha=alpha) for callback in _evaluations(trainer) for row in callback.rows]
 
 
-def _evaluate(trainer: Trainer, pl_module: LightningModule) -> list[Result]:
-    EmbeddingCache.of(pl_module).weights_changed()
-    return [row for callback in _evaluations(trainer) for row in callback.evaluate(trainer, pl_module)]
-
-
-def _check(trainer: Trainer, pl_module: LightningModule) -> None:
-    """Blended image towers do not fit embedded shards, which only one tower made."""
-    with evaluating(pl_module):
-        for callback in _evaluations(trainer):
-            callback.check(pl_module)
+def _measure(trainer: Trainer, pl_module: LightningModule, alpha: float) -> list[Result]:
+    for callback in _evaluations(trainer):
+        callback.measure(trainer, pl_module)
+    return _collect(trainer, alpha)
 
 
 def _cpu_copy(pl_module: LightningModule) -> dict[str, Tensor]:

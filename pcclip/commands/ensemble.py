@@ -1,8 +1,6 @@
 """`pcclip ensemble`."""
 
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from jsonargparse.typing import ClosedUnitInterval
 
@@ -47,7 +45,7 @@ class Ensemble(Command):
         from pcclip.tools.open_model import load_model
 
         base = load_model(self.base, self.pretrained, "cpu").clip
-        finetuned = load_model(self.model, device="cpu").clip
+        finetuned = load_model(self.model, device="cpu" if self.sweep is None else "auto").clip
         if self.alpha is not None:
             from pcclip.model.ensemble import ensemble
             from pcclip.model.loading import save_clip
@@ -57,12 +55,11 @@ class Ensemble(Command):
                 save_clip(finetuned, target)
             print(f"{self.alpha:g} of {self.model} and {1 - self.alpha:g} of {self.base}: {self.output}")
             return
-        from pcclip.metrics.tables import markdown_table, write_results
         from pcclip.reports.tradeoff import METRICS, tradeoff_charts
+        from pcclip.results import markdown_table, write_results
         from pcclip.tools.sweep import sweep
 
-        with tempfile.TemporaryDirectory() as scratch:
-            results = sweep(base, finetuned, str(self.sweep), self.alphas, Path(scratch))
+        results = sweep(base, finetuned, str(self.sweep), self.alphas)
         shown = {model: [row for row in rows if row.metric in METRICS] for model, rows in results.items()}
         with atomic_folder(self.output) as target:
             write_results(target / "results.json", results)

@@ -44,7 +44,7 @@ def read_class_pairs(file: str | Path) -> set[frozenset[str]]:
         FileNotFoundError: The file does not exist.
         ValueError: A row that is not of that form, a class paired with itself, or no row.
     """
-    rows = _rows(Path(file), "pairs of classes", "the callback ConfusedPairs writes them")
+    rows = _rows(Path(file), "pairs of classes", "`pcclip-data confused_pairs` writes them")
     return {frozenset(_pair(row, where)) for where, row in rows}
 
 

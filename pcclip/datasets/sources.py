@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from pcclip.data.labelled import ImageSet, read_images
 from pcclip.datasets.tables import Table
+from pcclip.files import existing_file
 
 
 class ImageSource(ABC):
@@ -55,8 +58,30 @@ class MatrixTable(Table):
         return torch.stack([values[place[key]] if key in place else torch.tensor(torch.nan) for key in keys]).double()
 
 
-def open_images(source: str | Path | ImageSource) -> ImageSet:
-    """List the images of a path (`read_images`) or of a dataset."""
+def find_source(source: str | ImageSource) -> str | ImageSource:
+    """Return the dataset that a YAML file describes by `class_path` and `init_args`, or what else was given.
+
+    Raises:
+        FileNotFoundError: The YAML file does not exist.
+        ValueError: It does not describe a dataset.
+    """
+    if isinstance(source, ImageSource) or not source.endswith(".yaml"):
+        return source
+    file = existing_file(source, "description of a dataset", "take one of conf/datasets")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--dataset", type=ImageSource)
+    try:
+        settings = parser.parse_object({"dataset": yaml.safe_load(file.read_text(encoding="utf-8"))})
+    except (ArgumentError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{file}: does not describe a dataset by class_path and init_args: {reason}") from error
+    dataset: ImageSource = parser.instantiate_classes(settings).dataset
+    return dataset
+
+
+def open_images(source: str | ImageSource) -> ImageSet:
+    """List the images of a path (`read_images`), of a dataset, or of a dataset that a YAML file describes."""
+    source = find_source(source)
     return source.read() if isinstance(source, ImageSource) else read_images(source)
 
 

@@ -27,7 +27,6 @@ from pcclip.experiments.script import run_script
 from pcclip.files import existing_file
 from pcclip.reports.plots import plot_cells, plot_sweeps
 from pcclip.reports.rows import read_runs, spread
-from pcclip.reports.tradeoff import alpha_of
 
 
 @dataclass(frozen=True)
@@ -155,8 +154,9 @@ def sweeps(experiment: Experiment, rows: pd.DataFrame) -> dict[str, pd.DataFrame
     for cell, own in rows.groupby("cell", sort=False):
         if set(own["model"]) <= {"base", *experiment.models}:
             continue
-        alphas = own.assign(alpha=own["model"].map(alpha_of)).dropna(subset="alpha")
-        found[cell] = alphas.pivot_table(index="alpha", columns="heading", values="value").reset_index()
+        found[cell] = (
+            own.dropna(subset="alpha").pivot_table(index="alpha", columns="heading", values="value").reset_index()
+        )
     return found
 
 

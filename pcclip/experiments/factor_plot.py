@@ -13,18 +13,15 @@ from pcclip.reports.rows import check_alike, read_runs, spread
 
 
 def points(rows: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Return the rows `<metric>_<factor>` of some metrics, with a column `factor` and the metric without it.
+    """Return the rows of some metrics that have a factor, ascending in it.
 
     Of several runs, `value` is the mean and `low` and `high` the lowest and highest run. Of one run, `low` and `high` are the
-    ends of its interval. Ascending in the factor.
+    ends of its interval.
     """
-    parts = rows["metric"].str.extract(r"^(?P<name>.+)_(?P<factor>\d+(?:\.\d+)?)$")
-    chosen = rows.assign(name=parts["name"], factor=parts["factor"].astype(float))
-    chosen = chosen[chosen["name"].isin(metrics)]
+    chosen = rows[rows["metric"].isin(metrics) & rows["factor"].notna()]
     if chosen["run"].nunique() > 1:
-        numbers = chosen[["metric", "name", "factor"]].drop_duplicates()
-        chosen = spread(chosen).merge(numbers, on="metric")
-    return chosen.assign(metric=chosen["name"]).sort_values("factor", kind="stable")
+        chosen = spread(chosen)
+    return chosen.sort_values("factor", kind="stable")
 
 
 def plot(
@@ -37,17 +34,17 @@ def plot(
     models: list[str] | None = None,
     factor: str = "factor",
 ) -> None:
-    """Plot rows `<metric>_<factor>` of one or more results.json, a panel for each model: several runs as mean and range.
+    """Plot metrics over their factor from one or more results.json, a panel for each model: several runs as mean and range.
 
     Args:
         files: `results.json` of `pcclip test` or `pcclip fit`.
         task: For example `comparative_prompting`.
         subset: For example `unseen/confused`.
-        curves: Metrics without their factor, e.g. `[top1_texts, top1_reversed]`. Those that no run has are left out.
+        curves: Metrics with a factor, e.g. `[top1_texts, top1_reversed]`. Those that no run has are left out.
         output: The PNG to write.
         lines: Metrics that have no factor, e.g. `[top1_plain]`.
         models: Only these (default: all).
-        factor: Name of the factor, e.g. `alpha`.
+        factor: Label of the factor, e.g. `alpha`.
     """
     rows = read_runs(files)
     models = models or list(rows["model"].unique())
@@ -61,7 +58,7 @@ def plot(
     found, metrics = points(chosen, curves), ", ".join(chosen["metric"].unique())
     missing = [curve for curve in curves if curve not in set(found["metric"])]
     if found.empty:
-        raise ValueError(f"no rows {missing[0]}_<{factor}>; there are {metrics}")
+        raise ValueError(f"no rows {missing[0]} with a factor; there are {metrics}")
     if missing:
         print(f"factor_plot: left out, as there are no such rows: {', '.join(missing)}", file=sys.stderr)
     if unknown := sorted(set(lines or []) - set(chosen["metric"])):

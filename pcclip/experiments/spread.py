@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from pcclip.experiments.document import write_part
 from pcclip.experiments.script import run_script
-from pcclip.metrics.tables import markdown_table
 from pcclip.reports.rows import NAMES, as_results, check_alike, read_runs, spread
+from pcclip.results import markdown_table
 
 
 def make_table(
@@ -29,7 +29,7 @@ def make_table(
             raise ValueError(f"no run has the metrics {unknown}; they have {', '.join(rows['metric'].unique())}")
         rows = rows[rows["metric"].isin(metrics)]
     text = f"Mean [lowest, highest] of {rows['run'].nunique()} runs."
-    if (rows.groupby(NAMES)["n"].nunique() > 1).any():
+    if (rows.groupby(NAMES, dropna=False)["n"].nunique() > 1).any():
         text += " Where the runs differ in n, the smallest is given."
     text += f"\n\n{markdown_table(as_results(spread(rows)))}"
     print(text, end="")

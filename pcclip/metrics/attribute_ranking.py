@@ -24,15 +24,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pcclip.metrics.bootstrap import RESAMPLES, SEED, quadratic_form
+from pcclip.metrics.bootstrap import Bootstrap, quadratic_form
 from pcclip.metrics.ceiling import ceiling_results, enough_of_either
 from pcclip.metrics.embed import check_finite, embed_texts
-from pcclip.metrics.judged import TASK, JudgedAttribute
+from pcclip.metrics.judged import JudgedAttribute
 from pcclip.metrics.pairs import embed_pair_texts, judge
-from pcclip.metrics.protocol import Encoder, Result, Wording
+from pcclip.metrics.protocol import Encoder, Metric, Wording
 from pcclip.metrics.rank_correlation import weighted_kendall, weighted_spearman
-
-__all__ = ["TASK", "attribute_ranking", "attribute_scores", "check_draws"]
 
 _CHUNK_FLOATS = 4_000_000  # of difference vectors at a time: 16 MB in float32
 
@@ -45,15 +43,13 @@ def attribute_ranking(
     *,
     prompts: Mapping[str, Sequence[Wording]] | None = None,
     groups: Tensor | None = None,
-    subset: str = "",
     min_gap: float | Mapping[str, float] = 0.0,
     pair_images: int | None = None,
     images_per_draw: int | None = None,
     draws: int = 5,
     ceiling: bool = False,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-) -> list[Result]:
+    bootstrap: Bootstrap | None = None,
+) -> list[Metric]:
     """Measure every attribute of `values` with its wordings.
 
     Args:
@@ -65,41 +61,40 @@ def attribute_ranking(
             less; attributes may be missing.
         groups: Class of each image, (N,), where images have the value of their class: the ceiling's folds keep classes
             whole. By default each image is a group of its own.
-        subset: Name of the image set; results are named `<subset>/<attribute>`.
         min_gap: Only pairs whose values differ by more than this are judged; one number, or one per attribute.
-        pair_images: Judge the pairs of only so many images of each attribute, drawn by lot; pairs and the memory that they
-            take grow with the square. Two are the images of the least and the greatest value if no pair of the others can be
-            judged. Rank correlations are over all images all the same.
+        pair_images: Judge the pairs of only so many random images of each attribute, since memory grows with their square.
+            If none of these pairs can be judged, two of the images are those of the lowest and the highest value. Rank
+            correlations use all images.
         images_per_draw: Also measure `sign_accuracy_paper` on draws of so many images.
         draws: The number of these draws.
-        ceiling: Also fit the supervised ceiling, but of attributes with two values only where five groups have either.
-        resamples: Bootstrap resamples of images; 0 leaves the intervals NaN.
-        seed: Seed of the resamples, the draws and the ceiling's folds.
+        ceiling: Also fit the supervised ceiling, for attributes with two values only if five groups have each.
+        bootstrap: Resampling of images, and seed of the draws and the ceiling's folds.
 
     Returns:
-        `n` is the number of unordered pairs for the pair metrics (of all draws together for `sign_accuracy_paper`), and
-        of images for the rank correlations.
+        The `part` of a metric is its attribute. `n` is the number of unordered pairs for the pair metrics (of all draws
+        together for `sign_accuracy_paper`), and of images for the rank correlations.
 
     Raises:
         ValueError: An attribute has no wordings, fewer than two known values (ten for the ceiling), one value only, or
-            no pair beyond `min_gap`; its values do not match the images in number; fewer than two images are to be drawn;
-            or an embedding is not finite.
+            no pair beyond `min_gap`; another number of values than images; fewer than two images are to be drawn; or an
+            embedding is not finite.
     """
     check_draws(pair_images, images_per_draw, draws)
-    results = []
+    bootstrap = bootstrap or Bootstrap()
+    results: list[Metric] = []
     for attribute, numbers in values.items():
         if not texts.get(attribute):
             raise ValueError(f'attribute "{attribute}" has no texts; texts are given for {sorted(texts)}')
         gap = min_gap.get(attribute, 0.0) if isinstance(min_gap, Mapping) else min_gap
-        judged = JudgedAttribute.of(subset, attribute, images, numbers, groups, gap, pair_images, resamples, seed)
-        drawn = None if images_per_draw is None else _draw(len(judged.paired), images_per_draw, draws, seed)
+        judged = JudgedAttribute.of(attribute, images, numbers, groups, gap, pair_images, bootstrap)
+        drawn = None if images_per_draw is None else _draw(len(judged.paired), images_per_draw, draws, bootstrap.seed)
         results += _pair_results(encoder, judged, texts[attribute], drawn)
         spearman, resampled, rows = _rank_results(encoder, judged, texts[attribute])
         results += rows
         if prompts and prompts.get(attribute):
             results += _prompt_results(encoder, judged, prompts[attribute], spearman, resampled)
         if ceiling and enough_of_either(judged.values, judged.groups):
-            results += ceiling_results(judged, spearman, resampled, seed)
+            results += ceiling_results(judged, spearman, resampled, bootstrap.seed)
     return results
 
 
@@ -115,18 +110,18 @@ def check_draws(pair_images: int | None, images_per_draw: int | None, draws: int
         raise ValueError(f"pair_images={pair_images}: give at least two images")
 
 
-def attribute_scores(encoder: Encoder, images: Tensor, wordings: Sequence[Wording], where: str = TASK) -> Tensor:
+def attribute_scores(encoder: Encoder, images: Tensor, wordings: Sequence[Wording]) -> Tensor:
     """Score of each image on each wording's axis: `project(image - mean image) . (text - reverse)`, (W, N).
 
     Raises:
-        ValueError: Naming `where`, if texts or images have no finite embedding or score.
+        ValueError: A text embedding or a score is not finite.
     """
-    more = embed_texts(encoder, [wording.text for wording in wordings], where)
-    less = embed_texts(encoder, [wording.reverse for wording in wordings], where)
+    more = embed_texts(encoder, [wording.text for wording in wordings])
+    less = embed_texts(encoder, [wording.reverse for wording in wordings])
     with torch.no_grad():
         projected = encoder.project(images - images.mean(0))
     scores = (more - less) @ projected.T
-    check_finite(scores.T, f"{where}: scores of images")
+    check_finite(scores.T, "scores of images")
     return scores
 
 
@@ -141,7 +136,7 @@ def _draw(count: int, images_per_draw: int, draws: int, seed: int) -> Tensor:
 
 def _pair_results(
     encoder: Encoder, judged: JudgedAttribute, wordings: Sequence[Wording], drawn: Tensor | None
-) -> list[Result]:
+) -> list[Metric]:
     first, second = judged.more.nonzero().T
     results = []
 
@@ -149,11 +144,11 @@ def _pair_results(
         matrix = torch.zeros_like(judged.more)
         matrix[first, second] = verdicts
         statistics = judged.pair_mean(matrix, judged.pair_weights)
-        results.append(judged.result(metric, float(verdicts.double().mean()), len(first), statistics))
+        results.append(judged.metric(metric, float(verdicts.double().mean()), len(first), statistics))
         return matrix
 
     images = judged.images[judged.paired]
-    for metric, by_wording in _verdicts(encoder, images, first, second, wordings, judged.where).items():
+    for metric, by_wording in _verdicts(encoder, images, first, second, wordings).items():
         matrix = add(metric, by_wording.mean(0))
         if metric == "sign_accuracy" and drawn is not None:
             results += _paper_results(judged, matrix, drawn.to(matrix.device))
@@ -164,37 +159,37 @@ def _pair_results(
     return results
 
 
-def _paper_results(judged: JudgedAttribute, verdicts: Tensor, drawn: Tensor) -> list[Result]:
+def _paper_results(judged: JudgedAttribute, verdicts: Tensor, drawn: Tensor) -> list[Metric]:
     """Mean over the draws, and the lowest and highest of them; a draw without a judged pair has no say."""
     counts = quadratic_form(drawn, judged.more)
     accuracies = judged.pair_mean(verdicts, drawn)
     n = int(counts.sum())
     # draws stay as they are while their images are resampled
     resampled = torch.stack([judged.pair_mean(verdicts, judged.pair_weights * draw) for draw in drawn])
-    results = [judged.result("sign_accuracy_paper", float(accuracies.nanmean()), n, resampled.nanmean(0))]
+    results = [judged.metric("sign_accuracy_paper", float(accuracies.nanmean()), n, resampled.nanmean(0))]
     for ending, extreme in (
         ("lowest", accuracies.nan_to_num(torch.inf).argmin()),
         ("highest", accuracies.nan_to_num(-torch.inf).argmax()),
     ):
         row = int(extreme)
         results.append(
-            judged.result(f"sign_accuracy_paper_{ending}", float(accuracies[row]), int(counts[row]), resampled[row])
+            judged.metric(f"sign_accuracy_paper_{ending}", float(accuracies[row]), int(counts[row]), resampled[row])
         )
     return results
 
 
 def _verdicts(
-    encoder: Encoder, images: Tensor, first: Tensor, second: Tensor, wordings: Sequence[Wording], where: str
+    encoder: Encoder, images: Tensor, first: Tensor, second: Tensor, wordings: Sequence[Wording]
 ) -> dict[str, Tensor]:
     """Verdict of each metric on each pair, where first has more than second: (W, P), or (1, P) their mean over wordings."""
-    texts = embed_pair_texts(encoder, [w.text for w in wordings], [w.reverse for w in wordings], where)
+    texts = embed_pair_texts(encoder, [w.text for w in wordings], [w.reverse for w in wordings])
     parts: dict[str, list[Tensor]] = {}
     size = max(1, _CHUNK_FLOATS // images.shape[1])
     for ones, others in zip(torch.split(first, size), torch.split(second, size), strict=True):
         with torch.no_grad():
             forward = encoder.difference(images[ones], images[others])
             backward = encoder.difference(images[others], images[ones])
-        verdicts = judge(texts.embedded @ forward.T, texts.embedded @ backward.T, texts.with_roles, where)
+        verdicts = judge(texts.embedded @ forward.T, texts.embedded @ backward.T, texts.with_roles)
         for metric, verdict in verdicts.items():
             # the wordings themselves are wanted of one metric only
             parts.setdefault(metric, []).append(verdict if metric == "forced_choice" else verdict.mean(0, keepdim=True))
@@ -210,9 +205,9 @@ def _spearman(judged: JudgedAttribute, scores: Tensor) -> tuple[Tensor, Tensor]:
 
 def _rank_results(
     encoder: Encoder, judged: JudgedAttribute, wordings: Sequence[Wording]
-) -> tuple[float, Tensor, list[Result]]:
+) -> tuple[float, Tensor, list[Metric]]:
     """The mean Spearman correlation, the same in each resample (R,), and all rows."""
-    scores = attribute_scores(encoder, judged.images, wordings, judged.where)
+    scores = attribute_scores(encoder, judged.images, wordings)
     spearman, spearman_resampled = _spearman(judged, scores)
     once = judged.weights.new_ones(1, scores.shape[1])
     kendall = torch.stack([weighted_kendall(once, row, judged.values) for row in scores])
@@ -220,29 +215,29 @@ def _rank_results(
     n = scores.shape[1]
 
     mean, resampled = float(spearman.mean()), spearman_resampled.mean(0)
-    results = [judged.result("spearman", mean, n, resampled)]
+    results = [judged.metric("spearman", mean, n, resampled)]
     if len(wordings) > 1:
         lowest, highest = int(spearman.argmin()), int(spearman.argmax())
-        results.append(judged.result("spearman_lowest", float(spearman[lowest]), n, spearman_resampled[lowest]))
-        results.append(judged.result("spearman_highest", float(spearman[highest]), n, spearman_resampled[highest]))
-    results.append(judged.result("kendall", float(kendall.mean()), n, kendall_resampled.mean(0)))
+        results.append(judged.metric("spearman_lowest", float(spearman[lowest]), n, spearman_resampled[lowest]))
+        results.append(judged.metric("spearman_highest", float(spearman[highest]), n, spearman_resampled[highest]))
+    results.append(judged.metric("kendall", float(kendall.mean()), n, kendall_resampled.mean(0)))
     return mean, resampled, results
 
 
 def _prompt_results(
     encoder: Encoder, judged: JudgedAttribute, prompts: Sequence[Wording], spearman: float, resampled: Tensor
-) -> list[Result]:
+) -> list[Metric]:
     """The same axis and choice with ordinary prompts in place of text and reverse, and what the texts have beyond it."""
     first, second = judged.more.nonzero().T
     images = judged.images[judged.paired]
-    verdicts = _verdicts(encoder, images, first, second, prompts, judged.where)["forced_choice"].mean(0)
+    verdicts = _verdicts(encoder, images, first, second, prompts)["forced_choice"].mean(0)
     matrix = torch.zeros_like(judged.more)
     matrix[first, second] = verdicts
     choice = judged.pair_mean(matrix, judged.pair_weights)
-    theirs, theirs_resampled = _spearman(judged, attribute_scores(encoder, judged.images, prompts, judged.where))
+    theirs, theirs_resampled = _spearman(judged, attribute_scores(encoder, judged.images, prompts))
     mean, mean_resampled, n = float(theirs.mean()), theirs_resampled.mean(0), len(judged.images)
     return [
-        judged.result("prompt_forced_choice", float(verdicts.double().mean()), len(first), choice),
-        judged.result("prompt_spearman", mean, n, mean_resampled),
-        judged.result("spearman_over_prompts", spearman - mean, n, resampled - mean_resampled),
+        judged.metric("prompt_forced_choice", float(verdicts.double().mean()), len(first), choice),
+        judged.metric("prompt_spearman", mean, n, mean_resampled),
+        judged.metric("spearman_over_prompts", spearman - mean, n, resampled - mean_resampled),
     ]

@@ -9,7 +9,7 @@ from sklearn.model_selection import KFold, cross_val_predict
 from torch import Tensor
 
 from pcclip.metrics.judged import JudgedAttribute
-from pcclip.metrics.protocol import Result
+from pcclip.metrics.protocol import Metric
 from pcclip.metrics.rank_correlation import weighted_ranks, weighted_spearman
 
 FOLDS = 10
@@ -57,7 +57,7 @@ def ridge_scores(images: Tensor, values: Tensor, groups: Tensor, seed: int) -> T
     return torch.from_numpy(predicted).float().to(images.device)
 
 
-def ceiling_results(judged: JudgedAttribute, spearman: float, resampled: Tensor, seed: int) -> list[Result]:
+def ceiling_results(judged: JudgedAttribute, spearman: float, resampled: Tensor, seed: int) -> list[Metric]:
     """`ceiling_forced_choice`, `ceiling_spearman`, and the text axis's share of the latter.
 
     Args:
@@ -75,7 +75,7 @@ def ceiling_results(judged: JudgedAttribute, spearman: float, resampled: Tensor,
     try:
         scores = ridge_scores(judged.images, judged.values, judged.groups, seed)
     except ValueError as error:
-        raise ValueError(f"{judged.name}: {error}") from error
+        raise ValueError(f"{judged.attribute}: {error}") from error
     paired = scores[judged.paired]
     verdicts = (1 + (paired[:, None] - paired[None, :]).sign()) / 2
     once = torch.ones_like(scores)[None]
@@ -83,14 +83,14 @@ def ceiling_results(judged: JudgedAttribute, spearman: float, resampled: Tensor,
     ceiling_resampled = weighted_spearman(judged.weights, scores, judged.values)
     n, pairs = len(scores), int(judged.more.sum())
     return [
-        judged.result(
+        judged.metric(
             "ceiling_forced_choice",
             float(judged.pair_mean(verdicts, torch.ones_like(paired)[None])),
             pairs,
             judged.pair_mean(verdicts, judged.pair_weights),
         ),
-        judged.result("ceiling_spearman", float(ceiling), n, ceiling_resampled),
-        judged.result("share_of_ceiling", float(_share(spearman, ceiling)), n, _share(resampled, ceiling_resampled)),
+        judged.metric("ceiling_spearman", float(ceiling), n, ceiling_resampled),
+        judged.metric("share_of_ceiling", float(_share(spearman, ceiling)), n, _share(resampled, ceiling_resampled)),
     ]
 
 

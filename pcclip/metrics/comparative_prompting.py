@@ -5,9 +5,9 @@
 t is a class's embedding, f the text tower and T_ab a text that describes class a against class b; all embeddings are unit.
 If texts of differences point where differences of texts point, `t_a - f(T_ab)` is another estimate of t_b.
 
-Three controls tell what an improvement is due to. They take another direction in place of f(T_ab): the text of another
-pair (`shuffled`), a random one (`random`), and the text of the same pair the other way round (`reversed`). What they reach
-too comes of mixing class embeddings, not of what the texts say.
+Three controls replace f(T_ab) by another direction: the text of another pair (`shuffled`), a random one (`random`), and the
+text of the same pair in the other direction (`reversed`). An improvement that they reach as well comes from mixing class
+embeddings, not from what the texts say.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pcclip.metrics.bootstrap import RESAMPLES, SEED, interval, resample_weights, weighted_mean
-from pcclip.metrics.embed import check_finite, embed_texts
-from pcclip.metrics.protocol import Comparative, Encoder, Result
-from pcclip.metrics.zero_shot import class_embeddings
+from pcclip.metrics.bootstrap import Bootstrap
+from pcclip.metrics.comparatives import pair_indices, reverse_rows
+from pcclip.metrics.embed import embed_texts
+from pcclip.metrics.protocol import Comparative, Encoder, Metric
+from pcclip.metrics.zero_shot import check_labels, class_embeddings
 
-TASK = "comparative_prompting"
 ALPHAS = (0.7, 0.8, 0.9)
 DRAWS = 5  # of the random and shuffled controls, whose accuracy is the mean over them
 
@@ -37,11 +37,9 @@ def comparative_prompting(
     comparatives: Sequence[Comparative],
     *,
     alphas: Sequence[float] = ALPHAS,
-    subset: str = "",
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-) -> list[Result]:
-    """Top-1 accuracy with plain prompts, with comparative ones, and with the controls.
+    bootstrap: Bootstrap | None = None,
+) -> list[Metric]:
+    """Measure top-1 accuracy with plain prompts, with comparative ones, and with the controls.
 
     Args:
         encoder: The model.
@@ -51,68 +49,61 @@ def comparative_prompting(
         templates: Sentences with `{}` for the class name.
         comparatives: The texts. They decide which pairs count as confused, so that these are the same for every model.
         alphas: Weights of the plain embedding; 1 would be plain prompts.
-        subset: Name of the image set.
-        resamples: Bootstrap resamples of images; 0 leaves the intervals NaN.
-        seed: Seed of the resamples and of the controls.
+        bootstrap: Resampling of images, and seed of the controls.
 
     Returns:
-        For all images (`<subset>/all`) and for those of classes that some text names (`<subset>/confused`):
-        `top1_plain`, and for each alpha `top1_texts_<alpha>`, `top1_<control>_<alpha>`, and the differences
-        `gain_over_plain_<alpha>` and `gain_over_<control>_<alpha>` on the same images. `shuffled` is left out where
-        there are too few pairs to exchange their texts, `reversed` where some text has no counterpart.
+        For all images (part `all`) and for those of classes that some text names (part `confused`): `top1_plain`, and for
+        each alpha (`factor`) `top1_texts`, `top1_<control>`, and the differences `gain_over_plain` and
+        `gain_over_<control>` on the same images. `shuffled` is missing if there are too few pairs to exchange their
+        texts, `reversed` if some text has no counterpart.
 
     Raises:
-        ValueError: No text, or one about an unknown class or one class only; no image of a named class; an alpha
-            outside 0 to 1; images, labels and classes that do not fit together; or an embedding that is not finite.
+        ValueError: No image of a named class, an alpha outside 0 to 1, or as `check_labels`, `pair_indices` and
+            `class_embeddings`.
     """
-    where = f"comparative prompting {subset}"
     if not alphas or any(not 0 <= alpha < 1 for alpha in alphas) or len(set(alphas)) < len(alphas):
-        raise ValueError(f"{where}: alphas {list(alphas)}: give different ones from 0 to below 1")
-    if len(images) == 0 or len(images) != len(labels):
-        raise ValueError(f"{where}: {len(images)} images and {len(labels)} labels")
+        raise ValueError(f"alphas {list(alphas)}: give different ones from 0 to below 1")
     labels = labels.to(images.device)
-    if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
-        raise ValueError(f"{where}: a label is outside the {len(classes)} classes")
-    first, second = pair_indices(classes, comparatives, where)
-    check_finite(images, f"{where}: image embeddings")
-    plain = class_embeddings(encoder, classes, templates, where=where)
+    check_labels(images, labels, classes)
+    first, second = pair_indices(classes, comparatives)
+    plain = class_embeddings(encoder, classes, templates)
     first, second = first.to(plain.device), second.to(plain.device)
-    texts = embed_texts(encoder, [comparative.text for comparative in comparatives], where)
-    directions = {"texts": [texts]} | _controls(texts, first.tolist(), second.tolist(), seed)
+    texts = embed_texts(encoder, [comparative.text for comparative in comparatives])
+    bootstrap = bootstrap or Bootstrap()
+    directions = {"texts": [texts]} | _controls(texts, first.tolist(), second.tolist(), bootstrap.seed)
 
     def correct(embeddings: Tensor) -> Tensor:
         return ((images @ embeddings.T).argmax(1) == labels).float()
 
-    right = {"plain": correct(plain)}
-    for alpha in alphas:
-        for kind, choices in directions.items():
-            verdicts = [correct(compared(plain, first, second, choice, alpha)) for choice in choices]
-            right[f"{kind}_{alpha:g}"] = torch.stack(verdicts).mean(0)
-
+    top1 = correct(plain)
+    right = {
+        (kind, alpha): torch.stack([correct(compared(plain, first, second, choice, alpha)) for choice in choices]).mean(
+            0
+        )
+        for alpha in alphas
+        for kind, choices in directions.items()
+    }
+    gains = {}
+    for (kind, alpha), verdicts in right.items():
+        if kind == "texts":
+            gains["plain", alpha] = verdicts - top1
+        else:
+            gains[kind, alpha] = right["texts", alpha] - verdicts
     named = torch.zeros(len(classes), dtype=torch.bool, device=images.device)
     named[torch.cat([first, second])] = True
     confused = named[labels].nonzero().view(-1)
     if len(confused) == 0:
-        raise ValueError(f"{where}: no image of the {int(named.sum())} classes that the texts name")
-    results = []
-    for part, chosen in (("all", torch.arange(len(images), device=images.device)), ("confused", confused)):
-        weights = resample_weights(len(chosen), resamples, seed).to(images.device)
-        name = f"{subset}/{part}" if subset else part
-
-        def add(metric: str, values: Tensor, name: str = name, weights: Tensor = weights) -> None:
-            low, high = interval(weighted_mean(weights, values))
-            results.append(Result(TASK, name, metric, float(values.double().mean()), len(values), low, high))
-
-        for kind, values in right.items():
-            add(f"top1_{kind}", values[chosen])
-        for alpha in alphas:
-            ours = right[f"texts_{alpha:g}"]
-            add(f"gain_over_plain_{alpha:g}", (ours - right["plain"])[chosen])
-            for kind in directions:
-                if kind == "texts":
-                    continue
-                add(f"gain_over_{kind}_{alpha:g}", (ours - right[f"{kind}_{alpha:g}"])[chosen])
-    return results
+        raise ValueError(f"no image of the {int(named.sum())} classes that the texts name")
+    metrics = []
+    for part, rows in (("all", torch.arange(len(images), device=images.device)), ("confused", confused)):
+        draws = bootstrap.draw(len(rows), images.device)
+        metrics.append(draws.mean("top1_plain", top1[rows], part=part))
+        for prefix, table in (("top1", right), ("gain_over", gains)):
+            metrics += [
+                draws.mean(f"{prefix}_{kind}", values[rows], part=part, factor=alpha)
+                for (kind, alpha), values in table.items()
+            ]
+    return metrics
 
 
 def compared(plain: Tensor, first: Tensor, second: Tensor, directions: Tensor, alpha: float) -> Tensor:
@@ -129,40 +120,6 @@ def compared(plain: Tensor, first: Tensor, second: Tensor, directions: Tensor, a
     counts = torch.bincount(second, minlength=len(plain))[:, None]
     moved = normalize(alpha * plain + (1 - alpha) * sums / counts.clamp(min=1), dim=-1)
     return torch.where(counts > 0, moved, plain)
-
-
-def pair_indices(classes: Sequence[str], comparatives: Sequence[Comparative], where: str) -> tuple[Tensor, Tensor]:
-    """Indices into `classes` of each text's first and second class, (T,) and (T,).
-
-    Raises:
-        ValueError: No text, or one about an unknown class or about one class only.
-    """
-    if not comparatives:
-        raise ValueError(f"{where}: no comparative text")
-    index = {name: place for place, name in enumerate(classes)}
-    for comparative in comparatives:
-        pair = (comparative.first, comparative.second)
-        if unknown := [name for name in pair if name not in index]:
-            raise ValueError(f"{where}: a text is about {unknown}, which are not among the {len(classes)} classes")
-        if pair[0] == pair[1]:
-            raise ValueError(f'{where}: a text compares "{pair[0]}" with itself')
-    return (
-        torch.tensor([index[comparative.first] for comparative in comparatives]),
-        torch.tensor([index[comparative.second] for comparative in comparatives]),
-    )
-
-
-def reverse_rows(first: Sequence[int], second: Sequence[int]) -> list[int | None]:
-    """For each text the row of one about the same classes the other way round, or None."""
-    rows: dict[tuple[int, int], list[int]] = {}
-    for row, pair in enumerate(zip(first, second, strict=True)):
-        rows.setdefault(pair, []).append(row)
-    found: list[int | None] = [None] * len(first)
-    for (a, b), own in rows.items():
-        if others := rows.get((b, a)):
-            for place, row in enumerate(own):
-                found[row] = others[place % len(others)]
-    return found
 
 
 def _controls(texts: Tensor, first: list[int], second: list[int], seed: int) -> dict[str, list[Tensor]]:

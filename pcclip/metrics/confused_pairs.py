@@ -43,7 +43,7 @@ def disagreement_pairs(images: Tensor, class_embeddings: Tensor, count: int) -> 
     _check(class_embeddings, count)
     if len(images) == 0:
         raise ValueError("no image to look for confused classes in")
-    check_finite(images, "confused pairs: image embeddings")
+    check_finite(images, "image embeddings")
     scores, nearest = (images @ class_embeddings.T).topk(2)
     margin = scores[:, 0] - scores[:, 1]
     undecided = nearest[margin <= margin.median()].sort(1).values.cpu()
@@ -60,4 +60,4 @@ def _check(class_embeddings: Tensor, count: int) -> None:
     classes = len(class_embeddings)
     if classes < 2 or count < 1:
         raise ValueError(f"cannot choose {count} pairs of {classes} classes; there must be two classes, and one pair")
-    check_finite(class_embeddings, "confused pairs: class embeddings")
+    check_finite(class_embeddings, "class embeddings")

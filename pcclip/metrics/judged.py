@@ -3,60 +3,51 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import nan
 
 import torch
 from torch import Tensor
 
-from pcclip.metrics.bootstrap import interval, quadratic_form, resample_weights
+from pcclip.metrics.bootstrap import Bootstrap, measured, quadratic_form
 from pcclip.metrics.embed import check_finite
-from pcclip.metrics.protocol import Result
-
-TASK = "attribute_ranking"
+from pcclip.metrics.protocol import Metric
 
 
 @dataclass
 class JudgedAttribute:
-    """The n images whose value is known, and the m of them whose pairs are judged: all, or so many drawn.
+    """The n images with a known value, and the m of them that form pairs: all, or a random subset."""
 
-    Attributes:
-        name: `<subset>/<attribute>`.
-        images: Unit embeddings, (n, D).
-        values: Their values, (n,) float64.
-        groups: Group of each, (n,), which the ceiling's folds keep whole.
-        weights: How often each image is in each bootstrap resample, (R, n).
-        paired: Which images have part in pairs, (m,).
-        more: (m, m): 1 where the first (row) has more than the second (column) and the pair is judged, else 0.
-        pair_weights: The weights of those m images, (R, m).
-    """
-
-    name: str
+    attribute: str
     images: Tensor
+    """Unit embeddings, (n, D)."""
     values: Tensor
+    """Their values, (n,) float64."""
     groups: Tensor
+    """Group of each, (n,). The ceiling's folds keep groups whole."""
     weights: Tensor
+    """How often each image is in each bootstrap resample, (R, n)."""
     paired: Tensor
+    """Indices of the images that form pairs, (m,)."""
     more: Tensor
+    """(m, m): 1 where the first (row) has more than the second (column) and the pair is judged, else 0."""
     pair_weights: Tensor
+    """The weights of those m images, (R, m)."""
 
     @classmethod
     def of(
         cls,
-        subset: str,
         attribute: str,
         images: Tensor,
         numbers: Tensor,
         groups: Tensor | None,
         gap: float,
         pair_images: int | None,
-        resamples: int,
-        seed: int,
+        bootstrap: Bootstrap,
     ) -> JudgedAttribute:
-        """Leave out images of unknown value (NaN), and pairs whose values differ by no more than `gap`.
+        """Exclude images of unknown value (NaN), and pairs whose values differ by no more than `gap`.
 
         Raises:
-            ValueError: Values that do not match the images in number, fewer than two known, one value only, no pair
-                beyond the gap, or an image embedding that is not finite.
+            ValueError: Another number of values than images, fewer than two known, all equal, no pair beyond the gap, or
+                an image embedding that is not finite.
         """
         if numbers.shape != (len(images),):
             raise ValueError(
@@ -73,12 +64,11 @@ class JudgedAttribute:
             raise ValueError(f'attribute "{attribute}": every image has the value {float(values[0])}, nothing to rank')
         if not bool(values.max() - values.min() > gap):
             raise ValueError(f'attribute "{attribute}": no pair differs by more than min_gap {gap}; lower it')
-        name = f"{subset}/{attribute}" if subset else attribute
-        check_finite(images[known], f"{TASK} {name}: image embeddings")
-        weights = resample_weights(len(values), resamples, seed).to(images.device)
-        paired = _draw(values, gap, pair_images, seed)
+        check_finite(images[known], f"{attribute}: image embeddings")
+        weights = bootstrap.draw(len(values), images.device).weights
+        paired = _draw(values, gap, pair_images, bootstrap.seed)
         return cls(
-            name=name,
+            attribute=attribute,
             images=images[known],
             values=values,
             groups=(torch.arange(len(images)) if groups is None else groups).to(images.device)[known],
@@ -88,18 +78,12 @@ class JudgedAttribute:
             pair_weights=weights[:, paired],
         )
 
-    @property
-    def where(self) -> str:
-        """Task and set, for messages."""
-        return f"{TASK} {self.name}"
-
-    def result(self, metric: str, value: float, n: int, statistics: Tensor) -> Result:
-        """A row with the interval of the resamples' statistics (R,); an undefined value (NaN) has no interval."""
-        low, high = interval(statistics) if value == value else (nan, nan)
-        return Result(TASK, self.name, metric, value, n, low, high)
+    def metric(self, name: str, value: float, n: int, statistics: Tensor) -> Metric:
+        """Return a metric with the interval of the resampled statistics (R,)."""
+        return measured(name, value, n, statistics, part=self.attribute)
 
     def pair_mean(self, verdicts: Tensor, weights: Tensor) -> Tensor:
-        """Mean verdict over the judged pairs in each resample, (R,).
+        """Return the mean verdict over the judged pairs in each resample, (R,).
 
         Args:
             verdicts: (m, m), read where `more` is 1.
@@ -109,13 +93,13 @@ class JudgedAttribute:
 
 
 def _draw(values: Tensor, gap: float, number: int | None, seed: int) -> Tensor:
-    """Indices of `number` of the n images by lot, or of all, (m,), ascending."""
+    """Return indices of `number` random images of the n, or of all, (m,), ascending."""
     if number is None or number >= len(values):
         return torch.arange(len(values), device=values.device)
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed)).to(values.device)
     drawn = order[:number]
     if not bool(values[drawn].max() - values[drawn].min() > gap):
-        # the images of a rare value were all passed over: two that can be judged take the first places
+        # no drawn pair can be judged: replace two by the images of the lowest and highest value
         extremes = torch.stack([values.argmin(), values.argmax()])
         drawn = torch.cat([extremes, order[~torch.isin(order, extremes)]])[:number]
     return drawn.sort().values

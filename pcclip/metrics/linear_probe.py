@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from pcclip.metrics.bootstrap import RESAMPLES, SEED, interval, resample_weights, weighted_mean
+from pcclip.metrics.bootstrap import Bootstrap, measured
 from pcclip.metrics.embed import check_finite
-from pcclip.metrics.protocol import Result
+from pcclip.metrics.protocol import Metric
+from pcclip.metrics.zero_shot import check_labels, class_accuracies
 
-TASK = "linear_probe"
-# Raise it when `linear_probe` answers otherwise to the same embeddings and settings (another fit, split, choice of C, interval
-# or metric), lest rows that an older version stored are served.
-VERSION = 1
+# Increase it when `linear_probe` gives another answer for the same embeddings and settings (another fit, split, choice of C,
+# interval or metric), so that stored rows of an older version are not used.
+VERSION = 2
 HELD_OUT = 0.2  # of each class's training images, to choose the regularisation by
 VALIDATION_SHOTS = 4  # at most so many further images a class choose the regularisation of a few-shot probe
 
@@ -35,11 +35,9 @@ def linear_probe(
     shots: Sequence[int] = (),
     draws: int = 3,
     full: bool = True,
-    subset: str = "",
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-) -> list[Result]:
-    """Accuracy on test images of probes fitted on training images.
+    bootstrap: Bootstrap | None = None,
+) -> list[Metric]:
+    """Measure the accuracy on test images of probes fitted on training images.
 
     Args:
         train_images: Unit embeddings, (N, D).
@@ -47,90 +45,77 @@ def linear_probe(
         images: Unit embeddings of test images, (M, D).
         labels: Their classes, (M,).
         classes: Names of the classes.
-        shots: Also fit on so many training images a class, each number `draws` times.
+        shots: Also fit on so many training images of each class, each number `draws` times.
         draws: How often few-shot images are drawn.
         full: Fit on all training images.
-        subset: Name of the set.
-        resamples: Bootstrap resamples of test images; 0 leaves the intervals NaN.
-        seed: Seed of the resamples, the validation splits and the draws.
+        bootstrap: Resampling of test images, and seed of the validation splits and the draws.
 
     Returns:
-        `top1_full` and `mean_per_class_full`; for each number of shots k `top1_<k>shot`, the mean over draws, and
-        `_lowest` and `_highest` of them. `n` is the number of test images.
+        `top1_full` and `mean_per_class_full`; for each number of shots (`factor`) `top1_shots`, the mean over draws, and
+        `top1_shots_lowest` and `top1_shots_highest` of them. `n` is the number of test images.
 
     Raises:
-        ValueError: What `check_training_labels` raises, no test image, labels that do not fit, nothing to fit, or an
-            embedding that is not finite.
+        ValueError: Nothing to fit, or as `check_training_labels` and `check_labels`.
     """
-    where = f"linear probe {subset}"
-    if len(images) == 0 or len(images) != len(labels) or len(train_images) != len(train_labels):
-        raise ValueError(
-            f"{where}: {len(train_images)} training images with {len(train_labels)} labels, {len(images)} test images "
-            f"with {len(labels)}; there must be one label an image, and an image"
-        )
     if draws < 1 or not (full or shots):
-        raise ValueError(
-            f"{where}: draws={draws}, full={full}, shots={list(shots)}; give something to fit, once or more"
-        )
-    if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
-        raise ValueError(f"{where}: a test label is outside the {len(classes)} classes")
-    check_training_labels(train_labels, classes, shots, full, where)
-    check_finite(torch.cat([train_images, images]), f"{where}: image embeddings")
+        raise ValueError(f"draws={draws}, full={full}, shots={list(shots)}; give something to fit, once or more")
+    if len(train_images) != len(train_labels):
+        raise ValueError(f"{len(train_images)} training images and {len(train_labels)} labels; give one for each image")
+    check_training_labels(train_labels, classes, shots, full)
+    check_finite(train_images, "training image embeddings")
+    check_labels(images, labels, classes)
     x, y = train_images.double().cpu().numpy(), train_labels.cpu().numpy()
     test_x, test_y = images.double().cpu().numpy(), labels.cpu().numpy()
-    weights = resample_weights(len(images), resamples, seed)
-    results = []
+    bootstrap = bootstrap or Bootstrap()
+    resamples = bootstrap.draw(len(images))
 
-    def add(metric: str, right: Tensor) -> None:
-        low, high = interval(weighted_mean(weights, right))
-        results.append(Result(TASK, subset, metric, float(right.double().mean()), len(right), low, high))
+    def right(probe: LogisticRegression) -> Tensor:
+        return torch.from_numpy(probe.predict(test_x) == test_y).float()
 
+    metrics = []
     if full:
-        order = np.random.default_rng(seed).permutation(len(y))
+        order = np.random.default_rng(bootstrap.seed).permutation(len(y))
         held_out = np.zeros(len(y), dtype=bool)
         held_out[order] = _rank_in_class(y[order]) < np.maximum(1, HELD_OUT * np.bincount(y)[y[order]])
         c = best_regularisation(x[~held_out], y[~held_out], x[held_out], y[held_out])
-        right = torch.from_numpy(_fit(x, y, c).predict(test_x) == test_y).float()
-        add("top1_full", right)
-        member = torch.nn.functional.one_hot(labels.cpu(), len(classes)).float()
-        member = member[:, member.sum(0) > 0]
-        per_class = (weights * right) @ member / (weights @ member)
-        low, high = interval(per_class.nanmean(1))
-        mean = float(((right @ member) / member.sum(0)).mean())
-        results.append(Result(TASK, subset, "mean_per_class_full", mean, len(right), low, high))
+        correct = right(_fit(x, y, c))
+        per_class, resampled, _ = class_accuracies(correct, labels.cpu(), len(classes), resamples.weights)
+        metrics.append(resamples.mean("top1_full", correct))
+        mean = float(per_class.mean())
+        metrics.append(measured("mean_per_class_full", mean, len(images), resampled.nanmean(1)))
     for k in shots:
         verdicts = []
         for draw in range(draws):
-            order = np.random.default_rng((seed, k, draw)).permutation(len(y))
+            order = np.random.default_rng((bootstrap.seed, k, draw)).permutation(len(y))
             rank = _rank_in_class(y[order])
             few, further = order[rank < k], order[(rank >= k) & (rank < k + min(k, VALIDATION_SHOTS))]
             c = best_regularisation(x[few], y[few], x[further], y[further])
-            verdicts.append(torch.from_numpy(_fit(x[few], y[few], c).predict(test_x) == test_y).float())
-        right = torch.stack(verdicts)
-        add(f"top1_{k}shot", right.mean(0))
-        add(f"top1_{k}shot_lowest", right[right.mean(1).argmin()])
-        add(f"top1_{k}shot_highest", right[right.mean(1).argmax()])
-    return results
+            verdicts.append(right(_fit(x[few], y[few], c)))
+        each = torch.stack(verdicts)
+        lowest, highest = each[each.mean(1).argmin()], each[each.mean(1).argmax()]
+        for name, correct in (("", each.mean(0)), ("_lowest", lowest), ("_highest", highest)):
+            metrics.append(resamples.mean(f"top1_shots{name}", correct, factor=k))
+    return metrics
 
 
-def check_training_labels(labels: Tensor, classes: Sequence[str], shots: Sequence[int], full: bool, where: str) -> None:
-    """Refuse training sets whose classes have too few images; cheap, so that it can be done before any is embedded.
+def check_training_labels(labels: Tensor, classes: Sequence[str], shots: Sequence[int], full: bool) -> None:
+    """Raise if classes have too few training images. It is cheap, so that it can run before any image is embedded.
 
     Raises:
         ValueError: Fewer than two classes, a label outside them, a number of shots below one or given twice, or a class
             with too few images: two for a full probe, k and min(k, 4) further ones for k shots.
     """
     if len(classes) < 2:
-        raise ValueError(f"{where}: classes {list(classes)}; there must be at least two")
+        raise ValueError(f"classes {list(classes)}; there must be at least two")
     if any(k < 1 for k in shots) or len(set(shots)) < len(shots):
-        raise ValueError(f"{where}: shots {list(shots)}: give numbers of images a class, each once")
+        raise ValueError(f"shots {list(shots)}: give numbers of images a class, each once")
     if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= len(classes)):
-        raise ValueError(f"{where}: a training label is outside the {len(classes)} classes")
+        raise ValueError(f"a training label is outside the {len(classes)} classes")
     needed = max([2 if full else 1, *(k + min(k, VALIDATION_SHOTS) for k in shots)])
     counts = torch.bincount(labels, minlength=len(classes)).tolist()
     if few := [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if count < needed]:
         raise ValueError(
-            f"{where}: {len(few)} classes have fewer than {needed} training images, which its probes and their "
+            f"{len(few)} classes have fewer than {needed} training images, which its probes and their "
             f"validation need: {', '.join(few[:5])}; add images, or ask for fewer shots"
         )
 

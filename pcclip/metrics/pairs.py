@@ -19,22 +19,18 @@ from pcclip.roles import has_roles, swap_roles
 
 @dataclass
 class PairTexts:
-    """T texts and their reverses, and both again with exchanged roles where they have roles to exchange, T' of T.
-
-    Attributes:
-        embedded: Embeddings of texts, reverses, exchanged texts and exchanged reverses, one after the other:
-            (2T + 2T', D).
-        with_roles: The T' rows of T whose text and reverse both speak of "first" or "second".
-        row: Which row of T each of `embedded` stands for.
-    """
+    """T texts and their reverses, and both again with exchanged roles for the T' of T that have roles to exchange."""
 
     embedded: Tensor
+    """Embeddings of texts, reverses, exchanged texts and exchanged reverses, in this order: (2T + 2T', D)."""
     with_roles: list[int]
+    """The T' rows of T whose text and reverse both contain "first" or "second"."""
     row: list[int]
+    """The row of T that each of `embedded` belongs to."""
 
 
-def embed_pair_texts(encoder: Encoder, texts: Sequence[str], reverses: Sequence[str], where: str) -> PairTexts:
-    """Embed T texts and their T reverses; `where` is task and set, for messages.
+def embed_pair_texts(encoder: Encoder, texts: Sequence[str], reverses: Sequence[str]) -> PairTexts:
+    """Embed T texts and their T reverses.
 
     Raises:
         ValueError: As `embed_texts`.
@@ -43,18 +39,17 @@ def embed_pair_texts(encoder: Encoder, texts: Sequence[str], reverses: Sequence[
     with_roles = [row for row, (text, reverse) in enumerate(both) if has_roles(text) and has_roles(reverse)]
     swapped = [swap_roles(part[row]) for part in (texts, reverses) for row in with_roles]
     every = list(range(len(texts)))
-    embedded = embed_texts(encoder, [*texts, *reverses, *swapped], where)
+    embedded = embed_texts(encoder, [*texts, *reverses, *swapped])
     return PairTexts(embedded, with_roles, every + every + with_roles + with_roles)
 
 
-def judge(forward: Tensor, backward: Tensor, with_roles: list[int], where: str) -> dict[str, Tensor]:
+def judge(forward: Tensor, backward: Tensor, with_roles: list[int]) -> dict[str, Tensor]:
     """Verdict of each metric, the mean over both ordered forms of a pair: 1 right, 0 wrong, ties one half.
 
     Args:
         forward: Cosines of `PairTexts.embedded` with the differences first - second, (2T + 2T', ...).
         backward: The same with the differences second - first.
         with_roles: `PairTexts.with_roles`.
-        where: Task and set, for messages.
 
     Returns:
         `sign_accuracy` and `forced_choice` (T, ...); `role_test` and `swapped_choice` (T', ...), left out if T' is 0.
@@ -62,7 +57,7 @@ def judge(forward: Tensor, backward: Tensor, with_roles: list[int], where: str) 
     Raises:
         ValueError: A cosine is not finite.
     """
-    check_finite(torch.stack([forward, backward]).view(-1), f"{where}: cosines of texts and image differences")
+    check_finite(torch.stack([forward, backward]).view(-1), "cosines of texts and image differences")
     swaps = len(with_roles)
     sizes = [len(forward) // 2 - swaps] * 2 + [swaps] * 2
     text, reverse, swapped_text, swapped_reverse = torch.split(forward, sizes)

@@ -1,9 +1,10 @@
-"""What evaluation needs of a model, and what it returns: nothing here knows of files, Lightning or open_clip."""
+"""What metrics need of a model, and what they return: nothing here knows of files, Lightning or open_clip."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import Protocol
 
 from torch import Tensor
@@ -51,23 +52,20 @@ class Comparative:
 
 
 @dataclass(frozen=True)
-class Result:
-    """One number: a row of `results.json`, less the model's name.
+class Metric:
+    """One measured number."""
 
-    Attributes:
-        task: The evaluation's name, e.g. `attribute_ranking` or `zero_shot`.
-        subset: What within the task, e.g. `demo/size`.
-        metric: e.g. `forced_choice`.
-        value: The number, in its natural unit (accuracies and correlations as fractions).
-        n: Number of items judged (pairs, images or texts, as the metric says).
-        low: Lower end of the 95 % bootstrap interval.
-        high: Upper end.
-    """
-
-    task: str
-    subset: str
-    metric: str
+    name: str
+    """For example `forced_choice`."""
     value: float
+    """In its natural unit: accuracies and correlations as fractions. NaN if undefined."""
     n: int
-    low: float
-    high: float
+    """Number of items judged: pairs, images or texts, as the metric says."""
+    low: float = nan
+    """Lower end of the 95 % bootstrap interval."""
+    high: float = nan
+    """Upper end."""
+    part: str = ""
+    """What within the set was judged, for example an attribute or `confused`; empty for the whole set."""
+    factor: float | None = None
+    """The number that the metric was repeated for: lambda, alpha or shots."""

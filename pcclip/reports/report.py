@@ -9,10 +9,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pcclip.metrics.protocol import Result
-from pcclip.metrics.tables import read_results
 from pcclip.reports.rows import as_results, check_alike, read_runs, spread
-from pcclip.reports.tradeoff import alpha_of, tradeoff_charts
+from pcclip.reports.tradeoff import tradeoff_charts
+from pcclip.results import Result, read_results
 
 MAIN = (
     "sign_accuracy",
@@ -74,7 +73,7 @@ def report_page(files: Sequence[Path]) -> str:
     runs = []
     for file in files:
         results = read_results(file)
-        blended = sum(alpha_of(model) is not None for model in results) > 1
+        blended = any(row.alpha is not None and 0 < row.alpha < 1 for rows in results.values() for row in rows)
         charts = tradeoff_charts(results) if blended else {}
         strips = ranked_strips(file.parent)
         encoded = {title: base64.b64encode(svg.encode()).decode() for title, svg in charts.items()}
@@ -92,11 +91,11 @@ def report_page(files: Sequence[Path]) -> str:
 
 
 def _grouped(results: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
-    """Rows as the template takes them: task to (subset, metric) to model to result, the main metrics and all."""
+    """Rows as the template takes them: task to (subset, metric, factor) to model to result, the main metrics and all."""
     grouped: dict[str, Any] = {"models": list(results), "main": {}, "all": {}}
     for model, found in results.items():
         for result in found:
             for part in ("main", "all") if result.metric in MAIN else ("all",):
                 task = grouped[part].setdefault(result.task, {})
-                task.setdefault((result.subset, result.metric), {})[model] = result
+                task.setdefault(result.key[1:], {})[model] = result
     return grouped

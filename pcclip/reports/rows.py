@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from pcclip.metrics.protocol import Result
-from pcclip.metrics.tables import read_results
+from pcclip.results import Result, read_results
 
-NAMES = ["model", "task", "subset", "metric"]
+NAMES = ["model", "task", "subset", "metric", "factor"]
 
 
 def read_runs(files: Sequence[str | Path]) -> pd.DataFrame:
-    """Return a table with the columns run (the file), model, task, subset, metric, value, n, low and high.
+    """Return a table with the columns run (the file), model and those of `Result`; factor and alpha are NaN where missing.
 
     Raises:
         FileNotFoundError: A file is missing.
@@ -24,12 +23,13 @@ def read_runs(files: Sequence[str | Path]) -> pd.DataFrame:
     names = [str(file) for file in files]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{twice[0]}: given twice; give each run once")
-    return pd.DataFrame(
+    rows = pd.DataFrame(
         {"run": name, "model": model} | asdict(result)
         for name in names
         for model, results in read_results(name).items()
         for result in results
     )
+    return rows.astype({"factor": float, "alpha": float}) if len(rows) else rows
 
 
 def check_alike(rows: pd.DataFrame) -> None:
@@ -38,18 +38,14 @@ def check_alike(rows: pd.DataFrame) -> None:
     Raises:
         ValueError: Names a run, a row that it lacks and a run that has it.
     """
-    runs = rows["run"].unique()
-    counts = rows.groupby(NAMES, sort=False)["run"].nunique()
-    if (counts == len(runs)).all():
-        return
-    missing = counts.index[counts < len(runs)][0]
-    owners = rows.loc[(rows[NAMES] == list(missing)).all(axis=1), "run"]
-    without = next(run for run in runs if run not in set(owners))
-    model, *rest = missing
-    raise ValueError(
-        f"{without}: has no row {model} {'/'.join(filter(None, rest))}, but {owners.iloc[0]} has; "
-        "give runs of the same experiment"
-    )
+    keys = {run: own[NAMES].fillna("").apply(tuple, axis=1) for run, own in rows.groupby("run", sort=False)}
+    for run, own in keys.items():
+        for other, wanted in keys.items():
+            lacking = wanted[~wanted.isin(set(own))]
+            if len(lacking):
+                model, *names = lacking.iloc[0]
+                name = "/".join(str(part) for part in names if part != "")
+                raise ValueError(f"{run}: has no row {model} {name}, but {other} has; give runs of the same experiment")
 
 
 def spread(rows: pd.DataFrame) -> pd.DataFrame:
@@ -57,8 +53,14 @@ def spread(rows: pd.DataFrame) -> pd.DataFrame:
 
     `n` is the smallest. A number that is undefined (NaN) in one run is undefined.
     """
-    groups = rows.groupby(NAMES, sort=False)
-    table = groups.agg(value=("value", "mean"), n=("n", "min"), low=("value", "min"), high=("value", "max"))
+    groups = rows.groupby(NAMES, sort=False, dropna=False)
+    table = groups.agg(
+        value=("value", "mean"),
+        n=("n", "min"),
+        low=("value", "min"),
+        high=("value", "max"),
+        alpha=("alpha", "first"),
+    )
     table.loc[groups["value"].agg(lambda values: values.isna().any()), ["value", "low", "high"]] = float("nan")
     return table.reset_index()
 
@@ -66,6 +68,8 @@ def spread(rows: pd.DataFrame) -> pd.DataFrame:
 def as_results(rows: pd.DataFrame) -> dict[str, list[Result]]:
     """Return model to results, in the order of the table."""
     results: dict[str, list[Result]] = {}
-    for row in rows[[*NAMES, "value", "n", "low", "high"]].itertuples(index=False):
-        results.setdefault(row.model, []).append(Result(*row[1:]))
+    for row in rows.itertuples(index=False):
+        factor, alpha = (None if pd.isna(value) else float(value) for value in (row.factor, row.alpha))
+        numbers = (row.value, row.n, row.low, row.high, factor, alpha)
+        results.setdefault(row.model, []).append(Result(row.task, row.subset, row.metric, *numbers))
     return results

@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import pandas as pd
 
-from pcclip.metrics.protocol import Result
 from pcclip.reports.plots import as_svg, plot_alpha
+from pcclip.results import Result
 
 METRICS = ("forced_choice", "swapped_choice", "spearman", "top1", "text_to_image_recall10")
 MOST = 8  # lines in a chart
 
 
-def alpha_of(model: str) -> float | None:
-    """Return the alpha of a model's name: 0 for `base`, 1 for `finetuned`, 0.7 for `ensembled 0.7`; None for others."""
-    if model in ("base", "finetuned"):
-        return float(model == "finetuned")
-    found = re.fullmatch(r"ensembled (\d*\.?\d+)", model)
-    return float(found[1]) if found else None
-
-
 def name_of(alpha: float) -> str:
-    """Return the name of a model, as `alpha_of` reads it."""
+    """Return the name of a weight ensemble."""
     return {0.0: "base", 1.0: "finetuned"}.get(alpha, f"ensembled {alpha:g}")
 
 
 def tradeoff_charts(results: Mapping[str, Sequence[Result]], metrics: Sequence[str] = METRICS) -> dict[str, str]:
     """Return title to SVG: a chart for each task and metric, with a line for each subset, at most eight."""
     rows = pd.DataFrame(
-        {"alpha": alpha} | asdict(result)
-        for model, found in results.items()
-        if (alpha := alpha_of(model)) is not None
+        asdict(result)
+        for found in results.values()
         for result in found
-        if result.metric in metrics
+        if result.metric in metrics and result.alpha is not None
     )
     if rows.empty:
         return {}

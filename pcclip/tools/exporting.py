@@ -10,8 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pcclip import __version__
 from pcclip.atomic import atomic_folder
-from pcclip.metrics.tables import markdown_table, read_results
 from pcclip.model.loading import LOCAL, save_clip
+from pcclip.results import markdown_table, read_results
 from pcclip.tools.model import InferenceModel
 from pcclip.tools.output import need, new_folder
 

@@ -98,7 +98,7 @@ def embed_pictures(
             reasons |= batch.unreadable
             if wrong := places[~rows.isfinite().all(1)].tolist():
                 damaged += len(wrong)
-                check_damaged(damaged, len(pictures), clip.name)
+                check_damaged(damaged, len(pictures))
                 reasons |= dict.fromkeys(wrong, "its embedding is not finite")
             if store is not None:
                 store.add([files[place] for place in places.tolist()], rows)

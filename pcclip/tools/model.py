@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import open_clip
 import torch
@@ -26,6 +26,10 @@ from pcclip.tools.gallery import Gallery, embed_pictures
 from pcclip.tools.output import ToolWarning
 from pcclip.tools.picture_sources import GivenPicture, find_pictures
 from pcclip.tools.ranking import Ranked, axis_of, ranked, score
+
+if TYPE_CHECKING:
+    from pcclip.results import Result
+    from pcclip.tasks import Task
 
 Images = str | Path | Sequence[str | Path | Image.Image]
 OneImage = str | Path | Image.Image
@@ -87,6 +91,25 @@ class InferenceModel(nn.Module):
         gallery = self.embed(images, cache=cache)
         return ranked(gallery, score(self, gallery, self.axis(texts)))
 
+    def evaluate(self, tasks: Sequence[Task], **settings: Any) -> list[Result]:
+        """Measure evaluation tasks, without a Trainer.
+
+        Example:
+            >>> from pcclip.tasks import ZeroShot
+            >>> model.evaluate([ZeroShot(name="mine", images="data/mine/classes", templates="openai")])
+
+        Args:
+            tasks: Of `pcclip.tasks`.
+            settings: `resamples`, `seed`, `batch_size`, `num_workers` and `cache_dir` of `pcclip.tasks.evaluate`.
+
+        Raises:
+            FileNotFoundError: A file of a task is missing.
+            ValueError: Files that do not fit together or do not fit the model, or embeddings that are not finite.
+        """
+        from pcclip.tasks import evaluate  # here: the other methods need no Lightning
+
+        return evaluate(self.clip, tasks, **settings)
+
     def difference(self, first: OneImage, second: OneImage) -> Tensor:
         """Unit difference (D,) of two pictures, in the space of texts: `normalize(head(first - second))`."""
         a, b = self._pair(first, second)
@@ -123,7 +146,7 @@ class InferenceModel(nn.Module):
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Unit embeddings (N, D); warns of texts that are longer than the context."""
         self.warn_of_cuts(texts)
-        return embed_texts(self.clip, texts, self.source)
+        return embed_texts(self.clip, texts)
 
     def warn_of_cuts(self, texts: Sequence[str]) -> None:
         """Warn of texts that are longer than the context, and say what is cut off."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcclip.metrics.comparative_prompting import compared, pair_indices
+from pcclip.metrics.comparative_prompting import compared
+from pcclip.metrics.comparatives import pair_indices
 from pcclip.metrics.protocol import Comparative
 from pcclip.metrics.zero_shot import class_embeddings
 from pcclip.tools.gallery import Gallery
@@ -61,11 +62,9 @@ def classify(
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha {alpha}: must be from 0 (what the texts say alone) to 1 (plain prompts)")
     model.warn_of_cuts([template.replace("{}", name) for template in templates for name in classes])
-    embeddings = class_embeddings(model.clip, classes, templates, where=model.source)
+    embeddings = class_embeddings(model.clip, classes, templates)
     if comparatives:
-        first, second = (
-            part.to(embeddings.device) for part in pair_indices(classes, comparatives, "comparative texts")
-        )
+        first, second = (part.to(embeddings.device) for part in pair_indices(classes, comparatives))
         texts = model.embed_texts([comparative.text for comparative in comparatives])
         embeddings = compared(embeddings, first, second, texts, alpha)
     tops = [(chunk.to(embeddings.device) @ embeddings.T).topk(2) for chunk in gallery.chunks()]

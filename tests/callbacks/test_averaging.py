@@ -13,16 +13,17 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from pcclip.callbacks import DifferenceTexts, ResultsTable, Retrieval, SaveModel
+from pcclip.callbacks import Evaluation, ResultsTable, SaveModel
 from pcclip.data import PairDataModule
 from pcclip.model import load_clip
 from pcclip.model.ensemble import blend
+from pcclip.tasks import DifferenceTexts, Retrieval
 from tests.helpers.models import TINY, make_module
 from tests.helpers.shards import write_embedded_shards
 
 
 def evaluations(shards: Path) -> list[Callback]:
-    return [cls({"held_out": str(shards)}, resamples=5) for cls in (DifferenceTexts, Retrieval)]
+    return [Evaluation([cls(name="held_out", shards=str(shards)) for cls in (DifferenceTexts, Retrieval)], resamples=5)]
 
 
 def run(stage: str, module: Any, data: PairDataModule, callbacks: list[Callback], **options: Any) -> Trainer:

@@ -50,7 +50,7 @@ def test_missing_files(tmp_path: Path) -> None:
         FileNotFoundError, match=r"comparative texts not found; `pcclip-data class_texts --pairs` writes them"
     ):
         read_comparatives(tmp_path / "texts.jsonl")
-    with pytest.raises(FileNotFoundError, match=r"pairs of classes not found; the callback ConfusedPairs writes them"):
+    with pytest.raises(FileNotFoundError, match=r"pairs of classes not found; `pcclip-data confused_pairs`"):
         read_class_pairs(tmp_path / "pairs.jsonl")
 
 

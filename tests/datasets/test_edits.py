@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pcclip.callbacks import Arithmetic, SimatSet
 from pcclip.data.labelled import read_images
 from pcclip.datasets.edits import read_edits, read_simat, without
 from pcclip.metrics.arithmetic import Edits
+from pcclip.tasks import Simat
 from tests.helpers.official_trees import write_simat
 
 
@@ -53,11 +53,12 @@ def test_simat_by_triplets_needs_no_oracle(simat: Path) -> None:
         read_simat(simat)
 
 
-def test_simat_is_read_by_the_callback(simat: Path) -> None:
-    callback = Arithmetic(simat={"simat": SimatSet(str(simat), "dev")})
-    callback.prepare()
-    images, edits = callback._prepared["simat"]
-    assert (len(images), edits.targets) == (6, ["bench"])
+def test_simat_is_a_task(simat: Path) -> None:
+    task = Simat(name="simat", folder=str(simat), domain="dev")
+    task.prepare()
+    images, edits = task.read()
+    assert len(images.images) == edits.right.shape[1]
+    assert edits.targets == ["bench"]
 
 
 def test_simat_half_extracted(simat: Path) -> None:

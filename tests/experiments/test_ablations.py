@@ -56,7 +56,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         models = {"base": 0.2, "finetuned": 0.6 if scale_1 else 0.8} | ({} if scale_1 else {"ensembled 0.5": 0.4})
         rows = [
             {"model": model, "task": task, "subset": subset, "metric": metric, "value": value + seed / 10, "n": 9}
-            | {"low": 0.0, "high": 1.0}
+            | {"low": 0.0, "high": 1.0, "alpha": {"base": 0, "finetuned": 1}.get(model, 0.5)}
             for model, value in models.items()
             for task, subset, metric in [path.split("/") for path in SECTION["columns"].values()]
         ]

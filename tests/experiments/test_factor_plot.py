@@ -8,20 +8,19 @@ import pytest
 
 from pcclip.data.picture_files import is_own_png
 from pcclip.experiments.factor_plot import main, points
-from pcclip.metrics.protocol import Result
-from pcclip.metrics.tables import read_results, write_results
 from pcclip.reports.rows import read_runs
+from pcclip.results import Result, read_results, write_results
 
 
 def write(file: Path, shift: float = 0.0) -> Path:
     rows = [
-        Result("arithmetic", "grid", metric, value + shift, 10, value + shift - 0.1, value + shift + 0.1)
-        for metric, value in (
-            ("recall1_2", 0.4), ("recall1_0.5", 0.2), ("recall1_12", 0.1),
-            ("difference_recall1_2", 0.3), ("recall1_lowest", 0.0), ("target_recall1", 0.25),
+        Result("arithmetic", "grid", metric, value + shift, 10, value + shift - 0.1, value + shift + 0.1, factor)
+        for metric, value, factor in (
+            ("recall1", 0.4, 2), ("recall1", 0.2, 0.5), ("recall1", 0.1, 12),
+            ("difference_recall1", 0.3, 2), ("recall1_lowest", 0.0, None), ("target_recall1", 0.25, None),
         )
     ]  # fmt: skip
-    other = [Result("arithmetic", "other", "recall1_2", 0.9, 10, 0.8, 1.0)]
+    other = [Result("arithmetic", "other", "recall1", 0.9, 10, 0.8, 1.0, 2)]
     write_results(file, {"base": rows + other, "finetuned": rows + other})
     return file
 
@@ -74,9 +73,9 @@ def test_picture_of_several_runs(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ("options", "named"),
     [
         (["--subset", "gird", "--curves", "[recall1]"], "arithmetic grid, arithmetic other"),
-        (["--subset", "grid", "--curves", "[recall]"], "recall_"),
-        (["--subset", "grid", "--curves", "[target_recall1]"], "target_recall1_"),
-        (["--subset", "grid", "--curves", "[recall1]", "--lines", "[recall1]"], "recall1"),
+        (["--subset", "grid", "--curves", "[recall]"], "recall "),
+        (["--subset", "grid", "--curves", "[target_recall1]"], "target_recall1 "),
+        (["--subset", "grid", "--curves", "[recall1]", "--lines", "[recall5]"], "recall5"),
         (["--subset", "grid", "--curves", "[recall1]", "--models", "[mine]"], "mine"),
     ],
 )

@@ -10,9 +10,8 @@ import pytest
 
 from pcclip.experiments.document import replace_part
 from pcclip.experiments.spread import main
-from pcclip.metrics.protocol import Result
-from pcclip.metrics.tables import write_results
 from pcclip.reports.rows import read_runs, spread
+from pcclip.results import Result, write_results
 
 
 def rows(top1: float, n: int = 40) -> dict[str, list[Result]]:

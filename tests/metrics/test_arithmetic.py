@@ -12,13 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pcclip.metrics.arithmetic import (
-    Edits,
-    analogies,
-    analogy_results,
-    arithmetic,
-    attribute_quadruples,
-)
+from pcclip.metrics.analogies import analogies, attribute_quadruples, solved
+from pcclip.metrics.arithmetic import Edits, arithmetic
+from pcclip.metrics.bootstrap import Bootstrap
+from tests.helpers.metrics import by_name
 
 COLOURS, SHAPES = ("red", "blue", "green"), ("dot", "box", "bar")
 GRID = [(colour, shape) for colour in COLOURS for shape in SHAPES]
@@ -49,13 +46,13 @@ def colour_edits(copies: int = 2) -> Edits:
 
 
 def recall(results: list[Any]) -> dict[str, float]:
-    return {result.metric: result.value for result in results if result.metric != "target_recall1"}
+    return {name: metric.value for name, metric in by_name(results).items() if name != "target_recall1"}
 
 
 def test_target_texts_and_class_means_beside_it(make_encoder: Callable[..., Any]) -> None:
     encoder, images, edits = make_encoder(texts=AXES), grid_images(), colour_edits()
     labels = torch.arange(len(images)) // 2
-    found = recall(arithmetic(encoder, images, replace(edits, labels=labels), lambdas=[0, 1], resamples=0))
+    found = recall(arithmetic(encoder, images, replace(edits, labels=labels), lambdas=[0, 1], bootstrap=Bootstrap(0)))
     assert found == {"recall1_0": 0, "recall1_1": 1, "class_means_recall1_0": 0, "class_means_recall1_1": 1}
     blind = make_encoder(texts=dict.fromkeys(AXES, torch.ones(16)))
     noisy = normalize(images + 0.6 * torch.randn(18, 16, generator=torch.Generator().manual_seed(1)), dim=-1)
@@ -65,12 +62,12 @@ def test_target_texts_and_class_means_beside_it(make_encoder: Callable[..., Any]
         scores = noisy @ (noisy[image] + means[answer] - means[labels[image]])
         scores[image] = -torch.inf
         right.append(float(labels[scores.argmax()] == answer))
-    found = recall(arithmetic(blind, noisy, replace(edits, labels=labels), lambdas=[1], resamples=0))
+    found = recall(arithmetic(blind, noisy, replace(edits, labels=labels), lambdas=[1], bootstrap=Bootstrap(0)))
     assert found["class_means_recall1_1"] == pytest.approx(np.mean(right))
     assert 0 < np.mean(right) < 1
     assert found["recall1_1"] < found["class_means_recall1_1"]
 
-    results = {result.metric: result for result in arithmetic(encoder, images, edits, lambdas=[1], resamples=50)}
+    results = by_name(arithmetic(encoder, images, edits, lambdas=[1], bootstrap=Bootstrap(50)))
     nearest = images @ torch.stack([AXES[text] for text in edits.targets]).T  # whatever the image shows
     nearest[edits.images, torch.arange(len(edits.images))] = -torch.inf
     expected = (labels[nearest.argmax(0)] == edits.answers).double().mean()
@@ -88,24 +85,28 @@ def test_difference_texts_move_images_too(make_encoder: Callable[..., Any]) -> N
         if to != of
     }
     encoder = make_encoder(texts=AXES | texts)
-    found = recall(arithmetic(encoder, grid_images(), edits, lambdas=[0, 1], difference_template=template, resamples=0))
+    found = recall(
+        arithmetic(encoder, grid_images(), edits, lambdas=[0, 1], difference_template=template, bootstrap=Bootstrap(0))
+    )
     assert found == {"recall1_0": 0, "recall1_1": 1, "difference_recall1_0": 0, "difference_recall1_1": 1}
     turned = make_encoder(texts=AXES | {text: -axis for text, axis in texts.items()})
-    found = recall(arithmetic(turned, grid_images(), edits, lambdas=[1], difference_template=template, resamples=0))
+    found = recall(
+        arithmetic(turned, grid_images(), edits, lambdas=[1], difference_template=template, bootstrap=Bootstrap(0))
+    )
     assert found == {"recall1_1": 1, "difference_recall1_1": 0}
     with pytest.raises(ValueError, match=r"has no \{source\}"):
-        arithmetic(encoder, grid_images(), edits, difference_template="now {target}", resamples=0)
+        arithmetic(encoder, grid_images(), edits, difference_template="now {target}", bootstrap=Bootstrap(0))
 
 
 def test_perfect_model_and_direction(make_encoder: Callable[..., Any]) -> None:
     encoder, images, edits = make_encoder(texts=AXES), grid_images(), colour_edits()
-    results = arithmetic(encoder, images, edits, lambdas=[0, 1], resamples=50)
+    results = arithmetic(encoder, images, edits, lambdas=[0, 1], bootstrap=Bootstrap(50))
     assert recall(results) == {"recall1_0": 0.0, "recall1_1": 1.0}  # unchanged, the nearest is its own twin
     assert results[1].n == len(GRID) * 2 * 2
     assert (results[1].low, results[1].high) == pytest.approx((1, 1))
     swapped = replace(edits, sources=edits.targets, targets=edits.sources)
-    assert recall(arithmetic(encoder, images, swapped, lambdas=[1], resamples=0)) == {"recall1_1": 0.0}
-    assert recall(arithmetic(encoder, images, edits, lambdas=[-1], resamples=0)) == {"recall1_-1": 0.0}
+    assert recall(arithmetic(encoder, images, swapped, lambdas=[1], bootstrap=Bootstrap(0))) == {"recall1_1": 0.0}
+    assert recall(arithmetic(encoder, images, edits, lambdas=[-1], bootstrap=Bootstrap(0))) == {"recall1_-1": 0.0}
 
 
 def test_equals_simats_procedure(make_encoder: Callable[..., Any]) -> None:
@@ -121,7 +122,7 @@ def test_equals_simats_procedure(make_encoder: Callable[..., Any]) -> None:
         torch.rand(80, generator=generator) + 0.1,
     )
     encoder = make_encoder()
-    results = arithmetic(encoder, images, edits, lambdas=[0.5, 2], resamples=100, subset="simat")
+    results = arithmetic(encoder, images, edits, lambdas=[0.5, 2], bootstrap=Bootstrap(100))
     delta = encoder.encode_texts(edits.targets) - encoder.encode_texts(edits.sources)
     for result, factor in zip(results[:2], (0.5, 2), strict=True):
         nearest = ((images[edits.images] + factor * delta) @ images.T).topk(2).indices.tolist()
@@ -136,7 +137,7 @@ def test_equals_simats_procedure(make_encoder: Callable[..., Any]) -> None:
 
 def test_saying_the_same_of_everything_earns_nothing(make_encoder: Callable[..., Any]) -> None:
     same = torch.ones(18, 16) / 4
-    assert recall(arithmetic(make_encoder(texts=AXES), same, colour_edits(), lambdas=[0], resamples=0)) == {
+    assert recall(arithmetic(make_encoder(texts=AXES), same, colour_edits(), lambdas=[0], bootstrap=Bootstrap(0))) == {
         "recall1_0": 0.0
     }
 
@@ -144,7 +145,7 @@ def test_saying_the_same_of_everything_earns_nothing(make_encoder: Callable[...,
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sources": ["red"]}, "as many, and one"),
+        ({"sources": ["red"]}, "give one of each"),
         ({"images": torch.full((36,), 18)}, "edits of 18 images"),
         ({"right": torch.ones(9, 5, dtype=torch.bool)}, "edits of 5 images, found 18"),
         ({"weights": torch.zeros(36)}, "weights must be positive"),
@@ -178,25 +179,25 @@ def test_quadruples_are_all_and_right() -> None:
 def test_analogies_and_direction() -> None:
     classes = grid_images(1)
     quadruples = attribute_quadruples(GRID)
-    results = {result.metric: result for result in analogy_results(classes, classes, quadruples, resamples=50)}
+    results = {result.name: result for result in analogies(classes, classes, quadruples, bootstrap=Bootstrap(50))}
     assert {metric: result.value for metric, result in results.items()} == {
         "text": 1.0, "image": 1.0, "image_by_text": 1.0,
     }  # fmt: skip
     assert results["text"].n == 36
     swapped = [(b, a, c, d) for a, b, c, d in quadruples]
-    assert float(analogies(classes, swapped).mean()) == 0
+    assert float(solved(classes, swapped).mean()) == 0
     # texts decide the change, images what is changed
     scrambled = classes[torch.randperm(9, generator=torch.Generator().manual_seed(0))]
-    mixed = {result.metric: result.value for result in analogy_results(scrambled, classes, quadruples, resamples=0)}
+    mixed = {result.name: result.value for result in analogies(scrambled, classes, quadruples, bootstrap=Bootstrap(0))}
     assert mixed["image"] == 1
     assert mixed["image_by_text"] < 0.5
-    assert float(analogies(torch.ones(9, 16) / 4, quadruples).sum()) == 0  # ties are lost
-    slight = analogies(classes, quadruples, moved=0.2 * classes)  # nearest to c itself, which is no candidate
+    assert float(solved(torch.ones(9, 16) / 4, quadruples).sum()) == 0  # ties are lost
+    slight = solved(classes, quadruples, moved=0.2 * classes)  # nearest to c itself, which is no candidate
     assert float(slight.mean()) > 0.9
 
 
 def test_bad_analogies() -> None:
-    with pytest.raises(ValueError, match="none"):
-        analogy_results(grid_images(1), grid_images(1), [])
+    with pytest.raises(ValueError, match="no analogy"):
+        analogies(grid_images(1), grid_images(1), [])
     with pytest.raises(ValueError, match="names a class twice"):
-        analogy_results(grid_images(1), grid_images(1), [(0, 1, 1, 2)])
+        analogies(grid_images(1), grid_images(1), [(0, 1, 1, 2)])

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pcclip.metrics.attribute_ranking import attribute_ranking
+from pcclip.metrics.bootstrap import Bootstrap
 from pcclip.metrics.ceiling import _PENALTIES, ridge_scores
-from pcclip.metrics.protocol import Result, Wording
+from pcclip.metrics.protocol import Metric, Wording
 
 WORDINGS = [Wording("the first is larger than the second", "the first is smaller than the second")]
 PROMPTS = [Wording("a large thing", "a small thing"), Wording("something big", "something little")]
@@ -33,10 +34,10 @@ def graded(noise: float = 0.05, count: int = 60) -> tuple[Tensor, Tensor]:
 
 def measured(
     encoder: Any, images: Tensor, values: Tensor, texts: list[Wording] = WORDINGS, **settings: Any
-) -> dict[str, Result]:
-    settings = {"resamples": 100, **settings}
+) -> dict[str, Metric]:
+    settings = {"bootstrap": Bootstrap(100), **settings}
     results = attribute_ranking(encoder, images, {"size": values}, {"size": texts}, **settings)
-    return {result.metric: result for result in results}
+    return {result.name: result for result in results}
 
 
 def along_axis(make_encoder: Callable[..., Any], pairs: list[Wording], sign: float = 1.0, noise: float = 0.0) -> Any:
@@ -130,7 +131,9 @@ def test_the_ceiling_does_not_recognise_classes(make_encoder: Callable[..., Any]
 
     def ceiling(values: Tensor, groups: Tensor | None = None) -> float:
         encoder = make_encoder(width=64)
-        return measured(encoder, images, values, ceiling=True, groups=groups, resamples=0)["ceiling_spearman"].value
+        return measured(encoder, images, values, ceiling=True, groups=groups, bootstrap=Bootstrap(0))[
+            "ceiling_spearman"
+        ].value
 
     drawn = [torch.rand(40, generator=torch.Generator().manual_seed(seed))[classes] for seed in range(6)]
     assert ceiling(drawn[0]) > 0.8  # with folds of images, random values are looked up
@@ -151,11 +154,11 @@ def test_folds_keep_classes_whole_and_need_ten(make_encoder: Callable[..., Any])
         expected = RidgeCV(alphas=_PENALTIES).fit(x[fitted], y[fitted]).predict(x[held_out])
         torch.testing.assert_close(found[held_out], torch.from_numpy(expected).float())
     few = classes < 9
-    with pytest.raises(ValueError, match=r"zoo/size: .* 9 classes"):
-        measured(make_encoder(width=64), images[few], values[few], ceiling=True, groups=classes[few], subset="zoo")
+    with pytest.raises(ValueError, match=r"size: .* 9 classes"):
+        measured(make_encoder(width=64), images[few], values[few], ceiling=True, groups=classes[few])
     for positives in (4, 5):  # classes, of eight images each
         values = (classes < positives).double()
-        results = measured(make_encoder(width=64), images, values, ceiling=True, groups=classes, resamples=0)
+        results = measured(make_encoder(width=64), images, values, ceiling=True, groups=classes, bootstrap=Bootstrap(0))
         assert ("ceiling_spearman" in results) == (positives == 5)
 
 
@@ -168,8 +171,8 @@ def test_no_ceiling_for_two_positives(make_encoder: Callable[..., Any]) -> None:
 
 def test_ceiling_names_the_attribute(make_encoder: Callable[..., Any]) -> None:
     images, values = graded(count=8)
-    with pytest.raises(ValueError, match="zoo/size: the ceiling is cross-validated"):
-        measured(make_encoder(), images, values, ceiling=True, subset="zoo")
+    with pytest.raises(ValueError, match="size: the ceiling is cross-validated"):
+        measured(make_encoder(), images, values, ceiling=True)
 
 
 def test_papers_protocol(make_encoder: Callable[..., Any]) -> None:
@@ -187,7 +190,7 @@ def test_papers_protocol(make_encoder: Callable[..., Any]) -> None:
     assert paper.high - paper.low > whole["sign_accuracy_paper"].high - whole["sign_accuracy_paper"].low
     assert drawn["sign_accuracy"] == whole["sign_accuracy"]
     assert measured(encoder, images, values, images_per_draw=10, draws=5) == drawn
-    other = measured(encoder, images, values, images_per_draw=10, draws=5, seed=1)
+    other = measured(encoder, images, values, images_per_draw=10, draws=5, bootstrap=Bootstrap(100, 1))
     assert other["sign_accuracy_paper"].value != paper.value
     turned = [Wording(wording.reverse, wording.text) for wording in WORDINGS]
     swapped = measured(encoder, images, values, texts=turned, images_per_draw=10, draws=5)
@@ -198,7 +201,9 @@ def test_papers_protocol_by_a_plain_loop(make_encoder: Callable[..., Any]) -> No
     images, values = graded(noise=0.3)
     values = (values * 2).round()  # with ties, which are not judged
     encoder = along_axis(make_encoder, WORDINGS, noise=0.4)
-    result = measured(encoder, images, values, images_per_draw=12, draws=3, seed=4)["sign_accuracy_paper"]
+    result = measured(encoder, images, values, images_per_draw=12, draws=3, bootstrap=Bootstrap(100, 4))[
+        "sign_accuracy_paper"
+    ]
     text = encoder.encode_texts([WORDINGS[0].text])[0]
     reverse = encoder.encode_texts([WORDINGS[0].reverse])[0]
     generator = torch.Generator().manual_seed(4)

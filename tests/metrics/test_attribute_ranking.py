@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pcclip.metrics.attribute_ranking import attribute_ranking, attribute_scores
+from pcclip.metrics.bootstrap import Bootstrap
 from pcclip.metrics.judged import JudgedAttribute
-from pcclip.metrics.protocol import Result, Wording
+from pcclip.metrics.protocol import Metric, Wording
 from pcclip.roles import swap_roles
 
 WORDINGS = [
@@ -34,8 +35,8 @@ def values() -> Tensor:
     return values
 
 
-def by_metric(results: list[Result]) -> dict[str, Result]:
-    return {result.metric: result for result in results}
+def by_metric(results: list[Metric]) -> dict[str, Metric]:
+    return {result.name: result for result in results}
 
 
 def perfect(make_encoder: Callable[..., Any], reads_words: bool) -> Any:
@@ -59,9 +60,9 @@ def graded(values: Tensor) -> Tensor:
 
 def test_perfect_model_and_direction(make_encoder: Callable[..., Any], values: Tensor) -> None:
     encoder, images = perfect(make_encoder, reads_words=True), graded(values)
-    right = by_metric(attribute_ranking(encoder, images, {"size": values}, {"size": WORDINGS}, resamples=50))
+    right = by_metric(attribute_ranking(encoder, images, {"size": values}, {"size": WORDINGS}, bootstrap=Bootstrap(50)))
     flipped = [Wording(wording.reverse, wording.text) for wording in WORDINGS]
-    wrong = by_metric(attribute_ranking(encoder, images, {"size": values}, {"size": flipped}, resamples=50))
+    wrong = by_metric(attribute_ranking(encoder, images, {"size": values}, {"size": flipped}, bootstrap=Bootstrap(50)))
     for metric in PAIR_METRICS:
         assert right[metric].value == 1
         assert (right[metric].low, right[metric].high) == pytest.approx((1, 1))
@@ -73,7 +74,9 @@ def test_perfect_model_and_direction(make_encoder: Callable[..., Any], values: T
 
 def test_order_of_mention_is_found_out(make_encoder: Callable[..., Any], values: Tensor) -> None:
     encoder = perfect(make_encoder, reads_words=False)
-    results = by_metric(attribute_ranking(encoder, graded(values), {"size": values}, {"size": WORDINGS}, resamples=5))
+    results = by_metric(
+        attribute_ranking(encoder, graded(values), {"size": values}, {"size": WORDINGS}, bootstrap=Bootstrap(5))
+    )
     assert results["forced_choice"].value == 1
     assert results["role_test"].value == 0.5  # the same embedding: a tie
     assert results["swapped_choice"].value == 0
@@ -83,8 +86,12 @@ def test_reversing_values_or_texts_mirrors_every_metric(
     make_encoder: Callable[..., Any], images: Tensor, values: Tensor
 ) -> None:
     encoder = make_encoder(head=torch.randn(16, 16, generator=torch.Generator().manual_seed(5)))
-    straight = by_metric(attribute_ranking(encoder, images, {"size": values}, {"size": WORDINGS}, resamples=20))
-    mirrored = by_metric(attribute_ranking(encoder, images, {"size": -values}, {"size": WORDINGS}, resamples=20))
+    straight = by_metric(
+        attribute_ranking(encoder, images, {"size": values}, {"size": WORDINGS}, bootstrap=Bootstrap(20))
+    )
+    mirrored = by_metric(
+        attribute_ranking(encoder, images, {"size": -values}, {"size": WORDINGS}, bootstrap=Bootstrap(20))
+    )
     for metric in ("forced_choice", "role_test", "swapped_choice", "sign_accuracy"):
         assert mirrored[metric].value == pytest.approx(1 - straight[metric].value, abs=1e-6)
     for metric in ("spearman", "kendall"):
@@ -95,7 +102,7 @@ def test_interval_of_a_pair_metric_equals_scipys_over_images(
     make_encoder: Callable[..., Any], images: Tensor, values: Tensor
 ) -> None:
     encoder, known = make_encoder(), ~values.isnan()
-    results = attribute_ranking(encoder, images, {"size": values}, {"size": WORDINGS}, resamples=5000)
+    results = attribute_ranking(encoder, images, {"size": values}, {"size": WORDINGS}, bootstrap=Bootstrap(5000))
     scores = attribute_scores(encoder, images[known], WORDINGS)
     right = (scores[:, :, None] > scores[:, None, :]).double().mean(0).numpy()
     more = (values[known, None] > values[None, known]).double().numpy()
@@ -121,7 +128,7 @@ def test_interval_of_a_pair_metric_equals_scipys_over_images(
 def test_equals_a_plain_loop_and_scipy(make_encoder: Callable[..., Any], images: Tensor, values: Tensor) -> None:
     encoder = make_encoder(head=torch.randn(16, 16, generator=torch.Generator().manual_seed(5)))
     results = by_metric(
-        attribute_ranking(encoder, images, {"size": values}, {"size": WORDINGS}, min_gap=1.5, resamples=200)
+        attribute_ranking(encoder, images, {"size": values}, {"size": WORDINGS}, min_gap=1.5, bootstrap=Bootstrap(200))
     )
     judged: dict[str, list[float]] = {metric: [] for metric in PAIR_METRICS}
     pairs = 0
@@ -164,7 +171,9 @@ def test_equals_a_plain_loop_and_scipy(make_encoder: Callable[..., Any], images:
 def test_score_order_is_forced_choice_for_a_linear_head(make_encoder: Callable[..., Any], images: Tensor) -> None:
     values = torch.arange(40.0)
     encoder = make_encoder(head=torch.randn(16, 16, generator=torch.Generator().manual_seed(5)))
-    results = by_metric(attribute_ranking(encoder, images, {"size": values}, {"size": WORDINGS[:1]}, resamples=5))
+    results = by_metric(
+        attribute_ranking(encoder, images, {"size": values}, {"size": WORDINGS[:1]}, bootstrap=Bootstrap(5))
+    )
     # both count the pairs whose order on one axis is right
     assert results["kendall"].value == pytest.approx(2 * results["forced_choice"].value - 1, abs=1e-5)
     assert "spearman_lowest" not in results
@@ -175,7 +184,7 @@ def test_pairs_of_some_images_and_ranks_of_all(
 ) -> None:
     images = normalize(graded(values) + 0.2 * images, dim=-1)
 
-    def measured(**settings: Any) -> dict[str, Result]:
+    def measured(**settings: Any) -> dict[str, Metric]:
         prompts = {"size": [Wording("big", "small")]}
         return by_metric(
             attribute_ranking(
@@ -183,7 +192,7 @@ def test_pairs_of_some_images_and_ranks_of_all(
             )
         )
 
-    every, some, other = measured(), measured(pair_images=12), measured(pair_images=12, seed=1)
+    every, some, other = measured(), measured(pair_images=12), measured(pair_images=12, bootstrap=Bootstrap(seed=1))
     assert measured(pair_images=38) == every
     ranks = {metric for metric in every if "spearman" in metric or metric in ("kendall", "share_of_ceiling")}
     assert len(ranks) == 8
@@ -198,9 +207,11 @@ def test_pairs_of_some_images_are_those_of_a_draw(make_encoder: Callable[..., An
     values = torch.arange(40.0)
     drawn = torch.randperm(40, generator=torch.Generator().manual_seed(5))[:12].sort().values
     some = attribute_ranking(
-        make_encoder(), images, {"size": values}, {"size": WORDINGS}, pair_images=12, resamples=0, seed=5
+        make_encoder(), images, {"size": values}, {"size": WORDINGS}, pair_images=12, bootstrap=Bootstrap(0, 5)
     )
-    alone = attribute_ranking(make_encoder(), images[drawn], {"size": values[drawn]}, {"size": WORDINGS}, resamples=0)
+    alone = attribute_ranking(
+        make_encoder(), images[drawn], {"size": values[drawn]}, {"size": WORDINGS}, bootstrap=Bootstrap(0)
+    )
     for metric in PAIR_METRICS:
         assert by_metric(some)[metric].value == by_metric(alone)[metric].value
         assert by_metric(some)[metric].n == 66
@@ -213,11 +224,11 @@ def test_a_rare_value_is_always_among_the_drawn(
     values = torch.zeros(40)
     values[least_but] = 1
     for seed in range(40):
-        judged = JudgedAttribute.of("", "size", images, values, None, 0.0, 3, 20, seed)
+        judged = JudgedAttribute.of("size", images, values, None, 0.0, 3, Bootstrap(20, seed))
         assert len(set(judged.paired.tolist())) == 3
         assert least_but in judged.paired
     results = attribute_ranking(
-        make_encoder(), images, {"size": values}, {"size": WORDINGS}, pair_images=3, resamples=20
+        make_encoder(), images, {"size": values}, {"size": WORDINGS}, pair_images=3, bootstrap=Bootstrap(20)
     )
     assert by_metric(results)["forced_choice"].n == 2
     assert by_metric(results)["spearman"].n == 40
@@ -229,7 +240,12 @@ def test_close_values_of_large_size_keep_their_order(make_encoder: Callable[...,
     small, large = (
         by_metric(
             attribute_ranking(
-                make_encoder(), images, {"size": offset + order}, {"size": WORDINGS}, ceiling=True, resamples=50
+                make_encoder(),
+                images,
+                {"size": offset + order},
+                {"size": WORDINGS},
+                ceiling=True,
+                bootstrap=Bootstrap(50),
             )
         )
         for offset in (0.0, 1.7e9)
@@ -244,19 +260,21 @@ def test_correlation_of_constant_scores_is_undefined(
     silent = make_encoder(texts={text: torch.ones(16) for w in WORDINGS for text in (w.text, w.reverse)})
     prompts = {"size": [Wording("big", "small")]}
     results = attribute_ranking(
-        silent, images, {"size": values}, {"size": texts}, prompts=prompts, ceiling=True, resamples=50
+        silent, images, {"size": values}, {"size": texts}, prompts=prompts, ceiling=True, bootstrap=Bootstrap(50)
     )
-    undefined = {result.metric for result in results if math.isnan(result.value)}
+    undefined = {result.name for result in results if math.isnan(result.value)}
     derived = {"spearman", "kendall", "spearman_over_prompts", "share_of_ceiling"}
     assert undefined == derived | ({"spearman_lowest", "spearman_highest"} if len(texts) > 1 else set())
     for result in results:
-        assert math.isnan(result.low) == math.isnan(result.high) == (result.metric in undefined)
+        assert math.isnan(result.low) == math.isnan(result.high) == (result.name in undefined)
     assert by_metric(results)["forced_choice"].value == 0.5  # ties
 
 
 def test_texts_without_roles_have_no_role_test(make_encoder: Callable[..., Any], images: Tensor) -> None:
     wordings = {"size": [Wording("it is larger", "it is smaller")]}
-    results = by_metric(attribute_ranking(make_encoder(), images, {"size": torch.arange(40.0)}, wordings, resamples=5))
+    results = by_metric(
+        attribute_ranking(make_encoder(), images, {"size": torch.arange(40.0)}, wordings, bootstrap=Bootstrap(5))
+    )
     assert "forced_choice" in results
     assert "role_test" not in results
 

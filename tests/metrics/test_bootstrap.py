@@ -7,48 +7,59 @@ import pytest
 import scipy.stats
 import torch
 
-from pcclip.metrics.bootstrap import (
-    interval,
-    listed_pair_mean,
-    quadratic_form,
-    resample_weights,
-    weighted_mean,
-)
+from pcclip.metrics.bootstrap import Bootstrap, interval, quadratic_form, tuple_means
 
 
 def test_interval_of_a_mean_equals_scipys() -> None:
     x = torch.rand(80, generator=torch.Generator().manual_seed(0))
-    low, high = interval(weighted_mean(resample_weights(80, 20_000), x))
+    mean = Bootstrap(20_000).draw(80).mean("mean", x)
     theirs = scipy.stats.bootstrap(
         (x.numpy(),), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(0)
     ).confidence_interval
-    assert low == pytest.approx(theirs.low, abs=2e-3)
-    assert high == pytest.approx(theirs.high, abs=2e-3)
+    assert mean.value == pytest.approx(x.mean())
+    assert mean.low == pytest.approx(theirs.low, abs=2e-3)
+    assert mean.high == pytest.approx(theirs.high, abs=2e-3)
+
+
+def test_means_over_owners_and_with_importance_equal_a_plain_loop() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values, importance = torch.rand(2, 12, generator=generator)
+    owners = torch.randint(5, (12,), generator=generator)
+    draws = Bootstrap(50).draw(5)
+    metric = draws.mean("mean", values, owners, importance, part="part", factor=2)
+    assert metric.value == pytest.approx(float((values * importance).sum() / importance.sum()))
+    expected = []
+    for row in draws.weights:
+        items = [place for owner in range(5) for _ in range(int(row[owner])) for place in (owners == owner).nonzero()]
+        if items:
+            chosen = torch.cat(items)
+            expected.append((values[chosen] * importance[chosen]).sum() / importance[chosen].sum())
+    assert (metric.low, metric.high) == pytest.approx(interval(torch.stack(expected)), abs=1e-5)
+    assert (metric.n, metric.part, metric.factor) == (12, "part", 2)
 
 
 def test_pairs_by_list_equal_pairs_by_matrix() -> None:
-    weights = resample_weights(9, 30)
+    weights = Bootstrap(30).draw(9).weights
     values = torch.rand(9, 9, generator=torch.Generator().manual_seed(0))
     valid = 1 - torch.eye(9)
-    first, second = valid.nonzero().T
+    pairs = valid.nonzero().T
     by_matrix = quadratic_form(weights, values * valid) / quadratic_form(weights, valid)
-    torch.testing.assert_close(listed_pair_mean(weights, first, second, values[first, second]), by_matrix)
+    torch.testing.assert_close(tuple_means(weights, pairs, values[pairs[0], pairs[1]]), by_matrix)
 
 
 def test_pairs_sharing_images_widen_the_interval() -> None:
     # outcomes decided by the image alone: drawing pairs as if independent would hide how few images there are
     outcome = (torch.rand(30, generator=torch.Generator().manual_seed(1)) > 0.5).float()
-    valid = 1 - torch.eye(30)
-    weights = resample_weights(30, 1000)
-    low, high = interval(quadratic_form(weights, outcome[:, None] * valid) / quadratic_form(weights, valid))
-    pairs = outcome[:, None].expand(30, 30)[valid > 0]
-    naive_low, naive_high = interval(weighted_mean(resample_weights(len(pairs), 1000), pairs))
-    assert high - low > 3 * (naive_high - naive_low)
+    pairs = (1 - torch.eye(30)).nonzero().T
+    by_image = Bootstrap().draw(30).tuple_mean("", pairs, outcome[pairs[0]])
+    naive = Bootstrap().draw(pairs.shape[1]).mean("", outcome[pairs[0]])
+    assert by_image.high - by_image.low > 3 * (naive.high - naive.low)
 
 
 def test_draws_are_the_same_for_every_model() -> None:
-    torch.testing.assert_close(resample_weights(12, 5), resample_weights(12, 5), rtol=0, atol=0)
-    assert (resample_weights(12, 5).sum(1) == 12).all()
-    assert not torch.equal(resample_weights(12, 5), resample_weights(12, 5, seed=1))
+    first, second, other = (Bootstrap(5, seed).draw(12).weights for seed in (0, 0, 1))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    assert (first.sum(1) == 12).all()
+    assert not torch.equal(first, other)
     with pytest.raises(ValueError, match="cannot draw"):
-        resample_weights(0)
+        Bootstrap().draw(0)

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from pcclip.metrics.bootstrap import Bootstrap
 from pcclip.metrics.comparative_prompting import _other_pairs, comparative_prompting, compared
-from pcclip.metrics.protocol import Comparative, Result
-from pcclip.metrics.text_geometry import text_geometry
+from pcclip.metrics.comparatives import text_geometry
+from pcclip.metrics.protocol import Comparative, Metric
+from tests.helpers.metrics import by_name
 
 CLASSES = ["ant", "bee", "cat", "cow", "dog", "elk"]
 PAIRS = [("ant", "bee"), ("cat", "cow")]
@@ -39,9 +41,9 @@ def confusing(make_encoder: Callable[..., Any]) -> tuple[Any, Tensor, Tensor]:
 
 def measured(
     encoder: Any, images: Tensor, labels: Tensor, texts: list[Comparative], **settings: Any
-) -> dict[Any, Result]:
+) -> dict[str, Metric]:
     results = comparative_prompting(encoder, images, labels, CLASSES, ["a {}"], texts, alphas=[0.7, 0.9], **settings)
-    return {(result.subset, result.metric): result for result in results}
+    return by_name(results)
 
 
 def test_formula_equals_a_plain_loop() -> None:
@@ -63,10 +65,10 @@ def test_formula_equals_a_plain_loop() -> None:
 
 def test_true_texts_help_and_swapped_ones_harm(make_encoder: Callable[..., Any]) -> None:
     encoder, images, labels = confusing(make_encoder)
-    right = measured(encoder, images, labels, TEXTS, resamples=200, subset="zoo")
-    confused = {metric: result for (subset, metric), result in right.items() if subset == "zoo/confused"}
+    right = measured(encoder, images, labels, TEXTS, bootstrap=Bootstrap(200))
+    confused = {name.removeprefix("confused/"): metric for name, metric in right.items()}
     assert confused["top1_plain"].n == 80
-    assert right["zoo/all", "top1_plain"].n == 120
+    assert right["all/top1_plain"].n == 120
     for alpha in ("0.7", "0.9"):
         assert confused[f"gain_over_plain_{alpha}"].low > 0
         for control in ("shuffled", "random", "reversed"):
@@ -74,29 +76,31 @@ def test_true_texts_help_and_swapped_ones_harm(make_encoder: Callable[..., Any])
             gain = confused[f"top1_texts_{alpha}"].value - confused[f"top1_{control}_{alpha}"].value
             assert confused[f"gain_over_{control}_{alpha}"].value == pytest.approx(gain)
     swapped = [Comparative(text.second, text.first, text.text) for text in TEXTS]
-    wrong = measured(encoder, images, labels, swapped, resamples=0)
-    assert wrong["confused", "gain_over_plain_0.7"].value < 0
+    wrong = measured(encoder, images, labels, swapped, bootstrap=Bootstrap(0))
+    assert wrong["confused/gain_over_plain_0.7"].value < 0
     # swapping the classes is taking the reversed text
-    assert wrong["all", "top1_texts_0.7"].value == right["zoo/all", "top1_reversed_0.7"].value
+    assert wrong["all/top1_texts_0.7"].value == right["all/top1_reversed_0.7"].value
 
 
 def test_gain_is_of_the_same_images(make_encoder: Callable[..., Any]) -> None:
     encoder, images, labels = confusing(make_encoder)
-    results = measured(encoder, images, labels, TEXTS, resamples=500)
-    gain, plain, texts = (results["all", metric] for metric in ("gain_over_plain_0.9", "top1_plain", "top1_texts_0.9"))
+    results = measured(encoder, images, labels, TEXTS, bootstrap=Bootstrap(500))
+    gain, plain, texts = (
+        results[f"all/{metric}"] for metric in ("gain_over_plain_0.9", "top1_plain", "top1_texts_0.9")
+    )
     assert gain.value == pytest.approx(texts.value - plain.value)
     # paired: narrower than the two accuracies would be if they were of different images
     assert gain.high - gain.low < (texts.high - texts.low) + (plain.high - plain.low)
-    again = measured(encoder, images, labels, TEXTS, resamples=500)
+    again = measured(encoder, images, labels, TEXTS, bootstrap=Bootstrap(500))
     assert again == results
 
 
 def test_controls_need_enough_texts(make_encoder: Callable[..., Any]) -> None:
     encoder, images, labels = confusing(make_encoder)
-    metrics = {metric for _, metric in measured(encoder, images, labels, TEXTS[:1], resamples=0)}
-    assert "top1_random_0.9" in metrics
-    assert not {"top1_shuffled_0.9", "top1_reversed_0.9"} & metrics
-    assert "top1_reversed_0.9" in {metric for _, metric in measured(encoder, images, labels, TEXTS[:2], resamples=0)}
+    metrics = set(measured(encoder, images, labels, TEXTS[:1], bootstrap=Bootstrap(0)))
+    assert "all/top1_random_0.9" in metrics
+    assert not {"all/top1_shuffled_0.9", "all/top1_reversed_0.9"} & metrics
+    assert "all/top1_reversed_0.9" in measured(encoder, images, labels, TEXTS[:2], bootstrap=Bootstrap(0))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -113,12 +117,12 @@ def test_shuffled_texts_come_from_other_pairs(seed: int) -> None:
     ("changes", "message"),
     [
         ({"comparatives": []}, "no comparative text"),
-        ({"comparatives": [Comparative("ant", "bat", "x")]}, r"a text is about \['bat'\]"),
+        ({"comparatives": [Comparative("ant", "bat", "x")]}, r"text is about \['bat'\]"),
         ({"comparatives": [Comparative("ant", "ant", "x")]}, 'compares "ant" with itself'),
         ({"comparatives": [Comparative("dog", "elk", "x")], "labels": torch.zeros(120, dtype=torch.long)}, "no image of the 2"),
         ({"alphas": [1.0]}, "alphas"),
         ({"alphas": []}, "alphas"),
-        ({"labels": torch.full((120,), 6)}, "outside the 6 classes"),
+        ({"labels": torch.full((120,), 6)}, "labels 6 to 6 for 6 classes"),
         ({"labels": torch.zeros(3, dtype=torch.long)}, "120 images and 3 labels"),
         ({"classes": [*CLASSES[:5], "ant"]}, "named more than once"),
     ],
@@ -136,7 +140,7 @@ def test_geometry_and_direction(make_encoder: Callable[..., Any]) -> None:
     words = {f"a {name}": SEPARATION[name] for name in CLASSES}
     words |= {text.text: SEPARATION[text.first] - 0.5 * SEPARATION[text.second] for text in TEXTS}
     encoder = make_encoder(texts=words)
-    found = {row.metric: row for row in text_geometry(encoder, CLASSES, ["a {}"], TEXTS, resamples=50)}
+    found = {row.name: row for row in text_geometry(encoder, CLASSES, ["a {}"], TEXTS, bootstrap=Bootstrap(50))}
     cosine = 1.5 / (1.25**0.5 * 2**0.5)
     assert found["cosine_text"].value == pytest.approx(cosine)
     assert found["cosine_reverse"].value == pytest.approx(-cosine)
@@ -145,11 +149,11 @@ def test_geometry_and_direction(make_encoder: Callable[..., Any]) -> None:
     assert found["cosine_text"].n == 4
     assert found["cosine_text"].low == pytest.approx(cosine)
     swapped = [Comparative(text.second, text.first, text.text) for text in TEXTS]
-    wrong = {row.metric: row.value for row in text_geometry(encoder, CLASSES, ["a {}"], swapped, resamples=0)}
+    wrong = {row.name: row.value for row in text_geometry(encoder, CLASSES, ["a {}"], swapped, bootstrap=Bootstrap(0))}
     assert wrong["cosine_text"] == pytest.approx(-cosine)
     assert wrong["forced_choice"] == 0
-    alone = text_geometry(encoder, CLASSES, ["a {}"], TEXTS[:1], resamples=0)
-    assert [row.metric for row in alone] == ["cosine_text"]
+    alone = text_geometry(encoder, CLASSES, ["a {}"], TEXTS[:1], bootstrap=Bootstrap(0))
+    assert [row.name for row in alone] == ["cosine_text"]
     silent = make_encoder(texts={**words, **{text.text: torch.ones(16) for text in TEXTS}})
-    ties = {row.metric: row.value for row in text_geometry(silent, CLASSES, ["a {}"], TEXTS, resamples=0)}
+    ties = {row.name: row.value for row in text_geometry(silent, CLASSES, ["a {}"], TEXTS, bootstrap=Bootstrap(0))}
     assert ties["forced_choice"] == 0.5

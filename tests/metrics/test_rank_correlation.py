@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pcclip.metrics import rank_correlation
-from pcclip.metrics.bootstrap import interval, resample_weights
+from pcclip.metrics.bootstrap import Bootstrap, interval
 from pcclip.metrics.rank_correlation import weighted_kendall, weighted_ranks, weighted_spearman
 
 
@@ -30,7 +30,7 @@ def test_rank_correlations_equal_scipy_with_ties(seed: int) -> None:
 
 def test_weights_are_repetitions() -> None:
     x, y = tied(7)
-    weights = resample_weights(50, 4)
+    weights = Bootstrap(4).draw(50).weights
     for row, rank, tau in zip(weights, weighted_spearman(weights, x, y), weighted_kendall(weights, x, y), strict=True):
         repeated = [values.repeat_interleave(row.long()) for values in (x, y)]
         assert float(rank) == pytest.approx(scipy.stats.spearmanr(*repeated).statistic, abs=1e-5)
@@ -40,7 +40,7 @@ def test_weights_are_repetitions() -> None:
 @pytest.mark.parametrize("levels", [2, 3, 64, 1000])
 def test_any_number_of_levels_and_of_chunks(levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = (torch.randint(levels, (300,), generator=torch.Generator().manual_seed(seed)).float() for seed in (0, 1))
-    x, weights = x + y, resample_weights(300, 6)
+    x, weights = x + y, Bootstrap(6).draw(300).weights
     whole = weighted_spearman(weights, x, y), weighted_kendall(weights, x, y)
     monkeypatch.setattr(rank_correlation, "_CHUNK_FLOATS", 700)  # two resamples at a time
     torch.testing.assert_close((weighted_spearman(weights, x, y), weighted_kendall(weights, x, y)), whole)
@@ -74,7 +74,7 @@ def test_scores_of_a_model_that_diverged_have_no_order() -> None:
 @pytest.mark.parametrize("count", [3, 50, 20_001])
 def test_constants_have_no_correlation(count: int) -> None:
     varied, same = torch.arange(float(count)), torch.full((count,), 0.1)
-    weights = resample_weights(count, 3)
+    weights = Bootstrap(3).draw(count).weights
     for correlation in (weighted_spearman, weighted_kendall):
         for x, y in ((same, varied), (varied, same)):
             assert correlation(weights, x, y).isnan().all()
@@ -94,4 +94,4 @@ def test_constant_resamples_are_left_out() -> None:
     assert statistics[:2].isnan().all()
     assert interval(statistics) == pytest.approx((0.5, 0.5))
     assert all(math.isnan(end) for end in interval(statistics[:2]))
-    assert all(math.isnan(end) for end in interval(weighted_spearman(resample_weights(3, 0), x, y)))
+    assert all(math.isnan(end) for end in interval(weighted_spearman(Bootstrap(0).draw(3).weights, x, y)))

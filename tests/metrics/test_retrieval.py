@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pcclip.metrics.bootstrap import Bootstrap
 from pcclip.metrics.retrieval import retrieval
 
 CAPTIONS = [[f"caption {image}-{number}" for number in range(1 + image % 3)] for image in range(40)]
@@ -20,7 +21,7 @@ def test_equals_a_plain_loop(make_encoder: Callable[..., Any], images: Tensor) -
     for image, own in enumerate(CAPTIONS):
         for caption in own:
             encoder.texts[caption] = images[image] + 0.4 * torch.randn(16, generator=generator)
-    results = {result.metric: result for result in retrieval(encoder, images, CAPTIONS, resamples=200)}
+    results = {result.name: result for result in retrieval(encoder, images, CAPTIONS, bootstrap=Bootstrap(200))}
     texts = [(caption, image) for image, own in enumerate(CAPTIONS) for caption in own]
     similarity = encoder.encode_texts([caption for caption, _ in texts]) @ images.T
     for k in (1, 5, 10):
@@ -38,12 +39,12 @@ def test_equals_a_plain_loop(make_encoder: Callable[..., Any], images: Tensor) -
 
 def test_saying_the_same_of_everything_earns_nothing(make_encoder: Callable[..., Any], images: Tensor) -> None:
     same = {caption: torch.ones(16) for own in CAPTIONS for caption in own}
-    results = retrieval(make_encoder(texts=same), images[:1].expand(40, -1), CAPTIONS, resamples=5)
+    results = retrieval(make_encoder(texts=same), images[:1].expand(40, -1), CAPTIONS, bootstrap=Bootstrap(5))
     assert {result.value for result in results} == {0.0}
 
 
 def test_bad_input(make_encoder: Callable[..., Any], images: Tensor) -> None:
     with pytest.raises(ValueError, match=r"images \[2\] have no caption"):
         retrieval(make_encoder(), images[:3], [["a"], ["b"], []])
-    with pytest.raises(ValueError, match="must be as many"):
+    with pytest.raises(ValueError, match="captions of 1"):
         retrieval(make_encoder(), images, [["a"]])

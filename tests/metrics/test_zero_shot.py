@@ -12,6 +12,7 @@ from sklearn.metrics import recall_score, top_k_accuracy_score
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from pcclip.metrics.bootstrap import Bootstrap
 from pcclip.metrics.zero_shot import class_embeddings, zero_shot
 
 CLASSES = ["ant", "bee", "cat", "dog", "elk", "fly", "gnu"]
@@ -42,7 +43,7 @@ def test_equals_scikit_learn(make_encoder: Callable[..., Any]) -> None:
     labels = torch.randint(6, (90,), generator=generator)  # no image of the last class
     texts = class_embeddings(encoder, CLASSES, TEMPLATES)
     images = normalize(texts[labels] + 0.5 * torch.randn(90, 16, generator=generator), dim=-1)
-    results = {r.metric: r for r in zero_shot(encoder, images, labels, CLASSES, TEMPLATES, resamples=200)}
+    results = {r.name: r for r in zero_shot(encoder, images, labels, CLASSES, TEMPLATES, bootstrap=Bootstrap(200))}
     logits = images @ texts.T
     recalls = recall_score(labels, logits.argmax(1), average=None, labels=range(6))
     assert results["top1"].value == pytest.approx((logits.argmax(1) == labels).double().mean())
@@ -56,15 +57,15 @@ def test_equals_scikit_learn(make_encoder: Callable[..., Any]) -> None:
 
 
 def test_few_classes_have_no_top5(make_encoder: Callable[..., Any], images: Tensor) -> None:
-    results = zero_shot(make_encoder(), images, torch.arange(40) % 3, CLASSES[:3], TEMPLATES, resamples=5)
-    assert [result.metric for result in results] == ["top1", "mean_per_class", "worst_class"]
+    results = zero_shot(make_encoder(), images, torch.arange(40) % 3, CLASSES[:3], TEMPLATES, bootstrap=Bootstrap(5))
+    assert [result.name for result in results] == ["top1", "mean_per_class", "worst_class"]
 
 
 @pytest.mark.parametrize(
     ("labels", "classes", "templates", "message"),
     [
         (torch.zeros(40, dtype=torch.long), CLASSES, ["a photo"], "has no {}"),
-        (torch.zeros(40, dtype=torch.long), CLASSES, [], "needs classes and templates"),
+        (torch.zeros(40, dtype=torch.long), CLASSES, [], "got 7 and 0"),
         (torch.zeros(40, dtype=torch.long), CLASSES[:1], TEMPLATES, "at least two"),
         (torch.full((40,), 7), CLASSES, TEMPLATES, "labels 7 to 7 for 7 classes"),
         (torch.zeros(3, dtype=torch.long), CLASSES, TEMPLATES, "40 images and 3 labels"),

@@ -10,19 +10,27 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from pcclip.cli import main
-from pcclip.metrics.protocol import Result
-from pcclip.metrics.tables import write_results
-from pcclip.reports.tradeoff import alpha_of, name_of
+from pcclip.results import Result, write_results
 
 
 def write_run(folder: Path, shift: float) -> None:
-    models = {"base": 0.5, "finetuned": 0.9, "ensembled 0.7": 0.8}
+    models = {"base": (0.5, 0.0), "finetuned": (0.9, 1.0), "ensembled 0.7": (0.8, 0.7)}
     results = {
         model: [
-            Result("attribute_ranking", "demo/<size>", "forced_choice", value + shift, 100, value - 0.1, value + 0.1),
+            Result(
+                "attribute_ranking",
+                "demo/<size>",
+                "forced_choice",
+                value + shift,
+                100,
+                value - 0.1,
+                value + 0.1,
+                None,
+                alpha,
+            ),
             Result("zero_shot", "shape", "worst_class", float("nan"), 10, float("nan"), float("nan")),
         ]
-        for model, value in models.items()
+        for model, (value, alpha) in models.items()
     }
     write_results(folder / "results.json", results)
 
@@ -70,8 +78,3 @@ def test_runs_that_are_not_alike_have_no_mean(tmp_path: Path) -> None:
     write_results(tmp_path / "b" / "results.json", {"base": [Result("zero_shot", "s", "top1", 0.5, 1, 0, 1)]})
     assert main(["report", str(tmp_path), "--output", str(tmp_path / "report.html")]) == 0
     assert "No means over runs" in (tmp_path / "report.html").read_text()
-
-
-def test_names_tell_alpha() -> None:
-    assert [alpha_of(name_of(alpha)) for alpha in (0.0, 0.05, 0.7, 1.0)] == [0.0, 0.05, 0.7, 1.0]
-    assert alpha_of("another model") is None

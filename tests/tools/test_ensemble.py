@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,9 +13,9 @@ import yaml
 from safetensors.torch import load_file
 
 from pcclip.cli import main
-from pcclip.metrics.tables import read_results
 from pcclip.model import DifferenceCLIP, save_clip
 from pcclip.model.ensemble import blend
+from pcclip.results import read_results
 
 BASE = {"weight": torch.tensor([0.0, 2.0]), "count": torch.tensor(3)}
 TUNED = {"weight": torch.tensor([1.0, 4.0]), "count": torch.tensor(8)}
@@ -71,9 +72,10 @@ def test_the_base_can_be_an_open_clip_model(two: tuple[Path, Path], tiny_config:
 def test_sweep_measures_and_plots(
     two: tuple[Path, Path], tmp_path: Path, shards: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    retrieval = {"class_path": "pcclip.callbacks.Retrieval", "init_args": {"sets": {"pictures": str(shards)}}}
+    retrieval = {"class_path": "pcclip.tasks.Retrieval", "init_args": {"name": "pictures", "shards": str(shards)}}
+    evaluation = {"class_path": "pcclip.callbacks.Evaluation", "init_args": {"tasks": [retrieval]}}
     config = {
-        "trainer": {"accelerator": "cpu", "callbacks": [retrieval], "enable_progress_bar": False},
+        "trainer": {"accelerator": "cpu", "callbacks": [evaluation], "enable_progress_bar": False},
         "model": {"clip": {"name": "not-used"}, "trainable": ["text"]},
         "data": {"train": [str(shards)], "val": [str(shards)], "groups_per_batch": 2, "pairs_per_group": 3},
     }
@@ -90,5 +92,6 @@ def test_sweep_measures_and_plots(
     # A model blended with itself gives its own numbers.
     alone = ["--base", str(two[1]), "--model", str(two[1]), "--sweep", str(file), "--alphas", "[0, 0.5, 1]"]
     assert main(["ensemble", *alone, "--output", str(tmp_path / "alone")]) == 0
-    assert read_results(tmp_path / "alone" / "results.json")["ensembled 0.5"] == results["finetuned"]
+    blended = read_results(tmp_path / "alone" / "results.json")["ensembled 0.5"]
+    assert blended == [replace(row, alpha=0.5) for row in results["finetuned"]]
     assert capsys.readouterr().err.count("warning") == 1  # the two are equal

@@ -13,8 +13,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from pcclip.cli import main
-from pcclip.metrics.protocol import Result
-from pcclip.metrics.tables import write_results
+from pcclip.results import Result, write_results
 from pcclip.tools.exporting import export
 from pcclip.tools.model import InferenceModel
 from pcclip.tools.open_model import load_model

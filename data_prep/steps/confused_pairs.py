@@ -1,0 +1,95 @@
+"""Step `confused_pairs`: the pairs of classes that a model confuses, chosen without labels.
+
+Texts are written for these pairs (`class_texts`), and every model is then measured on them: run it once, with the base model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+
+from data_prep.manifest import Manifest
+from data_prep.step import UNRECORDED, Made, OutputStep, at_least
+from pcclip.atomic import atomic_text
+from pcclip.metrics.confused_pairs import closest_pairs, disagreement_pairs
+from pcclip.metrics.zero_shot import class_embeddings
+from pcclip.model.loading import load_clip
+from pcclip.tasks.classes import read_labelled, read_templates
+from pcclip.tasks.images import ImageEmbeddings
+
+
+@dataclass(kw_only=True)
+class ConfusedPairs(OutputStep):
+    """Choose the pairs of classes that a model confuses, without labels."""
+
+    name: ClassVar[str] = "confused_pairs"
+    version: ClassVar[int] = 1
+
+    images: str
+    """Folder of class folders, or of tars with `classnames.txt`, or a file of `conf/datasets`. Labels are not used."""
+    output: str = field(metadata=UNRECORDED)
+    """JSON Lines to write, `{"first", "second"}`."""
+    names: str | None = field(default=None, metadata=UNRECORDED)
+    """Text file to write as well: the names of all classes, one a line, for `class_texts --classes`."""
+    count: int = field(metadata=at_least(1))
+    """Number of pairs."""
+    by: Literal["closest", "disagreement"] = "disagreement"
+    """`closest`: the classes with the closest texts. `disagreement`: those between which images are undecided."""
+    templates: list[str] | str = "openai"
+    """Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file."""
+    model: str
+    """The base model: an open_clip name, `local-dir:FOLDER` or `hf-hub:NAME`."""
+    pretrained: str | None = None
+    """open_clip's pretrained tag or a weights file."""
+    batch_size: int = field(default=256, metadata=at_least(1, recorded=False))
+    """Images encoded at a time."""
+    workers: int = field(default=2, metadata=at_least(0, recorded=False))
+    """Processes that decode."""
+    cache_dir: str | None = field(default=None, metadata=UNRECORDED)
+    """Folder in which image embeddings are kept, for the evaluations that follow."""
+
+    def inputs(self) -> Mapping[str, str | Path]:
+        """Return the weights of a model in a folder."""
+        weights = Path(self.model.removeprefix("local-dir:"), "open_clip_model.safetensors")
+        return {"model": weights} if weights.is_file() else {}
+
+    def is_current(self, manifest: Manifest) -> bool:
+        """Return whether the pairs and the names are up to date."""
+        return manifest.matches(Path(self.output), self._names())
+
+    def _names(self) -> dict[str, str | Path]:
+        return {} if self.names is None else {"names": Path(self.names)}
+
+    def make(self, manifest: Manifest) -> Made:
+        """Embed classes and images, and write the pairs.
+
+        Raises:
+            FileNotFoundError: The images, the model or a file is missing.
+            ValueError: Images without labels, a bad template, or a model with embeddings that are not finite.
+        """
+        templates, labelled = read_templates(self.templates, self.name), read_labelled(self.name, self.images)
+        classes = labelled.classes
+        model = load_clip(self.model, self.pretrained).requires_grad_(False).eval()
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        with torch.no_grad():
+            texts = class_embeddings(model, classes, templates)
+            if self.by == "closest":
+                pairs = closest_pairs(texts, self.count)
+            else:
+                embeddings = ImageEmbeddings(self.batch_size, self.workers, self.cache_dir)
+                images, _ = embeddings.embed(model, labelled.images, self.name, store=True)
+                pairs = disagreement_pairs(images, texts, self.count)
+        if self.names is not None:
+            with atomic_text(self.names) as stream:
+                stream.writelines(f"{name}\n" for name in classes)
+        with atomic_text(self.output) as stream:
+            for first, second in pairs:
+                row = {"first": classes[first], "second": classes[second]}
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        counts = {"classes": len(classes), "pairs": len(pairs)}
+        return Made(counts, files=self._names(), message=f"{len(pairs)} pairs of {len(classes)} classes")

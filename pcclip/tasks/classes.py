@@ -1,0 +1,158 @@
+"""What tasks on classes share: which labelled images are judged, and among which classes they choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import open_clip
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from pcclip.data.labelled import ImageFile
+from pcclip.datasets.sources import ImageSource, open_images
+from pcclip.datasets.tables import read_table
+from pcclip.files import existing_file
+from pcclip.tasks.task import Task
+
+ENSEMBLES = {"openai": open_clip.OPENAI_IMAGENET_TEMPLATES, "simple": open_clip.SIMPLE_IMAGENET_TEMPLATES}
+
+
+@dataclass
+class LabelledImages:
+    """Images of the chosen classes."""
+
+    known: list[str]
+    """All classes of the source."""
+    classes: list[str]
+    """The chosen ones."""
+    images: list[ImageFile]
+    """Their images."""
+    labels: Tensor
+    """Index into `classes` of each image, (N,)."""
+
+
+@dataclass(kw_only=True)
+class ClassTask(Task):
+    """A task on images with labels."""
+
+    name: str
+    """Second part of the names of its results."""
+    images: str | ImageSource
+    """Folder of class folders, or of tars with `classnames.txt`, or a dataset: of `pcclip.datasets` by
+    `class_path`, or a file of `conf/datasets`."""
+    classes: list[str] | str | None = None
+    """Choose among, and judge images of, these classes only: a list, or a file with one name a line."""
+    table: str | None = None
+    """CSV or JSON Lines with a row for each class, to choose classes by; not together with `classes`."""
+    name_column: str = "name"
+    """The table's column with the class names."""
+    where: dict[str, str] | None = None
+    """Keep only rows of the table with these values, e.g. `{split: train}`."""
+
+    def labelled(self) -> LabelledImages:
+        """List the images and choose the classes; see `read_labelled`."""
+        return read_labelled(self.title, self.images, self.chosen_classes())
+
+    def chosen_classes(self) -> tuple[list[str] | None, str]:
+        """Return the classes to choose among, or None for all, and where they were named.
+
+        Raises:
+            FileNotFoundError: A file is missing.
+            ValueError: Both `classes` and `table` are given, or `where` without a `table`.
+        """
+        if self.table is not None:
+            if self.classes is not None:
+                raise ValueError(f"{self.title}: give `classes` or `table`, not both")
+            return list(read_table(self.table, self.name_column, self.where).rows), self.table
+        if self.where is not None:
+            raise ValueError(f"{self.title}: `where` filters the rows of a `table`; give one, or leave it out")
+        if self.classes is None or isinstance(self.classes, list):
+            return self.classes, f"{self.title}, `classes`"
+        lines = existing_file(self.classes, "class names").read_text(encoding="utf-8").splitlines()
+        return [line.strip() for line in lines if line.strip()], self.classes
+
+
+def read_labelled(
+    title: str, source: str | ImageSource, chosen: tuple[list[str] | None, str] = (None, "")
+) -> LabelledImages:
+    """List the images of chosen classes.
+
+    Args:
+        title: Name of the task, for messages.
+        source: Folder of class folders, or of tars with `classnames.txt`, or a dataset; see `open_images`.
+        chosen: The classes, None for all, and where they were named.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: Unknown class names, fewer than two, one named twice, or images without labels.
+    """
+    image_set = open_images(source)
+    if not image_set.classes:
+        raise ValueError(f"{image_set.source}: images without labels; {title} needs class folders or .cls")
+    classes, named_in = chosen
+    if classes is None:
+        classes, named_in = image_set.classes, str(image_set.source)
+    if unknown := [name for name in classes if name not in image_set.classes]:
+        raise ValueError(
+            f"{named_in}: unknown classes {unknown[:5]}; {image_set.source} has {image_set.classes[:5]} and so on "
+            f"({len(image_set.classes)})"
+        )
+    if len(set(classes)) < max(2, len(classes)):
+        raise ValueError(f"{named_in}: {title} needs at least two classes, each named once")
+    new_label = {image_set.classes.index(name): label for label, name in enumerate(classes)}
+    images = [image for image in image_set.images if image.label in new_label]
+    if not images:
+        raise ValueError(f"{image_set.source}: no image of the classes that {title} chooses")
+    labels = torch.tensor([new_label[image.label] for image in images if image.label is not None])
+    counts = torch.bincount(labels, minlength=len(classes)).tolist()
+    if bare := [name for name, count in zip(classes, counts, strict=True) if count == 0]:
+        rank_zero_warn(
+            f"{title}: {len(bare)} of {len(classes)} classes have no image in {image_set.source}: {', '.join(bare[:5])}; "
+            "they remain candidate labels"
+        )
+    return LabelledImages(image_set.classes, classes, images, labels)
+
+
+def read_templates(templates: list[str] | str, title: str) -> list[str]:
+    """Return the templates of a task.
+
+    Args:
+        templates: Sentences with `{}` for the class name; or `openai` or `simple`, open_clip's ensembles of 80 and of 7; or
+            a file with one a line, with `{}` or, as in CLIP_benchmark, `{c}`.
+        title: Name of the task, for messages.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: No template, or one without a place for the class name.
+    """
+    if isinstance(templates, str):
+        if templates in ENSEMBLES:
+            return [template("{}") for template in ENSEMBLES[templates]]
+        file = existing_file(templates, "templates", f"or give {', '.join(ENSEMBLES)}, or a list")
+        lines = file.read_text(encoding="utf-8").splitlines()
+        templates = [line.strip().replace("{c}", "{}") for line in lines if line.strip()]
+    if bad := [template for template in templates if "{}" not in template]:
+        raise ValueError(f"{title}: templates {bad} have no {{}} for the class name")
+    if not templates:
+        raise ValueError(f'{title}: no templates; give at least one, e.g. "a photo of a {{}}"')
+    return templates
+
+
+def class_means(embeddings: Tensor, labels: Tensor, classes: list[str]) -> Tensor:
+    """Return the normalised mean embedding of each class's images, (C, D).
+
+    Args:
+        embeddings: Unit image embeddings, (N, D).
+        labels: Index into `classes` of each, (N,).
+        classes: Names of the classes.
+
+    Raises:
+        ValueError: A class has no image.
+    """
+    counts = torch.bincount(labels, minlength=len(classes)).tolist()
+    if empty := [name for name, count in zip(classes, counts, strict=True) if count == 0]:
+        raise ValueError(f"classes {empty[:5]} have no (intact) image; add some, or leave the classes out")
+    sums = embeddings.new_zeros(len(classes), embeddings.shape[1])
+    return normalize(sums.index_add_(0, labels.to(embeddings.device), embeddings), dim=-1)

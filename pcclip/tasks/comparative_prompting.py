@@ -1,0 +1,95 @@
+"""Comparative prompting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from pcclip.datasets.comparatives import read_class_pairs, read_comparatives
+from pcclip.datasets.tables import read_table
+from pcclip.metrics.comparative_prompting import ALPHAS, comparative_prompting
+from pcclip.metrics.comparatives import text_geometry
+from pcclip.metrics.protocol import Comparative, Metric
+from pcclip.tasks.classes import ClassTask, read_templates
+from pcclip.tasks.context import Context
+
+
+@dataclass(kw_only=True)
+class ComparativePrompting(ClassTask):
+    """Zero-shot classification with texts that say how classes differ (`pcclip.metrics.comparative_prompting`).
+
+    Also measures where these texts point (`pcclip.metrics.comparatives`).
+    """
+
+    kind: ClassVar[str] = "comparative_prompting"
+    templates: list[str] | str
+    """Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file."""
+    texts: str
+    """JSON Lines `{"first", "second", "text"}`; see `pcclip.datasets.comparatives.read_comparatives`."""
+    texts_column: str | None = None
+    """Column of `table` with the names that `texts` and `pairs` use for the classes, if these are not the class names."""
+    pairs: str | None = None
+    """JSON Lines `{"first", "second"}`: use the texts of these pairs only."""
+    alphas: list[float] = field(default_factory=lambda: list(ALPHAS))
+    """Weights of the plain class embeddings."""
+
+    def prepare(self) -> None:
+        """List the images, choose the classes, and read the texts. Texts about other classes are excluded with a warning."""
+        self._templates = read_templates(self.templates, self.title)
+        self._labelled = self.labelled()
+        names = self._names()
+        comparatives = read_comparatives(self.texts)
+        self._check_known({name for row in comparatives for name in (row.first, row.second)}, names, self.texts)
+        if self.pairs is not None:
+            pairs = read_class_pairs(self.pairs)
+            self._check_known({name for pair in pairs for name in pair}, names, self.pairs)
+            if bare := pairs - {frozenset((row.first, row.second)) for row in comparatives}:
+                raise ValueError(f"{self.texts}: no text for {len(bare)} pairs of {self.pairs}: {sorted(bare.pop())}")
+            comparatives = [row for row in comparatives if frozenset((row.first, row.second)) in pairs]
+        renamed = [Comparative(names[row.first], names[row.second], row.text) for row in comparatives]
+        chosen = set(self._labelled.classes)
+        self._comparatives = [row for row in renamed if {row.first, row.second} <= chosen]
+        if not self._comparatives:
+            raise ValueError(f"{self.texts}: no text about two of the {len(chosen)} classes that {self.title} chooses")
+        if left_out := len(renamed) - len(self._comparatives):
+            rank_zero_warn(
+                f"{self.title}: {left_out} of {len(renamed)} texts are about classes that are not among its "
+                f"{len(chosen)} and are left out"
+            )
+
+    def _names(self) -> dict[str, str]:
+        """Return the names that texts use for the classes, to the class names."""
+        if self.texts_column is None:
+            return {name: name for name in self._labelled.known}
+        if self.table is None:
+            raise ValueError(f"{self.title}: `texts_column` is a column of a `table`; give one, or leave it out")
+        rows = read_table(self.table, self.texts_column).rows
+        return {key: str(row.get(self.name_column)) for key, row in rows.items()}
+
+    def _check_known(self, found: set[str], names: dict[str, str], file: str) -> None:
+        if unknown := sorted(found - set(names)):
+            raise ValueError(
+                f"{file}: unknown classes {unknown[:5]} ({len(unknown)}); {self.title} knows {list(names)[:5]} and so on. "
+                "If the file uses other names for the classes, give the `table` and its `texts_column`"
+            )
+
+    def measure(self, context: Context) -> Iterable[Metric]:
+        """Measure the intact images, and the texts alone (part `texts`)."""
+        labelled = self._labelled
+        embeddings, kept = context.embed(labelled.images)
+        encoder, templates, texts = context.encoder, self._templates, self._comparatives
+        yield from comparative_prompting(
+            encoder,
+            embeddings,
+            labelled.labels[kept],
+            labelled.classes,
+            templates,
+            texts,
+            alphas=self.alphas,
+            bootstrap=context.bootstrap,
+        )
+        for metric in text_geometry(encoder, labelled.classes, templates, texts, bootstrap=context.bootstrap):
+            yield replace(metric, part="texts")

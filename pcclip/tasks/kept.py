@@ -1,0 +1,114 @@
+"""What is kept from one measurement to the next, since it is slow to compute: fitted probes and embeddings of texts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcclip.atomic import atomic_path, atomic_text
+from pcclip.metrics.protocol import Metric
+from pcclip.tasks.images import EvaluatedModel
+
+
+class KeptMetrics:
+    """Metrics by the hash of everything that decides them, in memory and optionally in a folder."""
+
+    def __init__(self, cache_dir: str | None = None) -> None:
+        self.cache_dir = cache_dir
+        self._kept: dict[str, list[Metric]] = {}
+
+    def get(
+        self, tensors: Sequence[Tensor], settings: Sequence[Any], measure: Callable[[], list[Metric]], store: bool
+    ) -> list[Metric]:
+        """Return what `measure` returned for equal arguments, or call it.
+
+        Args:
+            tensors: All tensors that `measure` reads.
+            settings: What else decides its answer, of JSON types: a name, options, versions of what computes it.
+            measure: Computes the metrics.
+            store: Whether to keep them in the folder as well, as `metrics-<hash>.json`.
+        """
+        digest = hashlib.sha256(json.dumps(settings).encode())
+        for tensor in tensors:
+            values = tensor.detach().cpu().contiguous()
+            digest.update(f"{values.dtype}{tuple(values.shape)}".encode())
+            digest.update(values.numpy().tobytes())
+        key = digest.hexdigest()[:32]
+        if key in self._kept:
+            return self._kept[key]
+        file = Path(self.cache_dir) / f"metrics-{key}.json" if store and self.cache_dir is not None else None
+        metrics = None if file is None else _read(file)
+        if metrics is None:
+            metrics = measure()
+            if file is not None:
+                with atomic_text(file) as stream:
+                    json.dump([asdict(metric) for metric in metrics], stream)
+        self._kept[key] = metrics
+        return metrics
+
+
+def _read(file: Path) -> list[Metric] | None:
+    """Read stored metrics; None if there are none, or the file is damaged."""
+    try:
+        return [Metric(**row) for row in json.loads(file.read_text(encoding="utf-8"))]
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+class StoredTexts:
+    """An `Encoder` that encodes each text once, for all runs with the same text tower.
+
+    Texts and embeddings are in one file for each tower, named by a hash of its weights.
+
+    Args:
+        model: Encodes unknown texts.
+        cache_dir: Folder of the file.
+    """
+
+    def __init__(self, model: EvaluatedModel, cache_dir: str | Path) -> None:
+        self._model = model
+        self._file = Path(cache_dir) / f"texts-{model.text_fingerprint[:32]}.npz"
+        self._rows: dict[str, Tensor] = {}
+        self._is_new = False
+        if self._file.is_file():
+            with np.load(self._file, allow_pickle=False) as stored:
+                texts = json.loads(stored["texts"].tobytes().decode("utf-8"))
+                rows = zip(texts, torch.from_numpy(stored["embeddings"]), strict=True)
+                self._rows = {text: row for text, row in rows if bool(row.isfinite().all())}
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Texts to unit embeddings (N, D) in float32."""
+        if missing := [text for text in dict.fromkeys(texts) if text not in self._rows]:
+            embedded = self._model.encode_texts(missing)
+            self._rows.update(zip(missing, embedded.float().cpu(), strict=True))
+            self._is_new = True
+        return torch.stack([self._rows[text] for text in texts]).to(self._model.device)
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """The model's own."""
+        return self._model.encode_images(images)
+
+    def difference(self, first: Tensor, second: Tensor) -> Tensor:
+        """The model's own."""
+        return self._model.difference(first, second)
+
+    def project(self, differences: Tensor) -> Tensor:
+        """The model's own."""
+        return self._model.project(differences)
+
+    def save(self) -> None:
+        """Write the file if there are new texts, atomically."""
+        if not self._is_new:
+            return
+        texts = np.frombuffer(json.dumps(list(self._rows)).encode("utf-8"), dtype=np.uint8)
+        with atomic_path(self._file) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, texts=texts, embeddings=torch.stack(list(self._rows.values())).numpy())
+        self._is_new = False
