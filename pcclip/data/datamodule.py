@@ -176,8 +176,9 @@ class PairDataModule(LightningDataModule):
         return {
             "trainer.world_size": self.trainer.world_size,
             "data.seed": self._draw.seed,
-            "data.groups_per_batch": self._draw.groups_per_batch,
-            "data.shuffle_block": self._draw.block,
+            # plain numbers: a checkpoint that is loaded without pickle may hold no subclass of int
+            "data.groups_per_batch": int(self._draw.groups_per_batch),
+            "data.shuffle_block": int(self._draw.block),
             "data.train": hashlib.sha256(" ".join(shards).encode()).hexdigest(),
         }
 
