@@ -65,8 +65,8 @@ def measure_library(url: str, requests: int) -> None:
     import openai
 
     from data_prep.llm.options import ModelOptions
+    from data_prep.llm.questions import Requests
     from data_prep.llm.replies import Text
-    from data_prep.llm.task import Requests
 
     model = ModelOptions(model="m", prompt="difference")
     maker = Requests("describe", model, ("first", "second"), {"text": Text, "reverse_text": Text})

@@ -26,7 +26,7 @@ from pcclip.data.embedding_store import EmbeddingStore
 from pcclip.data.labelled import ImageFile
 from pcclip.model import DifferenceCLIP, load_clip
 from pcclip.tools.gallery import embed_pictures
-from pcclip.tools.model import InferenceModel, wordings
+from pcclip.tools.inference import InferenceModel, wordings
 from pcclip.tools.picture_sources import find_pictures
 from pcclip.tools.ranking import score, write_ranking
 

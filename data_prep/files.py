@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pcclip.atomic import atomic_text
-from pcclip.files import existing_file
+from pcclip.paths import existing_file
 
 Row = dict[str, Any]
 SURROGATE = re.compile("[\ud800-\udfff]")

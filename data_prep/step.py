@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 from data_prep.lock import output_lock
 from data_prep.manifest import Manifest
 from data_prep.parts import Part
-from pcclip.files import existing_file
+from pcclip.paths import existing_file
 
 INPUT = MappingProxyType({"input": True})
 """Metadata of a field with a file, a list of files or None. `run` checks that they exist and the manifest has their hashes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pcclip.tools.model import InferenceModel
+    from pcclip.tools.inference import InferenceModel
 
 __version__ = "0.1.0"
 __all__ = ["load"]

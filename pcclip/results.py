@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pcclip.atomic import atomic_text
-from pcclip.files import existing_file
+from pcclip.paths import existing_file
 
 
 @dataclass(frozen=True)

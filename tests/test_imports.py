@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -65,3 +66,21 @@ def test_no_cycles() -> None:
         for module, path in MODULES.items()
     }
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules
+
+
+# Their modules are named by what users type: a task, command, step or source may be named like the module that does its work.
+NAMED_BY_USERS = ("pcclip.tasks", "pcclip.commands", "data_prep.steps", "data_prep.sources")
+ENTRIES = {"pcclip", "data_prep", "pcclip.cli", "data_prep.cli"}
+
+
+def test_no_two_modules_of_one_name() -> None:
+    names = Counter(
+        module.rpartition(".")[2]
+        for module in MODULES.keys() - ENTRIES
+        if not within_any(module, NAMED_BY_USERS) and not module.endswith("__main__")
+    )
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def within_any(module: str, packages: Iterable[str]) -> bool:
+    return any(within(module, package) for package in packages)

@@ -10,12 +10,12 @@ from itertools import islice
 from pathlib import Path
 
 from data_prep.files import read_jsonl
-from data_prep.llm.batch import BatchRun
+from data_prep.llm.batch_run import BatchRun
 from data_prep.llm.journal import Journal, Keys, failures_path
 from data_prep.llm.live import LiveRun
 from data_prep.llm.options import ModelOptions
+from data_prep.llm.questions import Question, QuestionList, Requests
 from data_prep.llm.run import Run, check_questions, checked_path, open_questions, question_hashes
-from data_prep.llm.task import Question, Requests, Task
 from data_prep.manifest import Manifest
 
 HOW_TO_GO_ON = {
@@ -31,7 +31,13 @@ TOKENS_PER_FIELD = 50  # of an answer: two sentences
 
 
 def ask(
-    task: Task, requests: Requests, options: ModelOptions, output: Path, manifest: Manifest, *, batch: bool = False
+    task: QuestionList,
+    requests: Requests,
+    options: ModelOptions,
+    output: Path,
+    manifest: Manifest,
+    *,
+    batch: bool = False,
 ) -> dict[str, int | float] | None:
     """Ask a task's questions and print how it went.
 
@@ -91,7 +97,7 @@ def failure_summary(failures: Path, id_key: str) -> Iterator[str]:
         yield f"{failures}: {count} {reason}, e.g. {examples[reason]}"
 
 
-def preview(task: Task, requests: Requests, options: ModelOptions, output: Path) -> None:
+def preview(task: QuestionList, requests: Requests, options: ModelOptions, output: Path) -> None:
     """Print the first requests and an estimate of requests, tokens and cost; nothing is asked or written.
 
     Raises:

@@ -13,8 +13,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.pace import Pace, retry_after
 from data_prep.llm.prompt import Message
+from data_prep.llm.questions import Requests, estimate_tokens
 from data_prep.llm.replies import LONGEST_BODY, Completion, NoAnswerError, Reply, load
-from data_prep.llm.task import Requests, estimate_tokens
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 60.0  # seconds
 RATE_LIMITS_IN_A_ROW = 20  # by each worker, with no answer between them: then the run stops

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from data_prep.llm.client import ChatClient
 from data_prep.llm.pace import Pace, RunEndedError
+from data_prep.llm.questions import Question
 from data_prep.llm.replies import NoAnswerError, Reply
 from data_prep.llm.run import Run
-from data_prep.llm.task import Question
 from data_prep.progress import progress
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from data_prep.llm.ask import ask
 from data_prep.llm.journal import failures_path
 from data_prep.llm.options import ModelOptions
-from data_prep.llm.task import Requests, Task
+from data_prep.llm.questions import QuestionList, Requests
 from data_prep.manifest import Manifest
 from data_prep.step import OutputStep
 
@@ -57,6 +57,6 @@ class ModelStep(ModelOptions, OutputStep):
             ValueError: An option or the prompt is invalid.
         """
 
-    def ask(self, task: Task, manifest: Manifest) -> dict[str, int | float] | None:
+    def ask(self, task: QuestionList, manifest: Manifest) -> dict[str, int | float] | None:
         """Ask a task's questions; see `data_prep.llm.ask.ask`."""
         return ask(task, self.requests(), self, self.answers, manifest, batch=self.backend == "batch")

@@ -15,8 +15,8 @@ import numpy as np
 from data_prep.llm.journal import Hashes, Journal, Keys, Mask
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.prompt import Message
+from data_prep.llm.questions import Question, QuestionList, Requests, estimate_tokens
 from data_prep.llm.replies import NoAnswerError, Reply
-from data_prep.llm.task import Question, Requests, Task, estimate_tokens
 from data_prep.manifest import Manifest
 from data_prep.parts import hash64
 from pcclip.atomic import atomic_text
@@ -35,7 +35,9 @@ class Run:
         hashes: From `question_hashes`.
     """
 
-    def __init__(self, task: Task, requests: Requests, options: ModelOptions, journal: Journal, hashes: Hashes) -> None:
+    def __init__(
+        self, task: QuestionList, requests: Requests, options: ModelOptions, journal: Journal, hashes: Hashes
+    ) -> None:
         self.task, self.requests, self.options, self.journal, self.hashes = task, requests, options, journal, hashes
         self.questions = len(hashes)
         self.answered, self.failed = int(journal.done.have(hashes).sum()), int(journal.failed.have(hashes).sum())
@@ -111,7 +113,7 @@ class Run:
         return {**{name: getattr(self, name) for name in names}, "cost": round(self.cost, 6)}
 
 
-def question_hashes(task: Task) -> Hashes:
+def question_hashes(task: QuestionList) -> Hashes:
     """Return 64-bit hashes of the ids of all questions.
 
     Raises:
@@ -132,7 +134,9 @@ def open_questions(done: Keys, failed: Keys, hashes: Hashes, options: ModelOptio
     return missing if options.retry_failed else missing & ~failed.have(hashes)
 
 
-def check_questions(task: Task, requests: Requests, journal: Journal, hashes: Hashes, manifest: Manifest) -> None:
+def check_questions(
+    task: QuestionList, requests: Requests, journal: Journal, hashes: Hashes, manifest: Manifest
+) -> None:
     """Check all questions, and that earlier answers belong to them as they are now.
 
     A file next to the output records the last check: inputs, options, and which file the output was. The check is repeated

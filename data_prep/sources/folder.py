@@ -15,7 +15,7 @@ from data_prep.sources.source import (
     walk,
 )
 from pcclip.data.picture_files import PICTURE_ENDINGS
-from pcclip.files import existing_folder
+from pcclip.paths import existing_folder
 
 IGNORED = (".txt", ".json", ".jsonl")  # captions, and what the steps write
 

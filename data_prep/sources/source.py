@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 from data_prep.files import states_hash
 from data_prep.step import UNRECORDED
 from pcclip.data.picture_files import PICTURE_ENDINGS
-from pcclip.files import existing_file, existing_folder
+from pcclip.paths import existing_file, existing_folder
 
 LISTED = 1000  # names a reason keeps for the manifest; counts are exact however many there are
 REPLACED = "\ufffd"  # what decoding puts in place of bytes that are not UTF-8

@@ -18,7 +18,7 @@ from data_prep.sources.check import check_all
 from data_prep.sources.source import Candidate, Losses, Source, SourceOptions
 from data_prep.step import UNRECORDED, Made, OutputStep, at_least
 from pcclip.atomic import atomic_folder
-from pcclip.files import existing_file
+from pcclip.paths import existing_file
 
 # Modules are imported when they are used: webdataset takes seconds.
 SOURCES = {

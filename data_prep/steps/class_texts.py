@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal
 
 from data_prep.files import read_jsonl
 from data_prep.llm.model_step import ModelStep
+from data_prep.llm.questions import Question, QuestionList, Questions, Requests
 from data_prep.llm.replies import Text
-from data_prep.llm.task import Question, Questions, Requests, Task
 from data_prep.manifest import Manifest
 from data_prep.step import INPUT, UNRECORDED, Made
 
@@ -67,7 +67,7 @@ class ClassTexts(ModelStep):
         Raises:
             ValueError: A bad row, answers of other settings, or an endpoint with which it is useless to go on.
         """
-        task = Task("name", self._classes) if self.classes else Task("pair_id", self._pairs)
+        task = QuestionList("name", self._classes) if self.classes else QuestionList("pair_id", self._pairs)
         counts = self.ask(task, manifest)
         return None if counts is None else Made(counts)
 

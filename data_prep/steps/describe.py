@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal
 from data_prep.files import CAPTION_KEYS, PAIR_KEYS, Row, image_path, read_jsonl, write_jsonl
 from data_prep.line_index import LineIndex
 from data_prep.llm.model_step import ModelStep
+from data_prep.llm.questions import Question, QuestionList, Requests
 from data_prep.llm.replies import Text
-from data_prep.llm.task import Question, Requests, Task
 from data_prep.manifest import Manifest
 from data_prep.parts import Part
 from data_prep.progress import progress
@@ -84,7 +84,7 @@ class Describe(ModelStep):
             counts = self.ask(self._task(pairs), manifest)
             return None if counts is None else Made(counts)
 
-    def _task(self, pairs: CaptionedPairs) -> Task:
+    def _task(self, pairs: CaptionedPairs) -> QuestionList:
         """Return both directions of each pair, asked in one request."""
         used = self.requests().prompt.placeholders
 
@@ -100,7 +100,9 @@ class Describe(ModelStep):
             pictures = tuple(image_path(Path(self.captions), image) for image in shown)
             return Question(pair["pair_id"], {key: pair[key] for key in PAIR_KEYS}, values, pictures)
 
-        return Task("pair_id", lambda: ((pair["pair_id"], partial(question, number, pair)) for number, pair in pairs))
+        return QuestionList(
+            "pair_id", lambda: ((pair["pair_id"], partial(question, number, pair)) for number, pair in pairs)
+        )
 
     def _describe(self, pairs: CaptionedPairs) -> Made:
         output = Path(self.output)

@@ -17,11 +17,11 @@ from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, read_jsonl
 from data_prep.line_index import LineIndex
 from data_prep.llm.ask import ask
 from data_prep.llm.options import ModelOptions
+from data_prep.llm.questions import Question, QuestionList, Requests
 from data_prep.llm.replies import Text
-from data_prep.llm.task import Question, Requests, Task
 from data_prep.manifest import Manifest
 from data_prep.parts import Part, hash64
-from data_prep.rules.report import OPINION_HEADING, quoted, without_opinion
+from data_prep.rules.screening_report import OPINION_HEADING, quoted, without_opinion
 from data_prep.steps.describe import SIDES, CaptionedPairs
 from pcclip.atomic import atomic_text
 
@@ -47,7 +47,7 @@ def opinion_requests(options: ModelOptions) -> Requests:
     return Requests("screen.opinion", options, (*SIDES, *TEXTS), ANSWER)
 
 
-def sample_task(pairs: CaptionedPairs, size: int) -> Task:
+def sample_task(pairs: CaptionedPairs, size: int) -> QuestionList:
     """Return a sample of screened rows. Ids hold a hash of texts and captions, so that other texts are other questions.
 
     Args:
@@ -69,7 +69,7 @@ def sample_task(pairs: CaptionedPairs, size: int) -> Task:
 
     drawn = nsmallest(size, pairs, key=lambda numbered: hash64(f"opinion/{numbered[1]['pair_id']}"))
     questions = {made.id: made for made in (question(number, row) for number, row in drawn)}
-    return Task(
+    return QuestionList(
         "opinion_id", lambda: ((name, partial(questions.__getitem__, name)) for name in questions), sampled=True
     )
 

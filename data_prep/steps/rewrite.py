@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal
 from data_prep.files import CAPTION_KEYS, Row, image_path, image_reference, read_captions, read_jsonl, write_jsonl
 from data_prep.line_index import LineIndex
 from data_prep.llm.model_step import ModelStep
+from data_prep.llm.questions import Question, QuestionList, Questions, Requests
 from data_prep.llm.replies import Text
-from data_prep.llm.task import Question, Questions, Requests, Task
 from data_prep.manifest import Manifest
 from data_prep.step import INPUT, UNRECORDED, Made, at_least
 from data_prep.steps.describe import scene_of
@@ -67,7 +67,7 @@ class Rewrite(ModelStep):
         Raises:
             ValueError: A bad row, answers of other settings, or an endpoint with which it is useless to go on.
         """
-        counts = self.ask(Task("caption_id", self._questions), manifest) if self.asks_model else {}
+        counts = self.ask(QuestionList("caption_id", self._questions), manifest) if self.asks_model else {}
         if counts is None:
             return None
         images = write_jsonl(Path(self.output), self._rewritten() if self.asks_model else self._rewritten_scenes())

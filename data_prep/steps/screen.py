@@ -22,7 +22,7 @@ from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.rules.census import Census
 from data_prep.rules.judge import Judge, Judgement, RuleOptions
-from data_prep.rules.report import Report, line_of, without_opinion
+from data_prep.rules.screening_report import ScreeningReport, line_of, without_opinion
 from data_prep.step import INPUT, UNRECORDED, Made, OutputStep, at_least
 from data_prep.workers import worker_pool
 from pcclip.atomic import atomic_path, atomic_text
@@ -180,7 +180,7 @@ class Screened:
     """
 
     census: Census
-    report: Report
+    report: ScreeningReport
     passed: list[bytes] = field(default_factory=list)
     rejected: list[bytes] = field(default_factory=list)
 
@@ -217,7 +217,7 @@ class Screener:
         Raises:
             ValueError: A bad row, or an image that the captions do not have.
         """
-        done = Screened(Census(), Report(self._options.samples))
+        done = Screened(Census(), ScreeningReport(self._options.samples))
         for ahead, line in enumerate(chunk.lines):
             if not line.strip():
                 continue
@@ -242,7 +242,7 @@ class Screener:
 def _screen(options: Screen) -> Made:
     output, rejected, report_file = Path(options.output), options.rejected_file, options.report_file
     sources = _sources(options)
-    report, census = Report(options.samples), Census()
+    report, census = ScreeningReport(options.samples), Census()
     with atomic_path(output) as passed_draft, atomic_path(rejected) as rejected_draft:
         with passed_draft.open("wb") as passed, rejected_draft.open("wb") as others:
             for screened in _screen_all(options, sources):
@@ -347,7 +347,7 @@ def _screen_in_worker(options: Screen, chunk: Chunk) -> Screened:
     return _screeners[0].screen(chunk)
 
 
-def _rejected_again(sources: list[Path], drops: Mapping[int, Judgement], report: Report) -> Iterator[bytes]:
+def _rejected_again(sources: list[Path], drops: Mapping[int, Judgement], report: ScreeningReport) -> Iterator[bytes]:
     """Lines of the rows to reject that the output holds already, as they were in the input."""
     for chunk in _chunks(sources):
         for ahead, line in enumerate(chunk.lines):

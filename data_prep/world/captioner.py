@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from data_prep.world.scene import Scene
-from data_prep.world.words import background_phrase, noun_phrase, position_phrase, sentence
+from data_prep.world.vocabulary import background_phrase, noun_phrase, position_phrase, sentence
 
 # How often a caption names an attribute.
 NAMED = {"shape": 0.9, "colour": 0.7, "count": 0.7, "size": 0.9, "brightness": 0.6, "position": 0.65}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from data_prep.world.scene import BRIGHTNESSES, COLOURS, MOST, SHAPES, SIZES, Scene
-from data_prep.world.words import background_phrase, grade, noun_phrase, position_phrase, sentence
+from data_prep.world.vocabulary import background_phrase, grade, noun_phrase, position_phrase, sentence
 
 ATTRIBUTES = ("shape", "colour", "size", "count", "brightness", "position")
 NAMED = ("shape", "colour", "size", "count")

@@ -9,7 +9,7 @@ from itertools import permutations
 
 from data_prep.world.describer import Writer
 from data_prep.world.scene import Scene
-from data_prep.world.words import plural
+from data_prep.world.vocabulary import plural
 
 TEXTS = 3  # texts on each ordered pair of classes
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from data_prep.world import frames
 from data_prep.world.scene import Scene
-from data_prep.world.words import (
+from data_prep.world.vocabulary import (
     GRADED,
     background_phrase,
     grade,

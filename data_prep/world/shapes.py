@@ -75,14 +75,14 @@ class Shapes(OutputStep):
 
 
 @dataclass(frozen=True)
-class Picture:
+class PlannedPicture:
     """One picture to draw: its scene and where it goes, relative to the output folder."""
 
     scene: Scene
     file: str
 
 
-def plan(options: Shapes) -> dict[str, list[Picture]]:
+def plan(options: Shapes) -> dict[str, list[PlannedPicture]]:
     """Return all pictures by part."""
     files: dict[str, list[tuple[str, Sequence[tuple[str, str]]]]] = {
         part: [(f"{part}/images/{part}{index:05d}.png", TRAINING) for index in range(getattr(options, part))]
@@ -101,19 +101,19 @@ def plan(options: Shapes) -> dict[str, list[Picture]]:
         ]
     return {
         part: [
-            Picture(random_scene(np.random.default_rng((options.seed, place, index)), combinations), file)
+            PlannedPicture(random_scene(np.random.default_rng((options.seed, place, index)), combinations), file)
             for index, (file, combinations) in enumerate(files[part])
         ]
         for place, part in enumerate(PARTS)
     }
 
 
-def save(folder: Path, picture: Picture) -> None:
+def save(folder: Path, picture: PlannedPicture) -> None:
     """Draw one picture into its file."""
     draw(picture.scene, COLOURS[picture.scene.colour], PICTURE).save(folder / picture.file)
 
 
-def draw_all(folder: Path, pictures: list[Picture], workers: int) -> None:
+def draw_all(folder: Path, pictures: list[PlannedPicture], workers: int) -> None:
     """Draw pictures into their files, in so many processes."""
     for parent in {(folder / picture.file).parent for picture in pictures}:
         parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def draw_all(folder: Path, pictures: list[Picture], workers: int) -> None:
             pass
 
 
-def _write_captions(folder: Path, pictures: list[Picture], options: Shapes) -> None:
+def _write_captions(folder: Path, pictures: list[PlannedPicture], options: Shapes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     named = ((Path(picture.file).stem, picture.scene) for picture in pictures)
     rows = (
@@ -142,7 +142,7 @@ def _write_captions(folder: Path, pictures: list[Picture], options: Shapes) -> N
     write_jsonl(folder / "captions.jsonl", rows)
 
 
-def _write_test(folder: Path, pictures: list[Picture]) -> None:
+def _write_test(folder: Path, pictures: list[PlannedPicture]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     columns = ["image", "size", "count", "brightness", "position", "shape", "colour"]
     with (folder / "attributes.csv").open("w", encoding="utf-8", newline="") as stream:

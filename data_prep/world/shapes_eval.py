@@ -26,8 +26,8 @@ from data_prep.step import UNRECORDED, Made, OutputStep, at_least
 from data_prep.world.choices import ATTRIBUTES, caption_choice
 from data_prep.world.classes import WorldClass, comparatives, description
 from data_prep.world.scene import COLOURS, SHAPES, TRAINING, UNSEEN, random_scene
-from data_prep.world.shapes import Picture, draw_all
-from data_prep.world.words import with_article
+from data_prep.world.shapes import PlannedPicture, draw_all
+from data_prep.world.vocabulary import with_article
 from pcclip.atomic import atomic_folder
 
 # Part of each picture's seed; `shapes` has 0 to 5.
@@ -75,10 +75,10 @@ class ShapesEval(OutputStep):
         )
 
 
-def _pictures(seed: int, part: int, folder: str, classes: list[WorldClass], each: int) -> list[Picture]:
+def _pictures(seed: int, part: int, folder: str, classes: list[WorldClass], each: int) -> list[PlannedPicture]:
     # A shape's pictures have the colours that it has in training, as everywhere else.
     return [
-        Picture(
+        PlannedPicture(
             random_scene(
                 np.random.default_rng((seed, part, number, index)),
                 [(of.shape, of.colour)] if of.colour else [pair for pair in TRAINING if pair[0] == of.shape],
@@ -95,7 +95,7 @@ def _class_row(of: WorldClass) -> dict[str, Any]:
     return {"name": of.name, "shape": of.shape, **colour, "description": description(of)}
 
 
-def _edits(rng: random.Random, picture: Picture) -> list[dict[str, str]]:
+def _edits(rng: random.Random, picture: PlannedPicture) -> list[dict[str, str]]:
     """One edit of the colour and one of the shape, to another by lot.
 
     As in SIMAT, the texts name only what changes; what stays is to come from the picture.
@@ -114,7 +114,7 @@ def _edits(rng: random.Random, picture: Picture) -> list[dict[str, str]]:
     ]
 
 
-def _write_choices(rng: random.Random, folder: Path, pictures: list[Picture]) -> None:
+def _write_choices(rng: random.Random, folder: Path, pictures: list[PlannedPicture]) -> None:
     folder.mkdir()
     for attribute in ATTRIBUTES:
         rows = {}

@@ -4,7 +4,7 @@ from pcclip.callbacks.checkpoint import Checkpoint
 from pcclip.callbacks.data_monitor import DataMonitor
 from pcclip.callbacks.evaluation import Evaluation
 from pcclip.callbacks.predictions import Predictions
-from pcclip.callbacks.results import ResultsTable
+from pcclip.callbacks.results_table import ResultsTable
 from pcclip.callbacks.run_config import RunConfig
 from pcclip.callbacks.save_model import SaveModel
 

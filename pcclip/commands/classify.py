@@ -13,7 +13,7 @@ from pcclip.commands.command import PictureCommand
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pcclip.tools.model import InferenceModel
+    from pcclip.tools.inference import InferenceModel
 
 
 @dataclass(kw_only=True)

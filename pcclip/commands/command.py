@@ -22,7 +22,7 @@ from pcclip.command_line import parse
 if TYPE_CHECKING:
     from pcclip.data.labelled import Picture
     from pcclip.tools.gallery import Gallery
-    from pcclip.tools.model import InferenceModel
+    from pcclip.tools.inference import InferenceModel
 
 DEMO = "runs/demo/finetuned"
 SHOWN = 10  # unreadable pictures that are named on the terminal

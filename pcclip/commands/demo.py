@@ -11,8 +11,8 @@ from pcclip.commands.command import EmbeddingCommand
 
 if TYPE_CHECKING:
     from pcclip.tools.gallery import Gallery
+    from pcclip.tools.inference import InferenceModel
     from pcclip.tools.library import Library
-    from pcclip.tools.model import InferenceModel
 
 MAX_PORT = 65535
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from jsonargparse.typing import ClosedUnitInterval, PositiveInt
 
 from pcclip.commands.command import PictureCommand
-from pcclip.files import read_text
+from pcclip.paths import read_text
 
 
 @dataclass

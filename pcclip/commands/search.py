@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal
 from jsonargparse.typing import PositiveInt
 
 from pcclip.commands.command import PictureCommand
-from pcclip.files import existing_file
+from pcclip.paths import existing_file
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from pcclip.tools.gallery import Gallery
-    from pcclip.tools.model import InferenceModel
+    from pcclip.tools.inference import InferenceModel
     from pcclip.tools.neighbours import Found, Index
 
 

@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol, TypedDict
 
 from pcclip.atomic import atomic_text
 from pcclip.data.damage import DamagedGroupError
-from pcclip.files import existing_folder
+from pcclip.paths import existing_folder
 
 FORMAT_VERSION = 1
 DATASET_FILE = "dataset.json"

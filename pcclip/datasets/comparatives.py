@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pcclip.datasets.tables import read_jsonl
-from pcclip.files import existing_file
 from pcclip.metrics.protocol import Comparative
+from pcclip.paths import existing_file
 
 
 def read_comparatives(file: str | Path) -> list[Comparative]:

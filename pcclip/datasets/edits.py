@@ -9,8 +9,8 @@ import torch
 
 from pcclip.data.labelled import ImageSet, read_images
 from pcclip.datasets.tables import read_jsonl, read_table
-from pcclip.files import existing_file
 from pcclip.metrics.arithmetic import Edits
+from pcclip.paths import existing_file
 
 ORACLE = "oscar_similarity_matrix.pt"
 

@@ -10,7 +10,7 @@ import open_clip
 from pcclip.data.labelled import ImageFile, ImageSet, read_images
 from pcclip.datasets.sources import ImageSource, warn_unless_whole
 from pcclip.datasets.tables import read_table
-from pcclip.files import existing_folder
+from pcclip.paths import existing_folder
 
 # open_clip calls two pairs of classes alike; texts cannot tell these apart, so one of each has WordNet's other name.
 RENAMED = {657: "missile", 744: "projectile", 836: "sunglass", 837: "sunglasses"}

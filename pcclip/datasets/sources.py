@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pcclip.data.labelled import ImageSet, read_images
 from pcclip.datasets.tables import Table
-from pcclip.files import existing_file
+from pcclip.paths import existing_file
 
 
 class ImageSource(ABC):

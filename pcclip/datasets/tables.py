@@ -14,8 +14,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from pcclip.files import existing_file
 from pcclip.metrics.protocol import Wording
+from pcclip.paths import existing_file
 
 IS = "::"  # between a column and a value, as in CUB's names of attributes
 

@@ -24,7 +24,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from pcclip.experiments.document import write_part
 from pcclip.experiments.script import run_script
-from pcclip.files import existing_file
+from pcclip.paths import existing_file
 from pcclip.reports.plots import plot_cells, plot_sweeps
 from pcclip.reports.rows import read_runs, spread
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pcclip.metrics.bootstrap import Bootstrap
-from pcclip.metrics.comparatives import pair_indices, reverse_rows
+from pcclip.metrics.class_comparisons import pair_indices, reverse_rows
 from pcclip.metrics.embed import embed_texts
 from pcclip.metrics.protocol import Comparative, Encoder, Metric
 from pcclip.metrics.zero_shot import check_labels, class_embeddings

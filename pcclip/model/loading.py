@@ -21,12 +21,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pcclip.atomic import atomic_folder
-from pcclip.files import existing_file, existing_folder
 from pcclip.lean_import import import_transformers
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.head import HeadName, build_head
 from pcclip.model.sharding import whole_state
 from pcclip.model.text import text_tower
+from pcclip.paths import existing_file, existing_folder
 from pcclip.remote import local_file, local_folder
 
 LOCAL = "local-dir:"  # open_clip's prefix of a saved folder

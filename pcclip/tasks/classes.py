@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from pcclip.data.labelled import ImageFile
 from pcclip.datasets.sources import ImageSource, open_images
 from pcclip.datasets.tables import read_table
-from pcclip.files import existing_file
+from pcclip.paths import existing_file
 from pcclip.tasks.task import Task
 
 ENSEMBLES = {"openai": open_clip.OPENAI_IMAGENET_TEMPLATES, "simple": open_clip.SIMPLE_IMAGENET_TEMPLATES}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pcclip.datasets.tables import read_table
-from pcclip.files import existing_file
 from pcclip.metrics.protocol import Metric
 from pcclip.metrics.zero_shot import DESCRIPTION, zero_shot
+from pcclip.paths import existing_file
 from pcclip.tasks.classes import ClassTask, read_templates
 from pcclip.tasks.context import Context
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from pcclip.files import read_text
 from pcclip.metrics.protocol import Wording
+from pcclip.paths import read_text
 
 SHIPPED = Path(str(resources.files("pcclip.tools") / "attributes.yaml"))
 

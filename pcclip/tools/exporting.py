@@ -12,7 +12,7 @@ from pcclip import __version__
 from pcclip.atomic import atomic_folder
 from pcclip.model.loading import LOCAL, save_clip
 from pcclip.results import markdown_table, read_results
-from pcclip.tools.model import InferenceModel
+from pcclip.tools.inference import InferenceModel
 from pcclip.tools.output import need, new_folder
 
 Format = Literal["open_clip", "huggingface"]

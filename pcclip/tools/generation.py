@@ -21,7 +21,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from pcclip.metrics.protocol import Wording
 from pcclip.tools.huggingface import save_huggingface
-from pcclip.tools.model import InferenceModel
+from pcclip.tools.inference import InferenceModel
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from pcclip.data.pictures import decode
 from pcclip.model.loading import CONFIG_FILE
 from pcclip.tools.attributes import wordings
 from pcclip.tools.gallery import Gallery
-from pcclip.tools.model import InferenceModel
+from pcclip.tools.inference import InferenceModel
 from pcclip.tools.neighbours import ExactIndex, search
 from pcclip.tools.ranking import score
 

@@ -13,12 +13,12 @@ import open_clip
 import torch
 from safetensors import SafetensorError
 
-from pcclip.files import existing_file
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.head import HeadName
 from pcclip.model.loading import CONFIG_FILE, LOCAL, MODEL_SETTINGS, load_clip
+from pcclip.paths import existing_file
 from pcclip.remote import local_file, local_folder
-from pcclip.tools.model import InferenceModel
+from pcclip.tools.inference import InferenceModel
 
 MODEL_PREFIX = "model."  # of the towers and the head in a checkpoint of `LitDifferenceCLIP`
 

@@ -20,7 +20,7 @@ from PIL import Image
 from pcclip.data.labelled import ImageFile
 from pcclip.data.picture_files import PICTURE_ENDINGS, Skipped, is_copy, is_picture, is_picture_name, walk
 from pcclip.data.pictures import upright
-from pcclip.files import read_text
+from pcclip.paths import read_text
 from pcclip.tools.output import ToolWarning
 
 

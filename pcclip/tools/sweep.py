@@ -10,9 +10,9 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from pcclip.callbacks.evaluation import Evaluation
-from pcclip.files import existing_file
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.ensemble import blend
+from pcclip.paths import existing_file
 from pcclip.reports.tradeoff import name_of
 from pcclip.results import Result, unchanged
 from pcclip.tasks import Evaluator

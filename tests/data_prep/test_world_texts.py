@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from data_prep.world import words
+from data_prep.world import vocabulary
 from data_prep.world.captioner import captions
 from data_prep.world.describer import describe, difference, noticeable
 from data_prep.world.scene import COLOURS, SHAPES, TRAINING, Scene, random_scene
@@ -145,18 +145,22 @@ def test_exchanging_first_and_second_makes_it_true_of_the_reversed_pair() -> Non
             assert sign * difference(second, first, attribute) > 0
 
 
-GRADES = {"size": words.SIZE_WORDS, "brightness": words.BRIGHTNESS_WORDS, "position": words.POSITION_WORDS}
+GRADES = {
+    "size": vocabulary.SIZE_WORDS,
+    "brightness": vocabulary.BRIGHTNESS_WORDS,
+    "position": vocabulary.POSITION_WORDS,
+}
 BOUNDS = {"size": (0.11, 0.26), "brightness": (0.05, 0.95), "position": (0.0, 1.0)}
 
 
 def test_every_grade_is_used() -> None:
     drawn = scenes(3000, 8)
     for attribute, grades in GRADES.items():
-        shares = Counter(words.grade(scene, attribute) for scene in drawn)
+        shares = Counter(vocabulary.grade(scene, attribute) for scene in drawn)
         assert sorted(shares) == list(range(len(grades)))
         # Sizes and brightnesses are drawn evenly; far left and far right are rarer, since groups must fit.
         assert min(shares.values()) / 3000 > (0.05 if attribute == "position" else 0.15), (attribute, shares)
-    assert sorted({scene.count for scene in drawn}) == list(range(1, len(words.NUMERALS)))
+    assert sorted({scene.count for scene in drawn}) == list(range(1, len(vocabulary.NUMERALS)))
 
 
 def views(part: str) -> dict[str, object]:
@@ -175,12 +179,12 @@ def views(part: str) -> dict[str, object]:
     for token in tokens:
         if token in COLOURS:
             found["colour"] = token
-        if (shape := next((shape for shape in SHAPES if token in (shape, words.plural(shape))), None)) is not None:
+        if (shape := next((shape for shape in SHAPES if token in (shape, vocabulary.plural(shape))), None)) is not None:
             found["shape"] = shape
     if number := re.search(
         r"\b(two|three|four)\b|\b(?:one|single) (?:[a-z-]+ )*?(?:shape|" + "|".join(SHAPES) + ")", part
     ):
-        found["count"] = words.NUMERALS.index(number[1] or "one")
+        found["count"] = vocabulary.NUMERALS.index(number[1] or "one")
     return found
 
 
@@ -235,13 +239,13 @@ SYNONYMS = {"picture": "image", "backdrop": "background", "contains": "has", "sh
 ATTRIBUTE_WORDS = {
     *(word for phrase, _, _ in PHRASES for word in phrase.split() if word not in ("to", "the")),
     *DEGREES,
-    *words.NUMERALS,
+    *vocabulary.NUMERALS,
     *SHAPES,
-    *map(words.plural, SHAPES),
+    *map(vocabulary.plural, SHAPES),
     *COLOURS,
     *(
         word
-        for grades in (words.SIZE_WORDS, words.BRIGHTNESS_WORDS)
+        for grades in (vocabulary.SIZE_WORDS, vocabulary.BRIGHTNESS_WORDS)
         for grade in grades
         for entry in grade
         for word in entry.split()

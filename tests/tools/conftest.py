@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from pcclip.model import load_clip, save_clip
-from pcclip.tools.model import InferenceModel
+from pcclip.tools.inference import InferenceModel
 from pcclip.tools.open_model import load_model
 
 COUNT = 12

@@ -24,8 +24,8 @@ from PIL import Image
 from pcclip.cli import main
 from pcclip.commands.command import tool_parser
 from pcclip.model import load_clip, save_clip
+from pcclip.tools.inference import InferenceModel
 from pcclip.tools.library import Library, folders_below, models_below
-from pcclip.tools.model import InferenceModel
 from pcclip.tools.open_model import load_model
 from tests.helpers.models import TINY
 

@@ -11,7 +11,7 @@ from PIL import Image
 from pcclip.cli import main
 from pcclip.metrics.protocol import Wording
 from pcclip.model import save_clip
-from pcclip.tools.model import InferenceModel
+from pcclip.tools.inference import InferenceModel
 from tests.helpers.models import make_clip
 
 diffusers = pytest.importorskip("diffusers")

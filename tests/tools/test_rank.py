@@ -13,7 +13,7 @@ from PIL import Image
 
 from pcclip.cli import main
 from pcclip.tools.attributes import read_attribute
-from pcclip.tools.model import InferenceModel
+from pcclip.tools.inference import InferenceModel
 from pcclip.tools.output import ToolWarning
 from pcclip.tools.picture_sources import find_pictures
 from pcclip.tools.thresholds import calibrate

@@ -16,7 +16,7 @@ from pcclip.datasets.comparatives import read_comparatives
 from pcclip.metrics.protocol import Comparative
 from pcclip.metrics.zero_shot import class_embeddings
 from pcclip.tools.gallery import Gallery
-from pcclip.tools.model import InferenceModel
+from pcclip.tools.inference import InferenceModel
 from pcclip.tools.neighbours import ExactIndex, FaissIndex, Index, search
 from pcclip.tools.picture_sources import GivenPicture
 from pcclip.tools.prompting import classify

@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from data_prep.llm import batch
+from data_prep.llm import batch_run
 from data_prep.llm.batch_api import BatchEndpoint
 from tests.data_prep.llm.conftest import Capture, Describer, ids
 
 
 @pytest.fixture
 def describer(describer: Describer, monkeypatch: pytest.MonkeyPatch) -> Describer:
-    monkeypatch.setattr(batch, "MOST_REQUESTS", 8)
+    monkeypatch.setattr(batch_run, "MOST_REQUESTS", 8)
     describer.backend = "batch"
     return describer
 
@@ -49,7 +49,7 @@ def test_round_trip(describer: Describer, capsys: Capture) -> None:
 
 def test_bytes_bound_a_file_too(describer: Describer, monkeypatch: pytest.MonkeyPatch) -> None:
     describer.write(8)
-    monkeypatch.setattr(batch, "MOST_BYTES", 9000)
+    monkeypatch.setattr(batch_run, "MOST_BYTES", 9000)
     describer.run(batch_submit=False)
     sizes = [file.stat().st_size for file in describer.folder.glob("differences.batch/*.in.jsonl")]
     assert len(sizes) > 1

@@ -9,8 +9,8 @@ import pytest
 
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.prompt import load_prompt
+from data_prep.llm.questions import Question, Requests
 from data_prep.llm.replies import Text
-from data_prep.llm.task import Question, Requests
 
 PROMPT = (
     "version: 2\nsystem: Compare.\nuser: |\n  {first} / {second}\nanswer: {text: one way, reverse_text: the other}\n"

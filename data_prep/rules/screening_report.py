@@ -14,7 +14,7 @@ from data_prep.rules.judge import REASONS, Judgement
 OPINION_HEADING = "\n## Second opinion\n"
 
 
-class Report:
+class ScreeningReport:
     """Counts judgements and keeps examples of each reason and each cut, the same ones however the rows are shared out.
 
     Args:
@@ -52,7 +52,7 @@ class Report:
         self._reasons[judgement.reason] += 1
         self._offer(judgement.reason, row, f"{quoted(judgement.detail)}  \n  ")
 
-    def merge(self, other: Report) -> None:
+    def merge(self, other: ScreeningReport) -> None:
         """Count all that another has counted."""
         self.rows += other.rows
         self._long_texts += other._long_texts

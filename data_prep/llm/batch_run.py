@@ -20,9 +20,9 @@ from pydantic import AliasChoices, AliasPath, BaseModel, Field
 
 from data_prep.files import read_jsonl
 from data_prep.llm.batch_api import BatchEndpoint
+from data_prep.llm.questions import Question
 from data_prep.llm.replies import LONGEST_BODY, Completion, Lenient, NoAnswerError, Reply, load, malformed
 from data_prep.llm.run import Run
-from data_prep.llm.task import Question
 from data_prep.parts import hash64
 from pcclip.atomic import atomic_text
 
@@ -30,7 +30,7 @@ MOST_REQUESTS = 50_000
 MOST_BYTES = 200_000_000
 
 
-class Batch(BaseModel):
+class SubmittedBatch(BaseModel):
     """One batch file and how far it has come."""
 
     number: int
@@ -50,7 +50,7 @@ class State(BaseModel):
 
     settings: str
     """Hash of the settings that the files were written with."""
-    batches: list[Batch] = []
+    batches: list[SubmittedBatch] = []
 
 
 def _problem(key: str) -> AliasChoices:
@@ -130,10 +130,10 @@ class BatchRun:
             self._run.stopped = "limit"
 
     @property
-    def _open(self) -> list[Batch]:
+    def _open(self) -> list[SubmittedBatch]:
         return [batch for batch in self._state.batches if not batch.collected]
 
-    def _path(self, batch: Batch, kind: str) -> Path:
+    def _path(self, batch: SubmittedBatch, kind: str) -> Path:
         """Return a batch's file: `in`, `out` or `errors`."""
         return self._folder / f"{batch.number:04d}.{kind}.jsonl"
 
@@ -145,7 +145,7 @@ class BatchRun:
         """Write files of the open questions; they count only once the state names them."""
         lines = self._lines()
         for first in lines:
-            batch, size = Batch(number=len(self._state.batches)), 0
+            batch, size = SubmittedBatch(number=len(self._state.batches)), 0
             with atomic_text(self._path(batch, "in")) as stream:
                 for line in chain([first], lines):
                     batch.requests += 1
@@ -197,7 +197,7 @@ class BatchRun:
                         for path, file_id in zip(paths, files, strict=True):
                             endpoint.download(file_id, path)
 
-    def _collect(self, batch: Batch) -> None:
+    def _collect(self, batch: SubmittedBatch) -> None:
         """Record a batch's answers and failures."""
         file = self._path(batch, "in")
         names = {row["custom_id"] for _, row in read_jsonl(file, {"custom_id": str})}
@@ -214,7 +214,7 @@ class BatchRun:
         batch.collected = True
         self._save()
 
-    def _rows(self, batch: Batch) -> dict[str, _Row]:
+    def _rows(self, batch: SubmittedBatch) -> dict[str, _Row]:
         """Read the output files. Unreadable rows are skipped; of several rows of a request the first counts."""
         rows: dict[str, _Row] = {}
         for file in (self._path(batch, kind) for kind in ("out", "errors")):

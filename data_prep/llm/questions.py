@@ -42,7 +42,7 @@ Questions = Iterator[tuple[str, Callable[[], Question]]]
 
 
 @dataclass(frozen=True)
-class Task:
+class QuestionList:
     """Questions in a fixed order. They are gone through several times, and nothing grows with their number."""
 
     id_key: str
