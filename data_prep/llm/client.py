@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import openai
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, wait_random_exponential
 
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.pace import Pace, retry_after
@@ -100,33 +100,36 @@ class ChatClient:
             StopRunError: No further question will fare better.
             RunEndedError: The run ended while this question waited.
         """
-        reply = Reply(NoAnswerError("not_asked"))
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, NoAnswerError) and error.retryable),
-            stop=stop_after_attempt(self._options.attempts),
-            wait=self._wait_before_retry,
-            sleep=self._pace.sleep,
-            reraise=True,
-        )
+        reply = await self._attempt(messages, Reply(NoAnswerError("not_asked")))
+        if reply.retryable and self._options.attempts > 1:  # tenacity takes 0.1 ms, which only failures shall cost
+            retrying = AsyncRetrying(
+                before=self._back_off,
+                stop=stop_after_attempt(self._options.attempts - 1),
+                retry=retry_if_result(lambda reply: reply.retryable),
+                retry_error_callback=lambda state: reply,
+            )
+            await retrying(self._attempt, messages, reply)
+        return reply
+
+    async def _back_off(self, state: RetryCallState) -> None:
+        outcome = state.args[1].outcome
+        await self._pace.sleep(self._backoff(state) if outcome.wait is None else outcome.wait)
+
+    async def _attempt(self, messages: list[Message], reply: Reply) -> Reply:
+        reply.attempts += 1
+        estimate = estimate_tokens(messages)
         try:
-            reply.outcome = await retrying(self._attempt, messages, reply)
+            reply.outcome = self._read(await self._request(messages, estimate), reply, estimate)
         except NoAnswerError as error:
             reply.outcome = error
         return reply
 
-    def _wait_before_retry(self, state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.wait if isinstance(error, NoAnswerError) else None
-        return self._backoff(state) if asked is None else asked
-
-    async def _attempt(self, messages: list[Message], reply: Reply) -> dict[str, str]:
-        """Return the fields of the answer; a 429 and a refused answer format do not count as attempts.
+    async def _request(self, messages: list[Message], estimate: int) -> bytes:
+        """Return the body of a response. A 429 and a refused answer format are no attempts of their own.
 
         Raises:
-            NoAnswerError: There is no answer.
+            NoAnswerError: There is none.
         """
-        reply.attempts += 1
-        estimate = estimate_tokens(messages)
         answer_format = self._format
         while True:
             await self._pace.wait(estimate + (self._options.max_tokens or 0))
@@ -137,10 +140,9 @@ class ChatClient:
             except openai.APIStatusError as error:
                 answer_format = self._after_refusal(answer_format, error)
             else:
-                break
-        if not self._format_is_known:
-            self._format, self._format_is_known = answer_format, True
-        return self._read(body, reply, estimate)
+                if not self._format_is_known:
+                    self._format, self._format_is_known = answer_format, True
+                return body
 
     async def _send(self, body: dict[str, object]) -> bytes:
         """Return the body of the response. Errors of the library that it raises are a 429, or a refusal of the request."""

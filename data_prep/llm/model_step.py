@@ -17,7 +17,7 @@ from data_prep.step import OutputStep
 
 @dataclass(kw_only=True)
 class ModelStep(ModelOptions, OutputStep):
-    """A step whose output is made of a language model's answers. They are kept: a run asks what the last one left open."""
+    """A step whose output is made of a language model's answers. They are kept: a run asks only what is still open."""
 
     backend: str
     """`openai`: a language model behind an endpoint; `batch`: the same by batch files; others ask no model."""

@@ -65,6 +65,11 @@ class Reply:
     completion_tokens: int = 0
     """Answer tokens of all attempts."""
 
+    @property
+    def retryable(self) -> bool:
+        """Whether another attempt may bring an answer."""
+        return isinstance(self.outcome, NoAnswerError) and self.outcome.retryable
+
 
 def malformed(detail: str) -> NoAnswerError:
     """Return the error of a response in which the fields asked for cannot be found."""

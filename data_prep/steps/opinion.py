@@ -79,7 +79,7 @@ def ask_opinion(
 ) -> None:
     """Ask for what has no verdict yet, and write the share of wrong rows into the report.
 
-    The answers lie next to `screened` in `<stem>.opinions.jsonl`.
+    The answers are next to `screened` in `<stem>.opinions.jsonl`.
 
     Args:
         options: Endpoint and limits.

@@ -30,7 +30,7 @@ class Rewrite(ModelStep):
     captions: str = field(metadata=INPUT)
     """The `captions.jsonl` to rewrite."""
     output: str = field(metadata=UNRECORDED)
-    """The `captions.jsonl` to write. The model's answers lie next to it in `<stem>.answers.jsonl`."""
+    """The `captions.jsonl` to write. The model's answers are next to it in `<stem>.answers.jsonl`."""
     backend: Literal["openai", "batch", "scene"] = "openai"
     """`openai`, `batch` for batch files, or `scene`: the embedded world's own caption writer."""
     seed: int = 0

@@ -241,8 +241,8 @@ class FaultServer:
 def answer_of(request: dict[str, Any], text: str) -> str:
     """A well-formed answer: each field that the schema or the system message names, with words of the question."""
     schema = request.get("response_format", {}).get("json_schema", {}).get("schema", {})
-    told = re.findall(r'(?m)^"(\w+)":', str(request["messages"][0]["content"]))
-    names = list(schema.get("properties", {})) or told
+    named = re.findall(r'(?m)^"(\w+)":', str(request["messages"][0]["content"]))
+    names = list(schema.get("properties", {})) or named
     words = " ".join(text.split())[-60:]
     return json.dumps({name: f"The first image shows more, the second less ({name}): {words}" for name in names})
 
