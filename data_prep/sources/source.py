@@ -163,19 +163,20 @@ def walk(folder: Path, losses: Losses | None = None) -> Iterator[str]:
     losses = Losses() if losses is None else losses
     entered: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(folder, onerror=partial(_unreadable, folder, losses), followlinks=True):
-        parent, found = Path(place), Path(place).stat()
+        found, prefix = Path(place).stat(), Path(place).relative_to(folder).as_posix()
+        prefix = "" if prefix == "." else f"{prefix}/"
         if (found.st_dev, found.st_ino) in entered:
-            losses.add("folder_again", parent.relative_to(folder).as_posix())
+            losses.add("folder_again", prefix)
             folders.clear()
             continue
         entered.add((found.st_dev, found.st_ino))
         folders.sort()
         for name in sorted(names):
-            path = parent / name
-            if path.is_file() or not path.exists():
-                yield path.relative_to(folder).as_posix()
+            path = f"{place}/{name}"
+            if os.path.isfile(path) or not os.path.exists(path):  # noqa: PTH110, PTH113  # in half the time of pathlib
+                yield prefix + name
             else:
-                losses.add("not_a_file", path.relative_to(folder).as_posix())
+                losses.add("not_a_file", prefix + name)
 
 
 def _unreadable(folder: Path, losses: Losses, error: OSError) -> None:

@@ -52,10 +52,11 @@ def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
 
 def _rows(file: Path, options: SourceOptions, losses: Losses) -> Iterator[tuple[str, str]]:
     """Yield (image, caption) of the rows that have both."""
-    layout: Any = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if file.suffix == ".tsv" else {"strict": True}
+    options_of: Any = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if file.suffix == ".tsv" else {"strict": True}
+    layout: Any = csv.reader([], **options_of).dialect  # made once, as a reader is made for each row
     with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
         try:
-            columns = next(csv.reader([next(stream, "")], **layout), [])
+            columns = next(csv.reader([next(stream, "")], layout), [])
         except csv.Error as error:
             raise ValueError(f"{file}: no table ({error})") from error
         for column in (options.image_column, options.caption_column):
@@ -78,7 +79,7 @@ def _rows(file: Path, options: SourceOptions, losses: Losses) -> Iterator[tuple[
                 yield name, caption
 
 
-def _parsed(stream: Iterable[str], image: int, layout: dict[str, Any]) -> Iterator[tuple[int, list[str] | csv.Error]]:
+def _parsed(stream: Iterable[str], image: int, layout: csv.Dialect) -> Iterator[tuple[int, list[str] | csv.Error]]:
     """Yield (number of the first line, row or what is wrong with it) for each row after the header.
 
     A quoted field may hold several lines, but none that would be the row of an image. After a bad row, parsing goes on with
@@ -89,12 +90,13 @@ def _parsed(stream: Iterable[str], image: int, layout: dict[str, Any]) -> Iterat
         taken: list[str] = []
         row: list[str] | csv.Error | None = None
         while not isinstance(row, list) and len(taken) < MOST_LINES:
-            ahead.extend(() if ahead else islice(lines, 1))
+            if not ahead:
+                ahead.extend(islice(lines, 1))
             if not ahead or (taken and _names_image(ahead[0], image)):
                 break
             taken.append(ahead.popleft())
             try:
-                row = next(csv.reader(taken, **layout), [])
+                row = next(csv.reader(taken, layout), [])
             except csv.Error as error:
                 row = error
         if row is None:
