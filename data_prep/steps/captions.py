@@ -26,9 +26,9 @@ SOURCES = {
     "csv": "data_prep.sources.table",
     "jsonl": "data_prep.sources.jsonl",
     "folder": "data_prep.sources.folder",
-    "shards": "data_prep.sources.shards",
-    "cub": "data_prep.sources.cub",
-    "parts": "data_prep.sources.parts",
+    "shards": "data_prep.sources.caption_shards",
+    "cub": "data_prep.sources.cub_captions",
+    "parts": "data_prep.sources.joined",
 }
 
 
@@ -115,7 +115,7 @@ def _rows(found: Iterator[Candidate], options: Captions, losses: Losses, unpacke
     ids: set[int] = set()  # hashes, which take far less memory than what they stand for
     contents: set[int] = set()
     part, output = options.own_part, Path(options.output)
-    if part.count > 1 and options.source != "shards":  # whose shards are shared out instead
+    if part.count > 1 and options.source != "shards":  # there, whole shards belong to a part
         found = (candidate for candidate in found if part.holds(candidate.id))
     checked = check_all(found, 1 if options.source == "parts" else options.workers)
     for candidate, image in progress(checked, desc="captions", unit="image"):

@@ -40,14 +40,14 @@ class Pairs(OutputStep):
     seed: int = 0
     """Seed of choosing, dealing and drawing."""
     images: int | None = field(default=None, metadata=at_least(2))
-    """Take only so many images, drawn at random. Null: all."""
+    """Number of images to take, drawn at random. Null takes all."""
     all_pairs: bool = False
-    """Take every unordered pair of the images, once; `rounds` and `pairs_per_group` have no say. An image is then
-    stored in about 2n/G groups (n images): larger groups store it less often."""
+    """Take every unordered pair of the images once, and ignore `pairs_per_group`. Each of n images is then stored in about
+    2n/G groups, so larger groups store it less often."""
     dealing: Literal["random", "similar"] = "random"
-    """`random`, or `similar`: images that are alike together, so that differences are about detail."""
+    """`similar` puts images that are alike into one group, so that differences are about detail."""
     model: str | None = None
-    """For `similar`, the model whose embeddings say what is alike, as `embed.model`. Null: TF-IDF of the captions."""
+    """For `similar`: compare images by this model's embeddings; named as in `embed.model`. Null: by TF-IDF of the captions."""
     pretrained: str | None = None
     """open_clip's pretrained tag or a weights file of `model`."""
     similar_by: Literal["captions", "images"] = "captions"

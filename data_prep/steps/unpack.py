@@ -1,4 +1,4 @@
-"""Unpacking of zip files that somebody else made."""
+"""Unpack zip files from untrusted sources."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENCRYPTED = 0x1  # bit of a member's flags
 def unpack(archive: Path, folder: Path) -> list[Path]:
     """Unpack a zip file into a folder and return its files there.
 
-    A file that is there already in the right size is left alone, so that an interrupted run goes on where it was.
+    A file that exists with the right size is skipped, so an interrupted run continues where it stopped.
 
     Raises:
         ValueError: Not a zip file, a damaged or encrypted one, or one with links or with paths that lead out of the folder;
@@ -36,10 +36,10 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
 
 
 def require_space(folder: Path, needed: int, purpose: str) -> None:
-    """Check that the disk has room.
+    """Check the free space on the disk of a folder.
 
     Raises:
-        OSError: It has not.
+        OSError: It is less than `needed` bytes.
     """
     there = folder.absolute()
     while not there.exists():

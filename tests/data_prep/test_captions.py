@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.sources.shards import class_caption
+from data_prep.sources.caption_shards import class_caption
 from data_prep.steps import captions
 from tests.data_prep.conftest import Rows
 from tests.helpers.pictures import jpeg, write_tar
