@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
-
-import webdataset as wds
+from dataclasses import dataclass
 
 from data_prep.group_index import GroupReader, SourceGroup, Sources
 from data_prep.images import StoredImage, encode_image, read_bytes
-from data_prep.partial import PartialFolder
-from pcclip.atomic import atomic_path
-from pcclip.data.format import GroupRecord, ShardInfo, image_member, sha256_of
+from data_prep.partial import FinishedShard, PartialFolder, ShardFile
+from pcclip.data.format import GroupRecord
 from pcclip.data.pictures import UnreadableImageError
 
 
@@ -27,25 +22,6 @@ class Packing:
     partial: PartialFolder
     resize: int | None
     quality: int
-
-
-@dataclass
-class FinishedShard:
-    """What was written of one shard; its size is 0 and there is no file when not one of its images could be read.
-
-    Attributes:
-        shard: Name, groups, size and hash.
-        group_size: The largest number of images in a group.
-        images: Number of image places.
-        pairs: Number of ordered pairs.
-        unreadable: Reasons of the images that were left out, by id.
-    """
-
-    shard: ShardInfo
-    group_size: int = 0
-    images: int = 0
-    pairs: int = 0
-    unreadable: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,32 +41,23 @@ def write_shard(packing: Packing, name: str, first_key: int, groups: Sequence[in
         first_key: Key of its first group; the others count on from it.
         groups: Numbers of its groups in the index.
     """
-    path = packing.partial.shards / name
-    done = FinishedShard(ShardInfo(name, 0, 0, ""))
-    with atomic_path(path) as temporary:
-        with temporary.open("wb") as stream, GroupReader(packing.sources) as reader:
-            with wds.TarWriter(stream, user="", group="", mtime=0, encoder=False) as tar:
-                for key, number in enumerate(groups, start=first_key):
-                    group = pack(reader.read(number), packing.resize, packing.quality, done.unreadable)
-                    if group.images:
-                        tar.write(_sample(f"{key:08d}", group))
-                        done.shard.groups += 1
-                        done.group_size = max(done.group_size, len(group.images))
-                        done.images += len(group.images)
-                        done.pairs += len(group.record["pairs"])
-            stream.flush()
-            os.fsync(stream.fileno())
-        done.shard.bytes, done.shard.sha256 = temporary.stat().st_size, sha256_of(temporary)
+    file = ShardFile(packing.partial.shards / name)
+    try:
+        with GroupReader(packing.sources) as reader:
+            for key, number in enumerate(groups, start=first_key):
+                group = pack(reader.read(number), packing.resize, packing.quality, file.written.unreadable)
+                if group.images:
+                    pairs = len(group.record["pairs"])
+                    file.add(f"{key:08d}", _members(group), images=len(group.images), pairs=pairs)
+    except BaseException as error:
+        file.discard(error)
+        raise
+    done = file.finish()
     if not done.images:
-        path.unlink()
-    packing.partial.record(name, asdict(done))
+        (packing.partial.shards / name).unlink()
+        done.shard.bytes = 0
+    packing.partial.record(done)
     return done
-
-
-def finished_shard(partial: PartialFolder, name: str) -> FinishedShard | None:
-    """Return what an earlier run has recorded of a shard, or None if it did not finish it."""
-    content = partial.recorded(name)
-    return None if content is None else FinishedShard(**{**content, "shard": ShardInfo(**content["shard"])})
 
 
 def pack(group: SourceGroup, resize: int | None, quality: int, unreadable: dict[str, str]) -> PackedGroup:
@@ -127,9 +94,6 @@ def pack(group: SourceGroup, resize: int | None, quality: int, unreadable: dict[
     )
 
 
-def _sample(key: str, group: PackedGroup) -> dict[str, Any]:
-    members = {
-        image_member(key, index, image.extension).split(".", 1)[1]: image.payload
-        for index, image in enumerate(group.images)
-    }
-    return {"__key__": key, **members, "json": json.dumps(group.record, ensure_ascii=False).encode()}
+def _members(group: PackedGroup) -> dict[str, bytes]:
+    members = {f"{index:02d}.{image.extension}": image.payload for index, image in enumerate(group.images)}
+    return {**members, "json": json.dumps(group.record, ensure_ascii=False).encode()}

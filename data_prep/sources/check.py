@@ -5,18 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from pathlib import Path
 
 from data_prep.images import check_image, read_bytes
 from data_prep.sources.source import Candidate, Checked
-from data_prep.workers import worker_pool
+from data_prep.workers import in_order
 from pcclip.data.pictures import UnreadableImageError
 
 CHUNK = 16  # images sent to a process at once
-CHUNKS_AHEAD = 2  # chunks under way for each process, which bounds the memory
 
 
 def check(path: Path, payload: bytes | None) -> Checked:
@@ -40,28 +37,18 @@ def check_all(candidates: Iterable[Candidate], workers: int) -> Iterator[tuple[C
     Raises:
         ChildProcessError: A process died.
     """
+    stream, under_way = iter(candidates), deque[list[Candidate]]()
+
+    def chunks() -> Iterator[list[tuple[Path, bytes | None]]]:
+        while chunk := list(islice(stream, CHUNK)):
+            under_way.append(chunk)
+            yield [(candidate.path, candidate.payload) for candidate in chunk]
+
     if workers == 1:
-        for candidate in candidates:
+        for candidate in stream:
             yield candidate, candidate.checked or check(candidate.path, candidate.payload)
-        return
-    stream = iter(candidates)
-    under_way: deque[tuple[list[Candidate], Future[list[Checked]]]] = deque()
-    with worker_pool(workers) as pool:
-        try:
-            while True:
-                while len(under_way) < workers * CHUNKS_AHEAD and (chunk := list(islice(stream, CHUNK))):
-                    work = [(candidate.path, candidate.payload) for candidate in chunk]
-                    under_way.append((chunk, pool.submit(_check_chunk, work)))
-                if not under_way:
-                    return
-                chunk, result = under_way.popleft()
-                yield from zip(chunk, result.result(), strict=True)
-        except BrokenProcessPool as error:
-            raise ChildProcessError(
-                "a process that decodes images died, most likely for lack of memory; set captions.workers lower"
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    for checked in in_order(_check_chunk, chunks(), workers, "captions.workers"):
+        yield from zip(under_way.popleft(), checked, strict=True)
 
 
 def _check_chunk(work: list[tuple[Path, bytes | None]]) -> list[Checked]:

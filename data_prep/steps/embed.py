@@ -11,34 +11,29 @@ import logging
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, distributed
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from data_prep.embed_files import FinishedShard, GroupInfo, ShardFile, Work
+from data_prep.embed_batches import Batch, ShardBatches
 from data_prep.manifest import Manifest
-from data_prep.partial import PartialFolder
+from data_prep.partial import FinishedShard, PartialFolder, ShardFile
 from data_prep.progress import progress
 from data_prep.step import UNRECORDED, OutputStep, at_least
-from pcclip.data.damage import DamagedGroupError
-from pcclip.data.format import DATASET_FILE, DatasetInfo, EmbeddingInfo, ShardInfo, sha256_of
-from pcclip.data.groups import ImageTransform, Sample, decode_group, read_samples
+from pcclip.data.format import EMBEDDINGS_EXTENSION, DatasetInfo, EmbeddingInfo, ShardInfo
+from pcclip.data.groups import ImageTransform
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.loading import load_clip
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -128,6 +123,59 @@ class Embed(OutputStep):
         trainer.predict(ImageEmbedder(self, model), datamodule=shards, return_predictions=False)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is to be done.
+
+    Attributes:
+        source: Folder of image shards.
+        read: Its `dataset.json`.
+        embedding: The tower.
+        manifest: The run's manifest, without counts.
+        partial: Where the embedded shards are written until all are there.
+    """
+
+    source: Path
+    read: DatasetInfo
+    embedding: EmbeddingInfo
+    manifest: Manifest
+    partial: PartialFolder
+
+    def begin(self) -> list[ShardInfo]:
+        """Prepare the folder; return the shards still to be made."""
+        plan = {
+            "step_version": self.manifest.step_version,
+            "inputs": self.manifest.inputs,
+            "options": self.manifest.options,
+        }
+        self.partial.begin(plan)
+        return [shard for shard in self.read.shards if self.partial.finished(shard.name) is None]
+
+    def end(self, finished: list[FinishedShard]) -> None:
+        """Describe all shards, some `finished` now and the others before, and publish them."""
+        fresh = {done.shard.name: done for done in finished}
+        info = DatasetInfo("embeddings", self.read.group_size, 0, 0, [], self.embedding)
+        damaged = 0
+        for shard in self.read.shards:
+            done = fresh.get(shard.name) or self.partial.finished(shard.name)
+            if done is None:
+                raise FileNotFoundError(
+                    f"{self.partial.shards / shard.name}: disappeared while others were made; run again"
+                )
+            done.add_to(info)
+            damaged += done.damaged
+        if not info.groups:
+            raise ValueError(f"{self.source}: not one group can be read; make the shards again")
+        lost = self.read.groups - info.groups
+        counts = {"groups": info.groups, "images": info.images, "pairs": info.pairs, "damaged_images": damaged}
+        self.manifest.complete({**counts, "damaged_groups": lost})
+        self.partial.publish(info, self.manifest, self.manifest.inputs)
+        output = self.partial.output
+        print(f"{output}: {info.groups} groups, {info.images} embeddings of width {self.embedding.width}")
+        if damaged or lost:
+            print(f"{output}: {damaged} images and {lost} whole groups could not be read")
+
+
 def build_trainer(options: Embed, writer: ShardWriter) -> Trainer:
     """The trainer for the devices that the options ask for. It writes nothing but what `writer` does, and says little."""
     for name in ("lightning.pytorch", "lightning.fabric"):
@@ -157,85 +205,6 @@ def _load(options: Embed) -> DifferenceCLIP:
         options.model, options.pretrained, image_weights=options.image_weights, preprocess=options.preprocess
     )
     return model.requires_grad_(False).eval()
-
-
-class Batch(NamedTuple):
-    """Some groups of one shard.
-
-    Attributes:
-        shard: The shard's name.
-        groups: The groups, in order.
-        payloads: Their JSON members (bytes,) uint8, end to end. Bytes would go through a pipe, and the workers of a killed
-            process wait for ever when theirs is full; tensors go through shared memory.
-        images: Their images (B, 3, H, W) uint8.
-        intact: (B,) bool: which of them could be decoded.
-        last: Whether the shard ends here.
-    """
-
-    shard: str
-    groups: list[GroupInfo]
-    payloads: Tensor
-    images: Tensor
-    intact: Tensor
-    last: bool
-
-
-class ShardBatches(IterableDataset[Batch]):
-    """Batches of shards, one shard after the other; workers take turns, so that the order does not depend on them."""
-
-    def __init__(self, source: Path, shards: list[ShardInfo], transform: ImageTransform, groups_per_batch: int) -> None:
-        self.source = source
-        self.shards = shards
-        self.transform = transform
-        self.groups_per_batch = groups_per_batch
-
-    def __iter__(self) -> Iterator[Batch]:
-        worker = torch.utils.data.get_worker_info()
-        turn, turns = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        number = 0
-        for shard in self.shards:
-            for samples, last in _chunks(read_samples(self.source / shard.name, shard.groups), self.groups_per_batch):
-                if number % turns == turn:
-                    if last:
-                        self._check(shard)
-                    yield self._batch(shard.name, samples, last)
-                number += 1
-
-    def _check(self, shard: ShardInfo) -> None:
-        """Check that a shard is the one that was packed. It has just been read, so the system still has it in memory."""
-        path = self.source / shard.name
-        if sha256_of(path) != shard.sha256:
-            raise ValueError(
-                f"{path}: damaged, its sha256 is not that of {DATASET_FILE}; copy it again, or make the shards again"
-            )
-
-    def _batch(self, shard: str, samples: list[Sample], last: bool) -> Batch:
-        groups: list[GroupInfo] = []
-        payloads: list[bytes] = []
-        images: list[Tensor] = [torch.zeros(0)]
-        intact: list[Tensor] = [torch.zeros(0, dtype=torch.bool)]
-        for sample in samples:
-            try:
-                group = decode_group(sample, sample.record(), self.transform)
-            except DamagedGroupError as error:
-                logger.warning("%s; group left out", error)
-                continue
-            assert group.images is not None
-            payloads.append(bytes(sample.members["json"]))
-            groups.append(GroupInfo(group.key, len(payloads[-1]), len(group.ids), int((~group.intact).sum())))
-            images.append(group.images)
-            intact.append(group.intact)
-        joined = torch.from_numpy(np.frombuffer(b"".join(payloads), np.uint8).copy())
-        return Batch(shard, groups, joined, torch.cat(images[1:] or images), torch.cat(intact), last)
-
-
-def _chunks(samples: Iterator[Sample], size: int) -> Iterator[tuple[list[Sample], bool]]:
-    """Samples `size` at a time, and whether they are the last; one empty list if there are none at all."""
-    chunk, following = list(islice(samples, size)), list(islice(samples, size))
-    while following:
-        yield chunk, False
-        chunk, following = following, list(islice(samples, size))
-    yield chunk, True
 
 
 class ImageShards(LightningDataModule):
@@ -345,10 +314,13 @@ class ShardWriter(Callback):
         parts = torch.split(embedded, [group.images for group in batch.groups])
         payloads = io.BytesIO(batch.payloads.cpu().numpy().tobytes())
         for group, embeddings in zip(batch.groups, parts, strict=True):
-            self._file.add(group, payloads.read(group.json_bytes), embeddings.numpy().astype(np.float16))
+            array = io.BytesIO()
+            np.save(array, embeddings.numpy().astype(np.float16), allow_pickle=False)
+            members = {"json": payloads.read(group.json_bytes), EMBEDDINGS_EXTENSION: array.getvalue()}
+            self._file.add(group.key, members, images=group.images, pairs=group.pairs, damaged=group.damaged)
         if batch.last:
             done = self._file.finish()
-            self._work.record(done)
+            self._work.partial.record(done)
             self._finished.append(done)
             self._file = None
         if self._bar is not None:

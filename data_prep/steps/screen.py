@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,7 +23,7 @@ from data_prep.rules.census import Census
 from data_prep.rules.judge import Judge, Judgement, RuleOptions
 from data_prep.rules.screening_report import ScreeningReport, line_of, without_opinion
 from data_prep.step import INPUT, UNRECORDED, Made, OutputStep, at_least
-from data_prep.workers import worker_pool
+from data_prep.workers import in_order
 from pcclip.atomic import atomic_path, atomic_text
 
 FILES_NEXT_TO_OUTPUTS = (
@@ -33,7 +32,6 @@ FILES_NEXT_TO_OUTPUTS = (
     ".failures.jsonl",
 )  # no pattern of `differences` means them
 CHUNK = 1 << 20  # bytes of rows that are sent to a process at once
-CHUNKS_AHEAD = 2  # chunks under way for each process, which bounds the memory
 
 
 @dataclass(kw_only=True)
@@ -173,12 +171,14 @@ class Screened:
     """What became of a chunk.
 
     Attributes:
+        size: Bytes of the chunk.
         passed: Lines to write to the output.
         rejected: Lines to write to the rejected rows.
         census: Hashes of the rows that passed.
         report: Counts and examples.
     """
 
+    size: int
     census: Census
     report: ScreeningReport
     passed: list[bytes] = field(default_factory=list)
@@ -209,6 +209,10 @@ class Screener:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the captions."""
         self._open.close()
 
     def screen(self, chunk: Chunk) -> Screened:
@@ -217,7 +221,7 @@ class Screener:
         Raises:
             ValueError: A bad row, or an image that the captions do not have.
         """
-        done = Screened(Census(), ScreeningReport(self._options.samples))
+        done = Screened(sum(map(len, chunk.lines)), Census(), ScreeningReport(self._options.samples))
         for ahead, line in enumerate(chunk.lines):
             if not line.strip():
                 continue
@@ -307,44 +311,26 @@ def _chunks(sources: Iterable[Path]) -> Iterator[Chunk]:
 def _screen_all(options: Screen, sources: list[Path]) -> Iterator[Screened]:
     """Screen all chunks, in order."""
     size = sum(source.stat().st_size for source in sources)
+    workers = min(options.workers, -(-size // CHUNK))
     bar: tqdm[None] = progress((), desc="screen", unit="B", total=size)
-    with bar:
-        for chunk, screened in _results(options, _chunks(sources), min(options.workers, -(-size // CHUNK))):
-            bar.update(sum(map(len, chunk.lines)))
+    with bar, ExitStack() as stack:
+        screen: Callable[[Chunk], Screened] = partial(_screen_in_worker, options, secrets.token_hex())
+        if workers < 2:
+            screen = stack.enter_context(Screener(options)).screen
+        for screened in in_order(screen, _chunks(sources), workers, "screen.workers"):
+            bar.update(screened.size)
             yield screened
 
 
-def _results(options: Screen, chunks: Iterator[Chunk], workers: int) -> Iterator[tuple[Chunk, Screened]]:
-    if workers < 2:
-        with Screener(options) as screener:
-            for chunk in chunks:
-                yield chunk, screener.screen(chunk)
-        return
-    under_way: deque[tuple[Chunk, Future[Screened]]] = deque()
-    with worker_pool(workers) as pool:
-        try:
-            while True:
-                for chunk in islice(chunks, workers * CHUNKS_AHEAD - len(under_way)):
-                    under_way.append((chunk, pool.submit(_screen_in_worker, options, chunk)))
-                if not under_way:
-                    return
-                chunk, result = under_way.popleft()
-                yield chunk, result.result()
-        except BrokenProcessPool as error:
-            raise ChildProcessError(
-                "a process that screens died, most likely for lack of memory; set screen.workers lower"
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+_screeners: dict[str, Screener] = {}  # the one of this worker process, by run: joblib's processes serve several runs
 
 
-_screeners: list[Screener] = []  # of a worker process: the one that it uses for all chunks
-
-
-def _screen_in_worker(options: Screen, chunk: Chunk) -> Screened:
-    if not _screeners:
-        _screeners.append(Screener(options))
-    return _screeners[0].screen(chunk)
+def _screen_in_worker(options: Screen, run: str, chunk: Chunk) -> Screened:
+    if run not in _screeners:
+        while _screeners:
+            _screeners.popitem()[1].close()
+        _screeners[run] = Screener(options)
+    return _screeners[run].screen(chunk)
 
 
 def _rejected_again(sources: list[Path], drops: Mapping[int, Judgement], report: ScreeningReport) -> Iterator[bytes]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -17,11 +16,11 @@ from numpy.typing import NDArray
 
 from data_prep.group_index import GroupIndex
 from data_prep.manifest import Manifest, package_versions
-from data_prep.packing import FinishedShard, Packing, finished_shard, write_shard
-from data_prep.partial import PartialFolder
+from data_prep.packing import Packing, write_shard
+from data_prep.partial import FinishedShard, PartialFolder
 from data_prep.progress import progress
 from data_prep.step import INPUT, UNRECORDED, OutputStep, at_least
-from data_prep.workers import worker_pool
+from data_prep.workers import in_order
 from pcclip.data.format import DatasetInfo
 
 Job = tuple[str, int, NDArray[np.int64]]  # name, key of the first group, and numbers of the groups
@@ -59,7 +58,7 @@ class Shard(OutputStep):
     seed: int = 0
     """Seed of the order of groups."""
     workers: int = field(default=2, metadata=at_least(0, recorded=False))
-    """Processes that each pack a shard at a time; 0 packs in this one. The shards do not depend on it."""
+    """Processes that each pack a shard at a time; 0 or 1 packs in this one. The shards do not depend on it."""
     part: str | None = None
     """Pack only every K-th shard, `1/K` to `K/K`; each machine writes another `output`, and training reads them all."""
 
@@ -181,36 +180,20 @@ def write_shards(packing: Packing, jobs: Sequence[Job], workers: int) -> tuple[D
     Returns:
         What was written, and the reasons of unreadable images by id.
     """
-    earlier = {name: done for name, _, _ in jobs if (done := finished_shard(packing.partial, name))}
-    remaining = _write_all(packing, [job for job in jobs if job[0] not in earlier], workers)
+    earlier = {name: done for name, _, _ in jobs if (done := packing.partial.finished(name))}
+    left = [job for job in jobs if job[0] not in earlier]
+    remaining = in_order(partial(_write, packing), left, min(workers, len(left)), "shard.workers")
     info = DatasetInfo(kind="images", group_size=0, images=0, pairs=0, shards=[])
     unreadable: dict[str, str] = {}
     nothing: tuple[int, ...] = ()
     with progress(nothing, desc="shard", unit="group", total=sum(len(numbers) for _, _, numbers in jobs)) as bar:
         for name, _, numbers in jobs:
             done = earlier.get(name) or next(remaining)
-            info.group_size = max(info.group_size, done.group_size)
-            info.images += done.images
-            info.pairs += done.pairs
-            info.shards += [done.shard] if done.images else []
+            if done.images:
+                done.add_to(info)
             unreadable |= done.unreadable
             bar.update(len(numbers))
     return info, unreadable
-
-
-def _write_all(packing: Packing, jobs: Sequence[Job], workers: int) -> Iterator[FinishedShard]:
-    """Write shards, in order, in as many processes as there are workers."""
-    if workers == 0 or len(jobs) < 2:
-        yield from (_write(packing, job) for job in jobs)
-        return
-    with worker_pool(min(workers, len(jobs))) as pool:
-        try:
-            yield from pool.map(partial(_write, packing), jobs)
-        except BrokenProcessPool as error:
-            raise ChildProcessError(
-                f"{packing.partial.output}: a worker died, perhaps for want of memory; finished shards are kept, run the step "
-                "again, with a smaller shard.workers if it happens again"
-            ) from error
 
 
 def _write(packing: Packing, job: Job) -> FinishedShard:

@@ -14,7 +14,7 @@ from data_prep.line_index import temporary_database
 from data_prep.progress import progress
 from data_prep.shard_check import Checks, Findings, check_shard, context_length
 from data_prep.step import Step, at_least
-from data_prep.workers import worker_pool
+from data_prep.workers import in_order
 from pcclip.atomic import atomic_text
 from pcclip.data.format import DATASET_FILE, FORMAT_VERSION, DatasetInfo, EmbeddingInfo, ShardInfo
 
@@ -38,7 +38,7 @@ class Verify(Step):
     report: str | None = None
     """JSON file to write with all numbers and problems."""
     workers: int = field(default=2, metadata=at_least(0))
-    """Processes that each check a shard at a time; 0 checks in this one."""
+    """Processes that each check a shard at a time; 0 or 1 checks in this one."""
 
     def work(self) -> None:
         """Check the folder `shards` whole, print its statistics and everything that is wrong.
@@ -107,7 +107,8 @@ def check_folder(folder: Path, info: DatasetInfo, options: Verify) -> Findings:
     shards = [shard for shard in info.shards if Path(shard.name).name == shard.name]
     every = 1 if options.decode is None else -(-info.images // options.decode) if options.decode else 0
     width = None if info.embedding is None else info.embedding.width
-    results = _check_all(Checks(folder, width, every, options.tokenizer), shards, options.workers)
+    check = partial(check_shard, Checks(folder, width, every, options.tokenizer))
+    results = in_order(check, shards, min(options.workers, len(shards)), "verify.workers")
     with temporary_database() as database:
         seen = _Seen(database)
         for shard, one in zip(shards, progress(results, desc="verify", unit="shard", total=len(shards)), strict=True):
@@ -126,14 +127,6 @@ def check_folder(folder: Path, info: DatasetInfo, options: Verify) -> Findings:
     if not found.counts["groups"]:
         found.problem("count", f"{folder}: has no group")
     return found
-
-
-def _check_all(checks: Checks, shards: list[ShardInfo], workers: int) -> Iterator[Findings]:
-    if workers == 0 or len(shards) < 2:
-        yield from (check_shard(checks, shard) for shard in shards)
-        return
-    with worker_pool(min(workers, len(shards))) as pool:
-        yield from pool.map(partial(check_shard, checks), shards)
 
 
 class _Seen:

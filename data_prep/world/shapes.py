@@ -21,12 +21,13 @@ from typing import ClassVar
 
 import numpy as np
 import yaml
+from tqdm import tqdm
 
 from data_prep.files import write_jsonl
 from data_prep.manifest import Manifest, files_below
 from data_prep.progress import progress
 from data_prep.step import UNRECORDED, Made, OutputStep, at_least
-from data_prep.workers import worker_pool
+from data_prep.workers import in_order
 from data_prep.world.captioner import captions
 from data_prep.world.draw import draw
 from data_prep.world.scene import COLOURS, PICTURE, SHAPES, TRAINING, UNSEEN, Scene, random_scene
@@ -35,6 +36,7 @@ from pcclip.atomic import atomic_folder
 
 # Part of each picture's seed: changing the number of pictures of one part leaves the others as they are.
 PARTS = ("train", "val", "test", "shape", "colour", "unseen")
+CHUNK = 64  # pictures that a process draws at a time
 
 
 @dataclass(kw_only=True)
@@ -108,23 +110,22 @@ def plan(options: Shapes) -> dict[str, list[PlannedPicture]]:
     }
 
 
-def save(folder: Path, picture: PlannedPicture) -> None:
-    """Draw one picture into its file."""
-    draw(picture.scene, COLOURS[picture.scene.colour], PICTURE).save(folder / picture.file)
+def save(folder: Path, pictures: Sequence[PlannedPicture]) -> int:
+    """Draw pictures into their files and return how many."""
+    for picture in pictures:
+        draw(picture.scene, COLOURS[picture.scene.colour], PICTURE).save(folder / picture.file)
+    return len(pictures)
 
 
 def draw_all(folder: Path, pictures: list[PlannedPicture], workers: int) -> None:
     """Draw pictures into their files, in so many processes."""
     for parent in {(folder / picture.file).parent for picture in pictures}:
         parent.mkdir(parents=True, exist_ok=True)
-    bar = partial(progress, total=len(pictures), desc="shapes", unit="picture")
-    if workers == 1:
-        for picture in bar(pictures):
-            save(folder, picture)
-        return
-    with worker_pool(workers) as pool:
-        for _ in bar(pool.map(partial(save, folder), pictures, chunksize=64)):
-            pass
+    chunks = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
+    bar: tqdm[None] = progress((), total=len(pictures), desc="shapes", unit="picture")
+    with bar:
+        for drawn in in_order(partial(save, folder), chunks, workers, "shapes.workers"):
+            bar.update(drawn)
 
 
 def _write_captions(folder: Path, pictures: list[PlannedPicture], options: Shapes) -> None:

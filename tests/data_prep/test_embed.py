@@ -16,9 +16,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from data_prep.embed_files import FinishedShard, Work
 from data_prep.manifest import Manifest
-from data_prep.partial import PartialFolder
+from data_prep.partial import FinishedShard, PartialFolder
 from data_prep.steps import embed, shard
 from pcclip.data.format import DatasetInfo, EmbeddingInfo, ShardInfo
 from pcclip.data.groups import read_groups
@@ -95,26 +94,26 @@ def test_workers_do_not_change_the_bytes(options: embed.Embed, tmp_path: Path) -
 def interrupted(options: embed.Embed, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A run that dies after its second shard, and the list to which the next run adds the shards that it makes."""
     made: list[str] = []
-    record = Work.record
+    record = PartialFolder.record
 
-    def dying(self: Work, done: FinishedShard) -> None:
+    def dying(self: PartialFolder, done: FinishedShard) -> None:
         if len(made) == 2:
             raise ConnectionError("the power is gone")
         made.append(done.shard.name)
         record(self, done)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Work, "record", dying)
+        patch.setattr(PartialFolder, "record", dying)
         with pytest.raises(ConnectionError):
             options.run()
     assert made == ["000000.tar", "000001.tar"]
     made.clear()
 
-    def noting(self: Work, done: FinishedShard) -> None:
+    def noting(self: PartialFolder, done: FinishedShard) -> None:
         made.append(done.shard.name)
         record(self, done)
 
-    monkeypatch.setattr(Work, "record", noting)
+    monkeypatch.setattr(PartialFolder, "record", noting)
     return made
 
 
@@ -162,7 +161,9 @@ def test_processes_share_the_shards_that_the_first_finds_left(
 ) -> None:
     source = DatasetInfo.read(options.shards)
     manifest = Manifest("embed", 1, {}, {})
-    work = Work(Path(options.shards), source, EmbeddingInfo("m", 32, "f"), manifest, PartialFolder(tmp_path / "out"))
+    work = embed.Work(
+        Path(options.shards), source, EmbeddingInfo("m", 32, "f"), manifest, PartialFolder(tmp_path / "out")
+    )
     told: list[list[ShardInfo]] = []
 
     def broadcast(found: list[ShardInfo]) -> list[ShardInfo]:

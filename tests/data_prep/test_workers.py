@@ -1,4 +1,4 @@
-"""Worker processes end with the process that started them."""
+"""Work in several processes: order, errors, dead workers, a killed parent, and joblib's other backends."""
 
 from __future__ import annotations
 
@@ -12,17 +12,68 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.workers import in_order
+
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
-from data_prep.workers import worker_pool
+from data_prep.workers import in_order
 def wait(folder):
     (Path(folder) / f"{os.getpid()}.worker").touch()
     time.sleep(60)
 if __name__ == "__main__":
-    with worker_pool(2) as pool:
-        list(pool.map(wait, [sys.argv[1]] * 2))
+    list(in_order(wait, [sys.argv[1]] * 2, 2, "workers"))
 """
+
+
+def slow_at_first(number: int) -> tuple[int, int]:
+    time.sleep(0.2 if number == 0 else 0)
+    if number == 50:
+        raise ValueError("rows.jsonl, line 50: no number")
+    return number, os.getpid()
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_results_come_in_order(workers: int) -> None:
+    found = list(in_order(slow_at_first, range(20), workers, "screen.workers"))
+    assert [number for number, _ in found] == list(range(20))
+    assert (os.getpid() in {process for _, process in found}) is (workers < 2)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_errors_come_out_of_workers_as_they_are(workers: int) -> None:
+    with pytest.raises(ValueError, match=r"^rows.jsonl, line 50: no number$"):
+        list(in_order(slow_at_first, range(60), workers, "screen.workers"))
+
+
+def test_a_dead_worker_is_reported() -> None:
+    with pytest.raises(ChildProcessError, match=r"shard\.workers"):
+        list(in_order(os._exit, [9, 9], 2, "shard.workers"))
+
+
+CLUSTER = """
+import os
+from joblib import parallel_config
+from distributed import Client, LocalCluster
+from data_prep.workers import in_order
+def process_of(number):
+    return number, os.getpid()
+if __name__ == "__main__":
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+        workers = {worker.pid for worker in cluster.workers.values()}
+        with parallel_config(backend="dask"):
+            found = list(in_order(process_of, range(40), 2, "screen.workers"))
+    assert [number for number, _ in found] == list(range(40))
+    assert {process for _, process in found} <= workers
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_does_the_work_by_configuration_alone(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    (tmp_path / "script.py").write_text(CLUSTER)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, str(tmp_path / "script.py")], env=environment, check=True, timeout=240)
 
 
 def wait_until(true: Callable[[], bool]) -> None:
