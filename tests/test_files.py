@@ -10,7 +10,8 @@ import pytest
 
 from pcclip.data.format import DatasetInfo
 from pcclip.datasets.comparatives import read_comparatives
-from pcclip.datasets.tables import read_table, read_texts
+from pcclip.datasets.tables import read_table
+from pcclip.datasets.texts import read_texts
 from pcclip.model import load_clip
 from pcclip.results import read_results
 from pcclip.tools.attributes import read_attribute

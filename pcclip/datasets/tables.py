@@ -1,4 +1,4 @@
-"""Readers of attribute tables (CSV or JSON Lines) and of attribute texts (YAML), with errors that name the row."""
+"""Readers of tables (CSV or JSON Lines), with errors that name the row."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
-from pcclip.metrics.protocol import Wording
 from pcclip.paths import existing_file
 
 IS = "::"  # between a column and a value, as in CUB's names of attributes
@@ -122,110 +120,6 @@ def read_table(file: str | Path, key: str, where: Mapping[str, str] | None = Non
     if not rows:
         raise ValueError(f"{file}: no row" + (f" where {dict(where)}; check the values" if where else "; it is empty"))
     return Table(file, columns, rows, filtered=frozenset(filtered))
-
-
-def read_texts(file: str | Path) -> dict[str, list[Wording]]:
-    """Read attribute texts: YAML `{attribute: [{text: ..., reverse: ...}, ...]}`, several wordings each.
-
-    In place of the list there may be `{wordings: [...], prompts: [{more: ..., less: ...}, ...]}`; see `read_prompts`. For many
-    attributes of one kind the file may have `templates: {wordings: [...], prompts: [...]}` with `{}` in each row, and
-    `phrases: {attribute: phrase}`; each phrase is put into all templates.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: Not YAML of that form, an attribute without wordings, an empty or missing text or reverse, a text
-            equal to its reverse, or the same text twice.
-    """
-    content = _read_attributes(Path(file))
-    return {
-        attribute: _wordings(rows["wordings"] if isinstance(rows, dict) else rows, f"{file}: {attribute}", "wording")
-        for attribute, rows in content.items()
-    }
-
-
-def read_prompts(file: str | Path) -> dict[str, list[Wording]]:
-    """Read the ordinary prompts of attribute texts: `text` describes an image with more, `reverse` one with less.
-
-    Attributes that have none are left out.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: As `read_texts`, with `more` and `less` in place of `text` and `reverse`.
-    """
-    content = _read_attributes(Path(file))
-    return {
-        attribute: _wordings(rows["prompts"], f"{file}: {attribute}", "prompt", ("more", "less"))
-        for attribute, rows in content.items()
-        if isinstance(rows, dict) and "prompts" in rows
-    }
-
-
-def _read_attributes(file: Path) -> dict[str, Any]:
-    existing_file(file, "attribute texts")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file}: not valid YAML ({error})") from error
-    if not isinstance(content, dict) or not content:
-        raise ValueError(f"{file}: expected attributes with wordings, e.g. `size: [{{text: ..., reverse: ...}}]`")
-    content = _filled_in(file, content)
-    for attribute, rows in content.items():
-        if isinstance(rows, dict) and not {"wordings"} <= set(rows) <= {"wordings", "prompts"}:
-            raise ValueError(
-                f"{file}: {attribute}: expected a list of wordings, or `wordings` and `prompts`, found {sorted(map(str, rows))}"
-            )
-    return {str(attribute): rows for attribute, rows in content.items()}
-
-
-def _filled_in(file: Path, content: dict[Any, Any]) -> dict[Any, Any]:
-    """The attributes of a file, those of `phrases` put into its `templates`."""
-    if not {"templates", "phrases"} & set(content):
-        return content
-    templates, phrases = content.get("templates"), content.get("phrases")
-    if not isinstance(templates, dict) or not isinstance(phrases, dict) or not phrases:
-        raise ValueError(
-            f"{file}: `templates` (with wordings) and `phrases` (attribute: phrase) go together; give both"
-        )
-    rows = [row for part in templates.values() if isinstance(part, list) for row in part if isinstance(row, dict)]
-    if bare := [row for row in rows if not any("{}" in str(text) for text in row.values())]:
-        raise ValueError(f"{file}: the template {' / '.join(map(str, bare[0].values()))} has no {{}} for the phrase")
-    own = {key: rows for key, rows in content.items() if key not in ("templates", "phrases")}
-    if both := sorted(set(own) & set(phrases)):
-        raise ValueError(f"{file}: {both} have texts of their own and a phrase; remove one")
-    return own | {attribute: _with_phrase(templates, str(phrase)) for attribute, phrase in phrases.items()}
-
-
-def _with_phrase(templates: Any, phrase: str) -> Any:
-    if isinstance(templates, dict):
-        return {key: _with_phrase(value, phrase) for key, value in templates.items()}
-    if isinstance(templates, list):
-        return [_with_phrase(value, phrase) for value in templates]
-    return templates.replace("{}", phrase) if isinstance(templates, str) else templates
-
-
-def _wordings(rows: Any, where: str, kind: str, parts: tuple[str, str] = ("text", "reverse")) -> list[Wording]:
-    text_key, reverse_key = parts
-    if not isinstance(rows, list) or not rows:
-        raise ValueError(f"{where}: expected a list of {kind}s, each with `{text_key}` and `{reverse_key}`")
-    wordings = []
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict) or set(row) != set(parts):
-            found = sorted(map(str, row)) if isinstance(row, dict) else row
-            raise ValueError(
-                f"{where}, {kind} {number}: expected exactly `{text_key}` and `{reverse_key}`, found {found}"
-            )
-        for part, text in row.items():
-            if not isinstance(text, str) or not text.strip():
-                raise ValueError(f"{where}, {kind} {number}: `{part}` is empty or no text; write a sentence")
-        wording = Wording(row[text_key].strip(), row[reverse_key].strip())
-        if wording.text == wording.reverse:
-            raise ValueError(
-                f"{where}, {kind} {number}: `{text_key}` and `{reverse_key}` are the same; `{reverse_key}` says the opposite"
-            )
-        if wording in wordings:
-            raise ValueError(f"{where}, {kind} {number}: the same {kind} twice; remove one")
-        wordings.append(wording)
-    return wordings
 
 
 def _read_csv(file: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:

@@ -15,7 +15,8 @@ from torch import Tensor
 from pcclip.data.labelled import ImageSet, decoded
 from pcclip.data.shard_index import named_in
 from pcclip.datasets.sources import AttributeSource, ImageSource, find_source, open_images
-from pcclip.datasets.tables import Table, read_prompts, read_table, read_texts
+from pcclip.datasets.tables import Table, read_table
+from pcclip.datasets.texts import read_texts
 from pcclip.metrics.attribute_ranking import attribute_ranking, attribute_scores, check_draws
 from pcclip.metrics.ceiling import FOLDS, enough_of_either
 from pcclip.metrics.protocol import Metric
@@ -76,7 +77,7 @@ class AttributeRanking(Task):
             check_draws(self.pair_images, self.images_per_draw, self.draws)
         except ValueError as error:
             raise ValueError(f"{self.title}: {error}") from error
-        texts, self._prompts = read_texts(self.texts), read_prompts(self.texts)
+        texts = read_texts(self.texts)
         attributes = self.attributes or list(texts)
         if unknown := [attribute for attribute in attributes if attribute not in texts]:
             raise ValueError(f"{self.texts}: no texts for {unknown} of {self.title}; it has {sorted(texts)}")
@@ -85,7 +86,8 @@ class AttributeRanking(Task):
         values = {attribute: table.numbers(attribute, self._items.keys) for attribute in attributes}
         self._warn_of_exclusions(image_set, table, values)
         self._values = self._varied(table, values)
-        self._texts = {attribute: texts[attribute] for attribute in self._values}
+        self._texts = {attribute: texts[attribute].wordings for attribute in self._values}
+        self._prompts = {attribute: texts[attribute].prompts for attribute in self._values}
         # items that share a row of the table
         self._groups = torch.from_numpy(np.unique(self._items.keys, return_inverse=True)[1])
         if self.ceiling:

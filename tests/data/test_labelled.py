@@ -14,9 +14,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from pcclip.data import encoding
 from pcclip.data.labelled import read_images
-from pcclip.datasets.tables import read_table, read_texts
-from pcclip.metrics.protocol import Wording
-from pcclip.roles import has_roles, swap_roles
+from pcclip.datasets.tables import read_table
 
 
 def picture(level: int) -> bytes:
@@ -239,39 +237,3 @@ def test_bad_columns(tmp_path: Path) -> None:
         table.numbers("age", ["a.png"])
     with pytest.raises(ValueError, match=r'row "a\.png", column "split" holds \'x\', expected a number'):
         table.numbers("split", ["a.png"])
-
-
-def test_texts(tmp_path: Path) -> None:
-    file = tmp_path / "texts.yaml"
-    file.write_text("size:\n- {text: first is larger, reverse: first is smaller}\n")
-    assert read_texts(file) == {"size": [Wording("first is larger", "first is smaller")]}
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "expected attributes with wordings"),
-        ("size: [", "not valid YAML"),
-        ("size: large", "size: expected a list of wordings"),
-        ("size: []", "size: expected a list of wordings"),
-        ("size: [{text: a}]", r"wording 1: expected exactly `text` and `reverse`, found \['text'\]"),
-        ("size: [{text: a, reverse: ' '}]", "wording 1: `reverse` is empty"),
-        ("size: [{text: a, reverse: a}]", "are the same"),
-        ("size: [{text: a, reverse: b}, {text: a, reverse: b}]", "wording 2: the same wording twice"),
-    ],
-)
-def test_bad_texts(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "texts.yaml").write_text(content)
-    with pytest.raises(ValueError, match=message):
-        read_texts(tmp_path / "texts.yaml")
-
-
-def test_swapping_roles() -> None:
-    text = "The First image is at first sight like the SECOND; the second's firstborn is not."
-    swapped = "The Second image is at second sight like the FIRST; the first's firstborn is not."
-    assert swap_roles(text) == swapped
-    assert swap_roles(swapped) == text
-    assert has_roles(text)
-    assert not has_roles("seconds, firsthand")
-    with pytest.raises(ValueError, match='contains neither "first" nor "second"'):
-        swap_roles("seconds, firsthand")

@@ -16,7 +16,7 @@ from scipy import ndimage  # type: ignore[import-untyped]
 from data_prep.world import shapes
 from data_prep.world.draw import coverage, draw, outline, polygon_area
 from data_prep.world.scene import BRIGHTNESSES, COLOURS, PICTURE, SHAPES, TRAINING, UNSEEN, Scene, random_scene
-from pcclip.datasets.tables import read_prompts, read_texts
+from pcclip.datasets.texts import read_texts
 from tests.data_prep.conftest import Rows
 
 
@@ -115,7 +115,8 @@ def test_files(world: Path, read: Callable[[Path], Rows]) -> None:
     assert {row["image"] for row in table} == {path.name for path in (world / "shapes/test/images").iterdir()}
     for name in ("texts", "texts_second_leads"):
         file = world / f"shapes/test/{name}.yaml"
-        assert set(read_texts(file)) == set(read_prompts(file)) == {"size", "count", "brightness", "position"}
+        assert set(read_texts(file)) == {"size", "count", "brightness", "position"}
+        assert all(texts.prompts for texts in read_texts(file).values())
     classes = world / "shapes/zero_shot"
     assert {path.name for path in (classes / "shape").iterdir()} == set(SHAPES)
     assert {path.name for path in (classes / "colour").iterdir()} == set(COLOURS)

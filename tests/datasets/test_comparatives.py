@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from pcclip.datasets.comparatives import read_class_pairs, read_comparatives
-from pcclip.datasets.tables import read_prompts, read_texts
-from pcclip.metrics.protocol import Comparative, Wording
+from pcclip.metrics.protocol import Comparative
 
 
 def test_one_row_a_direction_or_one_for_both(tmp_path: Path) -> None:
@@ -52,42 +51,3 @@ def test_missing_files(tmp_path: Path) -> None:
         read_comparatives(tmp_path / "texts.jsonl")
     with pytest.raises(FileNotFoundError, match=r"pairs of classes not found; `pcclip-data confused_pairs`"):
         read_class_pairs(tmp_path / "pairs.jsonl")
-
-
-def test_prompts_beside_wordings(tmp_path: Path) -> None:
-    file = tmp_path / "texts.yaml"
-    file.write_text(
-        "size:\n"
-        "  wordings: [{text: first is larger, reverse: first is smaller}]\n"
-        "  prompts: [{more: a large animal, less: a small animal}, {more: big, less: little}]\n"
-        "age:\n- {text: first is older, reverse: first is younger}\n"
-        "colour:\n  wordings: [{text: redder, reverse: bluer}]\n"
-    )
-    assert read_texts(file) == {
-        "size": [Wording("first is larger", "first is smaller")],
-        "age": [Wording("first is older", "first is younger")],
-        "colour": [Wording("redder", "bluer")],
-    }
-    assert read_prompts(file) == {"size": [Wording("a large animal", "a small animal"), Wording("big", "little")]}
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("size: {prompts: [{more: a, less: b}]}", r"or `wordings` and `prompts`, found \['prompts'\]"),
-        ("size: {wordings: [{text: a, reverse: b}], prompt: []}", "or `wordings` and `prompts`"),
-        ("size: {wordings: [], prompts: [{more: a, less: b}]}", "expected a list of wordings"),
-        ("size: {wordings: [{text: a, reverse: b}], prompts: []}", "expected a list of prompts"),
-        ("size: {wordings: [{text: a, reverse: b}], prompts: [{text: a, reverse: b}]}", "prompt 1: expected exactly `more`"),
-        ("size: {wordings: [{text: a, reverse: b}], prompts: [{more: a, less: a}]}", "`more` and `less` are the same"),
-    ],
-)  # fmt: skip
-def test_bad_prompts(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "texts.yaml").write_text(content)
-
-    def read() -> None:
-        read_texts(tmp_path / "texts.yaml")
-        read_prompts(tmp_path / "texts.yaml")
-
-    with pytest.raises(ValueError, match=message):
-        read()

@@ -13,7 +13,6 @@ from unittest.mock import patch
 
 import open_clip
 import pytest
-import yaml
 from torchvision import datasets
 
 from pcclip.data.pictures import UnreadableImageError
@@ -22,7 +21,8 @@ from pcclip.datasets.cub import CUB
 from pcclip.datasets.imagenet import ImageNet, NamedBySynset
 from pcclip.datasets.karpathy import read_karpathy
 from pcclip.datasets.sources import ImageSource
-from pcclip.datasets.tables import read_prompts, read_table, read_texts
+from pcclip.datasets.tables import read_table
+from pcclip.datasets.texts import read_texts
 from pcclip.datasets.torchvision_sets import Torchvision
 from tests.helpers.official_trees import (
     AWA2_PREDICATES,
@@ -357,34 +357,16 @@ def test_flower_colours_name_flowers_of_that_colour() -> None:
 def test_shipped_texts_are_read(name: str, count: int) -> None:
     file = CONF / "texts" / f"{name}.yaml"
     texts = read_texts(file)
-    assert len(texts) == count == len(read_prompts(file))
-    assert not [w for wordings in texts.values() for w in wordings if "{" in w.text + w.reverse]
+    assert len(texts) == count == len([each for each in texts.values() if each.prompts])
+    wordings = [wording for each in texts.values() for wording in each.wordings]
+    assert not [wording for wording in wordings if "{" in wording.text + wording.reverse]
     if name == "cub":
         assert not [attribute for attribute in texts if not re.fullmatch(r"has_[a-z_]+::\S+", attribute)]
-        said = [wording for wordings in texts.values() for w in wordings for wording in (w.text, w.reverse)]
+        said = [text for wording in wordings for text in (wording.text, wording.reverse)]
         assert len(set(said)) == len(said)
     if name == "awa2":
         used = {part for pair in [("big", "small")] for part in pair} | set(texts) - {"size"}
         assert used <= set(AWA2_PREDICATES)
-
-
-def test_templates_and_phrases_need_each_other(tmp_path: Path) -> None:
-    file = tmp_path / "texts.yaml"
-    wordings = {"wordings": [{"text": "the first has {}", "reverse": "the second has {}"}]}
-    for content, message in (
-        ({"templates": wordings}, "go together"),
-        ({"templates": wordings, "phrases": {}}, "go together"),
-        (
-            {"templates": {"wordings": [{"text": "a", "reverse": "b"}]}, "phrases": {"x": "y"}},
-            "has no {} for the phrase",
-        ),
-        ({"templates": wordings, "phrases": {"x": "y"}, "x": wordings["wordings"]}, r"\['x'\] have texts of their own"),
-    ):
-        file.write_text(yaml.safe_dump(content))
-        with pytest.raises(ValueError, match=message):
-            read_texts(file)
-    file.write_text(yaml.safe_dump({"templates": wordings, "phrases": {"tail": "a tail"}}))
-    assert read_texts(file)["tail"][0].text == "the first has a tail"
 
 
 KARPATHY = {f"val2014/{number}.jpg": split for number, split in enumerate(["train", "test", "test"])}

@@ -1,0 +1,164 @@
+"""Reader of attribute texts: what difference texts and ordinary prompts say of an attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from pcclip.paths import existing_file
+from pcclip.metrics.protocol import Wording
+
+Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+@dataclass(frozen=True)
+class AttributeTexts:
+    """The texts of one attribute."""
+
+    wordings: list[Wording]
+    """Difference texts: `text` is true when the first image has more of it, `reverse` when less."""
+    prompts: list[Wording]
+    """Ordinary prompts: `text` describes an image with more of it, `reverse` one with less. There may be none."""
+
+
+def read_texts(file: str | Path) -> dict[str, AttributeTexts]:
+    """Read attribute texts from YAML.
+
+    An attribute has `{wordings: [{text, reverse}, ...], prompts: [{more, less}, ...]}`, or the list of wordings alone. For many
+    attributes of one kind, `templates: {wordings, prompts}` have places that `phrases` fill:
+
+    - `attribute: phrase`: the phrase for `{}`;
+    - `group: {phrase, values}`: attributes `group::value`, whose phrase has the value for `{}`, with spaces for underscores;
+      `values` is a list, or maps values to their words;
+    - `attribute: {pairs: [[phrase, other], ...], prompts}`: the wordings take the pairs in turn, for `{}` and `{other}`, and
+      begin with a capital letter.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: Not YAML of that form, an empty or missing text, a text equal to its reverse, or a text given twice.
+    """
+    existing_file(file, "attribute texts")
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        return dict(_File.model_validate(content).attributes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        message = first["msg"].removeprefix("Value error, ")
+        if first["loc"]:
+            message = f"{'.'.join(map(str, first['loc']))}: {message}, found {str(first['input'])[:60]}"
+        raise ValueError(f"{file}: {message}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Prompt(_Model):
+    more: Sentence
+    less: Sentence
+
+
+class _Wording(_Model):
+    text: Sentence
+    reverse: Sentence
+
+
+class _Texts(_Model):
+    wordings: list[_Wording] = Field(min_length=1)
+    prompts: list[_Prompt] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        return {"wordings": value} if isinstance(value, list) else value
+
+    def checked(self, attribute: str) -> AttributeTexts:
+        wordings = [Wording(row.text, row.reverse) for row in self.wordings]
+        prompts = [Wording(row.more, row.less) for row in self.prompts]
+        for row in (*wordings, *prompts):
+            if row.text == row.reverse:
+                raise ValueError(f'{attribute}: "{row.text}" is its own reverse; the reverse says the opposite')
+            if wordings.count(row) + prompts.count(row) > 1:
+                raise ValueError(f'{attribute}: "{row.text}" is given twice; remove one')
+        return AttributeTexts(wordings, prompts)
+
+    def filled(self, places: dict[str, str]) -> _Texts:
+        return _Texts.model_validate(_fill(self.model_dump(), places))
+
+
+class _Values(_Model):
+    phrase: str
+    values: list[str] | dict[str, str]
+
+
+class _Pairs(_Model):
+    pairs: list[tuple[str, str]] = Field(min_length=1)
+    prompts: list[_Prompt] = []
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, _Texts]
+    templates: _Texts | None = None
+    phrases: dict[str, str | _Values | _Pairs] = {}
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> _File:
+        if (self.templates is None) != (not self.phrases):
+            raise ValueError("`templates` (with wordings) and `phrases` (attribute: phrase) go together; give both")
+        if self.templates is None and not self.__pydantic_extra__:
+            raise ValueError("no attribute; give wordings of one, e.g. `size: [{text: ..., reverse: ...}]`")
+        rows = self.templates.model_dump() if self.templates is not None else {}
+        for row in (row for part in rows.values() for row in part):
+            if "{}" not in "".join(row.values()):
+                raise ValueError(f"the template {' / '.join(row.values())} has no {{}} for the phrase")
+        if both := sorted(set(self.phrases) & set(self.__pydantic_extra__)):
+            raise ValueError(f"{both} have texts of their own and a phrase; remove one")
+        return self
+
+    def attributes(self) -> Iterator[tuple[str, AttributeTexts]]:
+        for attribute, texts in self.__pydantic_extra__.items():
+            yield attribute, texts.checked(attribute)
+        if self.templates is None:
+            return
+        for attribute, phrase in self.phrases.items():
+            if isinstance(phrase, str):
+                yield attribute, self.templates.filled({"{}": phrase}).checked(attribute)
+            elif isinstance(phrase, _Values):
+                words = (
+                    phrase.values
+                    if isinstance(phrase.values, dict)
+                    else {v: v.replace("_", " ") for v in phrase.values}
+                )
+                for value, said in words.items():
+                    places = {"{}": phrase.phrase.replace("{}", said)}
+                    yield f"{attribute}::{value}", self.templates.filled(places).checked(f"{attribute}::{value}")
+            else:
+                yield attribute, self._paired(self.templates, phrase).checked(attribute)
+
+    @staticmethod
+    def _paired(templates: _Texts, phrase: _Pairs) -> _Texts:
+        wordings = []
+        for number, wording in enumerate(templates.wordings):
+            one, other = phrase.pairs[number % len(phrase.pairs)]
+            texts = _fill(wording.model_dump(), {"{}": one, "{other}": other})
+            wordings.append({part: text[:1].upper() + text[1:] for part, text in texts.items()})
+        return _Texts.model_validate({"wordings": wordings, "prompts": [row.model_dump() for row in phrase.prompts]})
+
+
+def _fill(part: Any, places: dict[str, str]) -> Any:
+    """Put words into the places of all texts of a part."""
+    if isinstance(part, dict):
+        return {key: _fill(value, places) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_fill(value, places) for value in part]
+    for place, words in places.items():
+        part = part.replace(place, words)
+    return part
