@@ -70,9 +70,11 @@ def logged() -> list[str]:
 
 
 def rows() -> list[list[Any]]:
-    """Model, task, subset, metric, value and n of each row of the table of results."""
+    """The columns of each row of the table of results, without intervals."""
     table = json.loads(Path("runs/demo/results.json").read_text(encoding="utf-8"))
-    return [[row[key] for key in ("model", "task", "subset", "metric", "value", "n")] for row in table]
+    return [
+        [row[key] for key in ("model", "task", "subset", "metric", "value", "n", "factor", "alpha")] for row in table
+    ]
 
 
 def main() -> None:

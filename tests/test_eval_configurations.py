@@ -23,6 +23,7 @@ from torch import Tensor
 from data_prep.cli import main as pcclip_data
 from pcclip.callbacks import Evaluation
 from pcclip.cli import main as pcclip
+from pcclip.datasets.texts import read_texts
 from pcclip.model import DifferenceCLIP, load_clip, save_clip
 from tests.helpers.fault_server import running_server
 from tests.helpers.official_trees import SUGARCREPE_FILES, TREES
@@ -176,11 +177,8 @@ def wanted(kind: str, settings: dict[str, Any]) -> dict[tuple[str, str], set[tup
 
 
 def attributes(settings: dict[str, Any]) -> list[str]:
-    """The attributes of a set."""
-    texts = yaml.safe_load((ROOT / settings["texts"]).read_text())
-    phrases = texts.pop("phrases", {})
-    texts.pop("templates", None)
-    return list(settings.get("attributes", [*texts, *phrases]))
+    """The attributes of a task."""
+    return list(settings.get("attributes", read_texts(ROOT / settings["texts"])))
 
 
 def ranking(settings: dict[str, Any]) -> set[str]:

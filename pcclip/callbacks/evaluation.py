@@ -12,10 +12,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from pcclip.data.picture_files import save_png
 from pcclip.model.averaging import averaged
+from pcclip.model.clip import DifferenceCLIP
 from pcclip.results import Result
 from pcclip.run_folder import run_folder
 from pcclip.tasks import Evaluator, Task
-from pcclip.tasks.images import EvaluatedModel
 
 _VALUES = "pcclip_values"  # key of the last values in a checkpoint
 
@@ -148,9 +148,9 @@ class Evaluation(Callback):
                 logger.experiment.add_image(f"ranked/{name}", pixels, step)
 
 
-def model_of(pl_module: LightningModule) -> EvaluatedModel:
+def model_of(pl_module: LightningModule) -> DifferenceCLIP:
     """Return the module's `model`, which does the encoding."""
-    return cast(EvaluatedModel, pl_module.model)
+    return cast(DifferenceCLIP, pl_module.model)
 
 
 def keep_values(trainer: Trainer, results: Sequence[Result]) -> None:

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from pcclip.paths import existing_file
 from pcclip.metrics.protocol import Wording
+from pcclip.paths import existing_file
 
 Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 

@@ -31,12 +31,8 @@ def analogies(
         `text`, `image` and `image_by_text`; `n` is the number of analogies.
 
     Raises:
-        ValueError: No analogy, one with a class twice, or an embedding that is not finite.
+        ValueError: An embedding is not finite.
     """
-    if not quadruples:
-        raise ValueError("no analogy; there must be classes that differ in one attribute only")
-    if bad := [row for row in quadruples if len(set(row)) < 4]:
-        raise ValueError(f"analogy {bad[0]} names a class twice")
     check_finite(torch.cat([texts, images]), "class embeddings")
     draws = (bootstrap or Bootstrap()).draw(len(texts), texts.device)
     items = torch.tensor(quadruples, device=texts.device).T

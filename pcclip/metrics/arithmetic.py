@@ -21,7 +21,7 @@ LAMBDAS = (0.0, 0.5, 1.0, 1.5, 2.0)
 
 @dataclass
 class Edits:
-    """Q edits of some of N images."""
+    """Q edits of some of N images, each with a right image other than the edited one."""
 
     images: Tensor
     """Index of each edit's image, (Q,)."""
@@ -68,12 +68,10 @@ def arithmetic(
         `class_means_recall1`; and `target_recall1`, of the target's text alone. `n` is the number of edits.
 
     Raises:
-        ValueError: A template without both places, no edit, lists of different lengths, an index out of range, an edit
-            without a right image, or an embedding that is not finite.
+        ValueError: Equal lambdas, a template without both places, no edit, or an embedding that is not finite.
     """
     if not lambdas or len(set(lambdas)) < len(lambdas):
         raise ValueError(f"lambdas {list(lambdas)}: give one or more, each once")
-    _check_edits(edits, len(images))
     check_finite(images, "image embeddings")
     own, answers = edits.images.to(images.device), edits.answers.to(images.device)
     right, importance = edits.right.to(images.device), edits.weights.to(images.device).float()
@@ -128,17 +126,3 @@ def _found(edited: Tensor, images: Tensor, own: Tensor, right: Tensor) -> Tensor
     scores[torch.arange(len(own), device=images.device), own] = -torch.inf
     best = scores.masked_fill(~right, -torch.inf).amax(1)
     return (best > scores.masked_fill(right, -torch.inf).amax(1)).float()
-
-
-def _check_edits(edits: Edits, images: int) -> None:
-    lengths = {len(part) for part in (edits.images, edits.sources, edits.targets, edits.answers, edits.weights)}
-    if len(lengths) != 1 or lengths == {0}:
-        raise ValueError(f"images, sources, targets, answers and weights of {sorted(lengths)} edits; give one of each")
-    if edits.right.shape[1] != images or int(edits.images.min()) < 0 or int(edits.images.max()) >= images:
-        raise ValueError(f"edits of {edits.right.shape[1]} images, found {images}")
-    if not bool((edits.weights > 0).all()):
-        raise ValueError("weights must be positive")
-    others = edits.right[edits.answers].clone()
-    others[torch.arange(len(others)), edits.images] = False
-    if lacking := (~others.any(1)).nonzero().view(-1).tolist():
-        raise ValueError(f"{len(lacking)} edits have no right image but the edited one, first {lacking[0]}")

@@ -35,16 +35,8 @@ def compositionality(
         `accuracy`; `n` is the number of choices.
 
     Raises:
-        ValueError: No choice, lists of different lengths, an image index out of range, or an embedding that is not
-            finite.
+        ValueError: No choice, or an embedding that is not finite.
     """
-    if not len(image_of) == len(captions) == len(negatives) or not captions:
-        raise ValueError(
-            f"{len(image_of)} images, {len(captions)} captions and {len(negatives)} negative captions; each choice "
-            "needs one of each"
-        )
-    if int(image_of.min()) < 0 or int(image_of.max()) >= len(images):
-        raise ValueError(f"a choice points outside the {len(images)} images")
     check_finite(images, "image embeddings")
     image_of = image_of.to(images.device)
     embedded = embed_texts(encoder, [*captions, *negatives])

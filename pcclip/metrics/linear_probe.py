@@ -55,12 +55,8 @@ def linear_probe(
         `top1_shots_lowest` and `top1_shots_highest` of them. `n` is the number of test images.
 
     Raises:
-        ValueError: Nothing to fit, or as `check_training_labels` and `check_labels`.
+        ValueError: As `check_training_labels` and `check_labels`.
     """
-    if draws < 1 or not (full or shots):
-        raise ValueError(f"draws={draws}, full={full}, shots={list(shots)}; give something to fit, once or more")
-    if len(train_images) != len(train_labels):
-        raise ValueError(f"{len(train_images)} training images and {len(train_labels)} labels; give one for each image")
     check_training_labels(train_labels, classes, shots, full)
     check_finite(train_images, "training image embeddings")
     check_labels(images, labels, classes)

@@ -13,7 +13,8 @@ from pcclip.data.labelled import ImageFile
 from pcclip.metrics.bootstrap import Bootstrap
 from pcclip.metrics.embed import check_damaged
 from pcclip.metrics.protocol import Encoder
-from pcclip.tasks.images import EvaluatedModel, ImageEmbeddings
+from pcclip.model.clip import DifferenceCLIP
+from pcclip.tasks.images import ImageEmbeddings
 from pcclip.tasks.kept import KeptMetrics
 
 
@@ -23,7 +24,7 @@ class Context:
 
     title: str
     """The task's kind and name, for messages."""
-    model: EvaluatedModel
+    model: DifferenceCLIP
     encoder: Encoder
     """The model, or in `test` with a `cache_dir` one that keeps text embeddings."""
     final: bool

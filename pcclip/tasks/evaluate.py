@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
 from PIL import Image
-from torch import nn
 
 from pcclip.command_line import raised_here
 from pcclip.metrics.bootstrap import Bootstrap
+from pcclip.model.clip import DifferenceCLIP
 from pcclip.processes import rank
 from pcclip.results import Result
 from pcclip.tasks.context import Context
-from pcclip.tasks.images import EvaluatedModel, ImageEmbeddings, evaluating
+from pcclip.tasks.images import ImageEmbeddings, evaluating
 from pcclip.tasks.kept import KeptMetrics, StoredTexts
 from pcclip.tasks.task import Task
 
@@ -70,17 +69,17 @@ class Evaluator:
                 task.prepare()
         self._is_prepared = True
 
-    def check(self, model: EvaluatedModel) -> None:
+    def check(self, model: DifferenceCLIP) -> None:
         """Check the files of all tasks against the model.
 
         Raises:
             ValueError: As `Task.check`.
         """
-        with _evaluating(model):
+        with evaluating(model):
             for task in self.tasks:
                 task.check(model)
 
-    def measure(self, model: EvaluatedModel, *, final: bool = True, lasting: bool = True) -> list[Result]:
+    def measure(self, model: DifferenceCLIP, *, final: bool = True, lasting: bool = True) -> list[Result]:
         """Measure a model as it is.
 
         Args:
@@ -97,7 +96,7 @@ class Evaluator:
         if final:
             self.check(model)
         results = []
-        with _evaluating(model):
+        with evaluating(model):
             texts = StoredTexts(model, self.cache_dir) if lasting and self.cache_dir is not None else None
             for task in self.tasks:
                 if task.final_only and not final:
@@ -116,10 +115,10 @@ class Evaluator:
             texts.save()
         return results
 
-    def pictures(self, model: EvaluatedModel) -> dict[str, Image.Image]:
+    def pictures(self, model: DifferenceCLIP) -> dict[str, Image.Image]:
         """Return the pictures of all tasks by name, such as `demo/size`; of the first process only."""
         self.images.look_again()
-        with _evaluating(model):
+        with evaluating(model):
             return {
                 f"{task.name}/{name}": picture
                 for task in self.tasks
@@ -127,7 +126,7 @@ class Evaluator:
             }
 
     def _context(
-        self, task: Task, model: EvaluatedModel, final: bool, lasting: bool, texts: StoredTexts | None
+        self, task: Task, model: DifferenceCLIP, final: bool, lasting: bool, texts: StoredTexts | None
     ) -> Context:
         return Context(
             title=task.title,
@@ -142,7 +141,7 @@ class Evaluator:
 
 
 def evaluate(
-    model: EvaluatedModel,
+    model: DifferenceCLIP,
     tasks: Sequence[Task],
     *,
     resamples: int = 1000,
@@ -167,8 +166,3 @@ def evaluate(
     )
     evaluator.prepare()
     return evaluator.measure(model)
-
-
-def _evaluating(model: EvaluatedModel) -> AbstractContextManager[None]:
-    assert isinstance(model, nn.Module)
-    return evaluating(model)

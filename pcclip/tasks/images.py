@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from pcclip.data.embedding_store import EmbeddingStore
 from pcclip.data.encoding import encode_pictures
 from pcclip.data.labelled import ImageFile
-from pcclip.metrics.protocol import Encoder
+from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.sharding import gathered
 from pcclip.processes import broadcast, gather, rank, world_size
-
-
-class EvaluatedModel(Encoder, Protocol):
-    """An `Encoder` that also has an image transform, and whose towers can be identified."""
-
-    image_transform: Callable[[Image.Image], Tensor]
-    embed_dim: int
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        ...
-
-    @property
-    def image_tower_frozen(self) -> bool:
-        """Whether no weight of the image tower trains."""
-        ...
-
-    @property
-    def image_fingerprint(self) -> str:
-        """Hash of the image tower's weights and preprocessing."""
-        ...
-
-    @property
-    def text_fingerprint(self) -> str:
-        """Hash of the text tower's weights and configuration."""
-        ...
 
 
 @contextmanager
@@ -65,7 +36,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def encode_images(
-    model: EvaluatedModel,
+    model: DifferenceCLIP,
     images: Sequence[ImageFile],
     *,
     name: str,
@@ -133,7 +104,7 @@ class ImageEmbeddings:
         self._fingerprint = None
 
     def embed(
-        self, model: EvaluatedModel, images: Sequence[ImageFile], name: str, *, store: bool
+        self, model: DifferenceCLIP, images: Sequence[ImageFile], name: str, *, store: bool
     ) -> tuple[Tensor, list[int]]:
         """Return unit embeddings of the intact images.
 
@@ -164,7 +135,7 @@ class ImageEmbeddings:
             raise ValueError(f"every one of its {len(images)} images is damaged; make or copy them again")
         return torch.stack(intact).to(model.device), [index for index, row in enumerate(rows) if row is not None]
 
-    def _add(self, model: EvaluatedModel, missing: list[ImageFile], name: str, cache_dir: str | None) -> None:
+    def _add(self, model: DifferenceCLIP, missing: list[ImageFile], name: str, cache_dir: str | None) -> None:
         embeddings = torch.zeros(len(missing), model.embed_dim)
         intact = torch.zeros(len(missing), dtype=torch.bool)
         store = None

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pcclip.atomic import atomic_path, atomic_text
 from pcclip.metrics.protocol import Metric
-from pcclip.tasks.images import EvaluatedModel
+from pcclip.model.clip import DifferenceCLIP
 
 
 class KeptMetrics:
@@ -73,7 +73,7 @@ class StoredTexts:
         cache_dir: Folder of the file.
     """
 
-    def __init__(self, model: EvaluatedModel, cache_dir: str | Path) -> None:
+    def __init__(self, model: DifferenceCLIP, cache_dir: str | Path) -> None:
         self._model = model
         self._file = Path(cache_dir) / f"texts-{model.text_fingerprint[:32]}.npz"
         self._rows: dict[str, Tensor] = {}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pcclip.data.shard_index import ShardIndex, read_shard_index
+from pcclip.model.clip import DifferenceCLIP
 from pcclip.tasks.context import Context
-from pcclip.tasks.images import EvaluatedModel
 from pcclip.tasks.task import Task
 
 
@@ -34,7 +34,7 @@ class ShardTask(Task):
     def require(self, index: ShardIndex) -> None:
         """Raise a ValueError if the folder lacks what the task needs."""
 
-    def check(self, model: EvaluatedModel) -> None:
+    def check(self, model: DifferenceCLIP) -> None:
         """Refuse embedded shards that another image tower made, or if the image tower trains."""
         self._index.info.check_tower(self._index.folder, model)
 

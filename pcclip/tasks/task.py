@@ -11,8 +11,8 @@ from PIL import Image
 from pcclip.metrics.protocol import Metric
 
 if TYPE_CHECKING:
+    from pcclip.model.clip import DifferenceCLIP
     from pcclip.tasks.context import Context
-    from pcclip.tasks.images import EvaluatedModel
 
 
 class Task(ABC):
@@ -38,7 +38,7 @@ class Task(ABC):
             ValueError: Files that are damaged or do not fit together.
         """
 
-    def check(self, model: EvaluatedModel) -> None:  # noqa: B027 (most tasks have nothing to check)
+    def check(self, model: DifferenceCLIP) -> None:  # noqa: B027 (most tasks have nothing to check)
         """Check the files against the model. It is called before the first step, and for each model that is measured.
 
         Raises:

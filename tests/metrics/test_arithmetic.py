@@ -142,22 +142,6 @@ def test_saying_the_same_of_everything_earns_nothing(make_encoder: Callable[...,
     }
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"sources": ["red"]}, "give one of each"),
-        ({"images": torch.full((36,), 18)}, "edits of 18 images"),
-        ({"right": torch.ones(9, 5, dtype=torch.bool)}, "edits of 5 images, found 18"),
-        ({"weights": torch.zeros(36)}, "weights must be positive"),
-        ({"right": torch.eye(9, 18, dtype=torch.bool), "images": torch.zeros(36, dtype=torch.long),
-          "answers": torch.zeros(36, dtype=torch.long)}, "36 edits have no right image but the edited one"),
-    ],
-)  # fmt: skip
-def test_bad_edits(make_encoder: Callable[..., Any], changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        arithmetic(make_encoder(texts=AXES), grid_images(), replace(colour_edits(), **changes))
-
-
 def test_lambdas_must_differ(make_encoder: Callable[..., Any]) -> None:
     for lambdas in ([], [1, 1]):
         with pytest.raises(ValueError, match="lambdas"):
@@ -194,10 +178,3 @@ def test_analogies_and_direction() -> None:
     assert float(solved(torch.ones(9, 16) / 4, quadruples).sum()) == 0  # ties are lost
     slight = solved(classes, quadruples, moved=0.2 * classes)  # nearest to c itself, which is no candidate
     assert float(slight.mean()) > 0.9
-
-
-def test_bad_analogies() -> None:
-    with pytest.raises(ValueError, match="no analogy"):
-        analogies(grid_images(1), grid_images(1), [])
-    with pytest.raises(ValueError, match="names a class twice"):
-        analogies(grid_images(1), grid_images(1), [(0, 1, 1, 2)])

@@ -218,10 +218,3 @@ def test_papers_protocol_by_a_plain_loop(make_encoder: Callable[..., Any]) -> No
         ]
         accuracies.append(sum(right) / len(right))
     assert result.value == pytest.approx(sum(accuracies) / 3, abs=1e-6)
-
-
-@pytest.mark.parametrize(("images_per_draw", "draws"), [(1, 5), (10, 0)])
-def test_bad_draws(make_encoder: Callable[..., Any], images_per_draw: int, draws: int) -> None:
-    images, values = graded()
-    with pytest.raises(ValueError, match="images_per_draw"):
-        measured(make_encoder(), images, values, images_per_draw=images_per_draw, draws=draws)

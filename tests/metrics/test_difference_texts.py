@@ -75,29 +75,3 @@ def test_captions_subtracted(make_encoder: Callable[..., Any], images: Tensor) -
     )
     assert found["caption_forced_choice"] == (0 + 1 + 1 + 0.5) / 4
     assert found["forced_choice_over_captions"] == 1 - found["caption_forced_choice"]
-    with pytest.raises(ValueError, match="captions of 3 images, but 40"):
-        difference_texts(encoder, images, FIRST, SECOND, TEXTS, REVERSES, captions=captions[:3])
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "texts", "message"),
-    [
-        ([0], [1], TEXTS, "each pair needs one of each"),
-        ([], [], [], "0 first"),
-        ([0, 1, 2, 3, 40], [1, 2, 3, 4, 5], TEXTS, "outside the 40 images"),
-        ([0, 1, 2, 3, 4], [1, 2, 3, 4, 4], TEXTS, "pair 4 is of one image"),
-        ([0, 1, 2, 3, 4], [1, 2, 3, 4, 5], [*TEXTS[:4], " "], "are empty"),
-    ],
-)
-def test_bad_input(
-    make_encoder: Callable[..., Any],
-    images: Tensor,
-    first: list[int],
-    second: list[int],
-    texts: list[str],
-    message: str,
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        difference_texts(
-            make_encoder(), images, torch.tensor(first), torch.tensor(second), texts, REVERSES[: len(texts)]
-        )

@@ -92,8 +92,6 @@ def test_rank_in_class() -> None:
         ({"shots": [8]}, r"3 classes have fewer than 12 training images.* ant \(10\)"),
         ({"shots": [0]}, "shots"),
         ({"shots": [2, 2]}, "shots"),
-        ({"full": False}, "give something to fit"),
-        ({"draws": 0}, "give something to fit"),
         ({"classes": CLASSES[:2]}, "label is outside the 2 classes"),
         ({"classes": CLASSES[:1]}, r"classes \['ant'\]"),
         ({"labels": torch.zeros(4, dtype=torch.long)}, "9 images and 4 labels"),
