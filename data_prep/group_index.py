@@ -26,7 +26,7 @@ from data_prep.files import (
 )
 from data_prep.line_index import FAST, naming_database
 from pcclip.atomic import temporary_prefix
-from pcclip.data.format import PairRecord
+from pcclip.data.record import PairRecord
 
 TABLES = """
 CREATE TABLE images (number INTEGER PRIMARY KEY, id TEXT, source INTEGER, line INTEGER, offset INTEGER);

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from data_prep.group_index import GroupReader, SourceGroup, Sources
 from data_prep.images import StoredImage, encode_image, read_bytes
 from data_prep.partial import FinishedShard, PartialFolder, ShardFile
-from pcclip.data.format import GroupRecord
 from pcclip.data.pictures import UnreadableImageError
+from pcclip.data.record import GroupRecord
 
 
 @dataclass(frozen=True)

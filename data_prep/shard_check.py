@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from data_prep.images import check_image, image_header
 from data_prep.statistics import Histogram
 from pcclip.data.format import EMBEDDINGS_EXTENSION, IMAGE_EXTENSIONS, ShardInfo, sha256_of
 from pcclip.data.pictures import UnreadableImageError
+from pcclip.data.record import ImageRecord, PairRecord, record_problems
 
 LISTED = 1000  # problems described of one kind in one shard; all are counted
 IMAGE_MEMBER = re.compile(rf"(\d{{2,}})\.({'|'.join(IMAGE_EXTENSIONS)})")
@@ -44,7 +44,7 @@ class Checks:
     Attributes:
         folder: The shard folder.
         width: D of embedded shards, None for images.
-        decode_every: Decode every so manieth image; 0 none.
+        decode_every: Decode every n-th image; 0 decodes none.
         tokenizer: open_clip model whose tokenizer counts tokens, or None.
     """
 
@@ -158,50 +158,40 @@ class _GroupChecker:
         self._found.counts["groups"] += 1
         try:
             record = json.loads(group.members["json"])
-            images, pairs = record["images"], record["pairs"]
-            if not (isinstance(images, list) and isinstance(pairs, list) and images):
-                raise TypeError("`images` must be a list that is not empty, and `pairs` a list")
         except KeyError as error:
             self._found.problem("group record", f"{where}: has no {error}")
             return
-        except (ValueError, TypeError) as error:
+        except (ValueError, RecursionError) as error:
             self._found.problem("group record", f"{where}: not a group record ({error})")
             return
-        self._add("images per group", len(images))
-        self._add("pairs per group", len(pairs))
-        ids = self._check_images(where, images)
+        problems = list(record_problems(record))
+        for kind, what in problems:
+            self._found.problem(kind, f"{where}: {what}")
+        if "group record" in dict(problems):
+            return
+        images, pairs = record["images"], record["pairs"]
+        self._describe_images(images)
+        self._describe_pairs(pairs)
+        stored: dict[str, bytes] = {}
         if self._checks.width is None:
             hashes = self._check_pictures(where, group, len(images))
         else:
             hashes = [b""] * len(images)
             self._check_embeddings(where, group, len(images), self._checks.width)
-        self._found.images += [(name, digest) for name, digest in zip(ids, hashes, strict=True) if name is not None]
-        self._check_pairs(where, pairs, len(images))
+        for image, digest in zip(images, hashes, strict=True):
+            stored.setdefault(image["id"], digest)
+        self._found.images += stored.items()
 
     def _add(self, histogram: str, value: int) -> None:
         self._found.histograms[histogram].add(value)
 
-    def _check_images(self, where: str, images: list[Any]) -> list[str | None]:
-        """Check the records of images and return their ids, None where there is no new one."""
-        ids: list[str | None] = []
-        for index, image in enumerate(images):
-            self._found.counts["images"] += 1
-            fine = isinstance(image, dict) and isinstance(image.get("id"), str)
-            captions = image.get("captions") if isinstance(image, dict) else None
-            if not (fine and isinstance(captions, list) and all(isinstance(text, str) for text in captions)):
-                self._found.problem("group record", f"{where}: image {index} needs an `id` and a list `captions`")
-                ids.append(None)
-                continue
-            duplicate = image["id"] in ids
-            if duplicate:
-                self._found.problem("duplicate id", f"{where}: image {index} has the id of another, {image['id']!r}")
-            ids.append(None if duplicate else image["id"])
-            self._add("captions per image", len(captions))
-            for text in captions:
+    def _describe_images(self, images: list[ImageRecord]) -> None:
+        self._found.counts["images"] += len(images)
+        self._add("images per group", len(images))
+        for image in images:
+            self._add("captions per image", len(image["captions"]))
+            for text in image["captions"]:
                 self._add("words per caption", len(text.split()))
-                if not text.strip():
-                    self._found.problem("empty caption", f"{where}: image {index} ({image['id']}) has an empty caption")
-        return ids
 
     def _check_pictures(self, where: str, group: RawGroup, count: int) -> list[bytes]:
         """Check the images themselves and return a hash of each."""
@@ -267,28 +257,14 @@ class _GroupChecker:
                     "embeddings", f"{where}: image {index} has values that are not finite, or only zeros"
                 )
 
-    def _check_pairs(self, where: str, pairs: list[Any], count: int) -> None:
+    def _describe_pairs(self, pairs: list[PairRecord]) -> None:
+        self._found.counts["pairs"] += len(pairs)
+        self._add("pairs per group", len(pairs))
         texts: dict[tuple[int, int], set[str]] = {}
-        for row, pair in enumerate(pairs):
-            self._found.counts["pairs"] += 1
-            entry = pair if isinstance(pair, dict) else {}
-            first, second, text = entry.get("first"), entry.get("second"), entry.get("text")
-            if not (type(first) is int and type(second) is int and isinstance(text, str)):
-                self._found.problem(
-                    "group record", f"{where}: pair {row} needs whole `first` and `second` and a `text`"
-                )
-                continue
-            if not (0 <= first < count and 0 <= second < count):
-                self._found.problem(
-                    "pair out of range", f"{where}: pair {row} is of images {first} and {second}, there are {count}"
-                )
-            if first == second:
-                self._found.problem("pair with itself", f"{where}: pair {row} compares image {first} with itself")
-            if not text.strip():
-                self._found.problem("empty text", f"{where}: pair {row} has an empty text")
-                continue
-            self._describe(text)
-            texts.setdefault((first, second), set()).add(text)
+        for pair in pairs:
+            if pair["text"].strip():
+                self._describe(pair["text"])
+                texts.setdefault((pair["first"], pair["second"]), set()).add(pair["text"])
         for (first, second), said in texts.items():
             reverse = texts.get((second, first))
             self._found.counts["one-way pairs"] += reverse is None

@@ -16,8 +16,9 @@ from data_prep.images import encode_image, read_bytes
 from data_prep.shard_check import Findings, RawGroup, read_groups
 from data_prep.step import Step, at_least
 from pcclip.atomic import atomic_text
-from pcclip.data.format import IMAGE_EXTENSIONS, DatasetInfo, GroupRecord, parse_group
+from pcclip.data.format import IMAGE_EXTENSIONS, DatasetInfo
 from pcclip.data.pictures import UnreadableImageError
+from pcclip.data.record import GroupRecord, parse_group
 
 THUMBNAIL = 448  # pixels; shown at half of it on the usual dense screens
 MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from data_prep.line_index import temporary_database
 from data_prep.progress import progress
@@ -16,7 +16,7 @@ from data_prep.shard_check import Checks, Findings, check_shard, context_length
 from data_prep.step import Step, at_least
 from data_prep.workers import in_order
 from pcclip.atomic import atomic_text
-from pcclip.data.format import DATASET_FILE, FORMAT_VERSION, DatasetInfo, EmbeddingInfo, ShardInfo
+from pcclip.data.format import DATASET_FILE, DatasetInfo
 
 
 @dataclass(kw_only=True)
@@ -45,10 +45,11 @@ class Verify(Step):
 
         Raises:
             FileNotFoundError: The folder or its `dataset.json` is missing.
-            ValueError: Something is wrong; all of it is in the message, up to `show` of a kind.
+            ValueError: `dataset.json` is not a description of shards, or something else is wrong; all of it is in the
+                message, up to `show` of a kind.
         """
         folder = Path(self.shards)
-        info = read_dataset(folder)
+        info = DatasetInfo.load(folder)
         found = check_folder(folder, info, self)
         if self.strict:
             for kind in ("one-way pairs", "texts equal to their reverse"):
@@ -63,48 +64,14 @@ class Verify(Step):
         print(f"{folder}: nothing is wrong")
 
 
-def read_dataset(folder: Path) -> DatasetInfo:
-    """Read `dataset.json` alone, since `DatasetInfo.read` stops at the first shard that is missing.
-
-    Raises:
-        FileNotFoundError: The folder or its `dataset.json` is missing.
-        ValueError: The file is not a dataset description of this version.
-    """
-    file = folder / DATASET_FILE
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: not found; give the folder that `pcclip-data shard` or `embed` wrote")
-    try:
-        raw: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        version, embedding = raw.pop("version"), raw.pop("embedding")
-        shards = [ShardInfo(**shard) for shard in raw.pop("shards")]
-        info = DatasetInfo(**raw, shards=shards, embedding=None if embedding is None else EmbeddingInfo(**embedding))
-        numbers = [
-            info.images,
-            info.pairs,
-            info.group_size,
-            *(n for shard in shards for n in (shard.groups, shard.bytes)),
-        ]
-        if any(type(number) is not int for number in numbers):
-            raise TypeError("its counts and sizes must be whole numbers")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file}: not a dataset description ({error}); make the shards again") from error
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{file}: shard format version {version}, but this pcclip reads version {FORMAT_VERSION}")
-    if {"images": True, "embeddings": False}.get(info.kind) is not (info.embedding is None):
-        raise ValueError(f"{file}: kind {info.kind!r} with embedding {info.embedding}; make the shards again")
-    return info
-
-
 def check_folder(folder: Path, info: DatasetInfo, options: Verify) -> Findings:
     """Check every shard, and what must agree between them."""
     found = Findings()
-    named = [shard.name for shard in info.shards]
-    for name in sorted({name for name in named if Path(name).name != name or named.count(name) > 1}):
-        found.problem("dataset.json", f"{folder / DATASET_FILE}: shard {name!r} is there twice or not a file name")
+    shards = info.shards
+    named = {DATASET_FILE, *(shard.name for shard in shards)}
     for path in sorted(folder.iterdir()):
-        if path.name not in (DATASET_FILE, *named):
+        if path.name not in named:
             found.problem("foreign file", f"{path}: not named in {DATASET_FILE}; delete it")
-    shards = [shard for shard in info.shards if Path(shard.name).name == shard.name]
     every = 1 if options.decode is None else -(-info.images // options.decode) if options.decode else 0
     width = None if info.embedding is None else info.embedding.width
     check = partial(check_shard, Checks(folder, width, every, options.tokenizer))

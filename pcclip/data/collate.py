@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from pcclip.batch import PairBatch
-from pcclip.data.format import PairRecord
 from pcclip.data.groups import Group, joined
+from pcclip.data.record import PairRecord
 from pcclip.model.text import Tokenizer
 from pcclip.roles import has_roles, swap_roles
 

@@ -15,15 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from pcclip.data.damage import REASONS, Damage, DamagedGroupError
-from pcclip.data.format import (
-    EMBEDDINGS_EXTENSION,
-    IMAGE_EXTENSIONS,
-    DatasetInfo,
-    GroupRecord,
-    PairRecord,
-    parse_group,
-)
+from pcclip.data.format import EMBEDDINGS_EXTENSION, IMAGE_EXTENSIONS, DatasetInfo
 from pcclip.data.pictures import SHARD_FORMATS, OversizedImageError, UnreadableImageError, decode
+from pcclip.data.record import GroupRecord, PairRecord, parse_group
 from pcclip.data.tar_index import TarIndex
 
 logger = logging.getLogger(__name__)

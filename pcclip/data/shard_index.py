@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from pcclip.data.damage import REASONS, DamagedGroupError
-from pcclip.data.format import IMAGE_EXTENSIONS, DatasetInfo, PairRecord
+from pcclip.data.format import IMAGE_EXTENSIONS, DatasetInfo
 from pcclip.data.groups import read_groups, read_sample
 from pcclip.data.labelled import ImageFile
+from pcclip.data.record import PairRecord
 from pcclip.data.tar_index import TarIndex
 
 logger = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ from pcclip.batch import PairBatch
 from pcclip.data.collate import Draw, both_ways, collate
 from pcclip.data.damage import Damage, DamagedGroupError
 from pcclip.data.folders import ShardFolder
-from pcclip.data.format import GroupRecord, PairRecord
 from pcclip.data.groups import MAX_PIXELS, Group, ImageTransform, Sample, decode_group, read_sample
+from pcclip.data.record import GroupRecord, PairRecord
 from pcclip.data.tar_index import TarIndex, open_tar
 from pcclip.model.text import Tokenizer
 

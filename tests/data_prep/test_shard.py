@@ -17,7 +17,8 @@ from PIL import Image
 from data_prep import packing, partial
 from data_prep.manifest import Manifest
 from data_prep.steps import shard
-from pcclip.data.format import DatasetInfo, GroupRecord, parse_group
+from pcclip.data.format import DatasetInfo
+from pcclip.data.record import GroupRecord, parse_group
 from tests.data_prep.conftest import Rows
 
 Read = Callable[[Path], Rows]
