@@ -107,13 +107,14 @@ def read_captions(path: Path) -> Iterator[tuple[int, Row]]:
         FileNotFoundError: The file is missing.
         ValueError: A bad row, or an id that occurs twice.
     """
-    lines: dict[str, int] = {}
+    seen: set[str] = set()
     for number, row in read_jsonl(path, CAPTION_KEYS):
-        earlier = lines.setdefault(row["id"], number)
-        if earlier != number:
+        if row["id"] in seen:
+            earlier = next(line for line, other in read_jsonl(path, CAPTION_KEYS) if other["id"] == row["id"])
             raise ValueError(
                 f"{path}, line {number}: image id {row['id']!r} was already used in line {earlier}; ids must be unique"
             )
+        seen.add(row["id"])
         yield number, row
 
 

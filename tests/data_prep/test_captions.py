@@ -1,23 +1,27 @@
-"""Tables, shards and JSON Lines of captioned images come out as one; bad rows are left out and listed."""
+"""The step captions: images are decoded in order by any number of processes, duplicates are found, the manifest stays small."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from data_prep.sources.caption_shards import class_caption
-from data_prep.steps import captions
+from data_prep.sources import check, source
+from data_prep.sources.source import Candidate
+from data_prep.steps.captions import Captions
 from tests.data_prep.conftest import Rows
-from tests.helpers.pictures import jpeg, write_tar
+from tests.helpers.pictures import jpeg
 
+Write = Callable[[str, Rows], Path]
 Read = Callable[[Path], Rows]
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> captions.Captions:
+def table(tmp_path: Path) -> Captions:
     """A CSV of two good images, and one of each fault."""
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -27,7 +31,7 @@ def table(tmp_path: Path) -> captions.Captions:
     (folder / "text.jpg").write_bytes(b"no picture")
     rows = ["image,caption", "a.jpg,one", 'a.jpg,"two, with a comma"', "b.jpg,three", "b.jpg,", "gone.jpg,four"]
     (tmp_path / "captions.csv").write_text("\n".join([*rows, "broken.jpg,five", "text.jpg,six"]) + "\n")
-    return captions.Captions(
+    return Captions(
         source="csv",
         input=str(tmp_path / "captions.csv"),
         output=str(tmp_path / "out/captions.jsonl"),
@@ -35,7 +39,7 @@ def table(tmp_path: Path) -> captions.Captions:
     )
 
 
-def test_csv(table: captions.Captions, tmp_path: Path, read: Read, capsys: pytest.CaptureFixture[str]) -> None:
+def test_csv(table: Captions, tmp_path: Path, read: Read, capsys: pytest.CaptureFixture[str]) -> None:
     table.run()
     rows = read(Path(table.output))
     assert [(row["id"], row["captions"]) for row in rows] == [
@@ -53,142 +57,10 @@ def test_csv(table: captions.Captions, tmp_path: Path, read: Read, capsys: pytes
     assert len(read(Path(table.output))) == 3
 
 
-def test_files_below_the_output_are_relative(table: captions.Captions, tmp_path: Path, read: Read) -> None:
+def test_files_below_the_output_are_relative(table: Captions, tmp_path: Path, read: Read) -> None:
     table.output = str(tmp_path / "captions.jsonl")
     table.run()
     assert [row["file"] for row in read(tmp_path / "captions.jsonl")] == ["pictures/a.jpg", "pictures/b.jpg"]
-
-
-def test_shards_are_unpacked(tmp_path: Path, read: Read, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "in").mkdir()
-    write_tar(
-        tmp_path / "in/0.tar",
-        {"a.jpg": jpeg(1), "a.txt": b"a photo of a cat\n", "x/b.jpg": jpeg(2), "x/b.txt": b"a dog"},
-    )
-    write_tar(
-        tmp_path / "in/1.tar",
-        {
-            "c.png": jpeg(3),
-            "c.json": b'{"caption": "a bird", "width": 8}',
-            "d.jpg": jpeg(4),
-            "e.txt": b"no picture",
-            "f.jpg": b"damaged",
-            "f.txt": b"nothing",
-        },
-    )
-    write_tar(tmp_path / "in/2.tar", {"a.jpg": jpeg(5), "a.txt": b"again"})
-    options = captions.Captions(
-        source="shards", input=str(tmp_path / "in"), output=str(tmp_path / "out.jsonl"), images=str(tmp_path / "images")
-    )
-    options.run()
-    rows = read(tmp_path / "out.jsonl")
-    assert [(row["id"], row["captions"]) for row in rows] == [
-        ("a", ["a photo of a cat"]),
-        ("x/b", ["a dog"]),
-        ("c", ["a bird"]),
-    ]
-    assert (tmp_path / rows[1]["file"]).read_bytes() == jpeg(2)
-    assert json.loads((tmp_path / "out.jsonl.manifest.json").read_text())["counts"] == {
-        "images": 3,
-        "without_caption": 1,
-        "missing": 1,
-        "unreadable": 1,
-        "duplicate_key": 1,
-    }
-    options.run()
-    assert "up to date" in capsys.readouterr().out
-
-
-@pytest.fixture
-def labelled(tmp_path: Path) -> captions.Captions:
-    """A shard of pictures with labels, one of each fault, and names of three classes."""
-    (tmp_path / "in").mkdir()
-    labels = {"a": b"1", "b": b"0\n", "c": b"2", "beyond": b"3", "below": b"-1", "word": b"cat", "empty": b""}
-    members: dict[str, bytes] = {}
-    for index, (key, label) in enumerate(labels.items()):
-        members |= {f"{key}.jpg": jpeg(index), f"{key}.cls": label}
-    members |= {"told.jpg": jpeg(20), "told.cls": b"0", "told.txt": b"its own caption", "bare.jpg": jpeg(21)}
-    write_tar(tmp_path / "in/0.tar", members)
-    (tmp_path / "classnames.txt").write_text("golden retriever\numbrella\nAlaskan {malamute}\n\n")
-    return captions.Captions(
-        source="shards",
-        input=str(tmp_path / "in"),
-        output=str(tmp_path / "out.jsonl"),
-        images=str(tmp_path / "images"),
-        class_names=str(tmp_path / "classnames.txt"),
-    )
-
-
-def test_labels_become_captions(
-    labelled: captions.Captions, tmp_path: Path, read: Read, capsys: pytest.CaptureFixture[str]
-) -> None:
-    labelled.run()
-    assert {row["id"]: row["captions"] for row in read(tmp_path / "out.jsonl")} == {
-        "a": ["a photo of an umbrella"],
-        "b": ["a photo of a golden retriever"],
-        "c": ["a photo of an Alaskan {malamute}"],
-        "told": ["its own caption"],
-    }
-    manifest = json.loads((tmp_path / "out.jsonl.manifest.json").read_text())
-    assert manifest["counts"] == {"images": 4, "without_class_name": 4, "without_caption": 1}
-    assert manifest["left_out"]["without_class_name"] == ["beyond", "below", "word", "empty"]
-    labelled.run()
-    assert "up to date" in capsys.readouterr().out
-    (tmp_path / "classnames.txt").write_text("cat\ndog\nowl\nfox\n")
-    labelled.run()
-    assert {row["id"]: row["captions"] for row in read(tmp_path / "out.jsonl")}["beyond"] == ["a photo of a fox"]
-    labelled.template = "{}"
-    labelled.run()
-    assert read(tmp_path / "out.jsonl")[0]["captions"] == ["dog"]
-
-
-@pytest.mark.parametrize(
-    ("template", "name", "expected"),
-    [
-        ("a photo of a(n) {}", "orange", "a photo of an orange"),
-        ("a photo of a(n) {}", "lemon", "a photo of a lemon"),
-        ("A(n) {} on a table", "Iron", "An Iron on a table"),
-        ("a photo of a(n) small {}", "orange", "a photo of a small orange"),
-        ("the {}", "a(n)chor", "the a(n)chor"),
-    ],
-)
-def test_articles_fit_the_word_after_them(template: str, name: str, expected: str) -> None:
-    assert class_caption(template, name) == expected
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"class_names": None}, None, ""),
-        (
-            {"class_names": "nowhere.txt"},
-            FileNotFoundError,
-            r"nowhere.txt: `class_names` of the captions step not found",
-        ),
-        ({"template": "a photo"}, ValueError, r"captions.template: 'a photo' must hold \{\} once"),
-        ({"template": "{} {}"}, ValueError, r"captions.template"),
-        ({"class_names": "GAP"}, ValueError, r"gap.txt, line 2: no class name; labels count lines"),
-    ],
-)
-def test_bad_class_settings(
-    labelled: captions.Captions,
-    tmp_path: Path,
-    read: Read,
-    change: dict[str, str | None],
-    error: type[Exception] | None,
-    message: str,
-) -> None:
-    (tmp_path / "gap.txt").write_text("cat\n\nowl\n")
-    for name, value in change.items():
-        setattr(labelled, name, str(tmp_path / "gap.txt") if value == "GAP" else value)
-    if error is None:  # without names, labels say nothing
-        labelled.run()
-        assert [row["id"] for row in read(tmp_path / "out.jsonl")] == ["told"]
-        return
-    with pytest.raises(error, match=message):
-        labelled.run()
-    assert not (tmp_path / "out.jsonl").exists()
-    assert not (tmp_path / "images").exists()
 
 
 @pytest.mark.parametrize(
@@ -208,7 +80,7 @@ def test_bad_class_settings(
     ],
 )
 def test_bad_input(
-    table: captions.Captions, tmp_path: Path, change: dict[str, str], error: type[Exception], message: str
+    table: Captions, tmp_path: Path, change: dict[str, str], error: type[Exception], message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
     for name, value in change.items():
@@ -216,3 +88,88 @@ def test_bad_input(
     with pytest.raises(error, match=message):
         table.run()
     assert not Path(table.output).exists()
+
+
+@pytest.fixture
+def run(tmp_path: Path, write: Write) -> Callable[..., tuple[bytes, dict[str, Any]]]:
+    """Run the step on these image files and return the output's bytes and the manifest."""
+
+    def run_step(images: dict[str, bytes], **options: Any) -> tuple[bytes, dict[str, Any]]:
+        for name, content in images.items():
+            (tmp_path / name).write_bytes(content)
+        table = write("in.jsonl", [{"id": name, "file": name, "captions": [f"it is {name}"]} for name in images])
+        output = tmp_path / "captions.jsonl"
+        output.unlink(missing_ok=True)
+        Captions(source="jsonl", input=str(table), output=str(output), **{"workers": 1, **options}).run()
+        return output.read_bytes(), json.loads(Path(f"{output}.manifest.json").read_text())
+
+    return run_step
+
+
+Run = Callable[..., tuple[bytes, dict[str, Any]]]
+
+
+def rows(output: bytes) -> Rows:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_output_does_not_depend_on_the_number_of_processes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "CHUNK", 3)
+    images = {f"{index:02d}.jpg": jpeg(index, (8 + index, 6)) if index % 7 else b"damaged" for index in range(31)}
+    alone = run(images)
+    assert len(rows(alone[0])) == 26
+    shared = run(images, workers=3)
+    assert shared[0] == alone[0]
+    assert shared[1]["left_out"] == alone[1]["left_out"]
+
+
+def test_few_candidates_are_taken_ahead(tmp_path: Path) -> None:
+    taken = 0
+
+    def endless() -> Iterator[Candidate]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield Candidate(str(taken), tmp_path / "gone.jpg", ["x"])
+
+    checked = check.check_all(endless(), workers=2)
+    for _ in range(100):
+        assert next(checked)[1].reason == "missing"
+    checked.close()
+    assert taken <= 100 + (2 * 2 + 1) * check.CHUNK
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_sizes_are_those_of_the_upright_image(orientation: int, run: Run) -> None:
+    [row] = rows(run({"a.jpg": jpeg(1, (30, 20), orientation)})[0])
+    assert (row["width"], row["height"]) == ((20, 30) if orientation >= 5 else (30, 20))
+
+
+def test_duplicates(run: Run) -> None:
+    images = {"a.jpg": jpeg(1), "b.jpg": jpeg(2), "c.jpg": jpeg(1), "d.jpg": jpeg(1)}
+    output, manifest = run(images)
+    sha256 = hashlib.sha256(jpeg(1)).hexdigest()
+    assert rows(output)[0]["sha256"] == sha256
+    assert [row["id"] for row in rows(output)] == ["a.jpg", "b.jpg"]
+    assert manifest["counts"] == {"images": 2, "duplicate": 2}
+    assert manifest["left_out"] == {"duplicate": [f"c.jpg: {sha256}", f"d.jpg: {sha256}"]}
+    output, manifest = run(images, duplicates="keep")
+    assert [row["id"] for row in rows(output)] == list(images)
+    assert manifest["counts"] == {"images": 4, "duplicate_kept": 2}
+
+
+def test_an_image_that_was_left_out_makes_no_duplicate(run: Run, tmp_path: Path, write: Write, read: Read) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg(1))
+    table = write(
+        "in.jsonl", [{"id": name, "file": "a.jpg", "captions": texts} for name, texts in (("x", []), ("y", ["t"]))]
+    )
+    Captions(source="jsonl", input=str(table), output=str(tmp_path / "out.jsonl"), workers=1).run()
+    assert [row["id"] for row in read(tmp_path / "out.jsonl")] == ["y"]
+
+
+def test_the_manifest_lists_the_first_names_and_counts_all(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "LISTED", 3)
+    _, manifest = run({"good.jpg": jpeg(1), **{f"{index}.jpg": b"" for index in range(5)}})
+    assert manifest["counts"] == {"images": 1, "unreadable": 5}
+    names = manifest["left_out"]["unreadable"]
+    assert [name.split(":")[0] for name in names] == ["0.jpg", "1.jpg", "2.jpg", "... and 2 more"]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from data_prep.sources.caption_shards import class_caption
 from data_prep.steps.captions import Captions
 from tests.data_prep.conftest import Rows
 from tests.helpers.pictures import jpeg, write_tar
@@ -26,13 +27,33 @@ def run(tmp_path: Path, read: Read) -> Callable[..., tuple[Rows, dict[str, Any]]
 
     def run_step(source: str, input: Path, **options: Any) -> tuple[Rows, dict[str, Any]]:
         output = tmp_path / "out/captions.jsonl"
-        Captions(source=source, input=str(input), output=str(output), **{"workers": 1, **options}).run()
+        Captions(source=source, input=str(input), output=str(output), **{"workers": 1, **options}).run()  # type: ignore[arg-type]
         return read(output), json.loads(Path(f"{output}.manifest.json").read_text())
 
     return run_step
 
 
 Run = Callable[..., tuple[Rows, dict[str, Any]]]
+
+
+def pictures(folder: Path, *names: str) -> str:
+    """Write different pictures of these names and return the folder."""
+    for index, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(jpeg(index))
+    return str(folder)
+
+
+def shards(folder: Path, *members: dict[str, bytes]) -> Path:
+    """Write caption shards of these members and return their folder."""
+    folder.mkdir()
+    for index, each in enumerate(members):
+        write_tar(folder / f"{index}.tar", each)
+    return folder
+
+
+def captions_of(rows: Rows) -> list[tuple[str, list[str]]]:
+    return [(row["id"], row["captions"]) for row in rows]
 
 
 def test_what_is_no_table_is_an_error(tmp_path: Path, run: Run) -> None:
@@ -44,9 +65,7 @@ def test_what_is_no_table_is_an_error(tmp_path: Path, run: Run) -> None:
 @pytest.fixture
 def coco(tmp_path: Path) -> dict[str, Any]:
     """COCO's layout: two good images, one missing, one without captions; and records of no use."""
-    (tmp_path / "train").mkdir()
-    for index, name in enumerate(("a.jpg", "b.jpg", "c.jpg")):
-        (tmp_path / "train" / name).write_bytes(jpeg(index))
+    pictures(tmp_path / "train", "a.jpg", "b.jpg", "c.jpg")
     return {
         "images": [
             {"id": 7, "file_name": "b.jpg", "height": 1, "width": 1},
@@ -125,9 +144,7 @@ def test_real_coco(part: str, images: int, run: Run) -> None:
 
 def test_folder(tmp_path: Path, run: Run) -> None:
     root = tmp_path / "set"
-    (root / "b/deep").mkdir(parents=True)
-    for index, name in enumerate(("z.jpg", "b/deep/x.PNG", "b/y.jpeg", "b/bare.jpg", "b/odd.jpg")):
-        (root / name).write_bytes(jpeg(index))
+    pictures(root, "z.jpg", "b/deep/x.PNG", "b/y.jpeg", "b/bare.jpg", "b/odd.jpg")
     Image.new("RGB", (3, 2)).save(root / "b/deep/x.PNG")
     (root / "z.txt").write_text("one\n\n two \n")
     (root / "b/deep/x.txt").write_text("\ufeffthree", encoding="utf-8")
@@ -135,7 +152,7 @@ def test_folder(tmp_path: Path, run: Run) -> None:
     (root / "b/alone.txt").write_text("five")
     (root / "b/odd.txt").write_bytes("caf\u00e9".encode("latin-1"))
     rows, manifest = run("folder", root)
-    assert [(row["id"], row["captions"]) for row in rows] == [
+    assert captions_of(rows) == [
         ("z.jpg", ["one", "two"]),
         ("b/y.jpeg", ["four"]),
         ("b/deep/x.PNG", ["three"]),
@@ -214,37 +231,32 @@ def test_img2dataset_shards(tmp_path: Path, run: Run) -> None:
 
 
 def test_keys_that_would_share_a_file_do_not(tmp_path: Path, run: Run) -> None:
-    (tmp_path / "in").mkdir()
-    write_tar(tmp_path / "in/0.tar", {"a/b.jpg": jpeg(1), "a/b.txt": b"one", "a__b.jpg": jpeg(2), "a__b.txt": b"two"})
-    rows, manifest = run("shards", tmp_path / "in", images=str(tmp_path / "images"))
+    source = shards(tmp_path / "in", {"a/b.jpg": jpeg(1), "a/b.txt": b"one", "a__b.jpg": jpeg(2), "a__b.txt": b"two"})
+    rows, manifest = run("shards", source, images=str(tmp_path / "images"))
     assert [row["id"] for row in rows] == ["a/b"]
     assert (tmp_path / "images/a__b.jpg").read_bytes() == jpeg(1)
     assert manifest["counts"]["duplicate_key"] == 1
 
 
 def test_shards_are_not_unpacked_over_a_folder_of_somebody_else(tmp_path: Path, run: Run) -> None:
-    (tmp_path / "in").mkdir()
-    write_tar(tmp_path / "in/0.tar", {"a.jpg": jpeg(1), "a.txt": b"one"})
+    source = shards(tmp_path / "in", {"a.jpg": jpeg(1), "a.txt": b"one"})
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/photo.jpg").write_bytes(jpeg(9))
     with pytest.raises(ValueError, match=r"mine: `images` is where the shards are unpacked, and .* already holds"):
-        run("shards", tmp_path / "in", images=str(tmp_path / "mine"))
+        run("shards", source, images=str(tmp_path / "mine"))
     assert (tmp_path / "mine/photo.jpg").read_bytes() == jpeg(9)
 
 
 def test_unpacked_images_that_were_deleted_are_unpacked_again(tmp_path: Path, run: Run) -> None:
-    (tmp_path / "in").mkdir()
-    write_tar(tmp_path / "in/0.tar", {"a.jpg": jpeg(1), "a.txt": b"one"})
-    run("shards", tmp_path / "in", images=str(tmp_path / "images"))
+    source = shards(tmp_path / "in", {"a.jpg": jpeg(1), "a.txt": b"one"})
+    run("shards", source, images=str(tmp_path / "images"))
     shutil.rmtree(tmp_path / "images")
-    run("shards", tmp_path / "in", images=str(tmp_path / "images"))
+    run("shards", source, images=str(tmp_path / "images"))
     assert (tmp_path / "images/a.jpg").is_file()
 
 
 def test_jsonl_of_other_keys(tmp_path: Path, run: Run) -> None:
-    (tmp_path / "images").mkdir()
-    for index in range(4):
-        (tmp_path / f"images/{index}.jpg").write_bytes(jpeg(index))
+    images = pictures(tmp_path / "images", *(f"{index}.jpg" for index in range(4)))
     lines = [
         '{"file_name": "0.jpg", "text": "one", "note": 5}',
         '{"id": "x", "file_name": "1.jpg", "text": ["two", "", null, "three"], "width": 99}',
@@ -259,7 +271,7 @@ def test_jsonl_of_other_keys(tmp_path: Path, run: Run) -> None:
     rows, manifest = run(
         "jsonl",
         tmp_path / "metadata.jsonl",
-        images=str(tmp_path / "images"),
+        images=images,
         image_column="file_name",
         caption_column="text",
     )
@@ -273,15 +285,13 @@ def test_jsonl_of_other_keys(tmp_path: Path, run: Run) -> None:
 
 
 def test_a_table_whose_rows_are_scattered_or_broken(tmp_path: Path, run: Run) -> None:
-    (tmp_path / "images/sub").mkdir(parents=True)
-    for index, name in enumerate(("a.jpg", "sub/b.jpg", "c.jpg")):
-        (tmp_path / "images" / name).write_bytes(jpeg(index))
+    images = pictures(tmp_path / "images", "a.jpg", "sub/b.jpg", "c.jpg")
     rows = [b"image\tcaption", b"sub/b.jpg\tone", b"a.jpg\ttwo", b"sub/b.jpg\tthree", b"a.jpg\tcaf\xe9"]
     (tmp_path / "table.tsv").write_bytes(
         b"\n".join([*rows, b'c.jpg\t"' + b"x" * 200_000 + b'"', b"c.jpg\tfour", b"a.jpg"])
     )
-    found, manifest = run("csv", tmp_path / "table.tsv", images=str(tmp_path / "images"))
-    assert [(row["id"], row["captions"]) for row in found] == [
+    found, manifest = run("csv", tmp_path / "table.tsv", images=images)
+    assert captions_of(found) == [
         ("sub/b.jpg", ["one", "three"]),
         ("a.jpg", ["two"]),
         ("c.jpg", ["four"]),
@@ -290,9 +300,7 @@ def test_a_table_whose_rows_are_scattered_or_broken(tmp_path: Path, run: Run) ->
 
 
 def test_commas_and_quotation_marks_that_break_rows_are_counted(tmp_path: Path, run: Run) -> None:
-    (tmp_path / "images").mkdir()
-    for index in range(6):
-        (tmp_path / f"images/{index}.jpg").write_bytes(jpeg(index))
+    images = pictures(tmp_path / "images", *(f"{index}.jpg" for index in range(6)))
     lines = [
         "image,caption",
         '0.jpg,"Two lines,\nquoted, as they may be"',
@@ -306,8 +314,8 @@ def test_commas_and_quotation_marks_that_break_rows_are_counted(tmp_path: Path, 
         *["2.jpg,many rows"] * 40,
     ]
     (tmp_path / "table.csv").write_text("\n".join(lines))
-    rows, manifest = run("csv", tmp_path / "table.csv", images=str(tmp_path / "images"))
-    assert [(row["id"], row["captions"]) for row in rows] == [
+    rows, manifest = run("csv", tmp_path / "table.csv", images=images)
+    assert captions_of(rows) == [
         ("0.jpg", ["Two lines,\nquoted, as they may be", 'a 6" plate']),
         ("3.jpg", ["fine, too"]),
         ("5.jpg", ['closed here"']),
@@ -319,17 +327,14 @@ def test_commas_and_quotation_marks_that_break_rows_are_counted(tmp_path: Path, 
 
 
 def test_a_tsv_has_no_quoting(tmp_path: Path, run: Run) -> None:
-    (tmp_path / "images").mkdir()
-    for index in range(2):
-        (tmp_path / f"images/{index}.jpg").write_bytes(jpeg(index))
+    images = pictures(tmp_path / "images", *(f"{index}.jpg" for index in range(2)))
     (tmp_path / "table.tsv").write_text('image\tcaption\n0.jpg\t"A dog" it says, open\n1.jpg\t"open\n')
-    rows, _ = run("csv", tmp_path / "table.tsv", images=str(tmp_path / "images"))
+    rows, _ = run("csv", tmp_path / "table.tsv", images=images)
     assert [row["captions"] for row in rows] == [['"A dog" it says, open'], ['"open']]
 
 
 def test_bad_rows_never_end_the_step(tmp_path: Path, run: Run) -> None:
-    for index in range(2):
-        (tmp_path / f"{index}.jpg").write_bytes(jpeg(index))
+    pictures(tmp_path, "0.jpg", "1.jpg")
     deep = "[" * 100_000 + "]" * 100_000
     lines = [
         '{"file": "0.jpg", "captions": [null, 5, "", "good"]}',
@@ -344,7 +349,7 @@ def test_bad_rows_never_end_the_step(tmp_path: Path, run: Run) -> None:
     ]
     (tmp_path / "in.jsonl").write_text("\n".join(lines))
     rows, manifest = run("jsonl", tmp_path / "in.jsonl")
-    assert [(row["id"], row["captions"]) for row in rows] == [("0.jpg", ["good"])]
+    assert captions_of(rows) == [("0.jpg", ["good"])]
     assert manifest["counts"] == {
         "images": 1,
         "bad_caption": 2,
@@ -462,3 +467,90 @@ def test_parts_of_shards_are_whole_shards(tmp_path: Path, run: Run) -> None:
 def test_a_part_that_does_not_exist_is_refused(tmp_path: Path, run: Run, part: str) -> None:
     with pytest.raises(ValueError, match=r"captions.part"):
         run("folder", tmp_path, part=part)
+
+
+# Caption shards
+
+
+def test_shards_are_unpacked(tmp_path: Path, run: Run) -> None:
+    source = shards(
+        tmp_path / "in",
+        {"a.jpg": jpeg(1), "a.txt": b"a photo of a cat\n", "x/b.jpg": jpeg(2), "x/b.txt": b"a dog"},
+        {"c.png": jpeg(3), "c.json": b'{"caption": "a bird", "width": 8}', "d.jpg": jpeg(4), "e.txt": b"no picture"},
+        {"a.jpg": jpeg(5), "a.txt": b"again", "f.jpg": b"damaged", "f.txt": b"nothing"},
+    )
+    rows, manifest = run("shards", source, images=str(tmp_path / "images"))
+    assert captions_of(rows) == [("a", ["a photo of a cat"]), ("x/b", ["a dog"]), ("c", ["a bird"])]
+    assert Path(rows[1]["file"]).read_bytes() == jpeg(2)
+    losses = {"without_caption": 1, "missing": 1, "unreadable": 1, "duplicate_key": 1}
+    assert manifest["counts"] == {"images": 3, **losses}
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> dict[str, Any]:
+    """Options for a shard of pictures with labels, one of each fault, and the names of three classes."""
+    labels = {"a": b"1", "b": b"0\n", "c": b"2", "beyond": b"3", "below": b"-1", "word": b"cat", "empty": b""}
+    members = {"own.jpg": jpeg(20), "own.cls": b"0", "own.txt": b"its own caption", "bare.jpg": jpeg(21)}
+    for index, (key, label) in enumerate(labels.items()):
+        members |= {f"{key}.jpg": jpeg(index), f"{key}.cls": label}
+    names = tmp_path / "classnames.txt"
+    names.write_text("golden retriever\numbrella\nAlaskan {malamute}\n\n")
+    shards(tmp_path / "in", members)
+    return {"source": "shards", "input": tmp_path / "in", "images": str(tmp_path / "images"), "class_names": str(names)}
+
+
+def test_labels_become_captions(labelled: dict[str, Any], tmp_path: Path, run: Run) -> None:
+    rows, manifest = run(**labelled)
+    assert dict(captions_of(rows)) == {
+        "a": ["a photo of an umbrella"],
+        "b": ["a photo of a golden retriever"],
+        "c": ["a photo of an Alaskan {malamute}"],
+        "own": ["its own caption"],
+    }
+    assert manifest["counts"] == {"images": 4, "without_class_name": 4, "without_caption": 1}
+    assert manifest["left_out"]["without_class_name"] == ["beyond", "below", "word", "empty"]
+    (tmp_path / "classnames.txt").write_text("cat\ndog\nowl\nfox\n")
+    assert dict(captions_of(run(**labelled)[0]))["beyond"] == ["a photo of a fox"]
+    assert dict(captions_of(run(**labelled, template="{}")[0]))["a"] == ["dog"]
+    without_names = {**labelled, "class_names": None}
+    assert [row["id"] for row in run(**without_names)[0]] == ["own"]
+
+
+@pytest.mark.parametrize(
+    ("template", "name", "expected"),
+    [
+        ("a photo of a(n) {}", "orange", "a photo of an orange"),
+        ("a photo of a(n) {}", "lemon", "a photo of a lemon"),
+        ("A(n) {} on a table", "Iron", "An Iron on a table"),
+        ("a photo of a(n) small {}", "orange", "a photo of a small orange"),
+        ("the {}", "a(n)chor", "the a(n)chor"),
+    ],
+)
+def test_articles_fit_the_word_after_them(template: str, name: str, expected: str) -> None:
+    assert class_caption(template, name) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "named"),
+    [
+        ({"class_names": "nowhere.txt"}, FileNotFoundError, "nowhere.txt: `class_names`"),
+        ({"template": "a photo"}, ValueError, r"captions\.template: 'a photo'"),
+        ({"template": "{} {}"}, ValueError, r"captions\.template"),
+        ({"class_names": "gap.txt"}, ValueError, r"gap\.txt, line 2"),
+    ],
+)
+def test_bad_class_settings(
+    labelled: dict[str, Any],
+    tmp_path: Path,
+    run: Run,
+    change: dict[str, str],
+    error: type[Exception],
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gap.txt").write_text("cat\n\nowl\n")
+    with pytest.raises(error, match=named):
+        run(**{**labelled, **change})
+    assert not list((tmp_path / "out").glob("*"))
+    assert not (tmp_path / "images").exists()
