@@ -7,19 +7,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from data_prep.cli import STEPS, main, step_class
+from data_prep.cli import main
 from data_prep.files import write_jsonl
 from data_prep.lock import output_lock
 from data_prep.manifest import Manifest
-from data_prep.step import OutputStep
+from data_prep.step import OutputStep, Step
 from data_prep.steps import pairs
+from data_prep.steps.describe import Describe
 from data_prep.steps.pairs import Pairs
+from data_prep.steps.rewrite import Rewrite
+from data_prep.steps.shard import Shard
+from data_prep.steps.transfer import Transfer
 from data_prep.world.shapes import Shapes
 from data_prep.world.shapes_eval import ShapesEval
 from pcclip.atomic import atomic_folder, atomic_text
@@ -72,32 +76,25 @@ def test_an_output_is_made_again_only_when_something_changed(
     assert output.read_bytes() == before
 
 
+NOWHERE: dict[str, Any] = {"captions": "nowhere.jsonl", "output": "out"}
+
+
 @pytest.mark.parametrize(
     ("step", "option"),
     [
-        (name, option.name)
-        for name in STEPS
-        for option in fields(step_class(name))
-        if option.metadata.get("input") and (name, option.name) != ("class_texts", "pairs")
+        (Pairs(**NOWHERE), "captions"),
+        (Describe(**NOWHERE, pairs="nowhere.jsonl"), "pairs"),
+        (Rewrite(**NOWHERE, backend="scene"), "captions"),
+        (Transfer(**NOWHERE, differences="nowhere.jsonl", to_captions="nowhere.jsonl"), "differences"),
+        (Shard(captions=["nowhere.jsonl"], output="out"), "captions"),
+        (Shard(captions=[__file__], differences=["nowhere.jsonl"], output="out"), "differences"),
     ],
 )
-def test_a_missing_input_is_named(step: str, option: str, options: Pairs, tmp_path: Path) -> None:
-    made: dict[str, Any] = {"output": str(tmp_path / "out"), "model": "m", "base_url": "http://127.0.0.1:9"}
-    made |= {"differences": options.captions, "source": "jsonl"}
-    given = {}
-    for each in fields(step_class(step)):
-        if each.metadata.get("input") and (step, each.name) != ("class_texts", "pairs"):
-            file = str(tmp_path / "nowhere.jsonl") if each.name == option else options.captions
-            given[each.name] = [file] if step == "shard" else file
-        elif each.name in made:
-            given[each.name] = made[each.name]
-    if step == "describe":
-        given["backend"] = "openai"
-    if step == "pairs":
-        del given["model"]
-    with pytest.raises(FileNotFoundError, match=rf"nowhere\.jsonl: `{option}` of the step {step} not found"):
-        step_class(step)(**given).run()
-    assert not (tmp_path / "out").exists()
+def test_a_missing_input_is_named(step: Step, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=rf"nowhere\.jsonl: `{option}` of the step {step.name} not found"):
+        step.run()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("seed", [0, 1])
