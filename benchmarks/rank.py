@@ -27,8 +27,9 @@ from pcclip.data.labelled import ImageFile
 from pcclip.model import DifferenceCLIP, load_clip
 from pcclip.tools.gallery import embed_pictures
 from pcclip.tools.inference import InferenceModel, wordings
+from pcclip.tools.output import write_rows
 from pcclip.tools.picture_sources import find_pictures
-from pcclip.tools.ranking import score, write_ranking
+from pcclip.tools.ranking import COLUMNS, table
 
 
 def draw(folder: Path, count: int, side: int) -> Path:
@@ -45,7 +46,7 @@ def rank(model: InferenceModel, folder: Path, store: EmbeddingStore) -> None:
     gallery = embed_pictures(model.clip, find_pictures([folder]), store=store)
     axis = model.axis(wordings("the first is larger", "the first is smaller"))
     with atomic_text(folder.parent / "ranked.csv") as stream:
-        write_ranking(stream, gallery, score(model, gallery, axis))
+        write_rows(stream, COLUMNS, table(gallery, model.scores(gallery, axis)))
 
 
 @torch.no_grad()

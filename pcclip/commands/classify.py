@@ -53,7 +53,6 @@ class Classify(PictureCommand, AxisOptions):
             new_folder(self.split, self.overwrite)
         pictures = find_pictures(self.pictures)
         model = self.load_model()
-        from pcclip.tools.ranking import score
         from pcclip.tools.thresholds import classes_of, copy_by_class
 
         gallery = self.embed(model, pictures)
@@ -61,7 +60,7 @@ class Classify(PictureCommand, AxisOptions):
         centre = gallery.mean()
         if self.examples is not None:
             thresholds, centre = self._learned_thresholds(self.examples, model, directions)
-        scores = {name: score(model, gallery, direction, centre) for name, direction in directions.items()}
+        scores = {name: model.scores(gallery, direction, centre) for name, direction in directions.items()}
         classes = classes_of(axes, scores, thresholds)
         counts = Counter(classes)
         order = sorted(range(len(classes)), key=lambda index: (classes[index], -scores[axes[0].name][index]))
@@ -88,7 +87,6 @@ class Classify(PictureCommand, AxisOptions):
         self, file: str, model: "InferenceModel", directions: "dict[str, Tensor]"
     ) -> "tuple[dict[str, float], Tensor]":
         """Return the thresholds by which the examples are classified best, and the examples' mean embedding."""
-        from pcclip.tools.ranking import score
         from pcclip.tools.thresholds import calibrate, read_examples
 
         files, labels = read_examples(file, list(directions))
@@ -98,7 +96,7 @@ class Classify(PictureCommand, AxisOptions):
         centre = examples.mean()
         thresholds = {}
         for name, direction in directions.items():
-            thresholds[name], accuracy = calibrate(score(model, examples, direction, centre), labels[name])
+            thresholds[name], accuracy = calibrate(model.scores(examples, direction, centre), labels[name])
             print(
                 f"{name}: threshold {thresholds[name]:+.4f}, balanced accuracy {accuracy:.3f} on {len(files)} examples"
             )

@@ -55,15 +55,23 @@ class Generate(ModelCommand):
         from pcclip.data.picture_files import save_png
         from pcclip.metrics.protocol import Wording
         from pcclip.reports.contact_sheet import contact_sheet
-        from pcclip.tools.generation import Sampling, clip_score, generate, load_pipeline
+        from pcclip.tools.generation import clip_score, generate, load_pipeline
 
         model = self.load_model()
         model.warn_of_cuts([self.prompt, self.difference, self.reverse])
         judge = load(self.judge, device=self.device) if self.judge else model
         pipeline = load_pipeline(self.pipeline, model)
-        sampling = Sampling(self.steps, self.guidance, tuple(self.seeds), self.side)
         difference = Wording(self.difference, self.reverse)
-        pictures = generate(pipeline, self.prompt, difference, self.lambdas, sampling)
+        pictures = generate(
+            pipeline,
+            self.prompt,
+            difference,
+            self.lambdas,
+            seeds=self.seeds,
+            steps=self.steps,
+            guidance=self.guidance,
+            side=self.side,
+        )
         target = self.target or self.prompt
         for factor, row in pictures.items():
             print(f"lambda {factor:g}: CLIPScore {clip_score(judge, row, target):.2f} with {target!r}")

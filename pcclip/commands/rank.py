@@ -32,16 +32,15 @@ class Rank(PictureCommand, AxisOptions):
         output = self.new_output()
         pictures = find_pictures(self.pictures)
         model = self.load_model()
-        from pcclip.tools.ranking import in_order, score
+        from pcclip.tools.ranking import COLUMNS, in_order, table
 
         gallery = self.embed(model, pictures)
         (axis,) = axes
-        scores = score(model, gallery, model.axis(axis.wordings))
+        scores = model.scores(gallery, model.axis(axis.wordings))
         order = scores.argsort(descending=True, stable=True)
         title = f"{axis.name}: {axis.more} first, {axis.less} last"
         sheet = draw_sheet(gallery, order, [f"{value:+.3f}" for value in scores.tolist()], title, self.sheet)
-        table = ((row.path, f"{row.score:.6f}", row.rank, f"{row.percentile:.2f}") for row in in_order(gallery, scores))
-        drawn = write_outputs(output, ("path", "score", "rank", "percentile"), table, sheet, gallery)
+        drawn = write_outputs(output, COLUMNS, table(gallery, scores), sheet, gallery)
         print(f"{'rank':>6}  {'score':>8}  path")
         for row in in_order(gallery, scores):
             if row.rank <= 3 or row.rank > len(scores) - 3:

@@ -80,17 +80,17 @@ class Search(PictureCommand):
     def _index(self, model: "InferenceModel", gallery: "Gallery") -> "Index":
         from pcclip.data.embedding_store import EmbeddingStore
         from pcclip.data.labelled import ImageFile
-        from pcclip.tools.neighbours import ExactIndex, FaissIndex
+        from pcclip.tools.neighbours import exact_index, faiss_index
         from pcclip.tools.output import need
 
         if self.engine == "exact":
-            return ExactIndex(gallery)
+            return exact_index(gallery)
         need("faiss", "search")
         if self.cache is None:
-            return FaissIndex(gallery)
+            return faiss_index(gallery)
         files = [picture for picture in gallery.pictures if isinstance(picture, ImageFile)]
         digest = EmbeddingStore(self.cache, model.clip.image_fingerprint, model.clip.embed_dim).digest(files)
-        return FaissIndex(gallery, Path(self.cache) / f"{digest}.faiss")
+        return faiss_index(gallery, Path(self.cache) / f"{digest}.faiss")
 
     def _sheet(self, start: "Gallery", gallery: "Gallery", found: "dict[float, list[Found]]") -> "Image.Image":
         """Draw a row for each lambda: the picture to start from, and what was found."""

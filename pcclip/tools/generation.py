@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +21,6 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from pcclip.metrics.protocol import Wording
 from pcclip.tools.huggingface import save_huggingface
 from pcclip.tools.inference import InferenceModel
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How pictures are drawn.
-
-    Attributes:
-        steps: Denoising steps.
-        guidance: Guidance scale.
-        seeds: One picture for each, from the same noise for every lambda.
-        side: Width and height in pixels; the pipeline's own if None.
-    """
-
-    steps: int = 30
-    guidance: float = 7.5
-    seeds: tuple[int, ...] = (0, 1, 2, 3)
-    side: int | None = None
 
 
 def load_pipeline(folder: str | Path, model: InferenceModel) -> Any:
@@ -67,7 +49,15 @@ def load_pipeline(folder: str | Path, model: InferenceModel) -> Any:
 
 
 def generate(
-    pipeline: Any, prompt: str, difference: Wording, lambdas: Sequence[float], sampling: Sampling
+    pipeline: Any,
+    prompt: str,
+    difference: Wording,
+    lambdas: Sequence[float],
+    *,
+    seeds: Sequence[int],
+    steps: int = 30,
+    guidance: float = 7.5,
+    side: int | None = None,
 ) -> dict[float, list[Image.Image]]:
     """Pictures of a prompt, moved by a difference text.
 
@@ -76,7 +66,10 @@ def generate(
         prompt: What is to be seen.
         difference: How what is wanted differs; its reverse is subtracted, unless it is empty.
         lambdas: Factors of the difference; 0 leaves the prompt as it is.
-        sampling: How pictures are drawn.
+        seeds: One picture for each, from the same noise for every lambda.
+        steps: Denoising steps.
+        guidance: Guidance scale.
+        side: Width and height in pixels; the pipeline's own if None.
 
     Returns:
         For each lambda a picture for each seed.
@@ -87,7 +80,6 @@ def generate(
         _, shift = _encode(pipeline, difference.text)
         if difference.reverse:
             shift = shift - _encode(pipeline, difference.reverse)[1]
-    size = {} if sampling.side is None else {"height": sampling.side, "width": sampling.side}
     pictures: dict[float, list[Image.Image]] = {}
     for factor in lambdas:
         moved = states.clone()
@@ -96,12 +88,13 @@ def generate(
             pipeline(
                 prompt_embeds=moved,
                 negative_prompt_embeds=nothing,
-                num_inference_steps=sampling.steps,
-                guidance_scale=sampling.guidance,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
                 generator=torch.Generator().manual_seed(seed),
-                **size,
+                height=side,
+                width=side,
             ).images[0]
-            for seed in sampling.seeds
+            for seed in seeds
         ]
     return pictures
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from pcclip.data.embedding_store import EmbeddingStore
 from pcclip.data.labelled import Picture
-from pcclip.metrics.embed import embed_texts
+from pcclip.metrics.embed import check_finite, embed_texts
 from pcclip.metrics.protocol import Wording
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.head import LinearHead
@@ -25,7 +25,7 @@ from pcclip.tools.attributes import Attribute, read_attribute, wordings
 from pcclip.tools.gallery import Gallery, embed_pictures
 from pcclip.tools.output import ToolWarning
 from pcclip.tools.picture_sources import GivenPicture, find_pictures
-from pcclip.tools.ranking import Ranked, axis_of, ranked, score
+from pcclip.tools.ranking import Ranked, in_order
 
 if TYPE_CHECKING:
     from pcclip.results import Result
@@ -89,7 +89,7 @@ class InferenceModel(nn.Module):
         else:
             texts = (read_attribute(attribute) if isinstance(attribute, str) else attribute).wordings
         gallery = self.embed(images, cache=cache)
-        return ranked(gallery, score(self, gallery, self.axis(texts)))
+        return list(in_order(gallery, self.scores(gallery, self.axis(texts))))
 
     def evaluate(self, tasks: Sequence[Task], **settings: Any) -> list[Result]:
         """Measure evaluation tasks, without a Trainer.
@@ -122,7 +122,26 @@ class InferenceModel(nn.Module):
 
     def axis(self, axis_wordings: Sequence[Wording]) -> Tensor:
         """Axis (D,) on which pictures are ranked: the mean over wordings of `text - reverse`."""
-        return axis_of(self, axis_wordings)
+        more = self.embed_texts([wording.text for wording in axis_wordings])
+        less = self.embed_texts([wording.reverse for wording in axis_wordings])
+        return (more - less).mean(0)
+
+    def scores(self, gallery: Gallery, axis: Tensor, centre: Tensor | None = None) -> Tensor:
+        """Scores (N,) of pictures: `head(image - centre) . axis`, as `pcclip.metrics.attribute_ranking` has them.
+
+        Args:
+            gallery: The N pictures.
+            axis: (D,), from `axis`.
+            centre: Embedding that scores 0, (D,); the gallery's mean by default.
+
+        Raises:
+            ValueError: A score is not finite.
+        """
+        middle = gallery.mean() if centre is None else centre
+        parts = [self.project((chunk - middle).to(axis.device)) @ axis for chunk in gallery.chunks()]
+        scores = torch.cat(parts).cpu()
+        check_finite(scores, "scores of pictures")
+        return scores
 
     def embed(self, images: Images, *, cache: str | Path | None = None) -> Gallery:
         """Unit embeddings of pictures; see `rank` for `images` and `cache`."""

@@ -22,8 +22,7 @@ from pcclip.model.loading import CONFIG_FILE
 from pcclip.tools.attributes import wordings
 from pcclip.tools.gallery import Gallery
 from pcclip.tools.inference import InferenceModel
-from pcclip.tools.neighbours import ExactIndex, search
-from pcclip.tools.ranking import score
+from pcclip.tools.neighbours import exact_index, search
 
 SHOWN = 24  # pictures in the order of a ranking, spread evenly over it
 FOUND = 8  # pictures that a search shows
@@ -94,7 +93,7 @@ class Shown:
             places = _spread(len(self.gallery.pictures))
             return [(self._thumbnail(place), Path(self.gallery.pictures[place].key).name) for place in places]
         axis = self.model.axis(wordings(more, less)) if less.strip() else self.model.embed_texts([more.strip()])[0]
-        scores = score(self.model, self.gallery, axis)
+        scores = self.model.scores(self.gallery, axis)
         order = scores.argsort(descending=True, stable=True).tolist()
         return [
             (self._thumbnail(order[rank]), f"{rank + 1}: {scores[order[rank]]:+.3f}") for rank in _spread(len(order))
@@ -108,7 +107,7 @@ class Shown:
         """
         image = self.model.embed([picture]).embeddings[0]
         shift: Tensor = self.model.shift(self.model.embed_texts([text.strip()])[0]).cpu()
-        rows = search(self.gallery, ExactIndex(self.gallery), image, shift, factor=factor, count=FOUND)
+        rows = search(self.gallery, exact_index(self.gallery), image, shift, factor=factor, count=FOUND)
         return [(self._thumbnail(row.index), f"{row.cosine:.3f}") for row in rows]
 
     def cut(self, *texts: str) -> Iterator[str]:

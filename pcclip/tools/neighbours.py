@@ -6,10 +6,10 @@ Exact by default: a product with all embeddings, some rows at a time. For millio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,50 +31,43 @@ class Found:
     cosine: float
 
 
-class Index(Protocol):
-    """Finds the nearest of many embeddings."""
-
-    def nearest(self, query: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Cosines and places (k,) of at most `count` embeddings nearest to a unit query (D,), nearest first."""
-        ...
+Index = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+"""Cosines and places (k,) of at most `count` embeddings nearest to a unit query (D,), nearest first."""
 
 
-class ExactIndex:
-    """Compares with every embedding."""
+def exact_index(gallery: Gallery) -> Index:
+    """Return an index that compares with every embedding."""
 
-    def __init__(self, gallery: Gallery) -> None:
-        self._gallery = gallery
-
-    def nearest(self, query: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """As `Index.nearest`."""
-        cosines = torch.cat([chunk @ query for chunk in self._gallery.chunks()])
+    def nearest(query: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        cosines = torch.cat([chunk @ query for chunk in gallery.chunks()])
         values, places = cosines.topk(min(count, len(cosines)))
         return values, places
 
+    return nearest
 
-class FaissIndex:
-    """faiss's HNSW graph, read from `file` if it is there, else built and written to it."""
 
-    def __init__(self, gallery: Gallery, file: Path | None = None) -> None:
-        import faiss
+def faiss_index(gallery: Gallery, file: Path | None = None) -> Index:
+    """Return faiss's HNSW graph, read from `file` if it is there, else built and written to it."""
+    import faiss
 
-        if file is not None and file.is_file():
-            self._index: Any = faiss.read_index(str(file))
-            return
-        self._index = faiss.IndexHNSWFlat(gallery.embeddings.shape[1], NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
-        self._index.hnsw.efConstruction = BUILD_EFFORT
-        self._index.hnsw.efSearch = SEARCH_EFFORT
+    if file is not None and file.is_file():
+        graph: Any = faiss.read_index(str(file))
+    else:
+        graph = faiss.IndexHNSWFlat(gallery.embeddings.shape[1], NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
+        graph.hnsw.efConstruction = BUILD_EFFORT
+        graph.hnsw.efSearch = SEARCH_EFFORT
         for chunk in gallery.chunks():
-            self._index.add(chunk.numpy())
+            graph.add(chunk.numpy())
         if file is not None:
             with atomic_path(file) as path:
-                faiss.write_index(self._index, str(path))
+                faiss.write_index(graph, str(path))
 
-    def nearest(self, query: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """As `Index.nearest`."""
-        cosines, places = self._index.search(query[None].numpy(), count)
+    def nearest(query: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        cosines, places = graph.search(query[None].numpy(), count)
         kept = torch.from_numpy(places[0]) >= 0
         return torch.from_numpy(cosines[0])[kept], torch.from_numpy(places[0])[kept]
+
+    return nearest
 
 
 def search(
@@ -99,7 +92,7 @@ def search(
         exclude: Names of pictures that are not wanted, such as the one to start from.
     """
     query = normalize(image + factor * shift, dim=-1).cpu()
-    cosines, places = index.nearest(query, count + len(exclude))
+    cosines, places = index(query, count + len(exclude))
     found = [
         Found(place, gallery.pictures[place].key, cosine)
         for place, cosine in zip(places.tolist(), cosines.tolist(), strict=True)

@@ -36,10 +36,8 @@ def sweep(
 
     Raises:
         FileNotFoundError: The configuration, or a file that it names, does not exist.
-        ValueError: It has no evaluation, an alpha outside 0 to 1, or models that are not alike.
+        ValueError: It has no evaluation, or the models are not alike.
     """
-    if wrong := [alpha for alpha in alphas if not 0 <= alpha <= 1]:
-        raise ValueError(f"alpha {wrong[0]}: must be from 0 (base) to 1 (finetuned)")
     before, after = base.state_dict(), {key: value.clone() for key, value in finetuned.state_dict().items()}
     blend(before, after, 0.0)  # models that are not alike are refused before any file is read
     evaluators = read_evaluators(config)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import pytest
 import torch
 import yaml
@@ -29,22 +28,6 @@ def make(tmp_path: Path, kind: str, **settings: Any) -> InferenceModel:
 @pytest.fixture
 def picture() -> Image.Image:
     return Image.effect_noise((64, 48), 90).convert("RGB")
-
-
-def test_open_clip_loads_what_it_gets(tmp_path: Path) -> None:
-    for kind in ("vit", "resnet", "custom_text", "timm_resnet"):
-        model = make(tmp_path, kind, head="linear")
-        folder = tmp_path / f"exported_{kind}"
-        export(model, folder, "open_clip")
-        towers, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}")
-        tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(TEXTS)
-        size = 32
-        pixels = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-        with torch.no_grad():
-            assert torch.allclose(towers.eval().encode_image(pixels), model.encode_image(pixels), atol=1e-5)
-            assert torch.allclose(towers.encode_text(tokens), model.encode_text(model.tokenizer(TEXTS)), atol=1e-5)
-        assert not [file for file in folder.iterdir() if file.suffix in (".pt", ".bin", ".pth", ".ckpt")]
-        assert torch.equal(load_model(str(folder)).clip.head.weight, model.clip.head.weight)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["vit", "custom_text", "quick"])
@@ -80,20 +63,18 @@ def test_hugging_face_gives_the_same_embeddings(
     assert {file.suffix for file in folder.iterdir()} <= {".json", ".safetensors", ".md", ".txt"}
 
 
-def test_what_hugging_face_cannot_hold_is_refused(tmp_path: Path) -> None:
+def test_text_tower_alone_where_the_image_tower_has_no_place(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    for kind in ("resnet", "timm_vit", "sigmoid"):
-        with pytest.raises(ValueError, match=rf"tiny_{kind}.*image tower .* not a plain vision transformer"):
-            export(make(tmp_path, kind), tmp_path / "exported", "huggingface")
-    assert not (tmp_path / "exported").exists()
     model = make(tmp_path, "resnet")
+    with pytest.raises(ValueError, match="tiny_resnet"):
+        export(model, tmp_path / "exported", "huggingface")
+    assert not (tmp_path / "exported").exists()
     export(model, tmp_path / "text", "huggingface", text_only=True)
     other = transformers.CLIPTextModelWithProjection.from_pretrained(tmp_path / "text").eval()
     tokens = model.tokenizer(TEXTS)
     with torch.no_grad():
         text = F.normalize(other(input_ids=tokens).text_embeds, dim=-1)
     assert torch.allclose(text, model.encode_text(tokens, normalize=True), atol=1e-5)
-    assert transformers.CLIPTextModel.from_pretrained(tmp_path / "text") is not None
 
 
 def test_model_card_tells_of_the_run_and_names_no_local_path(tmp_path: Path, saved: Path) -> None:

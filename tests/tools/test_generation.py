@@ -57,13 +57,13 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_difference_moves_the_pictures(pipeline_folder: Path, tmp_path: Path) -> None:
-    from pcclip.tools.generation import Sampling, clip_score, generate, load_pipeline
+    from pcclip.tools.generation import clip_score, generate, load_pipeline
 
     model = InferenceModel(make_clip(tmp_path, "vit"), "tiny")
     pipeline = load_pipeline(pipeline_folder, model)
-    sampling = Sampling(steps=2, seeds=(0, 1), side=16)
-    made = generate(pipeline, "a dog", Wording("the first is larger", ""), [0.0, 3.0], sampling)
-    plain = generate(pipeline, "a dog", Wording("something else", "the opposite"), [0.0], sampling)
+    settings = {"steps": 2, "seeds": (0, 1), "side": 16}
+    made = generate(pipeline, "a dog", Wording("the first is larger", ""), [0.0, 3.0], **settings)
+    plain = generate(pipeline, "a dog", Wording("something else", "the opposite"), [0.0], **settings)
     arrays = {factor: [np.asarray(picture) for picture in row] for factor, row in made.items()}
     assert all(np.array_equal(a, np.asarray(b)) for a, b in zip(arrays[0.0], plain[0.0], strict=True))
     assert not np.array_equal(arrays[0.0][0], arrays[3.0][0])

@@ -17,7 +17,7 @@ from pcclip.metrics.protocol import Comparative
 from pcclip.metrics.zero_shot import class_embeddings
 from pcclip.tools.gallery import Gallery
 from pcclip.tools.inference import InferenceModel
-from pcclip.tools.neighbours import ExactIndex, FaissIndex, Index, search
+from pcclip.tools.neighbours import Index, exact_index, faiss_index, search
 from pcclip.tools.picture_sources import GivenPicture
 from pcclip.tools.prompting import classify
 from tests.helpers.fault_server import running_server
@@ -45,7 +45,7 @@ def test_the_text_moves_the_image(engine: str, tmp_path: Path) -> None:
     night = torch.tensor([0.0, 0.0, 1.0])
 
     def index() -> Index:
-        return ExactIndex(gallery) if engine == "exact" else FaissIndex(gallery, tmp_path / "index.faiss")
+        return exact_index(gallery) if engine == "exact" else faiss_index(gallery, tmp_path / "index.faiss")
 
     for made in (index(), index()):  # built, and read again
         start = gallery.embeddings[0]
