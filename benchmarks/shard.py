@@ -27,8 +27,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.measure import report
-from data_prep.images import REDUCING_GAP
 from data_prep.steps import shard
+from pcclip.data.pictures import REDUCING_GAP
 
 
 def draw_jpeg(path: Path, seed: int, width: int, height: int) -> None:
