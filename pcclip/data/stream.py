@@ -22,11 +22,12 @@ from pcclip.data.damage import Damage, DamagedGroupError
 from pcclip.data.folders import ShardFolder
 from pcclip.data.groups import MAX_PIXELS, Group, ImageTransform, Sample, decode_group, read_sample
 from pcclip.data.record import GroupRecord, PairRecord
-from pcclip.data.tar_index import TarIndex, open_tar
+from pcclip.data.tar_index import TarIndex
 from pcclip.model.text import Tokenizer
 
 # What a random number is drawn for; it is drawn from (seed, what for, epoch, rank, number).
 LINE, BLOCK, PAIRS, SUBSTITUTES = range(4)
+KEPT = 16  # open shards; their indices take a few megabytes
 
 
 class GroupStream(Dataset[PairBatch], ABC):
@@ -69,6 +70,7 @@ class GroupStream(Dataset[PairBatch], ABC):
         self._rank = rank
         self._world_size = world_size
         self._max_pixels = max_pixels
+        self._open: dict[int, TarIndex] = {}  # the one used last comes last
         self._batches = self._count()
 
     def __len__(self) -> int:
@@ -125,12 +127,22 @@ class GroupStream(Dataset[PairBatch], ABC):
     def _random(self, *what: int) -> np.random.Generator:
         return np.random.default_rng([self._draw.seed, *what])
 
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_open": {}}  # a spawned worker opens its own files
+
     def _tar(self, shard: int) -> TarIndex:
-        path = self.fetch(shard)
-        try:
-            return open_tar(path)
-        except OSError as error:
-            raise DamagedGroupError("unreadable_file", str(path), error) from error
+        """Return the index of a shard. The last `KEPT` shards stay open."""
+        index = self._open.pop(shard, None)
+        if index is None:
+            path = self.fetch(shard)
+            try:
+                index = TarIndex(path)
+            except OSError as error:
+                raise DamagedGroupError("unreadable_file", str(path), error) from error
+            if len(self._open) == KEPT:
+                self._open.pop(next(iter(self._open))).close()
+        self._open[shard] = index
+        return index
 
     def _read(self, place: tuple[int, int], damaged: list[Damage]) -> Group | None:
         """Return the decoded group, or None if it cannot be used. Append what it has lost to `damaged`."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
@@ -18,7 +17,6 @@ from pcclip.data.damage import DamagedGroupError
 BLOCK = 512
 MAGIC, MAGIC_AT = b"ustar", 257
 SEARCH = 1 << 20  # bytes looked through at a time for the next header
-KEPT = 16  # open shards; their indices take a few megabytes
 REGULAR, EXTENDED = b"0\0", b"xgLK"
 
 
@@ -150,21 +148,6 @@ class TarIndex:
                 found = window.find(MAGIC, found + 1)
             position += SEARCH
         return size
-
-
-def open_tar(path: Path) -> TarIndex:
-    """Return the index of a shard. A process keeps the last `KEPT` indices with their open files.
-
-    Raises:
-        OSError: The file cannot be opened or read.
-    """
-    state = path.stat()
-    return _opened(path, state.st_size, state.st_mtime_ns)  # a changed file is indexed again
-
-
-@lru_cache(maxsize=KEPT)
-def _opened(path: Path, size: int, changed: int) -> TarIndex:
-    return TarIndex(path)
 
 
 def _length(header: bytes) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -154,6 +155,15 @@ def check_bundles(batch: PairBatch, draw: dict[str, Any]) -> None:
         bundle = 2 * reversed_at
         assert torch.equal(batch.first[::bundle], batch.second[reversed_at::bundle])
         assert torch.equal(batch.tokens[::bundle, 3], batch.tokens[reversed_at::bundle, 3])
+
+
+def test_few_of_many_shards_stay_open(tmp_path: Path) -> None:
+    stream = make(write(tmp_path / "shards", [1] * 20), groups_per_batch=1)
+    for epoch in range(2):
+        assert {groups_of(batch)[0] for batch in batches(stream, epoch)} == set(range(20))
+    assert len(stream._open) == 16
+    again = pickle.loads(pickle.dumps(stream))  # as for a spawned worker
+    assert same(batches(again), batches(stream))
 
 
 def test_draws_depend_on_seed_epoch_and_rank(tmp_path: Path) -> None:
