@@ -82,5 +82,16 @@ def test_no_two_modules_of_one_name() -> None:
     assert [name for name, count in names.items() if count > 1] == []
 
 
+def test_no_two_classes_of_one_name() -> None:
+    names = Counter(
+        node.name
+        for module, path in MODULES.items()
+        if not within_any(module, NAMED_BY_USERS)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert [name for name, count in names.items() if count > 1] == []
+
+
 def within_any(module: str, packages: Iterable[str]) -> bool:
     return any(within(module, package) for package in packages)
