@@ -19,7 +19,7 @@ from pcclip.results import Result, markdown_table, read_results, unchanged, writ
 
 
 class ResultsTable(Callback):
-    """Writes and prints one table of all evaluation callbacks' results when training, or `test`, ends.
+    """Writes and prints one table of the results of `Evaluation` when training, or `test`, ends.
 
     The base model's rows are those measured before training. They and, with `alphas`, its trainable weights and buffers
     are kept in checkpoints (which grow by the size of what trains), so that a resumed run still compares with the model that
@@ -27,7 +27,7 @@ class ResultsTable(Callback):
     `WeightAveraging` the finetuned model is the averaged one, which is also saved.
 
     Args:
-        file: JSON file of rows; the Markdown table goes beside it, with the ending `.md`.
+        file: JSON file of rows; the Markdown table is written next to it, with the ending `.md`.
         alphas: Also measure `alpha * finetuned + (1 - alpha) * base`, as models `ensembled <alpha>`.
         base: Name of the model before training.
         finetuned: Name of the model after training.
@@ -85,7 +85,7 @@ class ResultsTable(Callback):
         self._trained = set(self._base_state) - frozen
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Collect what the evaluation callbacks measured before training; by now all of them have."""
+        """Collect what was measured before training."""
         if trainer.global_step == 0:
             self._base_rows = _collect(trainer, 0.0)
 
@@ -98,7 +98,7 @@ class ResultsTable(Callback):
             self._finish(trainer, pl_module, results)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what the evaluation callbacks measured in `test`."""
+        """Write what was measured in `test`."""
         name, alpha = (self.finetuned, 1.0) if trainer.ckpt_path else (self.base, 0.0)
         known = read_results(self.file) if Path(self.file).is_file() else {}
         with averaged(trainer, pl_module):
@@ -116,7 +116,7 @@ class ResultsTable(Callback):
             self._base_state = {key: value.cpu() for key, value in state_dict["base_state"].items()}
 
     def _ensembled(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, list[Result]]:
-        """Measure the ensembles of the base model and the module, which is as it was afterwards."""
+        """Measure the ensembles of the base model and the module. Afterwards the module has its own weights again."""
         if not self._base_state:
             return {}
         results = {}

@@ -1,4 +1,4 @@
-"""Saves the run's whole configuration beside its logs, and shows it in TensorBoard."""
+"""Saves the run's whole configuration next to its logs, and shows it in TensorBoard."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class AwA2(AttributeSource):
     Args:
         root: The folder.
         classes: All 50 classes, or those of `trainclasses.txt` or `testclasses.txt`.
-        differences: Further attributes, each of one predicate less another, such as `{size: [big, small]}`.
+        differences: Further attributes, each one predicate minus another, such as `{size: [big, small]}`.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from pcclip.datasets.tables import Table
 
 REMEDY = (
     "download CUB_200_2011.tgz (1.1 GB; Caltech-UCSD Birds-200-2011, data.caltech.edu) and give the folder CUB_200_2011 that "
-    "it unpacks to, with the file attributes.txt of the same archive in it or beside it"
+    "it unpacks to, with the file attributes.txt of the same archive in it or next to it"
 )
 _FILES = ("images", "images.txt", "classes.txt", "image_class_labels.txt", "train_test_split.txt")
 _IMAGE_LABELS = "attributes/image_attribute_labels.txt"
@@ -88,7 +88,7 @@ class CUB(AttributeSource):
         for folder in (self.root, self.root / "attributes", self.root.resolve().parent):
             if (folder / "attributes.txt").is_file():
                 return numbered_names(folder / "attributes.txt")
-        raise FileNotFoundError(f"{self.root}: attributes.txt not found in it, nor beside it; {REMEDY}")
+        raise FileNotFoundError(f"{self.root}: attributes.txt not found in it, nor next to it; {REMEDY}")
 
     def _chosen(self, count: int) -> list[int]:
         """Places in `images.txt` of the pictures of the split."""
@@ -97,7 +97,7 @@ class CUB(AttributeSource):
         return [number for number in range(count) if is_train[number] in wanted]
 
     def _column(self, name: str, count: int) -> list[int]:
-        """The numbers of a file whose lines are `image number`."""
+        """Return the numbers of a file with lines `image number`."""
         file = self.root / name
         values = [int(value) for value in numbered_values(file)]
         if len(values) != count:
@@ -106,7 +106,7 @@ class CUB(AttributeSource):
 
 
 def numbered_values(file: Path) -> list[str]:
-    """The second cells of a file whose lines are `number value`, numbers counting from 1.
+    """Return the second cells of a file with lines `number value`, numbers counting from 1.
 
     Raises:
         ValueError: A line is not of that form.

@@ -19,7 +19,7 @@ def read_edits(file: str | Path, image_set: ImageSet) -> Edits:
     """Read edits of labelled images: rows `{"image", "source", "target", "answer"}`.
 
     `image` is an image's key (`class/file` in class folders), `source` and `target` are texts ("red", "blue"), and `answer`
-    is the class whose images are right.
+    is a class: its images are right.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -104,7 +104,7 @@ def read_simat(
 
 
 def without(edits: Edits, kept: list[int], count: int) -> tuple[Edits, int]:
-    """The edits of the images that are kept (M indices of `count`), with answers among them, and how many were left out."""
+    """Return the edits of the images that are kept (M indices of `count`) and have answers among them, and how many are not."""
     place = torch.full((count,), -1)
     place[kept] = torch.arange(len(kept))
     right = edits.right[:, kept]
@@ -143,7 +143,7 @@ def _oscar(file: Path, images: int) -> torch.Tensor:
 
 
 def _by_triplet(file: Path, rows: list[dict[str, Any]], image_set: ImageSet) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each edit's answer, (Q,), and whether an image is right for it, (A, N)."""
+    """Return each edit's answer, (Q,), and whether an image is right for it, (A, N)."""
     parts = ("subj", "rel", "obj")
     triplets = read_table(file, "region_id").rows
     folders = []
@@ -158,7 +158,7 @@ def _by_triplet(file: Path, rows: list[dict[str, Any]], image_set: ImageSet) -> 
 
 
 def _check_images(image_set: ImageSet, images: list[int], rows: list[dict[str, Any]]) -> None:
-    """The edits know images by their place in the sorted folders; one missing image would move all that follow."""
+    """Check that all images are there. Edits name them by place in the sorted folders, so a missing one shifts the rest."""
     for image, row in zip(images, rows, strict=True):
         if image >= len(image_set.images) or Path(image_set.images[image].key).stem != row["region_id"]:
             raise ValueError(

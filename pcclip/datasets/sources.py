@@ -19,7 +19,7 @@ from pcclip.paths import existing_file
 
 
 class ImageSource(ABC):
-    """A dataset whose layout `read_images` does not know. It is read when an evaluation is prepared."""
+    """A dataset with a layout that `read_images` does not know. It is read when a task is prepared."""
 
     @abstractmethod
     def read(self) -> ImageSet:
@@ -32,7 +32,7 @@ class ImageSource(ABC):
 
 
 class AttributeSource(ImageSource):
-    """A dataset that also brings numbers for its images or its classes."""
+    """A dataset that also has numbers for its images or its classes."""
 
     @abstractmethod
     def class_table(self) -> Table:
@@ -86,7 +86,7 @@ def open_images(source: str | ImageSource) -> ImageSet:
 
 
 def require(root: Path, names: Sequence[str], remedy: str) -> None:
-    """Refuse a dataset folder that lacks some of its files.
+    """Raise if a dataset folder lacks some of its files.
 
     Raises:
         FileNotFoundError: Naming what is missing and the remedy.
@@ -98,8 +98,7 @@ def require(root: Path, names: Sequence[str], remedy: str) -> None:
 def warn_unless_whole(where: str, found: int, expected: int) -> None:
     """Warn if a dataset has another number of pictures than its authors give, as after an extraction that broke off.
 
-    No error: a part of a dataset may be what is wanted. Several sets of one dataset tell it once, since Python shows
-    equal warnings once.
+    It is no error, since a part of a dataset may be intended. Python shows equal warnings of several tasks once.
     """
     if found != expected:
         rank_zero_warn(
@@ -109,7 +108,7 @@ def warn_unless_whole(where: str, found: int, expected: int) -> None:
 
 
 def numbered_names(file: Path) -> list[str]:
-    """The names of a file whose lines are `number name`, numbers counting from 1.
+    """Return the names of a file with lines `number name`, numbers counting from 1.
 
     Raises:
         ValueError: A line is not of that form, or a name comes twice.

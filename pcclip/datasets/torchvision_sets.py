@@ -19,7 +19,7 @@ WITHOUT_SPLITS = {"EuroSAT": 27_000, "SUN397": 108_754}
 
 @dataclass(frozen=True)
 class CifarImage(ImageFile):
-    """The image at place `offset` of CIFAR, which has all in a few files, of which `path` is the first."""
+    """The image at place `offset` of CIFAR. All images are in a few files; `path` is the first of them."""
 
     dataset: Any = field(default=None, compare=False, repr=False)
 

@@ -7,14 +7,15 @@ false of it: "the first is larger than the second" and its reverse. The metrics:
 - `sign_accuracy_paper`: the same in the paper's protocol, the mean over a few draws of so many images each;
 - `forced_choice`: the true text is closer than its reverse;
 - `role_test`: the true text is closer than itself with the words "first" and "second" exchanged;
-- `swapped_choice`: forced choice between the exchanged texts. A model that reads the order of mention rather than the
-  words fails the role test; one that merely falls silent on texts that mention the second image first fails here;
+- `swapped_choice`: forced choice between the exchanged texts. A model that reads the order of mention instead of the words
+  fails the role test. A model whose text embeddings ignore texts that mention the second image first fails here;
 - `spearman`, `kendall`: rank correlation of the attribute with the images' scores on the axis from reverse to text;
 - `prompt_forced_choice`, `prompt_spearman`: the same with an axis from one ordinary prompt to another, the baseline that
-  needs no difference texts; `spearman_over_prompts` is what the texts have beyond it;
+  needs no difference texts; `spearman_over_prompts` is the gain over it;
 - `ceiling_forced_choice`, `ceiling_spearman`, `share_of_ceiling`: what ridge regression on the same embeddings reaches.
 
-Ties count one half. Each is the mean over the wordings of the attribute; `_lowest` and `_highest` tell the spread.
+Ties count one half. Each is the mean over the wordings of the attribute; `_lowest` and `_highest` are those of the worst and
+best wording.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def attribute_ranking(
 
 
 def check_draws(pair_images: int | None, images_per_draw: int | None, draws: int) -> None:
-    """Refuse draws of fewer than two images, and fewer than one of them.
+    """Raise if a draw has fewer than two images, or if there are no draws.
 
     Raises:
         ValueError: Naming the argument.
@@ -111,7 +112,7 @@ def check_draws(pair_images: int | None, images_per_draw: int | None, draws: int
 
 
 def attribute_scores(encoder: Encoder, images: Tensor, wordings: Sequence[Wording]) -> Tensor:
-    """Score of each image on each wording's axis: `project(image - mean image) . (text - reverse)`, (W, N).
+    """Return the score of each image on each wording's axis: `project(image - mean image) . (text - reverse)`, (W, N).
 
     Raises:
         ValueError: A text embedding or a score is not finite.
@@ -126,7 +127,7 @@ def attribute_scores(encoder: Encoder, images: Tensor, wordings: Sequence[Wordin
 
 
 def _draw(count: int, images_per_draw: int, draws: int, seed: int) -> Tensor:
-    """Which images are in which draw: (draws, n) of 0 and 1."""
+    """Return which images are in which draw: (draws, n) of 0 and 1."""
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.zeros(draws, count)
     for row in drawn:
@@ -160,7 +161,7 @@ def _pair_results(
 
 
 def _paper_results(judged: JudgedAttribute, verdicts: Tensor, drawn: Tensor) -> list[Metric]:
-    """Mean over the draws, and the lowest and highest of them; a draw without a judged pair has no say."""
+    """Return the mean over the draws, and the lowest and highest. Draws without a judged pair are excluded."""
     counts = quadratic_form(drawn, judged.more)
     accuracies = judged.pair_mean(verdicts, drawn)
     n = int(counts.sum())
@@ -181,7 +182,10 @@ def _paper_results(judged: JudgedAttribute, verdicts: Tensor, drawn: Tensor) -> 
 def _verdicts(
     encoder: Encoder, images: Tensor, first: Tensor, second: Tensor, wordings: Sequence[Wording]
 ) -> dict[str, Tensor]:
-    """Verdict of each metric on each pair, where first has more than second: (W, P), or (1, P) their mean over wordings."""
+    """Return the verdict of each metric on each pair, where first has more than second.
+
+    `forced_choice` is (W, P), by wording. The others are (1, P), the mean over wordings.
+    """
     texts = embed_pair_texts(encoder, [w.text for w in wordings], [w.reverse for w in wordings])
     parts: dict[str, list[Tensor]] = {}
     size = max(1, _CHUNK_FLOATS // images.shape[1])
@@ -191,13 +195,13 @@ def _verdicts(
             backward = encoder.difference(images[others], images[ones])
         verdicts = judge(texts.embedded @ forward.T, texts.embedded @ backward.T, texts.with_roles)
         for metric, verdict in verdicts.items():
-            # the wordings themselves are wanted of one metric only
+            # only one metric is reported by wording
             parts.setdefault(metric, []).append(verdict if metric == "forced_choice" else verdict.mean(0, keepdim=True))
     return {metric: torch.cat(chunks, 1) for metric, chunks in parts.items()}
 
 
 def _spearman(judged: JudgedAttribute, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Spearman's correlation of each row of scores (W, n): (W,), and in each resample (W, R)."""
+    """Return Spearman's correlation of each row of scores (W, n): (W,), and in each resample (W, R)."""
     once = judged.weights.new_ones(1, scores.shape[1], dtype=torch.float64)
     correlation = torch.cat([weighted_spearman(once, row, judged.values) for row in scores])
     return correlation, torch.stack([weighted_spearman(judged.weights, row, judged.values) for row in scores])
@@ -206,7 +210,7 @@ def _spearman(judged: JudgedAttribute, scores: Tensor) -> tuple[Tensor, Tensor]:
 def _rank_results(
     encoder: Encoder, judged: JudgedAttribute, wordings: Sequence[Wording]
 ) -> tuple[float, Tensor, list[Metric]]:
-    """The mean Spearman correlation, the same in each resample (R,), and all rows."""
+    """Return the mean Spearman correlation, the same in each resample (R,), and all metrics."""
     scores = attribute_scores(encoder, judged.images, wordings)
     spearman, spearman_resampled = _spearman(judged, scores)
     once = judged.weights.new_ones(1, scores.shape[1])
@@ -227,7 +231,7 @@ def _rank_results(
 def _prompt_results(
     encoder: Encoder, judged: JudgedAttribute, prompts: Sequence[Wording], spearman: float, resampled: Tensor
 ) -> list[Metric]:
-    """The same axis and choice with ordinary prompts in place of text and reverse, and what the texts have beyond it."""
+    """Return the same metrics with ordinary prompts in place of text and reverse, and the gain of the texts over them."""
     first, second = judged.more.nonzero().T
     images = judged.images[judged.paired]
     verdicts = _verdicts(encoder, images, first, second, prompts)["forced_choice"].mean(0)

@@ -13,13 +13,13 @@ from pcclip.metrics.protocol import Metric
 from pcclip.metrics.rank_correlation import weighted_ranks, weighted_spearman
 
 FOLDS = 10
-MIN_OF_EITHER = 5  # groups of images of an attribute with two values; with two of them most folds have none to predict
-# of unit embeddings, whose coordinates vary by much less than one
+MIN_OF_EITHER = 5  # groups of images with each value of a two-valued attribute; with fewer, most folds lack one value
+# for unit embeddings: their coordinates vary by much less than one
 _PENALTIES = np.logspace(-5, 3, 17)
 
 
 def enough_of_either(values: Tensor, groups: Tensor) -> bool:
-    """Whether an attribute is fit for a ceiling: two values with enough groups of images each, or more than two values."""
+    """Return whether an attribute has more than two values, or two with enough groups of images each."""
     known = ~values.isnan()
     pairs = torch.unique(torch.stack([values[known], groups[known].to(values.dtype)], 1), dim=0)
     distinct, counts = torch.unique(pairs[:, 0], return_counts=True)
@@ -27,16 +27,16 @@ def enough_of_either(values: Tensor, groups: Tensor) -> bool:
 
 
 def ridge_scores(images: Tensor, values: Tensor, groups: Tensor, seed: int) -> Tensor:
-    """Out-of-fold predictions (n,) of ridge regression from embeddings (n, D) to the ranks of values (n,).
+    """Return out-of-fold predictions (n,) of ridge regression from embeddings (n, D) to the ranks of values (n,).
 
-    Ranks, since only the order is judged. Each image is predicted by a fit on nine tenths of the other groups; within
-    these, leave-one-out over images chooses the penalty.
+    Ranks are fitted because only the order is judged. Each image is predicted by a fit on nine tenths of the groups, without
+    its own. Leave-one-out over the images of these chooses the penalty.
 
     Args:
         images: Embeddings, (n, D).
         values: Their values, (n,).
-        groups: Group of each image, (n,). Folds keep groups whole. Images of one class that share its value must be one
-            group: otherwise the fit would recognise the class and look its value up.
+        groups: Group of each image, (n,). Folds keep groups whole. Images that share the value of their class must be one
+            group: otherwise the fit could recognise the class instead of the attribute.
         seed: Seed of the folds.
 
     Raises:
@@ -58,7 +58,7 @@ def ridge_scores(images: Tensor, values: Tensor, groups: Tensor, seed: int) -> T
 
 
 def ceiling_results(judged: JudgedAttribute, spearman: float, resampled: Tensor, seed: int) -> list[Metric]:
-    """`ceiling_forced_choice`, `ceiling_spearman`, and the text axis's share of the latter.
+    """Return `ceiling_forced_choice`, `ceiling_spearman`, and the text axis's share of the latter.
 
     Args:
         judged: The attribute.
@@ -67,7 +67,7 @@ def ceiling_results(judged: JudgedAttribute, spearman: float, resampled: Tensor,
         seed: Seed of the folds.
 
     Returns:
-        The share is undefined (NaN) where the ceiling is not positive: there is nothing to have a share of.
+        The share is undefined (NaN) if the ceiling is not positive.
 
     Raises:
         ValueError: As `ridge_scores`.

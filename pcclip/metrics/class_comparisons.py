@@ -1,4 +1,4 @@
-"""Texts that compare two classes: whose they are, and where they point."""
+"""Texts that compare two classes: the classes they name, and the direction of their embeddings."""
 
 from __future__ import annotations
 

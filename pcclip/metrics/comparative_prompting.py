@@ -25,7 +25,7 @@ from pcclip.metrics.protocol import Comparative, Encoder, Metric
 from pcclip.metrics.zero_shot import check_labels, class_embeddings
 
 ALPHAS = (0.7, 0.8, 0.9)
-DRAWS = 5  # of the random and shuffled controls, whose accuracy is the mean over them
+DRAWS = 5  # of the random and shuffled controls; their accuracy is the mean over draws
 
 
 def comparative_prompting(
@@ -107,10 +107,10 @@ def comparative_prompting(
 
 
 def compared(plain: Tensor, first: Tensor, second: Tensor, directions: Tensor, alpha: float) -> Tensor:
-    """Class embeddings (C, D) moved by what is said of them; a class that is no pair's second stays as it is.
+    """Return class embeddings (C, D) moved by the texts. A class that is not the second of any text is unchanged.
 
     Args:
-        plain: Unit class embeddings, (C, D); all classes move at once, so these are the t_a as well.
+        plain: Unit class embeddings, (C, D). All classes move at once, so these are also the t_a.
         first: Class a of each text, (T,).
         second: Class b of each text, (T,).
         directions: f(T_ab), unit, (T, D).
@@ -123,7 +123,7 @@ def compared(plain: Tensor, first: Tensor, second: Tensor, directions: Tensor, a
 
 
 def _controls(texts: Tensor, first: list[int], second: list[int], seed: int) -> dict[str, list[Tensor]]:
-    """Directions (T, D) in place of the texts', some draws of each control that is random."""
+    """Return for each control one or more directions (T, D) in place of the texts'."""
     generator = torch.Generator().manual_seed(seed)
     controls: dict[str, list[Tensor]] = {}
     shuffles = [shuffle for _ in range(DRAWS) if (shuffle := _other_pairs(first, second, generator)) is not None]
@@ -138,12 +138,12 @@ def _controls(texts: Tensor, first: list[int], second: list[int], seed: int) -> 
 
 
 def _other_pairs(first: list[int], second: list[int], generator: torch.Generator) -> list[int] | None:
-    """A permutation that gives each row a text of another pair of classes; None if some pair has most of the texts."""
+    """Return a permutation that gives each row a text of another pair of classes; None if one pair has most of the texts."""
     groups: dict[frozenset[int], list[int]] = {}
     for row in torch.randperm(len(first), generator=generator).tolist():
         groups.setdefault(frozenset((first[row], second[row])), []).append(row)
     order = [row for group in groups.values() for row in group]
-    # each pair's texts stand together, so that a turn by the largest group's length leaves none in its own
+    # texts of a pair are adjacent, so a rotation by the length of the largest group leaves none in its own group
     turn = max(len(group) for group in groups.values())
     if 2 * turn > len(order):
         return None

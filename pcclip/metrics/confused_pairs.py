@@ -1,6 +1,6 @@
 """Pairs of classes that a model confuses, found without labels.
 
-Choose them once, with the base model: texts are then written for these pairs, and every model is measured on them.
+Choose them once, with the base model. Texts are then written for these pairs, and every model is measured on them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Pairs = list[tuple[int, int]]
 
 
 def closest_pairs(class_embeddings: Tensor, count: int) -> Pairs:
-    """The `count` pairs of classes whose embeddings (C, D), unit, are closest; closest first, smaller index first.
+    """Return the `count` pairs of classes with the closest unit embeddings (C, D): closest first, smaller index first.
 
     Raises:
         ValueError: Fewer than two classes, no pair asked for, or an embedding that is not finite.
@@ -27,10 +27,10 @@ def closest_pairs(class_embeddings: Tensor, count: int) -> Pairs:
 
 
 def disagreement_pairs(images: Tensor, class_embeddings: Tensor, count: int) -> Pairs:
-    """The `count` pairs of classes between which unlabelled images are most often undecided.
+    """Return the `count` pairs of classes between which unlabelled images are most often undecided.
 
-    Of each image the two nearest classes are looked at, and only of the half of the images for which these two are
-    nearly equally near. At most `count` pairs, most frequent first; equally frequent ones by how close the classes are.
+    Counts the pair of the two nearest classes of each image, over the half of the images with the smallest margin between
+    these two. There are at most `count` pairs, most frequent first; ties are ordered by how close the classes are.
 
     Args:
         images: Unit image embeddings, (N, D).

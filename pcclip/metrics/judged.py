@@ -43,7 +43,7 @@ class JudgedAttribute:
         pair_images: int | None,
         bootstrap: Bootstrap,
     ) -> JudgedAttribute:
-        """Exclude images of unknown value (NaN), and pairs whose values differ by no more than `gap`.
+        """Exclude images of unknown value (NaN), and pairs that differ by no more than `gap`.
 
         Raises:
             ValueError: Another number of values than images, fewer than two known, all equal, no pair beyond the gap, or

@@ -1,4 +1,4 @@
-"""The verdicts on pairs of images and their texts, shared by attribute ranking and difference texts.
+"""Verdicts on pairs of images and their texts, shared by attribute ranking and difference texts.
 
 A pair has a text that is true of it (first against second) and a reverse that is true of the reversed pair. Exchanging
 "first" and "second" in a text makes it true of the other one.
@@ -44,7 +44,7 @@ def embed_pair_texts(encoder: Encoder, texts: Sequence[str], reverses: Sequence[
 
 
 def judge(forward: Tensor, backward: Tensor, with_roles: list[int]) -> dict[str, Tensor]:
-    """Verdict of each metric, the mean over both ordered forms of a pair: 1 right, 0 wrong, ties one half.
+    """Return the verdict of each metric, the mean over both ordered forms of a pair: 1 right, 0 wrong, ties one half.
 
     Args:
         forward: Cosines of `PairTexts.embedded` with the differences first - second, (2T + 2T', ...).
@@ -78,7 +78,7 @@ def judge(forward: Tensor, backward: Tensor, with_roles: list[int]) -> dict[str,
 
 
 def _wins(right: Tensor, wrong: Tensor) -> Tensor:
-    """2 where `right` is larger, 0 where `wrong` is, 1 where they tie; small integers keep many pairs cheap."""
+    """Return 2 where `right` is larger, 0 where `wrong` is, 1 where they tie, as small integers to save memory."""
     return (right > wrong).to(torch.int8) + (right >= wrong).to(torch.int8)
 
 

@@ -1,4 +1,4 @@
-"""Rank correlations as functions of weights, in O(n log n) each: what bootstrap intervals over many images take.
+"""Rank correlations as functions of weights, in O(n log n) each, as bootstrap intervals over many images need them.
 
 As in `pcclip.metrics.bootstrap`, a weight says how often an image was drawn; copies of one image are tied with each other.
 Weights are whole numbers, and all counts are exact up to some 2 billion pairs of draws.
@@ -16,7 +16,7 @@ _CHUNK_FLOATS = 2_000_000  # of weights at a time: a few of these fit the cache 
 
 
 def weighted_spearman(weights: Tensor, scores: Tensor, values: Tensor) -> Tensor:
-    """Spearman's rank correlation, ties sharing their mean rank, in each resample: (R,), in the weights' dtype.
+    """Return Spearman's rank correlation, ties sharing their mean rank, in each resample: (R,), in the weights' dtype.
 
     A resample in which scores or values are constant has no correlation: NaN.
 
@@ -33,7 +33,7 @@ def weighted_spearman(weights: Tensor, scores: Tensor, values: Tensor) -> Tensor
 
 
 def weighted_ranks(weights: Tensor, x: Tensor) -> Tensor:
-    """Ranks of x (n,) among the drawn images, ties sharing their mean rank: (R, n).
+    """Return the ranks of x (n,) among the drawn images, ties sharing their mean rank: (R, n).
 
     The rank of image i is the number of draws below it, plus half of the draws equal to it (itself among them), plus
     a half.
@@ -44,7 +44,7 @@ def weighted_ranks(weights: Tensor, x: Tensor) -> Tensor:
 
 
 def weighted_kendall(weights: Tensor, scores: Tensor, values: Tensor) -> Tensor:
-    """Kendall's tau-b in each resample: (R,); NaN where scores or values are constant.
+    """Return Kendall's tau-b in each resample: (R,); NaN where scores or values are constant.
 
     Args:
         weights: Draws of each image, (R, n).
@@ -54,7 +54,7 @@ def weighted_kendall(weights: Tensor, scores: Tensor, values: Tensor) -> Tensor:
     score_levels, value_levels = (torch.unique(x, return_inverse=True)[1] for x in (scores, values))
     both = (
         score_levels * len(values) + value_levels
-    )  # one number of the two: by score, and by value where scores are tied
+    )  # one number for both: orders by score, and by value where scores are tied
     order = both.argsort()
     both_levels = torch.unique(both, return_inverse=True)[1]
 
@@ -70,11 +70,11 @@ def weighted_kendall(weights: Tensor, scores: Tensor, values: Tensor) -> Tensor:
 
 
 def _inversions(weights: Tensor, levels: Tensor) -> Tensor:
-    """Pairs of draws of which the one that comes first has the higher level: (R,) int64.
+    """Return the number of pairs of draws in which the earlier one has the higher level: (R,) int64.
 
-    From the highest bit of the levels to the lowest, each pair is counted at the bit in which the two first differ: those
-    that agree in all higher bits stand together, in their order, and a running sum tells how many with a one came before
-    each with a zero.
+    A radix count from the highest bit of the levels to the lowest. Each pair is counted at the first bit in which its two
+    levels differ: levels that agree in all higher bits are adjacent, in their order, and a running sum counts the ones before
+    each zero.
 
     Args:
         weights: Draws in the order of the images, (R, n).
@@ -82,7 +82,7 @@ def _inversions(weights: Tensor, levels: Tensor) -> Tensor:
     """
     count = torch.zeros(len(weights), dtype=torch.int64, device=weights.device)
     for bit in reversed(range(int(levels.max()).bit_length())):
-        # images with equal higher bits side by side, otherwise in the order that they had
+        # images with equal higher bits are adjacent, otherwise in their former order
         order = (levels >> (bit + 1)).argsort(stable=True)
         weights, levels = weights[:, order], levels[order]
         ones = (levels >> bit & 1).bool()
@@ -95,12 +95,12 @@ def _inversions(weights: Tensor, levels: Tensor) -> Tensor:
 
 
 def _ties(weights: Tensor, levels: Tensor) -> Tensor:
-    """Ordered pairs of draws of one level, a draw with itself among them: (R,) int64."""
+    """Return the number of ordered pairs of draws of one level, including a draw with itself: (R,) int64."""
     return (_draws_of(weights, levels).long() ** 2).sum(1)
 
 
 def _draws_of(weights: Tensor, levels: Tensor) -> Tensor:
-    """Draws of each level, (R, L)."""
+    """Return the draws of each level, (R, L)."""
     draws = weights.new_zeros(int(levels.max()) + 1, len(weights))
     return draws.index_add_(0, levels, weights.T).T
 
@@ -112,7 +112,7 @@ def _in_chunks(statistic: Callable[[Tensor], Tensor], weights: Tensor, scores: T
 
 
 def _pearson(weights: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Correlation of two rows of ranks (R, n) in each resample: (R,)."""
+    """Return the correlation of two rows of ranks (R, n) in each resample: (R,)."""
     mean = (
         weights.sum(1, keepdim=True) + 1
     ) / 2  # of ranks, whatever the ties; exact, so that constants have no spread
