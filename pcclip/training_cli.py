@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from jsonargparse import set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -134,6 +135,7 @@ def train(command: str, args: Sequence[str]) -> None:
         ValueError: Settings that Lightning refuses, a metric to monitor that is not logged, and as this package raises it.
         OSError: A file is missing, or cannot be written.
     """
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)  # help on the fields of tasks
     try:
         PairCLI(command, args).execute()
     except MisconfigurationException as error:
