@@ -9,7 +9,8 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ABOVE = ["pcclip.callbacks", "pcclip.reports", "pcclip.tools", "pcclip.experiments"]
+TOP = ["pcclip.tools", "pcclip.commands", "pcclip.experiments"]
+ABOVE = ["pcclip.tasks", "pcclip.callbacks", "pcclip.reports", *TOP]
 # Package to what it must not import, also not within a function.
 FORBIDDEN = {
     "pcclip": ["data_prep"],
@@ -17,9 +18,10 @@ FORBIDDEN = {
     "pcclip.model": ["pcclip.data", "pcclip.datasets", "pcclip.metrics", *ABOVE],
     "pcclip.data": ["pcclip.datasets", "pcclip.metrics", *ABOVE],
     "pcclip.datasets": ["pcclip.model", *ABOVE],
-    "pcclip.callbacks": ["pcclip.tools", "pcclip.experiments"],
-    "pcclip.reports": ["pcclip.callbacks", "pcclip.tools", "pcclip.experiments"],
-    "data_prep": ["pcclip.callbacks", "pcclip.tools", "pcclip.experiments"],
+    "pcclip.tasks": ["pcclip.callbacks", *TOP],
+    "pcclip.callbacks": TOP,
+    "pcclip.reports": ["pcclip.tasks", "pcclip.callbacks", *TOP],
+    "data_prep": ["pcclip.callbacks", *TOP],
 }
 # `pcclip prompt --ask.model` has a language model write the texts.
 EXCEPTIONS = {("pcclip.commands.prompt", "data_prep.steps.class_texts")}
