@@ -100,7 +100,7 @@ def test_the_whole_protocol(demo: Path) -> None:
     rows = json.loads((demo / "runs/demo/eval/results.json").read_text())
     assert {row["model"] for row in rows} == {"base", "finetuned", "ensembled 0.3", "ensembled 0.5", "ensembled 0.7"}
     assert {row["task"] for row in rows} == {
-        "attribute_ranking", "difference_texts", "zero_shot", "comparative_prompting", "text_geometry",
+        "attribute_ranking", "difference_texts", "zero_shot", "comparative_prompting",
         "arithmetic", "analogies", "linear_probe", "retrieval", "compositionality",
     }  # fmt: skip
     for picture in ("comparative_prompting", "arithmetic"):
