@@ -76,7 +76,7 @@ def ask(
     nothing = (run.failed and not run.answered) or (run.failed_now and not run.answered_now)
     if run.stopped == "failures" or nothing:
         what = "no question was answered" if nothing else "too many questions failed in a row"
-        raise ValueError(f"{output}: {what}; see {failures}. Fix the cause and run again with retry_failed=true")
+        raise ValueError(f"{output}: {what}; see {failures}. Fix the cause and run again with `retry_failed: true`")
     if not run.stopped:
         checked_path(output).unlink()
         return run.counts()

@@ -17,20 +17,11 @@ ENDED = ("completed", "expired", "cancelled")  # the latter two with what was an
 
 
 class BatchEndpoint:
-    """The batch API of an endpoint. Use it as a context manager.
-
-    All methods raise ValueError if the endpoint fails.
-    """
+    """The batch API of an endpoint. All methods raise ValueError if the endpoint fails."""
 
     def __init__(self, options: ModelOptions) -> None:
         self._clean = options.clean
         self._client = openai.OpenAI(base_url=options.base_url, api_key=options.api_key(), max_retries=RETRIES)
-
-    def __enter__(self) -> BatchEndpoint:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
 
     def upload(self, file: Path) -> str:
         """Upload a batch's input and return its name at the endpoint."""

@@ -177,25 +177,25 @@ class BatchRun:
         return f"{question.id}|{self._run.requests.key(question).partition('-')[2]}"
 
     def _submit_and_fetch(self) -> None:
-        with BatchEndpoint(self._run.options) as endpoint:
-            for batch in self._open:
-                if not batch.batch_id:
-                    if batch.file_id:  # an earlier run died after the upload: it may have submitted the batch, or not
-                        batch.batch_id = endpoint.find(batch.file_id)
-                    else:
-                        batch.file_id = endpoint.upload(self._path(batch, "in"))
-                        self._save()
-                    batch.batch_id = batch.batch_id or endpoint.submit(batch.file_id)
+        endpoint = BatchEndpoint(self._run.options)
+        for batch in self._open:
+            if not batch.batch_id:
+                if batch.file_id:  # an earlier run died after the upload: it may have submitted the batch, or not
+                    batch.batch_id = endpoint.find(batch.file_id)
+                else:
+                    batch.file_id = endpoint.upload(self._path(batch, "in"))
                     self._save()
-            for batch in self._open:
-                paths = [self._path(batch, kind) for kind in ("out", "errors")]
-                while not all(path.is_file() for path in paths):
-                    files = endpoint.finished(batch.batch_id)
-                    if files is None:
-                        time.sleep(self._run.options.batch_poll)
-                    else:
-                        for path, file_id in zip(paths, files, strict=True):
-                            endpoint.download(file_id, path)
+                batch.batch_id = batch.batch_id or endpoint.submit(batch.file_id)
+                self._save()
+        for batch in self._open:
+            paths = [self._path(batch, kind) for kind in ("out", "errors")]
+            while not all(path.is_file() for path in paths):
+                files = endpoint.finished(batch.batch_id)
+                if files is None:
+                    time.sleep(self._run.options.batch_poll)
+                else:
+                    for path, file_id in zip(paths, files, strict=True):
+                        endpoint.download(file_id, path)
 
     def _collect(self, batch: SubmittedBatch) -> None:
         """Record a batch's answers and failures."""
