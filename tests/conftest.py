@@ -11,11 +11,15 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+from hypothesis import settings as hypothesis_settings
 
 from pcclip.model import DifferenceCLIP, load_clip
 from tests.helpers.shards import write_image_shards
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# The same examples on every machine, however slow it is.
+hypothesis_settings.register_profile("tests", deadline=None, derandomize=True)
+hypothesis_settings.load_profile("tests")
 TINY = Path(__file__).parent / "helpers" / "tiny.json"
 
 
