@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,9 +23,9 @@ from data_prep.files import (
     read_jsonl,
     read_jsonl_with_offsets,
 )
-from data_prep.line_index import FAST, naming_database
 from pcclip.atomic import temporary_prefix
 from pcclip.data.record import PairRecord
+from pcclip.database import finished_database, temporary_database
 
 TABLES = """
 CREATE TABLE images (number INTEGER PRIMARY KEY, id TEXT, source INTEGER, line INTEGER, offset INTEGER);
@@ -95,10 +94,9 @@ class GroupIndex:
         with ExitStack() as stack:
             folder = TemporaryDirectory(prefix=prefix, suffix=suffix, dir=output.parent)
             database = Path(stack.enter_context(folder)) / "groups.sqlite"
-            stack.enter_context(naming_database(output.parent, "make room"))
             self.sources = Sources(list(captions), list(differences), database)
-            self._database = stack.enter_context(closing(sqlite3.connect(database, isolation_level=None)))
-            self._database.executescript(FAST + TABLES)
+            self._database = stack.enter_context(temporary_database(database))
+            self._database.executescript(TABLES)
             self._add_images()
             self.images = int(self._database.execute("SELECT COUNT(*) FROM images").fetchone()[0])
             self._add_pairs()
@@ -227,7 +225,7 @@ class GroupReader:
 
     def __init__(self, sources: Sources) -> None:
         self._captions, self._differences = sources.captions, sources.differences
-        self._database = sqlite3.connect(f"{sources.database.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        self._database = finished_database(sources.database)
         self._streams = {file: file.open("rb") for file in {*sources.captions, *sources.differences}}
 
     def __enter__(self) -> GroupReader:

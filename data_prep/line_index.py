@@ -3,43 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 from data_prep.files import Row, read_jsonl_with_offsets
-
-FAST = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
-
-
-@contextmanager
-def temporary_database() -> Iterator[sqlite3.Connection]:
-    """Yield a database in SQLite's temporary folder: `TMPDIR`, else /var/tmp. Its file has no name and goes with the process.
-
-    Raises:
-        OSError: The database cannot be written; names the folder.
-    """
-    folders = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp")
-    folder = next(folder for folder in folders if folder and os.access(folder, os.W_OK))
-    with naming_database(Path(folder), "make room, or set TMPDIR to a folder on another disk"):
-        database = sqlite3.connect("", isolation_level=None)
-        try:
-            database.executescript(FAST)
-            yield database
-        finally:
-            database.close()
-
-
-@contextmanager
-def naming_database(place: Path, remedy: str) -> Iterator[None]:
-    """Turn errors of a database on disk into an `OSError` that names its place and says what to do."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise OSError(f"{place}: cannot keep a temporary index there ({error}); {remedy}") from error
+from pcclip.database import temporary_database
 
 
 class LineIndex:

@@ -70,6 +70,11 @@ def test_no_cycles() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules
 
 
+def test_one_module_knows_sqlite() -> None:
+    users = [name for name, path in MODULES.items() if "import sqlite3" in path.read_text(encoding="utf-8")]
+    assert users == ["pcclip.database"]
+
+
 # Their modules are named by what users type: a task, command, step or source may be named like the module that does its work.
 NAMED_BY_USERS = ("pcclip.tasks", "pcclip.commands", "data_prep.steps", "data_prep.sources")
 ENTRIES = {"pcclip", "data_prep", "pcclip.cli", "data_prep.cli"}

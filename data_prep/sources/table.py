@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_prep.line_index import temporary_database
 from data_prep.sources.source import (
     REPLACED,
     Candidate,
@@ -21,6 +20,7 @@ from data_prep.sources.source import (
     input_file,
 )
 from pcclip.data.picture_files import PICTURE_ENDINGS
+from pcclip.database import temporary_database
 
 MOST_LINES = 32  # of a row: a quotation mark that is open for longer is a mistake
 

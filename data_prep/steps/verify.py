@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from data_prep.line_index import temporary_database
 from data_prep.progress import progress
 from data_prep.shard_check import Checks, Findings, check_shard, context_length
 from data_prep.step import Step, at_least
 from data_prep.workers import in_order
 from pcclip.atomic import atomic_text
 from pcclip.data.format import DATASET_FILE, DatasetInfo
+from pcclip.database import Database, temporary_database
 
 
 @dataclass(kw_only=True)
@@ -99,7 +98,7 @@ def check_folder(folder: Path, info: DatasetInfo, options: Verify) -> Findings:
 class _Seen:
     """Keys and images of all shards so far, in a temporary database since there may be millions."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
         database.executescript(
             "CREATE TABLE keys (key TEXT PRIMARY KEY) WITHOUT ROWID;"

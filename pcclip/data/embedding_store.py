@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pcclip.data.labelled import ImageFile
+from pcclip.database import Database, kept_database
 
 DECODER = 2  # to be raised whenever `pcclip.data.pictures` decodes something into other pixels
 _LOOKUP = 512  # keys a query; SQLite's own limit is 999 in old versions
@@ -86,25 +86,15 @@ class EmbeddingStore:
         return digest.hexdigest()
 
     @contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
+    def _connected(self) -> Iterator[Database]:
         folder = self.file.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             reason = f"{error.filename} is a file" if isinstance(error, FileExistsError) else error.strerror
             raise OSError(f"{folder}: cannot keep embeddings there ({reason}); choose another folder") from error
-        try:
-            database = sqlite3.connect(self.file, timeout=60)
-            try:
-                with database:  # commits, or takes back what an error left half done
-                    database.execute("PRAGMA synchronous = NORMAL")
-                    yield database
-            finally:
-                database.close()
-        except sqlite3.Error as error:
-            raise OSError(
-                f"{self.file}: embeddings cannot be kept there ({error}); remove it or choose another folder"
-            ) from error
+        with kept_database(self.file, "remove it or choose another folder") as database:
+            yield database
 
     @staticmethod
     def _keys(images: Sequence[ImageFile]) -> list[bytes | None]:
