@@ -1,24 +1,12 @@
-"""The `pcclip-data` command: one step with its options, or the steps of a chain in a YAML file."""
+"""The `pcclip-data` command. Nothing slow is imported before it is known what is asked for."""
 
 from __future__ import annotations
 
-import importlib
-import json
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, cast
 
-import yaml
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from data_prep.step import Step
-from pcclip import command_line
-
-# Name to module, class and summary. Modules are imported when they are needed: `embed` takes seconds for torch.
+# Name to module, class and summary.
 STEPS = {
     "download": ("data_prep.steps.download:Download", "fetch and unpack a public data set"),
     "captions": ("data_prep.steps.captions:Captions", "bring a captioned image set into one captions.jsonl"),
@@ -36,7 +24,6 @@ STEPS = {
     "shapes": ("data_prep.world.shapes:Shapes", "make the embedded world: pictures, captions, test texts"),
     "shapes_eval": ("data_prep.world.shapes_eval:ShapesEval", "make what the embedded world's evaluations need"),
 }
-UNSET = "???"  # value of a variable that the command line must give
 USAGE = """Prepare training data. Each step reads and writes files; it does nothing when its output is up to date.
 
 pcclip-data STEP --OPTION VALUE ...                        one step
@@ -55,8 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(USAGE + "\n".join(f"  {name:<12} {summary}" for name, (_, summary) in STEPS.items()))
         return 0
+    from data_prep.chain import parse_steps
+
     try:
-        for name, step in parse(words).items():
+        for name, step in parse_steps(words).items():
             started = time.perf_counter()
             print(f"[{name}]", flush=True)
             step.run()
@@ -65,118 +54,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pcclip-data: error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def step_class(name: str) -> type[Step]:
-    """Import the class of a step."""
-    module, _, attribute = STEPS[name][0].partition(":")
-    return cast("type[Step]", getattr(importlib.import_module(module), attribute))
-
-
-def parse(words: Sequence[str]) -> dict[str, Step]:
-    """Parse a command line: a step, a section or `all`, then `--config` and options.
-
-    Returns:
-        The steps to run by name, in order.
-
-    Raises:
-        FileNotFoundError: A config file is missing.
-        ValueError: An unknown step, section or option, or one that is missing or has a wrong type.
-    """
-    target, *rest = words
-    files, flags = _config_files(rest)
-    if files:
-        return _parse_chain(target, files, flags)
-    if target not in STEPS:
-        raise ValueError(f"{target!r} needs --config FILE; without one, name a step: {_known()}")
-    step = step_class(target)
-    parser = _parser(target)
-    parser.description = step.__doc__
-    parser.add_class_arguments(step, None, as_group=False)
-    options = _parsed(parser, flags, f"pcclip-data {target}")
-    return {target: step(**vars(options))}
-
-
-def _config_files(words: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Take `--config FILE`, once or several times, out of the words."""
-    files: list[Path] = []
-    rest: list[str] = []
-    waiting = iter(words)
-    for word in waiting:
-        option, given, value = word.partition("=")
-        if option == "--config":
-            files.append(Path(value if given else next(waiting, "")))
-        else:
-            rest.append(word)
-    return files, rest
-
-
-def _parser(target: str) -> ArgumentParser:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    return ArgumentParser(prog=f"pcclip-data {target}", parser_mode="omegaconf+", exit_on_error=False)
-
-
-def _parsed(parser: ArgumentParser, words: Sequence[str], where: str) -> Namespace:
-    try:
-        options: Namespace = parser.instantiate(command_line.parse(parser, words))
-    except ValueError as error:
-        raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
-    return options
-
-
-def _parse_chain(target: str, files: Sequence[Path], flags: Sequence[str]) -> dict[str, Step]:
-    """Parse what `target` names of the chain in some files.
-
-    A mapping is a section: the options of the step that has its name or that its key `step` names. `defaults` has, by step,
-    options of all sections of that step. `steps` lists what `all` runs; without it, `all` runs every section in the order of
-    the file. Everything else is a variable. Later files win over earlier ones.
-    """
-    where = ", ".join(map(str, files))
-    chain = _load(files)
-    defaults, listed = chain.pop("defaults", {}), chain.pop("steps", None)
-    sections: dict[str, dict[str, Any]] = {key: value for key, value in chain.items() if isinstance(value, dict)}
-    step_of = {name: str(section.pop("step", name)) for name, section in sections.items()}
-    for name, step in step_of.items():
-        if step not in STEPS:
-            raise ValueError(
-                f"{where}: section `{name}` runs no known step ({step!r}); set `step:` to one of {_known()}"
-            )
-    if target == "all":
-        chosen = list(sections) if listed is None else listed
-    else:
-        chosen = [target] if target in sections else [name for name, step in step_of.items() if step == target]
-    if not chosen or not set(chosen) <= sections.keys():
-        missing = next((name for name in chosen if name not in sections), target)
-        raise ValueError(f"{where}: no section {missing!r}; the sections are {', '.join(sections)}")
-    parser = _parser(target)
-    parser.add_argument(
-        "--config", action="config", help="The chain; of several files, later ones win over earlier ones."
-    )
-    given = {key: value for key, value in chain.items() if key not in sections}
-    for key, value in given.items():
-        parser.add_argument(f"--{key}", type=Any, required=value == UNSET, help="A variable of the chain.")
-    content = {key: value for key, value in given.items() if value != UNSET}
-    for name in chosen:
-        parser.add_class_arguments(step_class(step_of[name]), name)
-        content[name] = {**defaults.get(step_of[name], {}), **sections[name]}
-    options = _parsed(parser, ["--config", json.dumps(content), *flags], where)
-    return {name: options[name] for name in chosen}
-
-
-def _load(files: Sequence[Path]) -> dict[str, Any]:
-    """Merge YAML files, with interpolations as they are written."""
-    merged: Any = OmegaConf.create({})
-    for file in files:
-        if not file.is_file():
-            raise FileNotFoundError(f"{file}: config file not found; see conf/data/ for examples")
-        try:
-            merged = OmegaConf.merge(merged, OmegaConf.load(file))
-        except (yaml.YAMLError, OmegaConfBaseException, TypeError) as error:
-            raise ValueError(f"{file}: not a valid config: {' '.join(str(error).split())}") from error
-    if not isinstance(merged, DictConfig):
-        raise ValueError(f"{files[-1]}: expected a mapping of sections, found a list")
-    return cast("dict[str, Any]", OmegaConf.to_container(merged))
-
-
-def _known() -> str:
-    return ", ".join(STEPS)

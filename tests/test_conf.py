@@ -16,7 +16,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback
 from lightning.pytorch.strategies import ModelParallelStrategy
 
-from data_prep.cli import parse
+from data_prep.chain import parse_steps
 from data_prep.steps.class_texts import ClassTexts
 from pcclip.cli import main
 from pcclip.data import PairDataModule
@@ -103,7 +103,7 @@ def test_texts_are_of_what_is_written_for_them() -> None:
     content = yaml.safe_load((CONF / "eval" / "texts.yaml").read_text())
     read = str(content["trainer"]["callbacks"]).replace("${set}", "dtd")
     chain = ["all", "--config", str(CONF / "data" / "class_texts.yaml")]
-    steps = parse([*chain, "--set", "dtd", "--kind", "things", "--model", "NAME"])
+    steps = parse_steps([*chain, "--set", "dtd", "--kind", "things", "--model", "NAME"])
     assert all(step.output in read for step in steps.values() if isinstance(step, ClassTexts))
 
 

@@ -18,7 +18,7 @@ from unittest.mock import patch
 import pytest
 import yaml
 
-from data_prep.cli import parse
+from data_prep.chain import parse_steps
 from pcclip.cli import TOOLS, main
 from pcclip.commands.command import tool_parser
 from pcclip.training_cli import PairCLI
@@ -120,7 +120,7 @@ def check_make(words: list[str]) -> None:
 def check_pcclip_data(words: list[str]) -> None:
     if "--help" in words or "-h" in words:
         return
-    assert parse(words)
+    assert parse_steps(words)
 
 
 def test_there_is_something_to_test() -> None:

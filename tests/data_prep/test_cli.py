@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from data_prep.cli import STEPS, main, parse, step_class
+from data_prep.chain import parse_steps, step_class
+from data_prep.cli import STEPS, main
 from data_prep.steps.pairs import Pairs
 
 CONFIG = """
@@ -37,11 +38,11 @@ def config(tmp_path: Path) -> str:
 def sections(target: str, *files: str, flags: list[str] | None = None) -> dict[str, dict[str, Any]]:
     """Options of the sections by name."""
     words = [word for file in files for word in ("--config", file)]
-    return {name: asdict(step) for name, step in parse([target, *words, *(flags or [])]).items()}
+    return {name: asdict(step) for name, step in parse_steps([target, *words, *(flags or [])]).items()}
 
 
 def test_sections_interpolation_and_overrides(config: str, tmp_path: Path) -> None:
-    steps = parse(["all", "--config", config, "--size", "6", "--two.seed=5"])
+    steps = parse_steps(["all", "--config", config, "--size", "6", "--two.seed=5"])
     one, two = steps.values()
     assert list(steps) == ["one", "two"]
     assert isinstance(one, Pairs)
@@ -70,7 +71,7 @@ def test_target_is_a_section_a_step_or_all(config: str, tmp_path: Path) -> None:
 
 
 def test_one_step_needs_no_config() -> None:
-    (step,) = parse(["pairs", "--captions", "a", "--output=b"]).values()
+    (step,) = parse_steps(["pairs", "--captions", "a", "--output=b"]).values()
     assert step == Pairs(captions="a", output="b")
 
 
@@ -131,7 +132,7 @@ def test_bad_files_are_refused(tmp_path: Path, text: str, named: str) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(text)
     with pytest.raises(ValueError, match=named) as raised:
-        parse(["all", "--config", str(file)])
+        parse_steps(["all", "--config", str(file)])
     assert str(file) in str(raised.value)
 
 
@@ -151,7 +152,7 @@ def test_help_lists_every_option_with_its_description(name: str, capsys: pytest.
 
 
 def test_the_overview_needs_no_torch() -> None:
-    code = "import sys; from data_prep.cli import main; main(['--help']); assert 'torch' not in sys.modules"
+    code = "import sys; from data_prep.cli import main; main(['--help']); assert not {'torch', 'jsonargparse'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert all(name in done.stdout for name in STEPS)
 
