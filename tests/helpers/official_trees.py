@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from PIL import Image
 from scipy.io import savemat
 from timm.data import ImageNetInfo
 from torchvision import datasets
+
+from pcclip.datasets.texts import read_texts
 
 CONF = Path(__file__).parents[2] / "conf" / "eval"
 
@@ -247,7 +248,7 @@ def write_cub(
 
 def write_birds(data: Path, per_class: int = 4) -> None:
     """CUB-200-2011 with all of its attributes, drawn by lot, and Reed et al.'s captions in the folder `text_c10`."""
-    attributes = list(yaml.safe_load((CONF / "texts/cub.yaml").read_text())["phrases"])
+    attributes = list(read_texts(CONF / "texts/cub.yaml"))
     pictures, generator = len(CUB_CLASSES) * per_class, np.random.default_rng(0)
     present = generator.integers(0, 2, (pictures, len(attributes)))
     certainty = generator.integers(1, 5, present.shape)
