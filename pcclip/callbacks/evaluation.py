@@ -83,6 +83,7 @@ class Evaluation(Callback):
         if stage in ("fit", "test"):
             if trainer.fast_dev_run:  # type: ignore[attr-defined]  # declared nowhere in Trainer
                 self.evaluator.cache_dir = self.evaluator.images.cache_dir = self.evaluator.kept.cache_dir = None
+            self.evaluator.images.clear()  # files may have changed since an earlier run of this object
             self.evaluator.images.progress = trainer.progress_bar_callback is not None
             self.evaluator.prepare()
 
