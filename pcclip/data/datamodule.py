@@ -36,20 +36,20 @@ class PairDataModule(LightningDataModule):
             evaluation callbacks alone. Every group is used, in batches of at most `groups_per_batch` that do not depend on
             the number of processes; `predict` uses all pairs.
         groups_per_batch: Groups in a batch on each process; a group has up to G images, 16 by default.
-        pairs_per_group: Ordered pairs drawn from each group each time it is met.
+        pairs_per_group: Ordered pairs drawn from each group in each epoch.
         captions_per_group: Captioned images drawn from each group; all G by default.
-        both_directions: Whether each pair comes with its reverse. The two are each other's hardest negatives: that a text fits
-            the difference and not its opposite is then learned in every batch. `pairs_per_group` must be even.
-        role_swap: Probability that a pair is given as its reverse, with "first" and "second" exchanged in its text. `twins`
-            gives each drawn pair both ways in the same batch, so that the two texts, alike but for these words, are each
-            other's negatives; half as many pairs are then drawn. Groups whose texts all have neither word are drawn from as
-            usual; in other groups such pairs are passed over. `data/roleless` counts them.
-        shuffle_block: Groups that are shuffled among each other; each block is a few neighbouring shards.
-        num_workers: Worker processes that read, decode and tokenise; 0 does it in the training process.
-        max_damaged: Share of an epoch's images that may be lost to damaged shards, groups and images; training stops above.
-        max_pixels: Images of more pixels are left out undecoded.
+        both_directions: Whether each pair comes with its reverse. The two are each other's hardest negatives, so the model
+            learns in every batch that a text fits a difference and not its opposite. `pairs_per_group` must be even.
+        role_swap: Probability that a pair is replaced by its reverse, with "first" and "second" exchanged in its text. With
+            `twins` each pair comes both ways in the same batch: the two texts differ in these words only and are each
+            other's negatives. Half as many different pairs are then drawn. Texts with neither word have no twin: their
+            pairs are skipped, unless the group has no other pairs. `data/roleless` counts them.
+        shuffle_block: Number of groups that are shuffled together. A block spans a few neighbouring shards.
+        num_workers: Worker processes that read, decode and tokenise; 0 for none.
+        max_damaged: Maximum share of an epoch's images that damage may cost. Training stops above it.
+        max_pixels: Images of more pixels are skipped.
         cache_dir: Folder in which remote shards are kept.
-        seed: Seed of everything drawn. The CLI takes it from `seed_everything`.
+        seed: Seed of all draws. The CLI takes it from `seed_everything`.
     """
 
     def __init__(

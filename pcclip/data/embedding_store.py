@@ -23,7 +23,7 @@ class EmbeddingStore:
     """Embeddings of image files by one image tower.
 
     One SQLite file for each tower, named by the fingerprint of its weights and preprocessing. A row's key is a hash of the
-    image's place, size and time of change and of `DECODER`, so that a new tower, decoder or image never meets an old
+    image's place, size and time of change and of `DECODER`, so that a new tower, decoder or image never gets an old
     embedding. Rows are added in transactions: a run that is killed keeps what it had added. Images that cannot be read have
     no row and are tried again each time.
 

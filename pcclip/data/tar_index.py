@@ -1,7 +1,7 @@
-"""Where each group of a shard lies in its tar, so that any group can be read without what stands before it.
+"""Random access to the groups of a shard, by an index of its tar.
 
-Python's own tarfile takes a damaged header for the end of the file and parses a header in five times the time. This scan
-looks for the next sound header instead, so that damage costs the group it is in and not the rest of the shard.
+Python's tarfile treats a damaged header as the end of the file, and takes five times as long to parse a header. This scan
+continues at the next valid header, so damage costs one group and not the rest of the shard.
 """
 
 from __future__ import annotations

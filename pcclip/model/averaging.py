@@ -1,4 +1,4 @@
-"""Averaged weights: Lightning's WeightAveraging and EMAWeightAveraging, and what must be measured with them."""
+"""Averaged weights: evaluate and average correctly with Lightning's WeightAveraging and EMAWeightAveraging."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch.optim.swa_utils import get_swa_avg_fn
 
 @contextmanager
 def averaged(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
-    """Hold the averaged weights, as Lightning does while it validates: those that checkpoints and `SaveModel` save.
+    """Hold the averaged weights, as Lightning does in validation. Checkpoints and `SaveModel` save these weights.
 
-    Without such a callback, and after it has ended training, the weights stay as they are.
+    Without an averaging callback, and after the end of training, the weights do not change.
     """
     averaging = _averaging(trainer)
     for callback in averaging:
@@ -29,10 +29,10 @@ def averaged(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
 
 
 def average_exactly(trainer: Trainer) -> None:
-    """Let the average of equal weights be that weight; call it when training is set up.
+    """Make the average of equal weights exactly that weight. Call this when training is set up.
 
-    Rounding otherwise changes frozen weights, so that embeddings of the frozen tower no longer fit the model that is saved.
-    The minus infinity of attention masks, which are buffers, would even become NaN.
+    Otherwise rounding changes frozen weights, so stored embeddings of a frozen tower do not fit the saved model. The minus
+    infinity in attention masks, which are buffers, would become NaN.
     """
     for callback in _averaging(trainer):
         average = callback._average_model

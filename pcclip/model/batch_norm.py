@@ -1,4 +1,4 @@
-"""Batch norm on several processes."""
+"""Batch norm with several processes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import nn
 
 
 def batch_norm_trains(module: nn.Module) -> bool:
-    """Whether any batch norm takes its statistics from batches; those of frozen towers are in evaluation mode."""
+    """Return whether any batch norm uses batch statistics. Frozen towers are in evaluation mode, so theirs do not."""
     norms = (child for child in module.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm))
     return any(norm.training for norm in norms)
 
 
 def synchronise(trainer: Trainer, tower: nn.Module) -> None:
-    """Do what `trainer.sync_batchnorm` asks for in an image tower, and warn where statistics stay those of one process.
+    """Apply `trainer.sync_batchnorm` to an image tower. Warn if batch norms use the statistics of one process only.
 
-    Lightning's own conversion drops the activations that timm puts into its batch norms, so it is replaced by timm's. It
-    must be called before the strategy sets up the model. Synchronised batch norm needs GPUs.
+    timm's conversion replaces Lightning's, which drops the activations inside timm's batch norms. Call this before the
+    strategy sets up the model. Synchronised batch norm needs GPUs.
     """
     strategy = trainer.strategy
     wanted = getattr(strategy, "_layer_sync", None) is not None
@@ -30,7 +30,7 @@ def synchronise(trainer: Trainer, tower: nn.Module) -> None:
         convert_sync_batchnorm(tower)  # type: ignore[no-untyped-call]
         return
     rank_zero_warn(
-        f"the image tower trains with batch norms, whose statistics each of the {trainer.world_size} processes takes from its "
-        "own batch: training differs from that of one process with the joint batch. Set trainer.sync_batchnorm=true (on "
-        "GPUs), or freeze the image tower"
+        f"the image tower trains with batch norms. Each of the {trainer.world_size} processes uses the statistics of its own "
+        "batch, so training differs from one process with the joint batch. Set trainer.sync_batchnorm=true (on GPUs), or "
+        "freeze the image tower"
     )

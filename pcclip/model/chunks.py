@@ -1,4 +1,4 @@
-"""Encoding a batch in chunks: by length, so as not to pay for padding, and by size, so that memory holds it."""
+"""Encode a batch in chunks: by length, to avoid padding, and by size, to fit into memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def forgetful(function: Callable[..., Tensor], chunk_size: int | None) -> Callable[..., Tensor]:
-    """The function as it is or, with a chunk size, one that keeps its result alone and is run again in the backward pass.
+    """Return the function; with a chunk size, one that keeps only its result and is recomputed in the backward pass.
 
     This is GradCache: embeddings of the whole batch, then gradients chunk by chunk. Source: arXiv 2101.06983.
     """
@@ -23,9 +23,9 @@ def forgetful(function: Callable[..., Tensor], chunk_size: int | None) -> Callab
 
 
 def in_chunks(function: Callable[[Any], Tensor], rows: Tensor, chunk_size: int | None) -> Tensor:
-    """`function(rows)` for a function of each row alone, `chunk_size` rows at a time; all at once with None.
+    """Return `function(rows)`, computed for `chunk_size` rows at a time, or at once with None. Rows must be independent.
 
-    The same values and gradients, but only one chunk's activations are there at any time.
+    Values and gradients are the same, but only one chunk's activations exist at any time.
     """
     if chunk_size is None:
         return function(rows)
@@ -34,15 +34,15 @@ def in_chunks(function: Callable[[Any], Tensor], rows: Tensor, chunk_size: int |
 
 
 def cut(lengths: list[int], cost: int, chunk_size: int | None = None) -> list[int]:
-    """Cut texts in the order of their lengths into chunks, each padded to its longest, for the least work in all.
+    """Return the sizes of chunks that minimise the total work. Each chunk is padded to its longest text.
 
     Args:
         lengths: Length of each text in tokens, ascending.
-        cost: Work of one more chunk, in tokens.
-        chunk_size: Most texts in a chunk.
+        cost: Fixed work of a chunk, in tokens.
+        chunk_size: Maximum number of texts in a chunk.
 
     Returns:
-        Number of texts in each chunk; chunks above `chunk_size` are cut again, evenly.
+        Number of texts in each chunk. Chunks above `chunk_size` are divided evenly.
 
     Examples:
         >>> cut([3, 3, 4, 20, 20, 77], cost=10)

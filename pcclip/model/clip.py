@@ -30,13 +30,13 @@ class DifferenceCLIP(nn.Module):
         name: The open_clip name it was loaded by.
         config: Its architecture, in the layout of open_clip's `model_configs`.
         towers: The open_clip model.
-        head: The difference head, identity unless said otherwise.
+        head: The difference head, identity by default.
         tokenizer: Texts to token ids, trimmed to the longest; holds no weights.
         preprocess: open_clip's preprocessing settings.
         image_transform: PIL image to uint8 tensor (3, H, W): open_clip's preprocessing without its last, linear step.
         embed_dim: Width D of the embeddings.
-        chunk_size: Most images, and most texts, whose activations are there at any time, for batches larger than memory;
-            None for all at once. Same values and gradients, for one more forward pass.
+        chunk_size: Maximum number of images, and of texts, whose activations are kept at once, for batches larger than
+            memory; None for no limit. Values and gradients are the same, for one more forward pass.
     """
 
     mean: Tensor
@@ -74,39 +74,39 @@ class DifferenceCLIP(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return self.mean.device
 
     @property
     def image_tower_frozen(self) -> bool:
-        """Whether no weight of the image tower trains, so that image embeddings may be computed once."""
+        """Whether no weight of the image tower trains, so image embeddings may be computed once."""
         return not any(parameter.requires_grad for parameter in self.towers.visual.parameters())
 
     @property
     def text_tower_frozen(self) -> bool:
-        """Whether no weight of the text tower trains, so that each text may be encoded once."""
+        """Whether no weight of the text tower trains, so each text may be encoded once."""
         return not any(parameter.requires_grad for parameter in text_parameters(self.towers))
 
     @property
     def image_fingerprint(self) -> str:
-        """Hash of the image tower's weights and preprocessing: equal fingerprints make equal embeddings."""
+        """Hash of the image tower's weights and preprocessing. Equal fingerprints mean equal embeddings."""
         return _fingerprint(self.preprocess, whole_state(self, "towers.visual"))
 
     @property
     def text_fingerprint(self) -> str:
-        """Hash of the text tower's weights and configuration: equal fingerprints make equal embeddings."""
+        """Hash of the text tower's weights and configuration. Equal fingerprints mean equal embeddings."""
         other = ("visual.", "logit_scale", "logit_bias")
         state = {key: value for key, value in whole_state(self, "towers").items() if not key.startswith(other)}
         return _fingerprint(self.config["text_cfg"], state)
 
     def compile_towers(self, backend: str | Callable[..., Any] = "inductor") -> None:
-        """Let `torch.compile` compile each block of the towers, in place, so that weights keep their names.
+        """Compile each block of the towers by `torch.compile`, in place: weights keep their names.
 
-        Blocks are alike, so one stands for all, and compiling takes little time. A tower without blocks is compiled whole.
+        All blocks share the code of one, so compiling is fast. A tower without blocks is compiled as a whole.
         """
         import torch._dynamo  # here: a second of start-up that only training with `compile` needs
 
-        # Kinds of calls, not sizes: image and text, with gradients or without, frozen blocks and others, last ones.
+        # One for each kind of call: image or text, with or without gradients, frozen or not, last block or not.
         torch._dynamo.config.recompile_limit = max(32, torch._dynamo.config.recompile_limit)
         visual = self.towers.visual
         for block in _blocks(visual) or [visual]:
@@ -117,14 +117,14 @@ class DifferenceCLIP(nn.Module):
         self._text_multiple = 16  # few lengths, and such as tensor cores like
 
     def shard(self, mesh: DeviceMesh) -> None:
-        """Share the weights out among the processes of a mesh (FSDP2), each block gathered when it is run.
+        """Shard the weights among the processes of a mesh (FSDP2). Each block is gathered when it runs.
 
-        Numbers and names stay the same; what is called by name here (`encode_images`, ...) gathers what it needs.
+        Values and names do not change. The methods registered here (`encode_images`, ...) gather the weights that they need.
 
         Raises:
-            ValueError: A scale or bias trains, for a single number cannot be shared out; or torch is older than 2.7.
+            ValueError: A scale or bias trains, which cannot be sharded; or torch is older than 2.7.
         """
-        if torch.__version__ < "2.7":  # whose `fully_shard` can leave nothing out
+        if torch.__version__ < "2.7":  # its `fully_shard` cannot exclude parameters
             raise ValueError(
                 f"sharded weights need torch 2.7 or newer, found {torch.__version__}; update it, or use DDP"
             )
@@ -136,23 +136,23 @@ class DifferenceCLIP(nn.Module):
                 "CLIP's logit scale trains, which sharded weights do not allow; set model.caption_logit_scale, "
                 "or leave `logit_scale` and `all` out of model.trainable"
             )
-        self.towers.visual.to(memory_format=torch.contiguous_format)  # the only one that can be sharded
+        self.towers.visual.to(memory_format=torch.contiguous_format)  # the only format that can be sharded
         for block in (*_blocks(self.towers.visual), *_blocks(text_tower(self.towers).transformer)):
             fully_shard(block, mesh=mesh)
         fully_shard(self, mesh=mesh, reshard_after_forward=False, ignored_params=scalars)
         for method in ("encode_images", "encode_tokens", "project"):
             register_fsdp_forward_method(self, method)
-        self._keeps_texts = False  # weights come and go, so that it could not tell others from these
+        self._keeps_texts = False  # the weights move, so the cache could not detect changes
 
     def train(self, mode: bool = True) -> DifferenceCLIP:
-        """Switch to training, but keep frozen parts in evaluation mode: their batch statistics must not drift."""
+        """Set training mode, but keep frozen parts in evaluation mode: their batch statistics must not change."""
         super().train(mode)
         if mode:
             _eval_frozen_parts(self)
         return self
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) uint8 to unit embeddings (N, D); without gradients when the image tower is frozen."""
+        """Encode images (N, 3, H, W) uint8 to unit embeddings (N, D), without gradients if the image tower is frozen."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.image_tower_frozen):
             return _unit(in_chunks(self._image_features, images, self.chunk_size))
 
@@ -162,7 +162,7 @@ class DifferenceCLIP(nn.Module):
         return features
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
-        """Token ids (N, L) to unit embeddings (N, D); a frozen text tower encodes each text once and without gradients."""
+        """Encode token ids (N, L) to unit embeddings (N, D). A frozen text tower encodes each text once, without gradients."""
         if not (self.text_tower_frozen and self._keeps_texts):
             return self._encode_tokens(tokens)
         kind = self.device.type
@@ -174,7 +174,7 @@ class DifferenceCLIP(nn.Module):
         return _unit(encode_tokens(self.towers, tokens, chunk_size=self.chunk_size, multiple=self._text_multiple))
 
     def encode_texts(self, texts: Sequence[str], chunk: int = 512) -> Tensor:
-        """Texts to unit embeddings (N, D), `chunk` at a time."""
+        """Encode texts to unit embeddings (N, D), `chunk` at a time."""
         parts = [
             self.encode_tokens(self.tokenizer(texts[start : start + chunk]).to(self.device))
             for start in range(0, len(texts), chunk)
@@ -182,12 +182,12 @@ class DifferenceCLIP(nn.Module):
         return torch.cat(parts) if parts else torch.zeros(0, self.embed_dim, device=self.device)
 
     def project(self, differences: Tensor) -> Tensor:
-        """The head alone: image differences (P, D) to the space of texts (P, D); odd and homogeneous."""
+        """Map image differences (P, D) to the space of texts (P, D) by the head; odd and homogeneous."""
         projected: Tensor = self.head(differences)
         return projected
 
     def difference(self, first: Tensor, second: Tensor) -> Tensor:
-        """Unit embeddings (P, D) of two images to their unit difference (P, D): `normalize(head(first - second))`."""
+        """Return the unit difference (P, D) of unit embeddings (P, D): `normalize(head(first - second))`."""
         return F.normalize(self.project(first - second), dim=-1)
 
 
@@ -195,14 +195,14 @@ def _fingerprint(settings: dict[str, Any], state: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for key, value in sorted(state.items()):
         digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
-        # a copy, since memory that numpy has seen can no longer be freed and shared out again with sharded weights
+        # a copy: FSDP2 cannot free and reshard memory that numpy refers to
         own = value.detach().to("cpu", copy=True).contiguous()
         digest.update(own.view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
 def _unit(embeddings: Tensor) -> Tensor:
-    # Half precision is too coarse for what follows; double stays double.
+    # Half precision is too coarse for the normalisation. Double stays double.
     return F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=-1)
 
 
@@ -216,6 +216,6 @@ def _eval_frozen_parts(module: nn.Module) -> None:
 
 
 def _blocks(tower: nn.Module) -> list[nn.Module]:
-    """The blocks of a transformer, open_clip's or timm's; none of other towers."""
+    """Return the blocks of an open_clip or timm transformer; none for other towers."""
     stacks = [child for name, child in tower.named_modules() if name.rpartition(".")[2] in ("resblocks", "blocks")]
     return [block for stack in stacks for block in stack.children()]

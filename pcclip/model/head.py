@@ -1,8 +1,8 @@
 """Difference heads: odd maps from image differences into the space of texts.
 
-Swapping the two images negates their difference, and the reversed text is the opposite text; so every head satisfies
-`head(-d) == -head(d)`. All start as the identity, and all are homogeneous, `head(c d) == c head(d)` for c > 0, so that it
-does not matter whether a difference is normalised before or after.
+Swapping the two images negates their difference, and the reversed text means the opposite. So every head satisfies
+`head(-d) == -head(d)`. All heads start as the identity. All are homogeneous, `head(c d) == c head(d)` for c > 0, so a
+difference may be normalised before or after.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class LinearHead(nn.Module):
 class MLPHead(nn.Module):
     """`d + |d| (g(u) - g(-u)) / 2` with u = d / |d| and g a two-layer perceptron whose last layer starts at zero.
 
-    Odd by construction. The hidden layer needs its bias: without one, GELU(x) - GELU(-x) = x, and the head were linear.
+    Odd by construction. The hidden layer needs its bias: without it GELU(x) - GELU(-x) = x, and the head would be linear.
 
     Shape: (P, D) -> (P, D).
     """

@@ -1,4 +1,4 @@
-"""Embeddings of the texts that a frozen text tower has met, so that it encodes each of them once."""
+"""Cache of text embeddings: a frozen text tower encodes each text once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ KEPT_TEXTS = 200_000  # 600 MB of embeddings of width 768
 
 
 class KnownTexts:
-    """A table of text embeddings, filled as texts are met and cleared when the tower's weights change."""
+    """Table of text embeddings. It is cleared when the tower's weights change, or when it is full."""
 
     def __init__(self) -> None:
         self._weights: Hashable = None
@@ -19,14 +19,14 @@ class KnownTexts:
         self._table = torch.empty(0, 0)
 
     def embed(self, tokens: Tensor, encode: Callable[[Tensor], Tensor], weights: Hashable) -> Tensor:
-        """Embeddings (N, D) of token ids (N, L), without gradients.
+        """Return embeddings (N, D) of token ids (N, L), without gradients.
 
         Args:
             tokens: Token ids (N, L).
-            encode: Makes embeddings of those that are not known.
-            weights: Equal for equal weights and precision of the tower.
+            encode: Computes the embeddings of new texts.
+            weights: Identifies the tower's weights and precision.
         """
-        # Zeros at the end are padding. Bytes on the host, since a collision of hashes would be a wrong embedding.
+        # Trailing zeros are padding. Keys are the bytes, not a hash: a collision would give a wrong embedding.
         texts = [row.tobytes().rstrip(b"\0") for row in tokens.cpu().numpy()]
         if weights != self._weights or len(self._places) + len(texts) > KEPT_TEXTS:
             self._weights = weights
@@ -41,7 +41,7 @@ class KnownTexts:
         begin = len(self._places)
         if not begin:
             self._table = embeddings.new_empty(0, embeddings.shape[1])
-        with torch.inference_mode(False):  # else what validation adds could not be trained with
+        with torch.inference_mode(False):  # tensors added in validation could not be used in training
             if (needed := begin + len(texts)) > len(self._table):
                 grown = torch.empty(2 * needed, embeddings.shape[1], dtype=embeddings.dtype, device=embeddings.device)
                 grown[:begin] = self._table[:begin]

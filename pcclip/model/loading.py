@@ -1,4 +1,4 @@
-"""Loading CLIP from wherever open_clip finds it, and saving it as a folder that open_clip loads."""
+"""Load CLIP from any source that open_clip knows, and save it as a folder that open_clip loads."""
 
 from __future__ import annotations
 

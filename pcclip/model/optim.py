@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def parameter_groups(module: nn.Module) -> list[dict[str, object]]:
-    """Trainable parameters in two groups: with the optimiser's own weight decay, and without.
+    """Return the trainable parameters in two groups: with the optimiser's weight decay, and without.
 
     Norms, biases, embeddings (token, class, position) and scales are not decayed.
     """
@@ -35,10 +35,10 @@ class Schedule(ABC):
 
     @abstractmethod
     def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
-        """Factor on the base learning rate at optimiser step `step`, counted from 0."""
+        """Return the factor on the base learning rate at optimiser step `step`, counted from 0."""
 
     def build(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LambdaLR:
-        """The scheduler to be stepped after each optimiser step."""
+        """Return the scheduler. Step it after each optimiser step."""
         return LambdaLR(optimizer, lambda step: self.factor(step, total_steps, steps_per_epoch))
 
 

@@ -1,4 +1,4 @@
-"""Pictures to pixels: open_clip's evaluation preprocessing up to uint8, which leaves the rest to the model."""
+"""Pictures to pixels: open_clip's evaluation preprocessing up to uint8. The model does the rest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torchvision import transforms
 
 
 def uint8_transform(preprocess: dict[str, Any]) -> transforms.Compose:
-    """open_clip's evaluation preprocessing up to uint8 pixels (3, H, W); dividing and normalising are left to the model."""
+    """Return open_clip's evaluation preprocessing up to uint8 pixels (3, H, W). The model divides and normalises."""
     steps = image_transform_v2(PreprocessCfg(**preprocess), is_train=False).transforms
     if not isinstance(steps[-2], transforms.ToTensor) or not isinstance(steps[-1], transforms.Normalize):
         raise RuntimeError(
@@ -26,14 +26,14 @@ def uint8_transform(preprocess: dict[str, Any]) -> transforms.Compose:
 
 
 def pixels_of(image: Image.Image) -> Tensor:
-    """Pixels (3, H, W) of an RGB image, as they lie in memory: those of a place side by side."""
+    """Return the pixels (3, H, W) of an RGB image, channels last in memory."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 class ShrinkAndCut:
-    """Resizes the shorter side and cuts out the middle, with pixels equal to those of the two steps one after the other.
+    """Resize and centre crop in one step, with the same pixels.
 
-    Pillow resizes rows first, then columns. The columns that are cut off need not be resized.
+    Pillow resizes rows first, then columns. Columns outside the crop need not be resized.
 
     Args:
         resize: The first step.

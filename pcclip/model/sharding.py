@@ -1,4 +1,4 @@
-"""Whole weights of a model whose weights are shared out among processes (FSDP2); of other models simply their weights."""
+"""Full (unsharded) state dict of a model, with or without FSDP2."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor, distributed, nn
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
 
-_whole: WeakSet[FSDPModule] = WeakSet()  # those that are `gathered`
+_whole: WeakSet[FSDPModule] = WeakSet()  # modules inside `gathered`
 
 
 @contextmanager
 def gathered(module: nn.Module) -> Iterator[None]:
-    """Hold whole weights in every process. All must enter and leave together; inside, each may do what it likes.
+    """Hold full weights in every process. All processes must enter and leave together.
 
-    What is shared out otherwise makes processes wait for each other whenever one of them runs the model.
+    Inside, processes may run the model independently. Outside, each forward pass of a sharded model waits for all processes.
     """
     parts = _sharded(module)
     if not parts or parts[0] in _whole:
@@ -29,7 +29,7 @@ def gathered(module: nn.Module) -> Iterator[None]:
     _whole.add(root)
     for part in parts:
         part.unshard()
-    for block in blocks:  # the root keeps its own in any case
+    for block in blocks:  # the root is never resharded after the forward pass
         block.set_reshard_after_forward(False, recurse=False)
     try:
         yield
@@ -42,9 +42,9 @@ def gathered(module: nn.Module) -> Iterator[None]:
 
 
 def whole_state(module: nn.Module, part: str = "") -> dict[str, Tensor]:
-    """The `state_dict` of a module's part, by default of all; also where its weights are sharded, but `gathered` now.
+    """Return the full `state_dict` of a module, or of a part of it. Sharded weights must be `gathered`.
 
-    For those the method itself would share them out again.
+    For sharded weights `state_dict` itself would shard them again.
     """
     if not _sharded(module):
         return module.get_submodule(part).state_dict()
@@ -57,16 +57,16 @@ def whole_state(module: nn.Module, part: str = "") -> dict[str, Tensor]:
 
 
 def load_whole_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load what `whole_state` gave; with sharded weights in all processes together, and outside `gathered`."""
+    """Load the result of `whole_state`. With sharded weights, call it in all processes, outside `gathered`."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict  # here: slow to import
 
     set_model_state_dict(module, dict(state), options=StateDictOptions(full_state_dict=True))
 
 
 def _sharded(module: nn.Module) -> list[FSDPModule]:
-    """The sharded parts of a module, the root first."""
+    """Return the sharded parts of a module, the root first."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return []
-    from torch.distributed.fsdp import FSDPModule  # here: half a second that a tool's start-up need not pay
+    from torch.distributed.fsdp import FSDPModule  # here: slow to import
 
     return [part for part in module.modules() if isinstance(part, FSDPModule)]

@@ -1,9 +1,9 @@
-"""Tokenising and encoding texts without paying for their padding.
+"""Tokenise and encode texts without the cost of padding.
 
-A causal text tower that is pooled at the end-of-text token never looks at what follows that token, so the padding can be
-cut off before encoding: same numbers, a fraction of the work. A batch is sorted by length and encoded in chunks, each as
-long as its own longest text, and the last block is run for the end-of-text tokens alone. Other towers (SigLIP, CoCa,
-BERT-like) are encoded at full length by their own code.
+A causal text tower that is pooled at the end-of-text token ignores all later tokens, so padding can be trimmed before
+encoding: the same numbers for a fraction of the work. A batch is sorted by length and encoded in chunks, each as long as its
+longest text. The last block runs for the end-of-text tokens only. Other towers (SigLIP, CoCa, BERT-like) are encoded at full
+length by their own code.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from torch.utils.checkpoint import checkpoint
 from pcclip.model.chunks import cut, forgetful, in_chunks
 from pcclip.model.word_tokens import by_words
 
-# What one more chunk costs, in tokens: small chunks do not fill the device.
+# Fixed cost of a chunk in tokens: small chunks do not fill the device.
 CHUNK_COST = {"cpu": 64, "cuda": 4096}
 KEPT_TEXTS = 50_000  # 30 MB of token ids
 
 
 def text_tower(clip: Any) -> Any:
-    """The module that holds the text tower's parts: `clip.text` where there is one, else `clip` itself."""
+    """Return the module that holds the text tower's parts: `clip.text` if there is one, else `clip` itself."""
     return clip if isinstance(clip, CLIP) else clip.text
 
 
 def text_parameters(clip: Any) -> list[nn.Parameter]:
-    """The weights of the text tower."""
+    """Return the weights of the text tower."""
     tower = text_tower(clip)
     if tower is not clip:
         return list(tower.parameters())
@@ -44,7 +44,7 @@ def text_parameters(clip: Any) -> list[nn.Parameter]:
 
 
 def pooling(clip: Any) -> tuple[str, int | None]:
-    """Pooling type and end-of-text id of the text tower, as open_clip names them; (`""`, None) when unknown."""
+    """Return pooling type and end-of-text id of the text tower, as open_clip names them; (`""`, None) if unknown."""
     tower = text_tower(clip)
     if isinstance(tower, CLIP):
         return tower.text_pool_type, tower.text_eos_id
@@ -54,7 +54,7 @@ def pooling(clip: Any) -> tuple[str, int | None]:
 
 
 def is_trimmable(clip: Any) -> bool:
-    """Whether texts may be cut after their end-of-text token without changing any number."""
+    """Return whether texts may be trimmed after their end-of-text token without changing any number."""
     tower = text_tower(clip)
     return (
         isinstance(tower, CLIP | TextTransformer)
@@ -68,8 +68,8 @@ def is_trimmable(clip: Any) -> bool:
 class Tokenizer:
     """Texts to token ids, trimmed to the longest text when the tower allows it.
 
-    It holds no weights, so data workers can carry it. CLIP's own tokenizer is run word by word (see `by_words`); for others
-    the ids of texts are kept, since texts come again every epoch.
+    It holds no weights, so data workers can hold it. CLIP's own tokenizer runs word by word (see `by_words`). For other
+    tokenizers the ids of texts are cached, since texts recur every epoch.
 
     Attributes:
         tokenize: open_clip's tokenizer, which pads to the context length.
@@ -91,7 +91,7 @@ class Tokenizer:
         self._by_words = by_words(tokenize)
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Token ids (N, L), L the context length or, trimmed, the length of the longest text; (0, 1) without texts."""
+        """Return token ids (N, L): L is the context length or, if trimmed, that of the longest text; (0, 1) without texts."""
         if not texts:
             return torch.zeros(0, 1, dtype=torch.long)
         if self._trim and self._by_words is not None:
@@ -103,14 +103,14 @@ class Tokenizer:
         return tokens[:, : int(ends.max()) + 1]
 
     def overflow(self, text: str) -> str:
-        """The words of a text that do not fit into the context and are cut off; empty if all fit."""
+        """Return the words of a text that do not fit into the context; empty if all fit."""
         length = self.tokenize([text]).shape[1]
         if len(text.encode()) + 2 <= length:  # a token is at least a byte
             return ""
 
         def fits(words: Sequence[str]) -> bool:
             text = [" ".join(words)]
-            # Room for more tokens changes nothing where all have room.
+            # A longer context changes nothing if all tokens fit.
             return torch.equal(self.tokenize(text), self.tokenize(text, context_length=length + 8)[:, :length])
 
         words = text.split()
@@ -128,22 +128,21 @@ class Tokenizer:
 
 
 def end_of_text(tokens: Tensor, pool_type: str, eos_id: int | None) -> Tensor:
-    """Where each text of (N, L) ends, (N,), by open_clip's rule: at the highest id (`argmax`), or at a given one (`eos`)."""
+    """Return the end of each text of (N, L), (N,), by open_clip's rule: the highest id (`argmax`) or a given id (`eos`)."""
     is_end = tokens if pool_type == "argmax" else torch.eq(tokens, eos_id or 0).int()
     return is_end.argmax(-1)
 
 
 def encode_tokens(clip: Any, tokens: Tensor, *, chunk_size: int | None = None, multiple: int = 1) -> Tensor:
-    """Token ids (N, L) to text embeddings (N, D), not normalised.
+    """Encode token ids (N, L) to text embeddings (N, D), not normalised.
 
-    L may be shorter than the context length when `is_trimmable(clip)`. Each text's embedding is the same in every
-    batch.
+    L may be shorter than the context length if `is_trimmable(clip)`. A text's embedding is the same in every batch.
 
     Args:
         clip: The open_clip model.
         tokens: Token ids (N, L).
-        chunk_size: Most texts whose activations are there at any time (see `in_chunks`).
-        multiple: Chunks are padded to a multiple of so many tokens: few shapes for compiled code.
+        chunk_size: Maximum number of texts whose activations are kept at once (see `in_chunks`).
+        multiple: Pad chunks to a multiple of this number of tokens, so that compiled code meets few shapes.
     """
     if not is_trimmable(clip):
         return in_chunks(clip.encode_text, tokens, chunk_size)
@@ -151,7 +150,7 @@ def encode_tokens(clip: Any, tokens: Tensor, *, chunk_size: int | None = None, m
     context = tower.attn_mask.shape[0]
     tokens = F.pad(tokens, (0, min(context, _rounded(tokens.shape[1], multiple)) - tokens.shape[1]))
     dtype = tower.transformer.get_cast_dtype()
-    # The table is looked up once, for the gradient of each look-up is as large as the table.
+    # One look-up in the table, since the gradient of each look-up is as large as the table.
     ids, words = torch.unique(tokens, return_inverse=True)
     vocabulary = tower.token_embedding(ids).to(dtype)
     ends, order = end_of_text(tokens, *pooling(clip)).sort(stable=True)
@@ -179,7 +178,7 @@ def _rounded(length: int, multiple: int) -> int:
 
 
 def _last_states(transformer: Any, x: Tensor, mask: Tensor, ends: Tensor) -> Tensor:
-    """What the blocks make of (N, L, W) at the places `ends` (N,) alone, (N, W), by the attention mask (L, L)."""
+    """Return the last hidden states of (N, L, W) at the positions `ends` (N,) only, (N, W). The mask is (L, L)."""
     rows = torch.arange(len(x), device=x.device)
     *blocks, last = transformer.resblocks
     if not (transformer.batch_first and isinstance(last, ResidualAttentionBlock)):
@@ -193,8 +192,8 @@ def _last_states(transformer: Any, x: Tensor, mask: Tensor, ends: Tensor) -> Ten
 
     for block in blocks:
         x = run(block, x, None, None, mask)
-    # The last block is asked for the ends alone, as cross-attention from them to all tokens. Its norm of keys and values
-    # is its only norm, given by the name that open_clip looks for, but not registered: it shall not be saved twice.
+    # The last block runs for the ends only, as cross-attention from them to all tokens. open_clip looks for the norm of
+    # keys and values by this name. It is not registered as a submodule, so that it is not saved twice.
     object.__setattr__(last, "ln_1_kv", last.ln_1)
     seen = mask[ends].repeat_interleave(last.attn.num_heads, 0)
     state: Tensor = run(last, x[rows, ends].unsqueeze(1), x, x, seen.unsqueeze(1))

@@ -26,7 +26,7 @@ TEXT_END = ("ln_final", "text_projection", "transformer.layer_norm", "transforme
 
 
 def set_trainable(model: DifferenceCLIP, parts: Iterable[str]) -> None:
-    """Let the named parts of the towers train and freeze the rest; the head always trains.
+    """Unfreeze the named parts of the towers and freeze the rest. The head always trains.
 
     `text_transformer` is the paper's choice: the blocks alone, without embeddings, final norm and projection.
     `text_last_K` and `image_last_K` are the last K blocks with all that follows them. `logit_scale` is CLIP's own scale

@@ -18,7 +18,7 @@ KEPT_WORDS = 200_000  # tens of megabytes
 
 
 def by_words(tokenizer: Any) -> Callable[[Sequence[str]], Tensor] | None:
-    """Texts to token ids (N, L), L the length of the longest; None if the tokenizer does not work on words alone."""
+    """Return a function from texts to token ids (N, L), L the length of the longest; None if the tokenizer crosses words."""
     if type(tokenizer) is not SimpleTokenizer or tokenizer.clean_fn is not get_clean_fn("lower"):
         return None
     # Further special tokens are patterns, which may match white space.
@@ -28,10 +28,10 @@ def by_words(tokenizer: Any) -> Callable[[Sequence[str]], Tensor] | None:
 
 
 class WordTokens:
-    """Keeps the ids of each word that it has met.
+    """Tokenizer with a cache of the ids of each word.
 
     Args:
-        tokenizer: open_clip's tokenizer, which is asked for new words and for texts that are not plain.
+        tokenizer: open_clip's tokenizer, for new words and for texts that are not plain ASCII.
     """
 
     def __init__(self, tokenizer: SimpleTokenizer) -> None:
