@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 from data_prep.rules.reading import Text
 
@@ -35,8 +36,6 @@ _TALK = re.compile(
     ))""",
     re.VERBOSE,
 )
-# One of these stands in every talk; a look for them is many times faster.
-_TALK_HINTS = ("I ", "I'", "I\u2019", "Hope", "et me", "eel free", "Is there", "Would", "Do you", "If you", "ote that")
 _TURN = re.compile(
     r"""(?:^|(?<=\s))[(\[*_]*(?:
         N(?:ote|OTE) | Q | Question | Explanation | \#\d+ | Human | User | Assistant | System | Input | Instructions?
@@ -45,36 +44,6 @@ _TURN = re.compile(
 )
 _SPECIAL_TOKEN = re.compile(r"<\|[^<>]{1,40}|</?s>|\[/?INST\]|<(?:eos|bos|pad|end_of_turn|start_of_turn)>")
 _QUOTES = {'"': '"', "\u201c": "\u201d", "'": "'", "\u2018": "\u2019", "\u00ab": "\u00bb"}
-
-
-def agreement(text: str) -> str:
-    """Cut "Sure!" and the like from the beginning."""
-    found = _AGREEMENT.match(text)
-    return text[found.end() :] if found else text
-
-
-def introduction(text: str) -> str:
-    """Cut "Here is the difference:" from the beginning."""
-    found = _INTRODUCTION.match(text) if ":" in text else None
-    return text[found.end() :] if found else text
-
-
-def label(text: str) -> str:
-    """Cut "Answer:" or "Difference between the images:" from the beginning."""
-    found = _LABEL.match(text) if ":" in text else None
-    return text[found.end() :] if found else text
-
-
-def talk(text: str) -> str:
-    """Cut from "I hope this helps", "Let me know" or "Note that" to the end."""
-    found = _TALK.search(text) if any(map(text.__contains__, _TALK_HINTS)) else None
-    return text[: found.start("talk")] if found else text
-
-
-def turn(text: str) -> str:
-    """Cut from "Note:", "Q:", "#2:" or another speaker's turn to the end."""
-    found = _TURN.search(text) if ":" in text else None
-    return text[: found.start()] if found else text
 
 
 def special_tokens(text: str) -> str:
@@ -100,13 +69,24 @@ TRIGGERS = frozenset(
 )
 _AGREEING = frozenset("sure certainly of absolutely okay ok great no yes understood got".split())  # noqa: SIM905
 
+
+def _beginning(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.match(text)
+    return text[found.end() :] if found else text
+
+
+def _end(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.search(text)
+    return text[: found.start(found.lastgroup or 0)] if found else text
+
+
 CUTS: dict[str, Callable[[str], str]] = {
     "special_tokens": special_tokens,
-    "agreement": agreement,
-    "introduction": introduction,
-    "label": label,
-    "talk": talk,
-    "turn": turn,
+    "agreement": partial(_beginning, _AGREEMENT),  # "Sure!"
+    "introduction": partial(_beginning, _INTRODUCTION),  # "Here is the difference:"
+    "label": partial(_beginning, _LABEL),  # "Answer:", "Difference between the images:"
+    "talk": partial(_end, _TALK),  # "I hope this helps", "Let me know", "Note that"
+    "turn": partial(_end, _TURN),  # "Note:", "Q:", "#2:", or another speaker's turn
     "quotes": quotes,
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Literal
 
 from data_prep.files import Row
 from data_prep.line_index import LineIndex
@@ -13,6 +14,7 @@ from data_prep.rules.copying import CaptionWords, caption_copy
 from data_prep.rules.direction import contradiction
 from data_prep.rules.length import TokenCounter
 from data_prep.rules.reading import Reader, Text
+from data_prep.step import at_least
 
 REASONS = {
     "empty": "nothing but white space",
@@ -55,17 +57,17 @@ class RuleOptions:
     """Scripts that letters may come from, as Unicode names begin (LATIN, CYRILLIC, CJK). Empty: all."""
     min_letters: float = 0.7
     """Least share of letters among the characters of a text, white space aside."""
-    min_words: int = 5
+    min_words: int = field(default=5, metadata=at_least(1))
     """Least number of words."""
-    min_characters: int = 30
+    min_characters: int = field(default=30, metadata=at_least(1))
     """Least number of characters."""
     tokenizer: str = "ViT-L-14"
     """The model whose text tower will read the texts: an open_clip name, `local-dir:` or `hf-hub:`."""
-    max_tokens: int | None = None
+    max_tokens: int | None = field(default=None, metadata=at_least(3))
     """Most tokens of a text, begin and end included. Null: what the tower reads."""
-    long_texts: str = "cut"
-    """What to do with longer ones: `cut` (at a sentence's end where there is one), `reject` or `keep`."""
-    mentions: str = "both"
+    long_texts: Literal["cut", "reject", "keep"] = "cut"
+    """What to do with longer ones. `cut`: at the end of a sentence; a text without one is rejected."""
+    mentions: Literal["both", "one"] = "both"
     """Which images a text must mention: `both` or `one`."""
     leaked_phrases: list[str] = field(
         default_factory=lambda: [
@@ -94,25 +96,18 @@ class RuleOptions:
     """Words of the prompt that no text about two images would say."""
     min_overlap: float = 0.9
     """Share of a text's words in one caption from which on it is a copy."""
-    max_repeats: int | None = 100
+    max_repeats: int | None = field(default=100, metadata=at_least(1))
     """How many texts may be alike but for case, punctuation and articles; those beyond are rejected. Null: any number."""
 
     def check(self) -> None:
-        """Check what the types do not say.
+        """Check what types and bounds of the fields do not say.
 
         Raises:
             ValueError: An option out of range.
         """
-        for name, least in (("min_words", 1), ("min_characters", 1), ("max_repeats", 1), ("max_tokens", 3)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"screen.{name} must be at least {least}, found {value}")
         for name in ("min_letters", "min_overlap"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"screen.{name} must be a share from 0 to 1, found {getattr(self, name)}")
-        for name, known in (("long_texts", ("cut", "reject", "keep")), ("mentions", ("both", "one"))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"screen.{name} must be one of {', '.join(known)}, found {getattr(self, name)!r}")
         for reason in self.skip_rules:
             if reason not in REASONS:
                 raise ValueError(f"screen.skip_rules: no rule is called {reason!r}; they are {', '.join(REASONS)}")

@@ -71,12 +71,13 @@ class BytePairs:
         others = [byte for byte in range(256) if byte not in printable]
         self._letters = {byte: chr(byte) for byte in printable}
         self._letters.update((byte, chr(256 + place)) for place, byte in enumerate(others))
+        self._of_word = Remembered(self._count_word).__getitem__
 
     def count(self, text: str) -> int:
         """Return the number of tokens, without those of begin and end."""
         if not text.isascii():
             text = text.translate(_STRAIGHT)
-        return sum(map(self._count_word, _CLIP_TOKEN.findall(text.lower())))
+        return sum(map(self._of_word, _CLIP_TOKEN.findall(text.lower())))
 
     def _count_word(self, word: str) -> int:
         parts = [self._letters[byte] for byte in word.encode("utf-8", "replace")]

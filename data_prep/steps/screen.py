@@ -56,14 +56,10 @@ class Screen(RuleOptions, OutputStep):
     screen the outputs of all parts once more: it finds what occurs too often in all of them together, and changes
     nothing else."""
     output: str = field(metadata=UNRECORDED)
-    """The `screened.jsonl` to write: the rows that passed, without what was cut off their texts."""
+    """The `screened.jsonl` to write: the rows that passed, without what was cut off their texts. Next to it,
+    `screened.rejected.jsonl` has the others with a reason, and `screened.report.md` counts and examples."""
     captions: str | None = field(default=None, metadata=INPUT)
     """The `captions.jsonl` of the images. Null: texts are not compared with captions."""
-    rejected: str | None = field(default=None, metadata=UNRECORDED)
-    """The JSON Lines of the other rows to write, as they were, with `reason` and `detail`, those that occur too often
-    last. Null: `<stem>.rejected.jsonl` next to `output`."""
-    report: str | None = field(default=None, metadata=UNRECORDED)
-    """The Markdown report to write. Null: `<stem>.report.md` next to `output`."""
     samples: int = field(default=5, metadata=at_least(0))
     """Examples of each reason and each cut in the report."""
     fit_model: str | None = None
@@ -93,15 +89,13 @@ class Screen(RuleOptions, OutputStep):
 
     @property
     def rejected_file(self) -> Path:
-        """Where the rejected rows go."""
-        output = Path(self.output)
-        return Path(self.rejected) if self.rejected else output.with_name(f"{output.stem}.rejected.jsonl")
+        """The JSON Lines of the other rows, as they were, with `reason` and `detail`; those that occur too often last."""
+        return Path(self.output).with_suffix(".rejected.jsonl")
 
     @property
     def report_file(self) -> Path:
-        """Where the report goes."""
-        output = Path(self.output)
-        return Path(self.report) if self.report else output.with_name(f"{output.stem}.report.md")
+        """The Markdown report, next to the output."""
+        return Path(self.output).with_suffix(".report.md")
 
     def input_files(self) -> dict[str, Path]:
         """Return the differences files and the captions."""

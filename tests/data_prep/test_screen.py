@@ -314,17 +314,17 @@ def test_the_world_s_right_texts_pass(world: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_words": 0}, r"screen.min_words must be at least 1, found 0"),
-        ({"max_repeats": 0}, r"screen.max_repeats must be at least 1, found 0"),
-        ({"samples": -1}, r"screen.samples must be at least 0"),
-        ({"fit_model": "ViT-B-32", "captions": None}, r"screen.fit_model needs screen.captions"),
-        ({"workers": 0}, r"screen.workers must be at least 1"),
-        ({"part": "3/2"}, r"screen.part.*'3/2'"),
-        ({"min_letters": 1.5}, r"screen.min_letters must be a share from 0 to 1, found 1.5"),
-        ({"long_texts": "trim"}, r"screen.long_texts must be one of cut, reject, keep, found 'trim'"),
-        ({"mentions": "none"}, r"screen.mentions must be one of both, one, found 'none'"),
-        ({"skip_rules": ["length"]}, r"screen.skip_rules: no rule is called 'length'; they are empty,"),
-        ({"tokenizer": "ViT-L-15"}, r"unknown model 'ViT-L-15'"),
+        ({"min_words": 0}, "screen.min_words.* 0"),
+        ({"max_repeats": 0}, "screen.max_repeats.* 0"),
+        ({"samples": -1}, "screen.samples"),
+        ({"fit_model": "ViT-B-32", "captions": None}, "screen.fit_model .*screen.captions"),
+        ({"workers": 0}, "screen.workers"),
+        ({"part": "3/2"}, "screen.part.*'3/2'"),
+        ({"min_letters": 1.5}, "screen.min_letters .*1.5"),
+        ({"long_texts": "trim"}, "screen.long_texts.*'trim'"),
+        ({"mentions": "none"}, "screen.mentions.*'none'"),
+        ({"skip_rules": ["length"]}, "screen.skip_rules.*'length'"),
+        ({"tokenizer": "ViT-L-15"}, "'ViT-L-15'"),
     ],
 )
 def test_bad_options(write: Write, tmp_path: Path, options: dict[str, Any], message: str) -> None:
