@@ -8,7 +8,14 @@ from typing import Literal
 import torch
 
 from pcclip.data.labelled import ImageFile, ImageSet, read_images
-from pcclip.datasets.sources import AttributeSource, MatrixTable, numbered_names, require, warn_unless_whole
+from pcclip.datasets.sources import (
+    AttributeSource,
+    MatrixTable,
+    numbered_names,
+    read_matrix,
+    require,
+    warn_unless_whole,
+)
 from pcclip.datasets.tables import Table
 
 REMEDY = (
@@ -67,16 +74,7 @@ class AwA2(AttributeSource):
         self._check()
         names, predicates = self._names(), numbered_names(self.root / "predicates.txt")
         file = self.root / "predicate-matrix-continuous.txt"
-        try:
-            rows = [[float(cell) for cell in line.split()] for line in file.read_text().splitlines() if line.strip()]
-        except ValueError as error:
-            raise ValueError(f"{file}: not a matrix of numbers ({error}); unpack it again") from error
-        if len(rows) != len(names) or any(len(row) != len(predicates) for row in rows):
-            raise ValueError(
-                f"{file}: {len(rows)} rows of {sorted({len(row) for row in rows})} numbers, expected {len(names)} of "
-                f"{len(predicates)}, as classes.txt and predicates.txt say; unpack it again"
-            )
-        matrix = torch.tensor(rows, dtype=torch.float64)
+        matrix = read_matrix(file, len(names), len(predicates))
         matrix[matrix < 0] = torch.nan  # -1 stands for unknown
         columns = list(predicates)
         for attribute, pair in self.differences.items():

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from pcclip.data.labelled import ImageFile, ImageSet
-from pcclip.datasets.sources import AttributeSource, MatrixTable, numbered_names, require
+from pcclip.datasets.sources import AttributeSource, MatrixTable, numbered_names, read_matrix, require
 from pcclip.datasets.tables import Table
 
 REMEDY = (
@@ -59,12 +59,7 @@ class CUB(AttributeSource):
         file = self.root / _CLASS_LABELS
         require(self.root, [*_FILES, _CLASS_LABELS], REMEDY)
         classes, attributes = numbered_names(self.root / "classes.txt"), self._attributes()
-        rows = [[float(cell) for cell in line.split()] for line in file.read_text().splitlines() if line.strip()]
-        if len(rows) != len(classes) or any(len(row) != len(attributes) for row in rows):
-            raise ValueError(
-                f"{file}: expected {len(classes)} rows of {len(attributes)} numbers, found {len(rows)}; unpack it again"
-            )
-        matrix = torch.tensor(rows, dtype=torch.float64)
+        matrix = read_matrix(file, len(classes), len(attributes))
         return MatrixTable(file, attributes, {_readable(name): {} for name in classes}, matrix)
 
     def image_table(self) -> Table:
@@ -99,25 +94,10 @@ class CUB(AttributeSource):
     def _column(self, name: str, count: int) -> list[int]:
         """Return the numbers of a file with lines `image number`."""
         file = self.root / name
-        values = [int(value) for value in numbered_values(file)]
-        if len(values) != count:
-            raise ValueError(f"{file}: {len(values)} lines, but images.txt has {count}; unpack it again")
-        return values
-
-
-def numbered_values(file: Path) -> list[str]:
-    """Return the second cells of a file with lines `number value`, numbers counting from 1.
-
-    Raises:
-        ValueError: A line is not of that form.
-    """
-    values: list[str] = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        cells = line.split()
-        if len(cells) != 2 or cells[0] != str(len(values) + 1) or not cells[1].isdigit():
-            raise ValueError(f"{file}: expected `{len(values) + 1} number`, found {line[:60]!r}; unpack it again")
-        values.append(cells[1])
-    return values
+        values = numbered_names(file, unique=False)
+        if len(values) != count or not all(value.isdigit() for value in values):
+            raise ValueError(f"{file}: expected {count} lines `image number`, as in images.txt; unpack it again")
+        return [int(value) for value in values]
 
 
 def _readable(name: str) -> str:

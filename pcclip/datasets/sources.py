@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,11 +108,29 @@ def warn_unless_whole(where: str, found: int, expected: int) -> None:
         )
 
 
-def numbered_names(file: Path) -> list[str]:
+def read_matrix(file: Path, rows: int, columns: int) -> Tensor:
+    """Read a matrix of numbers (rows, columns) float64, one row a line.
+
+    Raises:
+        ValueError: The file holds something else, or a matrix of another shape.
+    """
+    try:
+        found = [[float(cell) for cell in line.split()] for line in file.read_text().splitlines() if line.strip()]
+    except ValueError as error:
+        raise ValueError(f"{file}: not a matrix of numbers ({error}); unpack it again") from error
+    if len(found) != rows or any(len(row) != columns for row in found):
+        widths = sorted({len(row) for row in found})
+        raise ValueError(
+            f"{file}: {len(found)} rows of {widths} numbers, expected {rows} of {columns}; unpack it again"
+        )
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def numbered_names(file: Path, *, unique: bool = True) -> list[str]:
     """Return the names of a file with lines `number name`, numbers counting from 1.
 
     Raises:
-        ValueError: A line is not of that form, or a name comes twice.
+        ValueError: A line is not of that form, or a name comes twice where they must be `unique`.
     """
     names: list[str] = []
     for line in file.read_text(encoding="utf-8").splitlines():
@@ -121,6 +140,6 @@ def numbered_names(file: Path) -> list[str]:
         if number != str(len(names) + 1) or not name.strip():
             raise ValueError(f"{file}: expected `{len(names) + 1} name`, found {line.strip()[:60]!r}; extract it again")
         names.append(name.strip())
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if unique and (twice := sorted(name for name, count in Counter(names).items() if count > 1)):
         raise ValueError(f"{file}: {twice[:5]} more than once; extract it again")
     return names

@@ -206,7 +206,7 @@ def test_cub_reads_pictures_classes_and_both_levels_of_attributes(cub: Path) -> 
         (
             lambda root: (root / "train_test_split.txt").write_text("1 1\n"),
             ValueError,
-            r"1 lines, but images.txt has 4",
+            r"train_test_split.txt: expected 4 lines",
         ),
         (lambda root: (root / "image_class_labels.txt").write_text("1 1\n2 7\n3 1\n4 1\n"), ValueError, "has class 7"),
         (
