@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from pcclip.data.damage import DamagedGroupError
-from pcclip.data.format import DATASET_FILE, ShardInfo, sha256_of
+from pcclip.data.format import DATASET_FILE, ShardInfo
 from pcclip.data.groups import ImageTransform, Sample, decode_group, read_samples
+from pcclip.paths import sha256_of
 
 logger = logging.getLogger(__name__)
 

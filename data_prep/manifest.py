@@ -13,7 +13,7 @@ from typing import Any
 
 from data_prep.files import manifest_path
 from pcclip.atomic import atomic_text
-from pcclip.data.format import DATASET_FILE, sha256_of
+from pcclip.paths import sha256_of
 
 PACKAGES = ("pcclip", "numpy", "openai", "pillow", "scikit-learn", "webdataset")
 HASHED = (".jsonl", ".json", ".csv", ".yaml")  # of files in a folder; of others the size is recorded
@@ -133,7 +133,8 @@ def _state(file: Path) -> tuple[int, int, int]:
 
 
 def _content(output: Path) -> dict[str, Any]:
-    file = output / DATASET_FILE if output.is_dir() else output
+    # The name is `pcclip.data.format.DATASET_FILE`; that module is slow to import.
+    file = output / "dataset.json" if output.is_dir() else output
     return {"bytes": file.stat().st_size, "sha256": sha256_of(file)} if file.is_file() else {}
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from data_prep.manifest import Manifest
 from pcclip.atomic import atomic_path, atomic_text, remove_temporary
-from pcclip.data.format import DatasetInfo, ShardInfo, sha256_of
+from pcclip.data.format import DatasetInfo, ShardInfo
+from pcclip.paths import sha256_of
 
 
 @dataclass

@@ -17,9 +17,10 @@ import numpy as np
 
 from data_prep.images import check_image, image_header
 from data_prep.statistics import Histogram
-from pcclip.data.format import EMBEDDINGS_EXTENSION, IMAGE_EXTENSIONS, ShardInfo, sha256_of
+from pcclip.data.format import EMBEDDINGS_EXTENSION, IMAGE_EXTENSIONS, ShardInfo
 from pcclip.data.pictures import UnreadableImageError
 from pcclip.data.record import ImageRecord, PairRecord, record_problems
+from pcclip.paths import sha256_of
 
 LISTED = 1000  # problems described of one kind in one shard; all are counted
 IMAGE_MEMBER = re.compile(rf"(\d{{2,}})\.({'|'.join(IMAGE_EXTENSIONS)})")

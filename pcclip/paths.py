@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 
@@ -52,3 +53,12 @@ def existing_folder(path: str | Path, what: str, remedy: str = "check the path")
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: {what} not found; {remedy}")
     return path
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex sha256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):  # hashlib.file_digest needs Python 3.11
+            digest.update(block)
+    return digest.hexdigest()

@@ -20,7 +20,8 @@ import braceexpand
 import webdataset as wds
 
 from pcclip.atomic import atomic_path
-from pcclip.data.format import DATASET_FILE, DatasetInfo, ShardInfo, sha256_of
+from pcclip.data.format import DATASET_FILE, DatasetInfo, ShardInfo
+from pcclip.paths import sha256_of
 from pcclip.remote import file_system, is_address, retried
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][\w.+-]*", re.ASCII)

@@ -11,7 +11,6 @@ shards which image tower made them, so that a reader can refuse what does not ma
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -212,12 +211,3 @@ class DatasetInfo:
 def image_member(key: str, index: int, extension: str) -> str:
     """Name of image `index` of group `key` inside the tar, e.g. `00000042.03.jpg`."""
     return f"{key}.{index:02d}.{extension}"
-
-
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):  # hashlib.file_digest needs Python 3.11
-            digest.update(block)
-    return digest.hexdigest()
