@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from joblib.externals.loky import get_reusable_executor
+
 from data_prep.steps import screen
 from data_prep.steps.compose import compose
 
@@ -68,6 +70,7 @@ def main() -> None:
         screen.Screen(
             differences=str(differences), captions=str(captions), output=str(output), workers=arguments.workers
         ).run()
+        get_reusable_executor().shutdown()  # processes count when they have ended
         seconds, processor = time.perf_counter() - started, _processor_time() - used
     own, largest = (
         resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
