@@ -16,18 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openai
 from pydantic import AliasChoices, AliasPath, BaseModel, Field
 
 from data_prep.files import read_jsonl
-from data_prep.llm.batch_api import BatchEndpoint
 from data_prep.llm.questions import Question
 from data_prep.llm.replies import LONGEST_BODY, Completion, Lenient, NoAnswerError, Reply, load, malformed
 from data_prep.llm.run import Run
 from data_prep.parts import hash64
-from pcclip.atomic import atomic_text
+from pcclip.atomic import atomic_path, atomic_text
 
 MOST_REQUESTS = 50_000
 MOST_BYTES = 200_000_000
+RETRIES = 5  # by the client library: these are few requests
+ENDED = ("completed", "expired", "cancelled")  # the latter two with what was answered until then
 
 
 class SubmittedBatch(BaseModel):
@@ -177,25 +179,51 @@ class BatchRun:
         return f"{question.id}|{self._run.requests.key(question).partition('-')[2]}"
 
     def _submit_and_fetch(self) -> None:
-        endpoint = BatchEndpoint(self._run.options)
-        for batch in self._open:
-            if not batch.batch_id:
-                if batch.file_id:  # an earlier run died after the upload: it may have submitted the batch, or not
-                    batch.batch_id = endpoint.find(batch.file_id)
-                else:
-                    batch.file_id = endpoint.upload(self._path(batch, "in"))
-                    self._save()
-                batch.batch_id = batch.batch_id or endpoint.submit(batch.file_id)
-                self._save()
-        for batch in self._open:
-            paths = [self._path(batch, kind) for kind in ("out", "errors")]
-            while not all(path.is_file() for path in paths):
-                files = endpoint.finished(batch.batch_id)
-                if files is None:
-                    time.sleep(self._run.options.batch_poll)
-                else:
-                    for path, file_id in zip(paths, files, strict=True):
-                        endpoint.download(file_id, path)
+        options = self._run.options
+        client = openai.OpenAI(base_url=options.base_url, api_key=options.api_key(), max_retries=RETRIES)
+        try:
+            for batch in self._open:
+                if not batch.batch_id:
+                    self._submit(client, batch)
+            for batch in self._open:
+                self._fetch(client, batch)
+        except openai.OpenAIError as error:
+            raise ValueError(f"{client.base_url}: {options.clean(str(error))}; run again to go on") from None
+
+    def _submit(self, client: openai.OpenAI, batch: SubmittedBatch) -> None:
+        if batch.file_id:  # an earlier run died after the upload: it may have submitted the batch, or not
+            submitted = (found.id for found in client.batches.list() if found.input_file_id == batch.file_id)
+            batch.batch_id = next(submitted, "")
+        else:
+            batch.file_id = client.files.create(file=self._path(batch, "in"), purpose="batch").id
+            self._save()
+        if not batch.batch_id:
+            batch.batch_id = client.batches.create(
+                input_file_id=batch.file_id, endpoint="/v1/chat/completions", completion_window="24h"
+            ).id
+        self._save()
+
+    def _fetch(self, client: openai.OpenAI, batch: SubmittedBatch) -> None:
+        """Wait for the end of a batch, and download its answers and errors. A kind without rows becomes an empty file."""
+        paths = [self._path(batch, kind) for kind in ("out", "errors")]
+        if all(path.is_file() for path in paths):
+            return
+        while (found := client.batches.retrieve(batch.batch_id)).status not in ENDED:
+            if found.status == "failed":
+                errors = "; ".join(str(error.message) for error in (found.errors and found.errors.data) or [])
+                raise ValueError(
+                    f"batch {found.id} failed as a whole: {self._run.options.clean(errors)}; "
+                    "delete its folder to write it again"
+                )
+            counts = found.request_counts
+            done = f", {counts.completed} of {counts.total} answered, {counts.failed} failed" if counts else ""
+            print(f"{time.strftime('%H:%M:%S')} batch {found.id}: {found.status}{done}", flush=True)
+            time.sleep(self._run.options.batch_poll)
+        for path, file_id in zip(paths, (found.output_file_id, found.error_file_id), strict=True):
+            with atomic_path(path) as temporary:
+                if file_id is not None:
+                    with client.files.with_streaming_response.content(file_id) as response:
+                        response.stream_to_file(temporary)
 
     def _collect(self, batch: SubmittedBatch) -> None:
         """Record a batch's answers and failures."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
+from openai.resources import Batches, Files
 
 from data_prep.llm import batch_run
-from data_prep.llm.batch_api import BatchEndpoint
 from tests.data_prep.llm.conftest import Capture, Describer, ids
 
 
@@ -56,25 +57,27 @@ def test_bytes_bound_a_file_too(describer: Describer, monkeypatch: pytest.Monkey
     assert max(sizes) <= 9000
 
 
-@pytest.mark.parametrize("stage", ["upload", "submit", "finished", "download"])
+@pytest.mark.parametrize(
+    ("resource", "stage"), [(Files, "create"), (Batches, "create"), (Batches, "retrieve"), (Files, "content")]
+)
 @pytest.mark.parametrize("after", [False, True])
 def test_killed_at_any_stage_nothing_is_submitted_twice(
-    describer: Describer, stage: str, after: bool, monkeypatch: pytest.MonkeyPatch
+    describer: Describer, resource: type, stage: str, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     describer.write(20)
-    original = getattr(BatchEndpoint, stage)
+    original = getattr(resource, stage)
     calls: list[object] = []
 
-    def dying(*given: object) -> object:
+    def dying(*given: Any, **named: Any) -> Any:
         calls.append(given)
         if len(calls) == 2 and not after:
             raise KeyboardInterrupt
-        result = original(*given)
+        result = original(*given, **named)
         if len(calls) == 2:
             raise KeyboardInterrupt  # the endpoint has done it, but the answer is lost
         return result
 
-    monkeypatch.setattr(BatchEndpoint, stage, dying)
+    monkeypatch.setattr(resource, stage, dying)
     with pytest.raises(KeyboardInterrupt):
         describer.run(batch_poll=0.01)
     describer.run(batch_poll=0.01)
