@@ -12,8 +12,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_
 
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.pace import Pace, retry_after
-from data_prep.llm.prompt import Message
-from data_prep.llm.questions import Requests, estimate_tokens
+from data_prep.llm.questions import Message, Requests, estimate_tokens
 from data_prep.llm.replies import LONGEST_BODY, Completion, NoAnswerError, Reply, load
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 60.0  # seconds

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 
-from data_prep.llm.prompt import explained
 from data_prep.llm.replies import LONGEST_DETAIL
 from data_prep.parts import Part
 
@@ -155,3 +154,9 @@ def _key_pattern(key: str) -> re.Pattern[str]:
     )
     pattern = "".join(characters)
     return re.compile(pattern if len(key) >= SHORTEST_SECRET else rf"(?<!\w){pattern}(?!\w)")
+
+
+def explained(error: ValidationError) -> str:
+    """Return the first fault that pydantic found, in one line."""
+    found = error.errors()[0]
+    return f"{'.'.join(map(str, found['loc']))}: {found['msg']}, found {str(found['input'])[:200]!r}"

@@ -14,8 +14,7 @@ import numpy as np
 
 from data_prep.llm.journal import Hashes, Journal, Keys, Mask
 from data_prep.llm.options import ModelOptions
-from data_prep.llm.prompt import Message
-from data_prep.llm.questions import Question, QuestionList, Requests, estimate_tokens
+from data_prep.llm.questions import Message, Question, QuestionList, Requests, estimate_tokens
 from data_prep.llm.replies import NoAnswerError, Reply
 from data_prep.manifest import Manifest
 from data_prep.parts import hash64

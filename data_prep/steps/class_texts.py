@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from data_prep.files import read_jsonl
 from data_prep.llm.model_step import ModelStep
@@ -49,17 +49,13 @@ class ClassTexts(ModelStep):
         self.prompt = self.prompt or ("class_description" if self.classes else "class_comparison")
         super().check_options()
 
+    @cached_property
     def requests(self) -> Requests:
-        """Return what makes the requests."""
+        """What makes the requests."""
         if self.classes:
             return Requests("class_texts", self, ("name", "kind"), {"description": Text})
         known = ("first", "second", "kind")
         return Requests("class_texts", self, known, {"text": Text, "reverse_text": Text})
-
-    def settings(self) -> dict[str, Any]:
-        """Return the options that shape the texts."""
-        settings = {"writer": f"openai:{self.model}", "kind": self.kind, "part": self.part}
-        return {**settings, **self.requests().settings}
 
     def make(self, manifest: Manifest) -> Made | None:
         """Ask; what failed is left out, and recorded next to the output.
@@ -68,8 +64,7 @@ class ClassTexts(ModelStep):
             ValueError: A bad row, answers of other settings, or an endpoint with which it is useless to go on.
         """
         task = QuestionList("name", self._classes) if self.classes else QuestionList("pair_id", self._pairs)
-        counts = self.ask(task, manifest)
-        return None if counts is None else Made(counts)
+        return self.ask(task, manifest)
 
     def _classes(self) -> Questions:
         """Yield each class."""

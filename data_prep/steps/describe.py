@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from data_prep.files import CAPTION_KEYS, PAIR_KEYS, Row, image_path, read_jsonl, write_jsonl
 from data_prep.line_index import LineIndex
@@ -55,20 +55,14 @@ class Describe(ModelStep):
     """With `with_images`: the longer side that images are shrunk to, in pixels."""
     prompt: str = "difference"
 
+    @cached_property
     def requests(self) -> Requests:
-        """Return what makes the requests."""
+        """What makes the requests."""
         fields = {"text": Text, "reverse_text": Text}
         requests = Requests("describe", self, SIDES, fields, self.picture_size if self.with_images else None)
         if not self.with_images and requests.prompt.placeholders != set(SIDES):
             raise ValueError(f"{self.prompt}: `user` must hold {{first}} and {{second}}, or with_images must be true")
         return requests
-
-    def settings(self) -> dict[str, Any]:
-        """Return the options that shape the texts of this backend."""
-        if not self.asks_model:
-            return {"describer": self.backend, "seed": self.seed, "part": self.part}
-        described = {"describer": f"openai:{self.model}", **self.requests().settings}
-        return {**described, "captions_per_image": self.captions_per_image, "part": self.part}
 
     def make(self, manifest: Manifest) -> Made | None:
         """Describe the pairs.
@@ -79,24 +73,16 @@ class Describe(ModelStep):
         """
         with LineIndex(Path(self.captions), CAPTION_KEYS, "id", unique=True) as index:
             pairs = CaptionedPairs(Path(self.pairs), index, self.own_part)
-            if not self.asks_model:
-                return self._describe(pairs)
-            counts = self.ask(self._task(pairs), manifest)
-            return None if counts is None else Made(counts)
+            return self.ask(self._task(pairs), manifest) if self.asks_model else self._describe(pairs)
 
     def _task(self, pairs: CaptionedPairs) -> QuestionList:
         """Return both directions of each pair, asked in one request."""
-        used = self.requests().prompt.placeholders
-
-        def captions(image: Row, side: str) -> str:
-            if side in used and not image["captions"]:
-                raise ValueError(f"{self.captions}: image {image['id']!r} has no captions to describe it by")
-            return "\n".join(str(caption).strip() for caption in image["captions"][: self.captions_per_image])
 
         def question(number: int, pair: Row) -> Question:
-            images = pairs.images(number, pair)
-            values = {side: captions(image, side) for side, image in zip(SIDES, images, strict=True)}
-            shown = images if self.with_images else ()
+            images = dict(zip(SIDES, pairs.images(number, pair), strict=True))
+            used = self.requests.prompt.placeholders
+            values = {side: pairs.captions_of(images[side], self.captions_per_image) for side in SIDES if side in used}
+            shown = images.values() if self.with_images else ()
             pictures = tuple(image_path(Path(self.captions), image) for image in shown)
             return Question(pair["pair_id"], {key: pair[key] for key in PAIR_KEYS}, values, pictures)
 
@@ -139,7 +125,7 @@ class CaptionedPairs:
     """
 
     def __init__(self, pairs: Path, captions: LineIndex, part: Part) -> None:
-        self._pairs, self.captions, self._part = pairs, captions, part
+        self._pairs, self._captions, self._part = pairs, captions, part
         self._image = lru_cache(CACHED_IMAGES)(captions.get)  # pairs of a group share images
 
     def __iter__(self) -> Iterator[tuple[int, Row]]:
@@ -156,9 +142,19 @@ class CaptionedPairs:
         if first is None or second is None:
             side = "first" if first is None else "second"
             raise ValueError(
-                f"{self._pairs}, line {number}: `{side}` is {pair[side]!r}, which {self.captions.path} does not have"
+                f"{self._pairs}, line {number}: `{side}` is {pair[side]!r}, which {self._captions.path} does not have"
             )
         return first, second
+
+    def captions_of(self, image: Row, most: int | None = None) -> str:
+        """Return the first captions of an image, one a line.
+
+        Raises:
+            ValueError: It has none.
+        """
+        if not image["captions"]:
+            raise ValueError(f"{self._captions.path}: image {image['id']!r} has no captions")
+        return "\n".join(str(caption).strip() for caption in image["captions"][:most])
 
 
 def describe_by_scene(seed: int, pair_id: str, first: Row, second: Row) -> tuple[str, str] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -12,10 +11,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
+from scipy.stats import binomtest
 
 from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, read_jsonl
 from data_prep.line_index import LineIndex
-from data_prep.llm.ask import ask
+from data_prep.llm.model_step import ask
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.questions import Question, QuestionList, Requests
 from data_prep.llm.replies import Text
@@ -61,9 +61,7 @@ def sample_task(pairs: CaptionedPairs, size: int) -> QuestionList:
     def question(number: int, row: Row) -> Question:
         values = {name: row[name] for name in TEXTS}
         for side, image in zip(SIDES, pairs.images(number, row), strict=True):
-            if not image["captions"]:
-                raise ValueError(f"{pairs.captions.path}: image {image['id']!r} has no captions to judge texts by")
-            values[side] = "\n".join(caption.strip() for caption in image["captions"])
+            values[side] = pairs.captions_of(image)
         name = f"{row['pair_id']}#{hash64(json.dumps(values)):016x}"
         return Question(name, {"opinion_id": name, **{key: row[key] for key in DIFFERENCE_KEYS}}, values)
 
@@ -130,7 +128,7 @@ def opinion_markdown(judged: Sequence[Row], drawn: int, model: str, examples: in
         "|---|---|---|---|",
     ]
     for name, count in {**counts, "either": len(wrong)}.items():
-        low, high = wilson(count, len(judged))
+        low, high = binomtest(count, len(judged)).proportion_ci(method="wilson")
         lines.append(f"| {name} | {count} | {count / len(judged):.2%} | {low:.2%} to {high:.2%} |")
     lines.append("")
     for row in wrong[:examples]:
@@ -138,11 +136,3 @@ def opinion_markdown(judged: Sequence[Row], drawn: int, model: str, examples: in
         texts = f"text: {quoted(row['text'])}  \n  reverse: {quoted(row['reverse_text'])}"
         lines.append(f"- `{row['pair_id']}`: {blamed}: {quoted(row['reason'])}  \n  {texts}")
     return "\n".join(lines).rstrip() + "\n"
-
-
-def wilson(count: int, total: int) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of a share."""
-    z = 1.959964
-    centre, scale = (count + z * z / 2) / total, 1 + z * z / total
-    margin = z * math.sqrt(count * (total - count) / total + z * z / 4) / total
-    return max(0.0, (centre - margin) / scale), min(1.0, (centre + margin) / scale)

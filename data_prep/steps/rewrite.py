@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from data_prep.files import CAPTION_KEYS, Row, image_path, image_reference, read_captions, read_jsonl, write_jsonl
 from data_prep.line_index import LineIndex
@@ -50,16 +50,10 @@ class Rewrite(ModelStep):
             raise ValueError(f"{self.output}: `output` must be another file than `captions`")
         super().check_options()
 
+    @cached_property
     def requests(self) -> Requests:
-        """Return what makes the requests."""
+        """What makes the requests."""
         return Requests("rewrite", self, ("caption",), {"text": Text})
-
-    def settings(self) -> dict[str, Any]:
-        """Return the options that shape the captions of this backend."""
-        shared = {"captions_per_image": self.captions_per_image, "part": self.part}
-        if not self.asks_model:
-            return {"writer": "scene", "seed": self.seed, **shared}
-        return {"writer": f"openai:{self.model}", **self.requests().settings, **shared}
 
     def make(self, manifest: Manifest) -> Made | None:
         """Rewrite; captions whose rewriting failed, and images without any left, are left out.
@@ -67,11 +61,11 @@ class Rewrite(ModelStep):
         Raises:
             ValueError: A bad row, answers of other settings, or an endpoint with which it is useless to go on.
         """
-        counts = self.ask(QuestionList("caption_id", self._questions), manifest) if self.asks_model else {}
-        if counts is None:
+        asked = self.ask(QuestionList("caption_id", self._questions), manifest) if self.asks_model else Made({})
+        if asked is None:
             return None
         images = write_jsonl(Path(self.output), self._rewritten() if self.asks_model else self._rewritten_scenes())
-        return Made({"images": images, **counts}, message=f"{images} images")
+        return Made({"images": images, **asked.counts}, message=f"{images} images")
 
     def _questions(self) -> Questions:
         """Yield each caption of each image: `<image id>#<number of the caption from 0>`."""

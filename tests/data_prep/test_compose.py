@@ -46,7 +46,7 @@ def test_step(tmp_path: Path, write: Write, read: Read) -> None:
     options.run()
     (row,) = read(tmp_path / "d.jsonl")
     assert row["text"].index("a {a} cat") < row["text"].index("a {b} cat")
-    assert json.loads((tmp_path / "d.jsonl.manifest.json").read_text())["options"]["describer"] == "compose"
+    assert json.loads((tmp_path / "d.jsonl.manifest.json").read_text())["options"]["backend"] == "compose"
     write("c.jsonl", [{"id": i, "file": i, "captions": []} for i in "ab"])
     with pytest.raises(ValueError, match="image 'a' has no captions"):
         options.run()

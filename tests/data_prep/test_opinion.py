@@ -14,7 +14,6 @@ from scipy.stats import binomtest
 from data_prep.cli import main
 from data_prep.llm import client
 from data_prep.steps import screen
-from data_prep.steps.opinion import wilson
 from tests.data_prep.conftest import Rows
 from tests.helpers import fault_server
 from tests.helpers.fault_server import FaultServer, running_server
@@ -172,9 +171,3 @@ def test_bad_options_are_found_before_screening(
     with pytest.raises(ValueError, match=named):
         run(folder, server, **options)
     assert not (folder / "output.jsonl").exists()
-
-
-@pytest.mark.parametrize(("count", "total"), [(0, 1), (0, 200), (3, 7), (200, 200)])
-def test_interval_is_scipys(count: int, total: int) -> None:
-    found = binomtest(count, total).proportion_ci(method="wilson")
-    assert wilson(count, total) == pytest.approx((found.low, found.high), abs=1e-6)

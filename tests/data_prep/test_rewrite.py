@@ -35,7 +35,7 @@ def test_rewrite(tmp_path: Path, write: Write, read: Read, capsys: pytest.Captur
         assert all(text.startswith("The first image shows more") for row in found for text in row["captions"])
         assert (found[0]["width"], found[0]["file"]) == (8, str(tmp_path / "images/1.jpg"))
         manifest = json.loads((tmp_path / "sub/rewritten.jsonl.manifest.json").read_text())
-        assert (manifest["options"]["writer"], manifest["counts"]["answered"]) == ("openai:m", 6)
+        assert (manifest["options"]["backend"], manifest["counts"]["answered"]) == ("openai:m", 6)
         options.run()
         assert "up to date" in capsys.readouterr().out
         assert server.bodies[0]["messages"][1]["content"].startswith("cat ")

@@ -36,7 +36,7 @@ def test_rows_manifest_and_nothing_to_do_again(describer: Describer, capsys: Cap
     assert (row["model"], row["prompt"], row["prompt_tokens"]) == ("m", "difference@1", 100)
     manifest = describer.manifest()
     assert manifest is not None
-    assert manifest["options"]["describer"] == "openai:m"
+    assert manifest["options"]["backend"] == "openai:m"
     assert manifest["options"]["sampling"] == {"temperature": 0.7, "max_tokens": 400}
     tokens = {"prompt_tokens": 1200, "completion_tokens": 600, "cost": 0.0024}
     assert manifest["counts"] == {"questions": 12, "answered": 12, "failed": 0, **tokens}

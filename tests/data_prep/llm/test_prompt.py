@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from data_prep.llm.options import ModelOptions
-from data_prep.llm.prompt import load_prompt
-from data_prep.llm.questions import Question, Requests
+from data_prep.llm.questions import Question, Requests, load_prompt
 from data_prep.llm.replies import Text
 
 PROMPT = (
