@@ -16,6 +16,7 @@ STEPS = {
     "confused_pairs": ("data_prep.steps.confused_pairs:ConfusedPairs", "choose the classes that a model confuses"),
     "class_texts": ("data_prep.steps.class_texts:ClassTexts", "write sentences on classes from their names"),
     "screen": ("data_prep.steps.screen:Screen", "cut and reject difference texts"),
+    "opinion": ("data_prep.steps.opinion:Opinion", "let a language model judge a sample of texts"),
     "transfer": ("data_prep.steps.transfer:Transfer", "give texts about classes to other pictures of these classes"),
     "shard": ("data_prep.steps.shard:Shard", "pack images and texts into shards for training"),
     "embed": ("data_prep.steps.embed:Embed", "replace images in shards by embeddings of a frozen tower"),

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from pathlib import Path
 
 from data_prep.files import Row
 from data_prep.parts import hash64
 from data_prep.rules.judge import REASONS, Judgement
-
-# no line of the report before it can be the same: texts are quoted on one line
-OPINION_HEADING = "\n## Second opinion\n"
 
 
 class ScreeningReport:
@@ -101,11 +97,6 @@ class ScreeningReport:
 
     def _share(self, count: int) -> str:
         return f" {count / self.rows:.2%}" if self.rows else ""
-
-
-def without_opinion(report: Path) -> str:
-    """Return the text of a report file up to the second opinion."""
-    return report.read_text(encoding="utf-8").partition(OPINION_HEADING)[0]
 
 
 def quoted(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -77,10 +77,10 @@ class Describe(ModelStep):
 
     def _task(self, pairs: CaptionedPairs) -> QuestionList:
         """Return both directions of each pair, asked in one request."""
+        used = self.requests.prompt.placeholders
 
         def question(number: int, pair: Row) -> Question:
             images = dict(zip(SIDES, pairs.images(number, pair), strict=True))
-            used = self.requests.prompt.placeholders
             values = {side: pairs.captions_of(images[side], self.captions_per_image) for side in SIDES if side in used}
             shown = images.values() if self.with_images else ()
             pictures = tuple(image_path(Path(self.captions), image) for image in shown)
@@ -122,15 +122,16 @@ class CaptionedPairs:
         pairs: The `pairs.jsonl`.
         captions: Index of the `captions.jsonl` by id.
         part: The part; all pairs of a group are in the same one.
+        keys: What each row must hold.
     """
 
-    def __init__(self, pairs: Path, captions: LineIndex, part: Part) -> None:
-        self._pairs, self._captions, self._part = pairs, captions, part
+    def __init__(self, pairs: Path, captions: LineIndex, part: Part, keys: Mapping[str, type] = PAIR_KEYS) -> None:
+        self._pairs, self._captions, self._part, self._keys = pairs, captions, part, keys
         self._image = lru_cache(CACHED_IMAGES)(captions.get)  # pairs of a group share images
 
     def __iter__(self) -> Iterator[tuple[int, Row]]:
         """(Line number, pair) of all pairs."""
-        return ((number, row) for number, row in read_jsonl(self._pairs, PAIR_KEYS) if self._part.holds(row["group"]))
+        return ((number, row) for number, row in read_jsonl(self._pairs, self._keys) if self._part.holds(row["group"]))
 
     def images(self, number: int, pair: Row) -> tuple[Row, Row]:
         """Return the rows of a pair's two images.

@@ -1,27 +1,28 @@
-"""An optional part of `screen`: a language model judges a sample of the rows that passed, to estimate how many are wrong."""
+"""Step `opinion`: a language model judges a sample of difference texts, to estimate how many are wrong."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from heapq import nsmallest
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator
 from scipy.stats import binomtest
 
 from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, read_jsonl
 from data_prep.line_index import LineIndex
-from data_prep.llm.model_step import ask
-from data_prep.llm.options import ModelOptions
+from data_prep.llm.model_step import ModelStep
 from data_prep.llm.questions import Question, QuestionList, Requests
 from data_prep.llm.replies import Text
 from data_prep.manifest import Manifest
-from data_prep.parts import Part, hash64
-from data_prep.rules.screening_report import OPINION_HEADING, quoted, without_opinion
+from data_prep.parts import hash64
+from data_prep.rules.screening_report import quoted
+from data_prep.step import INPUT, UNRECORDED, Made, at_least
 from data_prep.steps.describe import SIDES, CaptionedPairs
 from pcclip.atomic import atomic_text
 
@@ -37,102 +38,95 @@ Verdict = Annotated[Literal["yes", "no"], BeforeValidator(_verdict)]
 ANSWER = {"reason": Text, **dict.fromkeys(TEXTS.values(), Verdict)}
 
 
-def opinion_requests(options: ModelOptions) -> Requests:
-    """Check the options and return what makes the requests.
+@dataclass(kw_only=True)
+class Opinion(ModelStep):
+    """Let a language model judge whether a sample of difference texts is true of their images' captions."""
 
-    Raises:
-        FileNotFoundError: The prompt is missing.
-        ValueError: A bad option or prompt.
-    """
-    return Requests("screen.opinion", options, (*SIDES, *TEXTS), ANSWER)
+    name: ClassVar[str] = "opinion"
+    version: ClassVar[int] = 1
 
+    differences: str = field(metadata=INPUT)
+    """The texts to judge, such as the `screened.jsonl` of the step `screen`."""
+    captions: str = field(metadata=INPUT)
+    """The `captions.jsonl` of the images."""
+    output: str = field(metadata=UNRECORDED)
+    """The Markdown report to write: shares of wrong texts with 95 % intervals, and examples. The model's answers are next
+    to it in `<stem>.jsonl`."""
+    backend: Literal["openai", "batch"] = "openai"
+    """`openai`, or `batch` for batch files."""
+    sample: int = field(default=200, metadata=at_least(1))
+    """Rows to judge: those whose ids have the smallest hashes, so that a larger sample holds a smaller one."""
+    examples: int = field(default=5, metadata=at_least(0))
+    """Wrong rows to show in the report."""
+    prompt: str = "second_opinion"
+    temperature: float | None = 0.0
 
-def sample_task(pairs: CaptionedPairs, size: int) -> QuestionList:
-    """Return a sample of screened rows. Ids hold a hash of texts and captions, so that other texts are other questions.
+    @property
+    def answers(self) -> Path:
+        """`<stem>.jsonl`, next to the output."""
+        return Path(self.output).with_suffix(".jsonl")
 
-    Args:
-        pairs: The screened rows with their captions.
-        size: How many rows to draw: those whose ids have the smallest hashes, so that a larger sample holds a smaller one.
+    def check_options(self) -> None:
+        """Check `output` and `part`, the endpoint's options and the prompt."""
+        if self.answers.absolute() in (Path(self.output).absolute(), Path(self.differences).absolute()):
+            raise ValueError(f"{self.output}: `output` must be a Markdown file with another stem than `differences`")
+        super().check_options()
 
-    Raises:
-        ValueError: An unknown image, or one without captions.
-    """
+    @cached_property
+    def requests(self) -> Requests:
+        """What makes the requests."""
+        return Requests("opinion", self, (*SIDES, *TEXTS), ANSWER)
 
-    def question(number: int, row: Row) -> Question:
-        values = {name: row[name] for name in TEXTS}
-        for side, image in zip(SIDES, pairs.images(number, row), strict=True):
-            values[side] = pairs.captions_of(image)
-        name = f"{row['pair_id']}#{hash64(json.dumps(values)):016x}"
-        return Question(name, {"opinion_id": name, **{key: row[key] for key in DIFFERENCE_KEYS}}, values)
+    def make(self, manifest: Manifest) -> Made | None:
+        """Ask for what has no verdict yet, and write the report on what was judged.
 
-    drawn = nsmallest(size, pairs, key=lambda numbered: hash64(f"opinion/{numbered[1]['pair_id']}"))
-    questions = {made.id: made for made in (question(number, row) for number, row in drawn)}
-    return QuestionList(
-        "opinion_id", lambda: ((name, partial(questions.__getitem__, name)) for name in questions), sampled=True
-    )
+        Raises:
+            ValueError: A bad row, an unknown image or one without captions, answers of other settings, or an endpoint with
+                which it is useless to go on.
+        """
+        with LineIndex(Path(self.captions), CAPTION_KEYS, "id", unique=True) as index:
+            pairs = CaptionedPairs(Path(self.differences), index, self.own_part, DIFFERENCE_KEYS)
+            questions = {question.id: question for question in self._drawn(pairs)}
+        named = [(name, partial(questions.__getitem__, name)) for name in questions]
+        task = QuestionList("opinion_id", lambda: iter(named), sampled=True)
+        made = self.ask(task, manifest)
+        if self.dry_run:
+            return None
+        rows = (row for _, row in read_jsonl(self.answers, dict.fromkeys((task.id_key, *ANSWER), str)))
+        judged = [row for row in rows if row[task.id_key] in questions]
+        if judged:
+            with atomic_text(Path(self.output)) as stream:
+                stream.write(self._report(judged, len(questions)))
+        return made
 
+    def _drawn(self, pairs: CaptionedPairs) -> Iterator[Question]:
+        """Yield the questions. Ids hold a hash of texts and captions, so that other texts are other questions."""
+        for number, row in nsmallest(
+            self.sample, pairs, key=lambda numbered: hash64(f"opinion/{numbered[1]['pair_id']}")
+        ):
+            images = zip(SIDES, pairs.images(number, row), strict=True)
+            values = {name: row[name] for name in TEXTS} | {side: pairs.captions_of(image) for side, image in images}
+            name = f"{row['pair_id']}#{hash64(json.dumps(values)):016x}"
+            yield Question(name, {"opinion_id": name, **{key: row[key] for key in DIFFERENCE_KEYS}}, values)
 
-def ask_opinion(
-    options: ModelOptions, requests: Requests, size: int, screened: Path, captions: Path, report: Path, examples: int
-) -> None:
-    """Ask for what has no verdict yet, and write the share of wrong rows into the report.
-
-    The answers are next to `screened` in `<stem>.opinions.jsonl`.
-
-    Args:
-        options: Endpoint and limits.
-        requests: From `opinion_requests`.
-        size: Rows to draw.
-        screened: The rows that passed.
-        captions: The `captions.jsonl` of their images.
-        report: The Markdown report. An earlier second opinion in it is replaced.
-        examples: How many wrong rows to show.
-
-    Raises:
-        ValueError: An image without captions, answers of other settings, or an endpoint with which it is useless to go on.
-        SystemExit: The run was stopped by a signal.
-    """
-    manifest = Manifest("opinion", 1, {"screened": screened, "captions": captions}, {**requests.settings, "size": size})
-    with LineIndex(captions, CAPTION_KEYS, "id", unique=True) as index:
-        part = Part.parse(options.part, "screen.opinion.part")
-        task = sample_task(CaptionedPairs(screened, index, part), size)
-    answers = screened.with_name(f"{screened.stem}.opinions.jsonl")
-    ask(task, requests, options, answers, manifest)
-    if options.dry_run:
-        return
-    drawn = set(task.ids())
-    rows = (row for _, row in read_jsonl(answers, dict.fromkeys((task.id_key, *ANSWER), str)))
-    judged = [row for row in rows if row[task.id_key] in drawn]
-    if judged:
-        before = without_opinion(report)
-        with atomic_text(report) as stream:
-            stream.write(before + OPINION_HEADING + opinion_markdown(judged, len(drawn), options.model, examples))
-
-
-def opinion_markdown(judged: Sequence[Row], drawn: int, model: str, examples: int) -> str:
-    """Return shares of wrong texts with 95 % Wilson intervals, and examples, as Markdown.
-
-    Args:
-        judged: Rows with verdicts, at least one.
-        drawn: Rows in the sample.
-        model: Who judged.
-        examples: How many wrong rows to show.
-    """
-    wrong = [row for row in judged if "no" in (row[verdict] for verdict in TEXTS.values())]
-    counts = {name: sum(row[verdict] == "no" for row in wrong) for name, verdict in TEXTS.items()}
-    lines = [
-        "",
-        f"`{model}` judged {len(judged)} of {drawn} rows drawn from those that passed.",
-        "",
-        "| judged wrong | rows | share | 95 % interval |",
-        "|---|---|---|---|",
-    ]
-    for name, count in {**counts, "either": len(wrong)}.items():
-        low, high = binomtest(count, len(judged)).proportion_ci(method="wilson")
-        lines.append(f"| {name} | {count} | {count / len(judged):.2%} | {low:.2%} to {high:.2%} |")
-    lines.append("")
-    for row in wrong[:examples]:
-        blamed = " and ".join(name for name, verdict in TEXTS.items() if row[verdict] == "no")
-        texts = f"text: {quoted(row['text'])}  \n  reverse: {quoted(row['reverse_text'])}"
-        lines.append(f"- `{row['pair_id']}`: {blamed}: {quoted(row['reason'])}  \n  {texts}")
-    return "\n".join(lines).rstrip() + "\n"
+    def _report(self, judged: Sequence[Row], drawn: int) -> str:
+        """Return shares of wrong texts with 95 % Wilson intervals, and examples, as Markdown."""
+        wrong = [row for row in judged if "no" in (row[verdict] for verdict in TEXTS.values())]
+        counts = {name: sum(row[verdict] == "no" for row in wrong) for name, verdict in TEXTS.items()}
+        lines = [
+            "# Second opinion",
+            "",
+            f"`{self.model}` judged {len(judged)} of {drawn} rows drawn.",
+            "",
+            "| judged wrong | rows | share | 95 % interval |",
+            "|---|---|---|---|",
+        ]
+        for name, count in {**counts, "either": len(wrong)}.items():
+            low, high = binomtest(count, len(judged)).proportion_ci(method="wilson")
+            lines.append(f"| {name} | {count} | {count / len(judged):.2%} | {low:.2%} to {high:.2%} |")
+        lines.append("")
+        for row in wrong[: self.examples]:
+            blamed = " and ".join(name for name, verdict in TEXTS.items() if row[verdict] == "no")
+            texts = f"text: {quoted(row['text'])}  \n  reverse: {quoted(row['reverse_text'])}"
+            lines.append(f"- `{row['pair_id']}`: {blamed}: {quoted(row['reason'])}  \n  {texts}")
+        return "\n".join(lines).rstrip() + "\n"

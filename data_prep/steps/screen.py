@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -16,32 +15,19 @@ from tqdm import tqdm
 
 from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, manifest_path, parse_row, read_jsonl
 from data_prep.line_index import LineIndex
-from data_prep.llm.options import ModelOptions
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.rules.census import Census
 from data_prep.rules.judge import Judge, Judgement, RuleOptions
-from data_prep.rules.screening_report import ScreeningReport, line_of, without_opinion
+from data_prep.rules.screening_report import ScreeningReport, line_of
 from data_prep.step import INPUT, UNRECORDED, Made, OutputStep, at_least
 from data_prep.workers import in_order
 from pcclip.atomic import atomic_path, atomic_text
+from pcclip.paths import sha256_of
 
-FILES_NEXT_TO_OUTPUTS = (
-    ".rejected.jsonl",
-    ".opinions.jsonl",
-    ".failures.jsonl",
-)  # no pattern of `differences` means them
+# no pattern of `differences` means them
+FILES_NEXT_TO_OUTPUTS = (".rejected.jsonl", ".opinions.jsonl", ".failures.jsonl")
 CHUNK = 1 << 20  # bytes of rows that are sent to a process at once
-
-
-@dataclass(kw_only=True)
-class OpinionOptions(ModelOptions):
-    """Options of the second opinion, on top of those of `ModelOptions`."""
-
-    sample: int = 200
-    """Rows that the model judges, drawn by a hash of their ids."""
-    prompt: str = "second_opinion"
-    temperature: float | None = 0.0
 
 
 @dataclass(kw_only=True)
@@ -68,9 +54,6 @@ class Screen(RuleOptions, OutputStep):
     not looked at."""
     fit_pretrained: str | None = None
     """Weights of `fit_model`, where the name does not carry them."""
-    opinion: OpinionOptions | None = field(default=None, metadata=UNRECORDED)
-    """The language model that judges a sample of the rows that passed; the share judged wrong goes into the report, and
-    no row is rejected. `opinion.dry_run` screens, and shows what would be asked. Null: none is asked."""
     part: str | None = None
     """Screen only this part of the groups: `1/4` to `4/4`. Give each part its own `output`. Null: all."""
     workers: int = field(default=2, metadata=at_least(1, recorded=False))
@@ -82,10 +65,6 @@ class Screen(RuleOptions, OutputStep):
         _ = self.own_part
         if self.fit_model is not None and self.captions is None:
             raise ValueError("screen.fit_model needs screen.captions, which says where the images lie")
-        if self.opinion is not None and self.captions is None:
-            raise ValueError("screen.opinion needs screen.captions, by which the model judges")
-        if self.opinion is not None and self.opinion.sample < 1:
-            raise ValueError(f"screen.opinion.sample must be at least 1, found {self.opinion.sample}")
 
     @property
     def rejected_file(self) -> Path:
@@ -108,30 +87,6 @@ class Screen(RuleOptions, OutputStep):
         rejected, report = self.rejected_file, self.report_file
         current = manifest.matches(Path(self.output), _files(rejected, report))
         return current and rejected.is_file() and report.is_file()
-
-    def work(self) -> None:
-        """Screen, then ask for the second opinion.
-
-        Raises:
-            ValueError: After all is written: an endpoint with which it is useless to go on.
-        """
-        if self.opinion is None or self.captions is None:
-            super().work()
-            return
-        from data_prep.steps.opinion import ask_opinion, opinion_requests  # slow to import
-
-        requests = opinion_requests(self.opinion)
-        super().work()
-        with self.lock():
-            ask_opinion(
-                self.opinion,
-                requests,
-                self.opinion.sample,
-                Path(self.output),
-                Path(self.captions),
-                self.report_file,
-                self.samples,
-            )
 
     def make(self, manifest: Manifest) -> Made:
         """Write `output`, `rejected` and `report`, in the order of the input.
@@ -266,10 +221,8 @@ def _screen(options: Screen) -> Made:
 
 
 def _files(rejected: Path, report: Path) -> dict[str, str | Path]:
-    """What the manifest records next to the output. A second opinion may be added to the report later."""
-    if not report.is_file():
-        return {"rejected": rejected, "report": report}
-    return {"rejected": rejected, "report": hashlib.sha256(without_opinion(report).encode()).hexdigest()}
+    """Return what the manifest records next to the output: of the report a hash, for its size alone says too little."""
+    return {"rejected": rejected, "report": sha256_of(report) if report.is_file() else report}
 
 
 def _sources(options: Screen) -> list[Path]:
