@@ -78,7 +78,7 @@ photos-seeds: $(VENV)/ready ## The photographs with SEEDS="0 1 2" after `make ph
 
 # The last checkpoint of the newest run of an experiment.
 LAST = $$(ls -t runs/$(1)/finetune/*/checkpoints/last.ckpt | head -n 1)
-# A picture of comparative prompting over alpha, beside the table of results.
+# A picture of comparative prompting over alpha, next to the table of results.
 ALPHA_PLOT = $(BIN)/python -m pcclip.experiments.factor_plot runs/$(1)/eval/results.json --task comparative_prompting \
   --subset $(2) --factor alpha --curves [top1_texts,top1_reversed,top1_shuffled,top1_random] --lines [top1_plain] \
   --output runs/$(1)/eval/comparative_prompting.png
@@ -122,7 +122,7 @@ test-slow: $(VENV)/ready ## What is marked slow or distributed
 
 BENCHMARKS := $(patsubst benchmarks/%.py,%,$(wildcard $(addprefix benchmarks/,text.py towers.py loader.py memory.py rank.py shard.py describe.py)))
 
-bench: $(VENV)/ready ## Speed on a CPU beside baselines, one after the other (docs/benchmarks.md)
+bench: $(VENV)/ready ## Speed on a CPU, compared with baselines (docs/benchmarks.md)
 	for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
 bench-gpu: $(VENV)/ready ## Speed on a GPU: pairs per second, FLOP utilisation, memory, waiting for data

@@ -11,19 +11,19 @@ from PIL import Image
 
 from pcclip.tools.library import Library, Shown, Tiles, uploaded
 
-NOTHING = "nothing"  # beside the model
+NOTHING = "nothing"  # next to the model
 COLUMNS = 8
 KEPT = 3600  # seconds that thumbnails and uploads stay in Gradio's folder of temporary files
 
 
-def build_page(library: Library, pictures: str, model: str, beside: str | None) -> Any:
+def build_page(library: Library, pictures: str, model: str, second: str | None) -> Any:
     """The page, not yet served.
 
     Args:
         library: What can be chosen.
         pictures: The pictures that it opens with.
         model: The model that it opens with.
-        beside: A second model to compare with, if any.
+        second: A second model to compare with, if any.
     """
     with gradio.Blocks(title="pcclip", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
         with gradio.Row():
@@ -31,7 +31,7 @@ def build_page(library: Library, pictures: str, model: str, beside: str | None) 
                 gradio.Dropdown(library.pictures, value=pictures, label="Pictures", elem_id="pictures"),
                 gradio.Dropdown(library.models, value=model, label="Model", elem_id="model"),
                 gradio.Dropdown(
-                    [NOTHING, *library.models], value=beside or NOTHING, label="Compare with", elem_id="beside"
+                    [NOTHING, *library.models], value=second or NOTHING, label="Compare with", elem_id="second"
                 ),
             ]
         with gradio.Tab("Rank"):
@@ -39,7 +39,7 @@ def build_page(library: Library, pictures: str, model: str, beside: str | None) 
                 more = gradio.Textbox(label="The first picture has more of it", elem_id="more", max_length=500)
                 less = gradio.Textbox(label="The opposite (may be left out)", elem_id="less", max_length=500)
                 go = gradio.Button("Rank", variant="primary", elem_id="rank", scale=0)
-            rankings = _galleries("ranked", beside)
+            rankings = _galleries("ranked", second)
         with gradio.Tab("Search"):
             with gradio.Row():
                 with gradio.Column():
@@ -52,28 +52,28 @@ def build_page(library: Library, pictures: str, model: str, beside: str | None) 
                     )
                     factor = gradio.Slider(0, 3, value=1, step=0.1, label="lambda", elem_id="lambda")
                     seek = gradio.Button("Search", variant="primary", elem_id="search")
-            results = _galleries("found", beside)
+            results = _galleries("found", second)
 
-        def rank(pictures: str, model: str, beside: str, more: str, less: str) -> list[Any]:
-            return _side_by_side(library, pictures, model, beside, [more, less], lambda shown: shown.ranked(more, less))
+        def rank(pictures: str, model: str, second: str, more: str, less: str) -> list[Any]:
+            return _side_by_side(library, pictures, model, second, [more, less], lambda shown: shown.ranked(more, less))
 
-        def seeking(pictures: str, model: str, beside: str, picture: str | None, text: str, factor: float) -> list[Any]:
+        def seeking(pictures: str, model: str, second: str, picture: str | None, text: str, factor: float) -> list[Any]:
             if picture is None:
                 raise gradio.Error("Upload a picture to start from.", print_exception=False)
             if not text.strip():
                 raise gradio.Error("Fill in the field: how the wanted picture differs.", print_exception=False)
             return _side_by_side(
-                library, pictures, model, beside, [text], lambda shown: shown.found(uploaded(picture), text, factor)
+                library, pictures, model, second, [text], lambda shown: shown.found(uploaded(picture), text, factor)
             )
 
         def previewed(picture: str | None) -> Image.Image | None:
             with _errors_shown():
                 return None if picture is None else uploaded(picture)
 
-        def again(pictures: str, model: str, beside: str, picture: str | None, text: str, factor: float) -> list[Any]:
+        def again(pictures: str, model: str, second: str, picture: str | None, text: str, factor: float) -> list[Any]:
             if picture is None or not text.strip():
-                return [gradio.Gallery(value=[]), gradio.Gallery(value=[], visible=beside != NOTHING)]
-            return seeking(pictures, model, beside, picture, text, factor)
+                return [gradio.Gallery(value=[]), gradio.Gallery(value=[], visible=second != NOTHING)]
+            return seeking(pictures, model, second, picture, text, factor)
 
         asked, sought = [*chosen, more, less], [*chosen, picture, text, factor]
         changed = [each.input for each in chosen]
@@ -86,11 +86,11 @@ def build_page(library: Library, pictures: str, model: str, beside: str | None) 
 
 
 def _side_by_side(
-    library: Library, pictures: str, model: str, beside: str, texts: list[str], ask: Callable[[Shown], Tiles]
+    library: Library, pictures: str, model: str, second: str, texts: list[str], ask: Callable[[Shown], Tiles]
 ) -> list[Any]:
     """Fill the two galleries, or the first alone."""
     galleries: list[Any] = []
-    names = [model] if beside == NOTHING else [model, beside]
+    names = [model] if second == NOTHING else [model, second]
     columns = COLUMNS // len(names)
     with _errors_shown():
         for name in names:
@@ -110,17 +110,17 @@ def _errors_shown() -> Iterator[None]:
         raise gradio.Error(str(error), print_exception=False) from error
 
 
-def _galleries(role: str, beside: str | None) -> list[Any]:
+def _galleries(role: str, second: str | None) -> list[Any]:
     with gradio.Row():
         return [
             gradio.Gallery(
                 elem_id=f"{role}-{number}",
-                columns=COLUMNS if beside is None else COLUMNS // 2,
+                columns=COLUMNS if second is None else COLUMNS // 2,
                 height="max-content",  # "auto" would scroll
                 object_fit="contain",
                 allow_preview=False,
                 interactive=False,
-                visible=number == 0 or beside is not None,
+                visible=number == 0 or second is not None,
             )
             for number in range(2)
         ]

@@ -203,7 +203,7 @@ def test_the_page(address: str, model: InferenceModel, photos: Path, root: Path)
         wait_for("ranked-0", labels(other, photos))
         choose("pictures", root / "grey")
         wait_for("ranked-0", labels(other, root / "grey"))
-        choose("beside", "nothing")
+        choose("second", "nothing")
         page.locator("#ranked-1").wait_for(state="hidden")
 
         page.get_by_role("tab", name="Search").click()
