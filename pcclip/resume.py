@@ -1,4 +1,4 @@
-"""Finding and checking the checkpoint from which a run goes on."""
+"""Find and check the checkpoint that a run resumes from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def last_checkpoint(folder: Path, *others: Path) -> Path | None:
 
 
 def resume(settings: Any) -> None:
-    """Change the settings of `fit` so that it goes on from the last checkpoint, in the run folder that it was writing to.
+    """Change the settings of `fit` so that it resumes from the last checkpoint, in the same run folder.
 
     A checkpoint in a `dirpath` does not say which run folder that was: a logger without a `version` begins another.
 

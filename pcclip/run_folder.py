@@ -27,7 +27,7 @@ def run_folder(trainer: Trainer) -> Path:
 
 
 def first_logger(trainer: Any) -> Any:
-    """Return the settings of the first logger in the section `trainer`: a Namespace, or True or False as they are there."""
+    """Return the settings of the first logger in the section `trainer`: a Namespace, True or False."""
     logger = trainer.logger
     if isinstance(logger, list):
         logger = logger[0] if logger else False
@@ -54,7 +54,7 @@ def checkpoint_folders(trainer: Any) -> list[Path]:
 
 
 def goes_on(settings: Any) -> bool:
-    """Return whether `fit` goes on from a checkpoint of its own: in the run folder or a `dirpath` that it writes to."""
+    """Return whether `fit` resumes from its own checkpoint: one in the run folder or a `dirpath` that it writes to."""
     if settings.ckpt_path is None:
         return False
     if settings.resume or settings.ckpt_path in FOUND_BY_LIGHTNING:

@@ -17,7 +17,7 @@ KEPT = 3600  # seconds that thumbnails and uploads stay in Gradio's folder of te
 
 
 def build_page(library: Library, pictures: str, model: str, second: str | None) -> Any:
-    """The page, not yet served.
+    """Return the page, not yet served.
 
     Args:
         library: What can be chosen.

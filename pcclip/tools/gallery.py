@@ -1,4 +1,4 @@
-"""Embeddings of many pictures: from the store where they are known, else encoded at the image tower's own speed.
+"""Embed many pictures. Known embeddings are read from the store, the others are encoded.
 
 Memory does not grow with the embeddings, which lie in a file beyond `IN_MEMORY` bytes; only names and places of the
 pictures, some 250 bytes each, are held.
@@ -41,11 +41,11 @@ class Gallery:
     unreadable: dict[str, str]
 
     def chunks(self) -> Iterator[Tensor]:
-        """The embeddings, some rows at a time."""
+        """Return the embeddings, some rows at a time."""
         return (self.embeddings[start : start + CHUNK] for start in range(0, len(self.embeddings), CHUNK))
 
     def mean(self) -> Tensor:
-        """Mean embedding, (D,)."""
+        """Return the mean embedding, (D,)."""
         total = torch.zeros(self.embeddings.shape[1], dtype=torch.float64)
         for chunk in self.chunks():
             total += chunk.sum(0, dtype=torch.float64)
@@ -107,7 +107,7 @@ def embed_pictures(
 
 
 def _room(count: int, width: int) -> Tensor:
-    """Room for embeddings (N, D): in memory, or in a file that goes when it is no longer used."""
+    """Return an empty tensor (N, D): in memory if it is small, else in a temporary file."""
     if count * width * 4 <= IN_MEMORY:
         return torch.zeros(count, width)
     with tempfile.TemporaryFile() as stream:

@@ -24,7 +24,7 @@ from pcclip.tools.inference import InferenceModel
 
 
 def load_pipeline(folder: str | Path, model: InferenceModel) -> Any:
-    """A Stable Diffusion pipeline whose text encoder is the model's.
+    """Return a Stable Diffusion pipeline with the text encoder of the model.
 
     Raises:
         FileNotFoundError: No such folder.
@@ -59,7 +59,7 @@ def generate(
     guidance: float = 7.5,
     side: int | None = None,
 ) -> dict[float, list[Image.Image]]:
-    """Pictures of a prompt, moved by a difference text.
+    """Generate pictures of a prompt, moved by a difference text.
 
     Args:
         pipeline: From `load_pipeline`.
@@ -106,7 +106,7 @@ def clip_score(judge: InferenceModel, pictures: Sequence[Image.Image], text: str
 
 
 def _encode(pipeline: Any, text: str) -> tuple[Tensor, Tensor]:
-    """Hidden states (1, L, W) of a text, padded to the context, and the one at its end (W,)."""
+    """Return the hidden states (1, L, W) of a text, padded to the context, and the one at its end (W,)."""
     length = pipeline.tokenizer.model_max_length
     ids = pipeline.tokenizer(
         text, padding="max_length", max_length=length, truncation=True, return_tensors="pt"

@@ -46,7 +46,7 @@ VISION = {
 
 
 def save_huggingface(clip: DifferenceCLIP, folder: Path, *, text_only: bool = False) -> None:
-    """Write model, tokenizer and preprocessing, weights as safetensors, after seeing that the embeddings are the same.
+    """Write model, tokenizer and preprocessing, weights as safetensors. Check first that the embeddings are the same.
 
     Args:
         clip: The model. Its head has no place in CLIPModel.
@@ -78,7 +78,7 @@ def save_huggingface(clip: DifferenceCLIP, folder: Path, *, text_only: bool = Fa
 
 
 def check_text(clip: DifferenceCLIP) -> None:
-    """Refuse text towers that are not OpenAI's architecture.
+    """Check that the text tower has OpenAI's architecture.
 
     Raises:
         ValueError: For such a tower.
@@ -94,7 +94,7 @@ def check_text(clip: DifferenceCLIP) -> None:
 
 
 def check_vision(clip: DifferenceCLIP) -> None:
-    """Refuse image towers that are not a plain vision transformer.
+    """Check that the image tower is a plain vision transformer.
 
     Raises:
         ValueError: For such a tower.
@@ -161,7 +161,7 @@ def _vision_state(clip: DifferenceCLIP) -> dict[str, Tensor]:
 def _renamed(
     state: dict[str, Tensor], names: dict[str, str], part: str, projection: str, where: str
 ) -> dict[str, Tensor]:
-    """The tensors under their other names; every one must have one."""
+    """Rename tensors to Hugging Face names; raise if one has no mapping."""
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():
         block = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)\.(weight|bias)", key)
@@ -189,7 +189,7 @@ def _fill(model: Any, state: dict[str, Tensor]) -> None:
 
 
 def _check_agreement(clip: DifferenceCLIP, model: Any, text_only: bool) -> None:
-    """See that both give the same embeddings of random inputs: a part that works differently must not go unseen."""
+    """Check that both give the same embeddings of random inputs; raise if one part works differently."""
     generator = torch.Generator().manual_seed(0)
     tokens = clip.tokenizer([" ".join(["word"] * length) for length in (1, 5, 17)])
     with torch.no_grad():

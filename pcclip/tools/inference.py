@@ -1,4 +1,4 @@
-"""A trained model in use: ranking, comparing and embedding pictures, with the same code under the commands."""
+"""A trained model in use: ranking, comparing and embedding pictures. The commands use the same code."""
 
 from __future__ import annotations
 
@@ -111,23 +111,23 @@ class InferenceModel(nn.Module):
         return evaluate(self.clip, tasks, **settings)
 
     def difference(self, first: OneImage, second: OneImage) -> Tensor:
-        """Unit difference (D,) of two pictures, in the space of texts: `normalize(head(first - second))`."""
+        """Return the unit difference (D,) of two pictures, in the space of texts: `normalize(head(first - second))`."""
         a, b = self._pair(first, second)
         return self.clip.difference(a, b)
 
     def compare(self, first: OneImage, second: OneImage, texts: Sequence[str]) -> dict[str, float]:
-        """Cosine of two pictures' difference with each text, the best text first."""
+        """Return the cosine of two pictures' difference with each text, the best text first."""
         cosines = self.embed_texts(texts) @ self.difference(first, second)
         return dict(sorted(zip(texts, cosines.tolist(), strict=True), key=lambda item: -item[1]))
 
     def axis(self, axis_wordings: Sequence[Wording]) -> Tensor:
-        """Axis (D,) on which pictures are ranked: the mean over wordings of `text - reverse`."""
+        """Return the axis (D,) on which pictures are ranked: the mean over wordings of `text - reverse`."""
         more = self.embed_texts([wording.text for wording in axis_wordings])
         less = self.embed_texts([wording.reverse for wording in axis_wordings])
         return (more - less).mean(0)
 
     def scores(self, gallery: Gallery, axis: Tensor, centre: Tensor | None = None) -> Tensor:
-        """Scores (N,) of pictures: `head(image - centre) . axis`, as `pcclip.metrics.attribute_ranking` has them.
+        """Return the scores (N,) of pictures: `head(image - centre) . axis`, as `pcclip.metrics.attribute_ranking` has them.
 
         Args:
             gallery: The N pictures.
@@ -144,7 +144,7 @@ class InferenceModel(nn.Module):
         return scores
 
     def embed(self, images: Images, *, cache: str | Path | None = None) -> Gallery:
-        """Unit embeddings of pictures; see `rank` for `images` and `cache`."""
+        """Return unit embeddings of pictures; see `rank` for `images` and `cache`."""
         return self.embed_pictures(_pictures(images), cache=cache)
 
     def embed_pictures(
@@ -156,14 +156,14 @@ class InferenceModel(nn.Module):
         workers: int | None = None,
         progress: bool = False,
     ) -> Gallery:
-        """Unit embeddings of listed pictures, kept in the folder `cache`; for the rest see `gallery.embed_pictures`."""
+        """Return unit embeddings of listed pictures, kept in the folder `cache`; for the rest see `gallery.embed_pictures`."""
         store = None if cache is None else EmbeddingStore(cache, self.clip.image_fingerprint, self.clip.embed_dim)
         return embed_pictures(
             self.clip, pictures, store=store, batch_size=batch_size, workers=workers, progress=progress
         )
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """Unit embeddings (N, D); warns of texts that are longer than the context."""
+        """Return unit embeddings (N, D). Warn of texts that are longer than the context."""
         self.warn_of_cuts(texts)
         return embed_texts(self.clip, texts)
 
@@ -174,12 +174,12 @@ class InferenceModel(nn.Module):
                 warnings.warn(f"text too long for the model, cut off: ...{cut!r}", ToolWarning, stacklevel=2)
 
     def project(self, differences: Tensor) -> Tensor:
-        """The head: image differences (N, D) to the space of texts."""
+        """Apply the head to image differences (N, D)."""
         with torch.no_grad():
             return self.clip.project(differences)
 
     def shift(self, axis: Tensor) -> Tensor:
-        """The change of an image's embedding (D,) that the head makes into `axis` (D,) of the space of texts.
+        """Return the change of an image embedding (D,) that the head maps to `axis` (D,).
 
         Raises:
             ValueError: The head is an MLP, which cannot be undone.
@@ -192,27 +192,27 @@ class InferenceModel(nn.Module):
         raise ValueError(f"{self.source}: its MLP head cannot be undone, so images cannot be moved by texts")
 
     def tokenizer(self, texts: str | Sequence[str]) -> Tensor:
-        """Token ids (N, L), trimmed to the longest text."""
+        """Return token ids (N, L), trimmed to the longest text."""
         return self.clip.tokenizer([texts] if isinstance(texts, str) else texts)
 
     @property
     def logit_scale(self) -> Tensor:
-        """Logarithm of CLIP's logit scale, as in open_clip."""
+        """Return the logarithm of CLIP's logit scale, as in open_clip."""
         scale: Tensor = self.clip.towers.logit_scale
         return scale
 
     def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
-        """Normalised pixels (N, 3, H, W) to embeddings (N, D), as open_clip's."""
+        """Encode normalised pixels (N, 3, H, W) to embeddings (N, D), as open_clip does."""
         features: Tensor = self.clip.towers.encode_image(image)
         return F.normalize(features, dim=-1) if normalize else features
 
     def encode_text(self, text: Tensor, normalize: bool = False) -> Tensor:
-        """Token ids (N, L) to embeddings (N, D), as open_clip's."""
+        """Encode token ids (N, L) to embeddings (N, D), as open_clip does."""
         features = encode_tokens(self.clip.towers, text)
         return F.normalize(features, dim=-1) if normalize else features
 
     def forward(self, image: Tensor | None = None, text: Tensor | None = None) -> tuple[Any, Any, Tensor]:
-        """Unit image and text embeddings and the logit scale, as open_clip's."""
+        """Return unit image and text embeddings and the logit scale, as open_clip does."""
         return (
             None if image is None else self.encode_image(image, normalize=True),
             None if text is None else self.encode_text(text, normalize=True),

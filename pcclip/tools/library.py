@@ -1,4 +1,4 @@
-"""What the page of `pcclip demo` may show: pictures and models that were named, or that lie beneath a named root.
+"""What the page of `pcclip demo` may show: pictures and models that were named, or that lie below a named folder.
 
 A visitor chooses among their names; nothing that a visitor sends is ever taken for a path.
 """
@@ -55,7 +55,7 @@ class Library:
         self._one_at_a_time = RLock()  # so that two visitors do not load the same model twice
 
     def model(self, name: str) -> InferenceModel:
-        """One of the models.
+        """Return one of the models.
 
         Raises:
             ValueError: Not one of them, or it cannot be loaded.
@@ -67,7 +67,7 @@ class Library:
             return self._model(name)
 
     def shown(self, pictures: str, model: str) -> Shown:
-        """One of the models with some of the pictures; raises as `model` does."""
+        """Return one of the models with some of the pictures; raise as `model` does."""
         if pictures not in self.pictures:
             raise ValueError(f"{pictures}: not among the pictures of this page")
         with self._one_at_a_time:
@@ -82,7 +82,7 @@ class Shown:
     gallery: Gallery
 
     def ranked(self, more: str, less: str) -> Tiles:
-        """Pictures from most to least; without an opposite, on the axis of the one text; without any, as they come.
+        """Return pictures from most to least. Without an opposite, rank by the one text; without any text, keep their order.
 
         Raises:
             ValueError: An opposite of nothing, or two equal texts.
@@ -100,7 +100,7 @@ class Shown:
         ]
 
     def found(self, picture: Image.Image, text: str, factor: float) -> Tiles:
-        """Pictures nearest to `picture + factor * text`.
+        """Return the pictures nearest to `picture + factor * text`.
 
         Raises:
             ValueError: The model's head cannot be undone.
@@ -111,7 +111,7 @@ class Shown:
         return [(self._thumbnail(row.index), f"{row.cosine:.3f}") for row in rows]
 
     def cut(self, *texts: str) -> Iterator[str]:
-        """What is cut off of texts that are longer than the context."""
+        """Return what is cut off of texts that are longer than the context."""
         return (cut for text in texts if (cut := self.model.clip.tokenizer.overflow(text)))
 
     def _thumbnail(self, index: int) -> Image.Image:

@@ -1,7 +1,7 @@
 """Retrieval with arithmetic: the pictures nearest to `image + lambda * difference`.
 
 Exact by default: a product with all embeddings, some rows at a time. For millions of pictures there is faiss (extra
-`search`), whose graph index is approximate, and is built once.
+`search`), which has an approximate index that is built once.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def search(
     count: int = 10,
     exclude: Sequence[str] = (),
 ) -> list[Found]:
-    """The pictures nearest to `image + factor * shift`, nearest first.
+    """Return the pictures nearest to `image + factor * shift`, nearest first.
 
     Args:
         gallery: The pictures.

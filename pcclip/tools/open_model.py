@@ -73,7 +73,7 @@ def load_checkpoint(file: Path) -> DifferenceCLIP:
 
 
 def _tells_its_tokenizer(clip: dict[str, Any]) -> bool:
-    """Whether settings hold an architecture with CLIP's own tokenizer. Others are in files, which the name leads to."""
+    """Return whether settings hold an architecture with CLIP's own tokenizer. Others are in files of the named model."""
     named = {"hf_model_name", "hf_tokenizer_name"} & set(clip["config"]["text_cfg"])
     return (
         not named and "siglip" not in clip["name"].lower()

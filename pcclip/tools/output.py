@@ -29,11 +29,11 @@ FOLDER_FILES = (
 
 
 class ToolWarning(UserWarning):
-    """Something that the user of a tool should know, though it goes on."""
+    """Warning that a tool shows to its user."""
 
 
 def check_writable(target: str | Path) -> Path:
-    """Make the folder that `target` goes into, and see that it can be written to, before any work is done.
+    """Make the folder of `target`, and check that it can be written to, before any work is done.
 
     Raises:
         OSError: It cannot; names the folder.
@@ -99,7 +99,7 @@ def _written_by_a_tool(folder: Path) -> bool:
 
 
 def need(package: str, extra: str) -> None:
-    """Refuse to go on without a package that is not always installed.
+    """Check that an optional package is installed.
 
     Raises:
         ValueError: It is not; names the extra that brings it.

@@ -82,7 +82,7 @@ def find_pictures(sources: Sequence[str | Path]) -> list[ImageFile]:
 
 
 def _is_own(source: str, base: str, own: Skipped) -> bool:
-    """Whether one of several sources is a sheet, or lies in a folder of copied pictures below `base`; count it."""
+    """Return whether one of several sources is a sheet, or lies in a folder of copied pictures below `base`; count it."""
     path = os.path.abspath(source)  # noqa: PTH100
     if is_copy(os.path.join(path, "x") if os.path.isdir(path) else path, base):  # noqa: PTH112, PTH118
         own["copied by pcclip"] += 1

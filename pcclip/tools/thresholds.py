@@ -41,7 +41,7 @@ def calibrate(scores: Tensor, labels: Tensor) -> tuple[float, float]:
 
 
 def read_examples(file: str | Path, attributes: Sequence[str]) -> tuple[list[ImageFile], dict[str, Tensor]]:
-    """Labelled examples: a table (`.csv`, `.jsonl`) with `path` and a column for each attribute, 1 or 0 (more or less).
+    """Read labelled examples: a table (`.csv`, `.jsonl`) with `path` and a column for each attribute, 1 or 0 (more or less).
 
     Raises:
         FileNotFoundError: The table does not exist.
@@ -62,7 +62,7 @@ def read_examples(file: str | Path, attributes: Sequence[str]) -> tuple[list[Ima
 def classes_of(
     attributes: Sequence[Attribute], scores: Mapping[str, Tensor], thresholds: Mapping[str, float]
 ) -> list[str]:
-    """Each picture's class: what it shows on every axis, e.g. `larger shapes + a darker background`."""
+    """Return each picture's class: what it shows on every axis, e.g. `larger shapes + a darker background`."""
     sides = [(scores[each.name] > thresholds[each.name]).tolist() for each in attributes]
     return [
         " + ".join(each.more if above else each.less for each, above in zip(attributes, row, strict=True))
@@ -71,7 +71,7 @@ def classes_of(
 
 
 def copy_by_class(folder: Path, gallery: Gallery, classes: Sequence[str]) -> None:
-    """Copy the pictures into a subfolder for each class; a name that comes again gets a number."""
+    """Copy the pictures into a subfolder for each class; repeated names get a number."""
     (folder / COPIES).touch()
     for name in dict.fromkeys(classes):
         (folder / name.replace("/", "-")).mkdir()
