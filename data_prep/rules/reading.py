@@ -78,6 +78,9 @@ class Text:
         stems: Stems and marks; see `data_prep.rules.said`.
         alike: The text without case, punctuation and articles, and with one word for "image". Texts with the same are near
             duplicates. A looser measure would be wrong: two right texts may differ in the one word that matters.
+        pairs: The different pairs of tokens that follow one another.
+        said: What the text says of which image.
+        compares: Whether the text has a comparative such as "brighter", or "than".
     """
 
     def __init__(self, raw: str, written: list[str], words: Iterable[Word]) -> None:
@@ -85,9 +88,14 @@ class Text:
         self.raw = raw
         self.written = written
         self.tokens: list[str] = list(chain.from_iterable(tokens))
-        self.signs: frozenset[str] = frozenset().union(*signs)
+        self.signs: frozenset[str] = frozenset().union(*set(signs))
         self.stems = "".join(stems)
         self.alike = "".join(alike)
+        self.pairs = set(pairwise(self.tokens))
+        self.said = Said(self.stems)
+        self.compares = "comparative" in self.signs or (
+            "than" in self.signs and "than" in _NO_COMPARISON.sub("", self.plain)
+        )
 
     @cached_property
     def plain(self) -> str:
@@ -103,23 +111,6 @@ class Text:
     def words(self) -> list[str]:
         """The tokens without punctuation marks."""
         return [token for token in self.tokens if token[0].isalnum()]
-
-    @cached_property
-    def pairs(self) -> set[tuple[str, str]]:
-        """The different pairs of tokens that follow one another."""
-        return set(pairwise(self.tokens))
-
-    @cached_property
-    def said(self) -> Said:
-        """What the text says of which image."""
-        return Said(self.stems)
-
-    @cached_property
-    def compares(self) -> bool:
-        """Whether the text has a comparative such as "brighter", or "than"."""
-        if "comparative" in self.signs:
-            return True
-        return "than" in self.signs and "than" in _NO_COMPARISON.sub("", self.plain)
 
     @property
     def content(self) -> frozenset[str]:

@@ -7,6 +7,7 @@ from data_prep.rules.words import FILLERS, SIDES, stem
 # A text is read as a string of its stems and of these marks, with spaces in between.
 FIRST, SECOND, NEGATION, CLAUSE_END, SEGMENT_END = "<", ">", "!", ",", "."
 MARKS = frozenset((FIRST, SECOND, NEGATION, CLAUSE_END, SEGMENT_END))
+_WITHOUT_MARKS = str.maketrans("", "", "".join(MARKS))
 
 _CONTRASTS = "while whereas but unlike although though contrast than instead rather compared versus vs yet"
 _NEGATIONS = "not no never without neither nor lacks lack lacking none nobody nothing cannot"
@@ -78,8 +79,6 @@ class Said:
                         self._add(side, earlier)
                     self._add(side, clause)
                 waiting.clear()
-        self.first -= MARKS
-        self.second -= MARKS
 
     @property
     def bare(self) -> str | None:
@@ -90,8 +89,8 @@ class Said:
         return None
 
     def _add(self, side: str, clause: str) -> None:
-        parts = clause.split()
-        words = len(parts) - sum(map(clause.count, MARKS))
+        stems = clause.translate(_WITHOUT_MARKS).split()
+        words = len(stems)
         negated = NEGATION in clause
         self.words += words
         self._named += side
@@ -100,4 +99,4 @@ class Said:
         if words or negated:
             self._described += side
         if not negated:
-            (self.first if side == FIRST else self.second).update(parts)
+            (self.first if side == FIRST else self.second).update(stems)
