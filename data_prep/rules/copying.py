@@ -25,7 +25,7 @@ class CaptionWords:
     def __init__(self, captions: Sequence[str], reader: Reader) -> None:
         self._captions = captions
         self._reader = reader
-        self.stems = reader.read("\n".join(captions)).content if captions else frozenset[str]()
+        self.stems = reader.content("\n".join(captions))
 
     @cached_property
     def orders(self) -> list[list[str]]:

@@ -50,6 +50,11 @@ def plain(text: str) -> str:
     return _SECOND.sub("second", _FIRST.sub("first", text))
 
 
+def content(stems: str) -> frozenset[str]:
+    """Return the stems of the words of content among stems and marks."""
+    return frozenset(stems.split()) - MARKS
+
+
 class Word(NamedTuple):
     """What the rules want to know about a word with the punctuation around it.
 
@@ -115,7 +120,7 @@ class Text:
     @property
     def content(self) -> frozenset[str]:
         """Stems of the words of content."""
-        return frozenset(self.stems.split()) - MARKS
+        return content(self.stems)
 
 
 class Reader:
@@ -142,6 +147,11 @@ class Reader:
         if "renamed" in text.signs:
             return Text(raw, written, map(self._words.__getitem__, text.plain.split()))
         return text
+
+    def content(self, raw: str) -> frozenset[str]:
+        """Return the stems of the words of content in a text, for which it need not be read as a whole."""
+        named = plain(raw) if _OWN_PATTERNS["renamed"].search(raw) else raw
+        return content("".join([self._words[written].stems for written in named.split()]))
 
     def _word(self, written: str) -> Word:
         lowered = written.lower().translate(_STRAIGHT)

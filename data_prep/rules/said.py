@@ -7,7 +7,6 @@ from data_prep.rules.words import FILLERS, SIDES, stem
 # A text is read as a string of its stems and of these marks, with spaces in between.
 FIRST, SECOND, NEGATION, CLAUSE_END, SEGMENT_END = "<", ">", "!", ",", "."
 MARKS = frozenset((FIRST, SECOND, NEGATION, CLAUSE_END, SEGMENT_END))
-_WITHOUT_MARKS = str.maketrans("", "", "".join(MARKS))
 
 _CONTRASTS = "while whereas but unlike although though contrast than instead rather compared versus vs yet"
 _NEGATIONS = "not no never without neither nor lacks lack lacking none nobody nothing cannot"
@@ -79,6 +78,8 @@ class Said:
                         self._add(side, earlier)
                     self._add(side, clause)
                 waiting.clear()
+        self.first -= MARKS
+        self.second -= MARKS
 
     @property
     def bare(self) -> str | None:
@@ -89,8 +90,9 @@ class Said:
         return None
 
     def _add(self, side: str, clause: str) -> None:
-        stems = clause.translate(_WITHOUT_MARKS).split()
-        words = len(stems)
+        stems = clause.split()
+        marks = clause.count(FIRST) + clause.count(SECOND) + clause.count(NEGATION) + clause.count(CLAUSE_END)
+        words = len(stems) - marks
         negated = NEGATION in clause
         self.words += words
         self._named += side
