@@ -66,20 +66,20 @@ demo-seeds: $(VENV)/ready ## The demo with SEEDS="0 1 2", pretraining included; 
 	  $(BIN)/pcclip fit --config conf/demo/pretrain.yaml --run $$run --seed_everything $$seed --overwrite true; \
 	  $(BIN)/pcclip-data embed --config conf/data/demo.yaml --run $$run; \
 	  $(BIN)/pcclip fit --config conf/demo/finetune.yaml --run $$run --seed_everything $$seed --overwrite true; done
-	$(BIN)/python -m pcclip.experiments.spread $(foreach seed,$(SEEDS),runs/seeds/demo-$(seed)/results.json) \
+	$(BIN)/python -m pcclip.experiments spread $(foreach seed,$(SEEDS),runs/seeds/demo-$(seed)/results.json) \
 	  --title demo --output docs/results.md --metrics '$(SPREAD)'
 
 photos-seeds: $(VENV)/ready ## The photographs with SEEDS="0 1 2" after `make photos`; the spread goes into docs/results.md
 	for seed in $(SEEDS); do run=runs/seeds/photos-$$seed; \
 	  $(BIN)/pcclip fit --config conf/photos/pretrain.yaml --run $$run --seed_everything $$seed --overwrite true; \
 	  $(BIN)/pcclip fit --config conf/photos/finetune.yaml --run $$run --seed_everything $$seed --overwrite true; done
-	$(BIN)/python -m pcclip.experiments.spread $(foreach seed,$(SEEDS),runs/seeds/photos-$(seed)/results.json) \
+	$(BIN)/python -m pcclip.experiments spread $(foreach seed,$(SEEDS),runs/seeds/photos-$(seed)/results.json) \
 	  --title photos --output docs/results.md --metrics '$(SPREAD)'
 
 # The last checkpoint of the newest run of an experiment.
 LAST = $$(ls -t runs/$(1)/finetune/*/checkpoints/last.ckpt | head -n 1)
 # A picture of comparative prompting over alpha, next to the table of results.
-ALPHA_PLOT = $(BIN)/python -m pcclip.experiments.factor_plot runs/$(1)/eval/results.json --task comparative_prompting \
+ALPHA_PLOT = $(BIN)/python -m pcclip.experiments factor_plot runs/$(1)/eval/results.json --task comparative_prompting \
   --subset $(2) --factor alpha --curves [top1_texts,top1_reversed,top1_shuffled,top1_random] --lines [top1_plain] \
   --output runs/$(1)/eval/comparative_prompting.png
 
@@ -89,7 +89,7 @@ eval: $(VENV)/ready ## The whole protocol on the embedded world's models that `m
 	$(BIN)/pcclip test --config conf/eval/demo.yaml
 	$(BIN)/pcclip test --config conf/eval/demo.yaml --ckpt_path "$(call LAST,demo)" $(ARGS)
 	$(call ALPHA_PLOT,demo,unseen/confused)
-	$(BIN)/python -m pcclip.experiments.factor_plot runs/demo/eval/results.json --task arithmetic --subset grid --factor lambda \
+	$(BIN)/python -m pcclip.experiments factor_plot runs/demo/eval/results.json --task arithmetic --subset grid --factor lambda \
 	  --curves [recall1,difference_recall1,class_means_recall1] --lines [target_recall1] --output runs/demo/eval/arithmetic.png
 
 photos-eval: $(VENV)/ready ## The same on the photographs, after `make photos`: runs/photos/eval/results.md
@@ -98,7 +98,7 @@ photos-eval: $(VENV)/ready ## The same on the photographs, after `make photos`: 
 	$(call ALPHA_PLOT,photos,tiny_imagenet/confused)
 
 ablations: $(VENV)/ready ## The grid of conf/ablations.yaml on the embedded world, after `make train` (hours; can be stopped): docs/ablations.md
-	$(BIN)/python -m pcclip.experiments.ablations conf/ablations.yaml demo $(ARGS)
+	$(BIN)/python -m pcclip.experiments ablations conf/ablations.yaml demo $(ARGS)
 
 tensorboard: $(VENV)/ready ## Show all runs at http://localhost:6006 (PORT=...)
 	$(BIN)/tensorboard --logdir runs --port $(PORT)

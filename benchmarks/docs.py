@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.common import RESULTS
 from benchmarks.measure import table
-from pcclip.experiments.document import write_part
+from pcclip.experiments.spread import write_part
 
 PAGE = Path("docs/benchmarks.md")
 

@@ -1,4 +1,4 @@
-"""A grid of finetuning runs that differ in a few settings: `python -m pcclip.experiments.ablations conf/ablations.yaml NAME`.
+"""A grid of finetuning runs that differ in a few settings: `python -m pcclip.experiments ablations conf/ablations.yaml NAME`.
 
 Each run is a `pcclip fit` whose `--run` is a folder of its own. Finished runs are not run again, so the command can be stopped
 and started at any time. It writes tables and plots of the finished runs into a Markdown file.
@@ -22,8 +22,7 @@ import pandas as pd
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from pcclip.experiments.document import write_part
-from pcclip.experiments.script import run_script
+from pcclip.experiments.spread import write_part
 from pcclip.paths import existing_file
 from pcclip.reports.plots import plot_cells, plot_sweeps
 from pcclip.reports.rows import read_runs, spread
@@ -249,12 +248,3 @@ def _cell(numbers: pd.Series[Any]) -> str:
         return "-"
     mean = f"{numbers['value']:.3f}"
     return mean if numbers["low"] == numbers["high"] else f"{mean} [{numbers['low']:.3f}, {numbers['high']:.3f}]"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return run_script(run_grid, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""A plot of numbers over a factor, such as alpha or lambda: `python -m pcclip.experiments.factor_plot FILE...`."""
+"""A plot of numbers over a factor, such as alpha or lambda: `python -m pcclip.experiments factor_plot FILE...`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from pcclip.experiments.script import run_script
 from pcclip.reports.plots import plot_factors
 from pcclip.reports.rows import check_alike, read_runs, spread
 
@@ -77,12 +76,3 @@ def plot(
     }
     plot_factors(output, panels, factor)
     print(f"written to {output}")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return run_script(plot, arguments, several="files")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

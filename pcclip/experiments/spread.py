@@ -1,12 +1,13 @@
-"""One table over several runs of an experiment, such as seeds: `python -m pcclip.experiments.spread FILE...`."""
+"""One table over several runs of an experiment, such as seeds: `python -m pcclip.experiments spread FILE...`.
+
+It is a part of a Markdown document, between `<!-- spread:TITLE -->` and `<!-- /spread:TITLE -->`.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from pathlib import Path
 
-from pcclip.experiments.document import write_part
-from pcclip.experiments.script import run_script
+from pcclip.atomic import atomic_text
 from pcclip.reports.rows import NAMES, as_results, check_alike, read_runs, spread
 from pcclip.results import markdown_table
 
@@ -38,10 +39,35 @@ def make_table(
         print(f'written to {output}, part "{title}"')
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return run_script(make_table, arguments, several="files")
+def replace_part(document: str, title: str, text: str) -> str:
+    """Put `text` between the marks of `title`, or append it with marks. The rest of the document stays as it is.
+
+    Raises:
+        ValueError: One mark is missing or occurs twice, they are in the wrong order, or the title cannot be in a comment.
+    """
+    if "--" in title or not title.strip() or not title.isprintable():
+        raise ValueError(f"title {title!r}: must be one line of text without `--`")
+    begin, end = f"<!-- spread:{title} -->", f"<!-- /spread:{title} -->"
+    part = f"{begin}\n\n{text.strip()}\n\n{end}"
+    found = document.count(begin), document.count(end)
+    if found == (0, 0):
+        return f"{document.rstrip()}\n\n{part}\n".lstrip()
+    if found != (1, 1) or document.index(begin) > document.index(end):
+        raise ValueError(f"expected one {begin} and after it one {end}, found {found[0]} and {found[1]}; fix the marks")
+    return document[: document.index(begin)] + part + document[document.index(end) + len(end) :]
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def write_part(file: str | Path, title: str, text: str) -> None:
+    """Apply `replace_part` to a file, which is created if it is missing. Line ends stay as they are.
+
+    Raises:
+        ValueError: As `replace_part`; names the file.
+    """
+    file = Path(file)
+    document = file.read_bytes().decode("utf-8") if file.is_file() else ""
+    try:
+        document = replace_part(document, title, text)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    with atomic_text(file) as stream:
+        stream.write(document)

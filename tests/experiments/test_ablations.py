@@ -14,7 +14,8 @@ import yaml
 
 from pcclip.cli import main as pcclip
 from pcclip.experiments import ablations
-from pcclip.experiments.ablations import command, main, read_experiment
+from pcclip.experiments.__main__ import main
+from pcclip.experiments.ablations import command, read_experiment
 from pcclip.training_cli import PairCLI
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +69,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def test_each_run_once_and_a_table_of_all(grid: Path, ran: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(grid), "demo", "--settings={trainer.max_steps: 2}"]) == 0
+    assert main(["ablations", str(grid), "demo", "--settings={trainer.max_steps: 2}"]) == 0
     assert len(ran) == 4
     assert ran[1] == [
         *("fit", "--config", "conf/fit.yaml", "--seed_everything=0", "--model.logit_scale=1"),
@@ -84,19 +85,19 @@ def test_each_run_once_and_a_table_of_all(grid: Path, ran: list[list[str]], caps
         assert Path("docs/images", picture).stat().st_size > 1000
     assert "Not run" not in document
 
-    assert main([str(grid), "demo", "--settings={trainer.max_steps: 2}"]) == 0
+    assert main(["ablations", str(grid), "demo", "--settings={trainer.max_steps: 2}"]) == 0
     assert len(ran) == 4  # all were done
     section = SECTION | {"cells": {**SECTION["cells"], "Scale 1": {"model.logit_scale": 13}}}
     grid.write_text(yaml.safe_dump({"demo": section}, sort_keys=False))
     assert (
-        main([str(grid), "demo", "--settings={trainer.max_steps: 2}"]) == 2
+        main(["ablations", str(grid), "demo", "--settings={trainer.max_steps: 2}"]) == 2
     )  # other settings: run again, and these fail
     assert len(ran) == 6
     assert "scale_1-0, scale_1-1" in capsys.readouterr().err
     document = Path("docs/ablations.md").read_text()
     assert "| Scale 1 |" not in document
     assert "Not run, or not with all 2 seeds: Scale 1." in document
-    assert main([str(grid), "demo", "--seeds=[]"]) == 0  # writes only
+    assert main(["ablations", str(grid), "demo", "--seeds=[]"]) == 0  # writes only
     assert len(ran) == 6
 
 
@@ -132,7 +133,7 @@ def test_what_cannot_run_is_said(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     grid.write_text(yaml.safe_dump({"demo": SECTION | section}, sort_keys=False))
-    assert main(arguments) == 2
+    assert main(["ablations", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("ablations: error: ")
     assert re.search(message, error), error

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pcclip.data.picture_files import is_own_png
-from pcclip.experiments.factor_plot import main, points
+from pcclip.experiments.__main__ import main
+from pcclip.experiments.factor_plot import points
 from pcclip.reports.rows import read_runs
 from pcclip.results import Result, read_results, write_results
 
@@ -54,17 +55,17 @@ def test_picture_of_several_runs(tmp_path: Path, capsys: pytest.CaptureFixture[s
     picture = tmp_path / "pictures" / "plot.png"
     options = ["--task", "arithmetic", "--subset", "grid", "--curves", "[recall1, difference_recall1]"]
     options += ["--lines", "[target_recall1]", "--factor", "lambda", "--output", str(picture)]
-    assert main([*files, *options]) == 2
+    assert main(["factor_plot", *files, *options]) == 2
     assert "ensembled 0.5" in capsys.readouterr().err
-    assert main([*files, *options, "--models", "[base, finetuned]"]) == 0  # what both have
+    assert main(["factor_plot", *files, *options, "--models", "[base, finetuned]"]) == 0  # what both have
     assert "left out" not in capsys.readouterr().err
     leaner = [*files, *options, "--models", "[base]"]
     leaner[leaner.index("[recall1, difference_recall1]")] = (
         "[recall1, class_means_recall1]"  # a control that was not measured
     )
-    assert main(leaner) == 0
+    assert main(["factor_plot", *leaner]) == 0
     assert "left out, as there are no such rows: class_means_recall1" in capsys.readouterr().err
-    assert main([*files, *options, "--models", "[base]"]) == 0
+    assert main(["factor_plot", *files, *options, "--models", "[base]"]) == 0
     assert is_own_png(str(picture))  # so that no tool takes it for a picture
     assert str(picture) in capsys.readouterr().out
 
@@ -81,6 +82,6 @@ def test_picture_of_several_runs(tmp_path: Path, capsys: pytest.CaptureFixture[s
 )
 def test_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], named: str) -> None:
     file = str(write(tmp_path / "one.json"))
-    assert main([file, "--task", "arithmetic", *options, "--output", str(tmp_path / "plot.png")]) == 2
+    assert main(["factor_plot", file, "--task", "arithmetic", *options, "--output", str(tmp_path / "plot.png")]) == 2
     assert named in capsys.readouterr().err
     assert not (tmp_path / "plot.png").exists()

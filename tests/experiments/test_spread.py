@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pcclip.experiments.document import replace_part
-from pcclip.experiments.spread import main
+from pcclip.experiments.__main__ import main
+from pcclip.experiments.spread import replace_part
 from pcclip.reports.rows import read_runs, spread
 from pcclip.results import Result, write_results
 
@@ -34,7 +34,7 @@ def files(tmp_path: Path) -> list[str]:
 
 
 def test_mean_and_extremes(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(files) == 0
+    assert main(["spread", *files]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Mean [lowest, highest] of 3 runs."
     assert [cell.strip() for cell in lines[2].strip("|").split("|")] == [
@@ -48,11 +48,11 @@ def test_mean_and_extremes(files: list[str], capsys: pytest.CaptureFixture[str])
 
 
 def test_only_chosen_metrics(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*files, "--metrics", "[spearman]"]) == 0
+    assert main(["spread", *files, "--metrics", "[spearman]"]) == 0
     out = capsys.readouterr().out
     assert "spearman" in out
     assert "top1" not in out
-    assert main([*files, "--metrics", "[top2]"]) == 2
+    assert main(["spread", *files, "--metrics", "[top2]"]) == 2
     assert "top2" in capsys.readouterr().err
 
 
@@ -65,7 +65,7 @@ def test_undefined_in_one_run_is_undefined(files: list[str]) -> None:
 
 def test_other_n_is_said(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     write_results(files[1], rows(0.6, n=39))
-    assert main(files) == 0
+    assert main(["spread", *files]) == 0
     out = capsys.readouterr().out
     assert "the smallest is given" in out.splitlines()[0]
     assert "| 39 / 40 |" in out  # finetuned / base
@@ -86,7 +86,7 @@ def test_unlike_runs_are_refused(
     files: list[str], broken: dict[str, list[Result]], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_results(files[1], broken)
-    assert main(files) == 2
+    assert main(["spread", *files]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"spread: error: {files[1]}: ")
     assert message in error
@@ -119,28 +119,28 @@ def test_broken_files_are_refused(tmp_path: Path, content: str, message: str) ->
 
 
 def test_missing_and_repeated_files(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([files[0], files[0] + "x"]) == 2
+    assert main(["spread", files[0], files[0] + "x"]) == 2
     assert "x: results not found" in capsys.readouterr().err
-    assert main([files[0], files[0]]) == 2
+    assert main(["spread", files[0], files[0]]) == 2
     assert "given twice" in capsys.readouterr().err
 
 
 def test_prose_survives(files: list[str], tmp_path: Path) -> None:
     output = tmp_path / "docs" / "results.md"
-    assert main([*files, "--output", str(output), "--title", "demo"]) == 0
+    assert main(["spread", *files, "--output", str(output), "--title", "demo"]) == 0
     table = output.read_text()
     assert table.startswith("<!-- spread:demo -->\n\nMean")
     assert table.endswith("|\n\n<!-- /spread:demo -->\n")
 
     around = ("# Results\r\n\nBefore.\n", "\n\nAfter, with no line end.")
     output.write_bytes(f"{around[0]}<!-- spread:demo -->old<!-- /spread:demo -->{around[1]}".encode())
-    assert main([*files, "--output", str(output), "--title", "demo"]) == 0
+    assert main(["spread", *files, "--output", str(output), "--title", "demo"]) == 0
     assert output.read_bytes().decode() == around[0] + table.strip() + around[1]
 
-    assert main([*files[:2], "--output", str(output), "--title", "photos"]) == 0
+    assert main(["spread", *files[:2], "--output", str(output), "--title", "photos"]) == 0
     both = output.read_bytes().decode()
     assert both.startswith(around[0] + table.strip() + around[1] + "\n\n<!-- spread:photos -->\n\nMean")
-    assert main([*files[:2], "--output", str(output), "--title", "photos"]) == 0
+    assert main(["spread", *files[:2], "--output", str(output), "--title", "photos"]) == 0
     assert output.read_bytes().decode() == both
     assert [path.name for path in output.parent.iterdir()] == ["results.md"]
 
@@ -162,8 +162,8 @@ def test_broken_marks_are_refused(document: str) -> None:
 def test_broken_marks_leave_the_file(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "results.md"
     output.write_text("<!-- spread:demo -->")
-    assert main([*files, "--output", str(output), "--title", "demo"]) == 2
+    assert main(["spread", *files, "--output", str(output), "--title", "demo"]) == 2
     assert f"{output}: expected one" in capsys.readouterr().err
     assert output.read_text() == "<!-- spread:demo -->"
-    assert main([*files, "--output", str(output), "--title", "a-->b"]) == 2
+    assert main(["spread", *files, "--output", str(output), "--title", "a-->b"]) == 2
     assert "a-->b" in capsys.readouterr().err

@@ -1,0 +1,36 @@
+"""Scripts over several runs: `python -m pcclip.experiments ablations`, `factor_plot` or `spread`."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+
+from jsonargparse import ArgumentParser
+
+from pcclip.command_line import run
+from pcclip.experiments.ablations import run_grid
+from pcclip.experiments.factor_plot import plot
+from pcclip.experiments.spread import make_table
+
+SCRIPTS: dict[str, Callable[..., None]] = {"ablations": run_grid, "factor_plot": plot, "spread": make_table}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a script and return its exit code. Arguments are those of the process if not given."""
+    parser = ArgumentParser(prog="python -m pcclip.experiments", description=__doc__)
+    scripts = parser.add_subcommands()
+    for name, function in SCRIPTS.items():
+        summary = inspect.getdoc(function).split("\n")[0]  # type: ignore[union-attr]  # it has one
+        script, of_files = ArgumentParser(description=summary), "files" in inspect.signature(function).parameters
+        if of_files:
+            script.add_argument("files", nargs="+", type=str, help="results.json of each run")
+        script.add_function_arguments(function, as_positional=not of_files, skip={"files"} if of_files else None)
+        scripts.add_subcommand(name, script, help=summary)
+    options = parser.parse_args(arguments)
+    chosen = options.subcommand
+    return run(chosen, lambda: SCRIPTS[chosen](**vars(options[chosen])))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
