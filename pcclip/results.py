@@ -7,10 +7,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from pcclip.atomic import atomic_text
 from pcclip.paths import existing_file
+
+# A float; NaN is null in JSON.
+Number = Annotated[float, BeforeValidator(lambda number: math.nan if number is None else number)]
 
 
 @dataclass(frozen=True)
@@ -23,13 +28,13 @@ class Result:
     """Name of the task, and what within it was judged, for example `demo/size`."""
     metric: str
     """For example `forced_choice`."""
-    value: float
+    value: Number
     """In its natural unit: accuracies and correlations as fractions. NaN if undefined."""
     n: int
     """Number of items judged: pairs, images or texts, as the metric says."""
-    low: float
+    low: Number
     """Lower end of the 95 % bootstrap interval."""
-    high: float
+    high: Number
     """Upper end."""
     factor: float | None = None
     """The number that the metric was repeated for: lambda of arithmetic, alpha of comparative prompting, shots of probes."""
@@ -48,13 +53,11 @@ class Result:
         return name if self.factor is None else f"{name}_{self.factor:g}"
 
 
-def result_rows(results: Mapping[str, Sequence[Result]]) -> list[dict[str, Any]]:
-    """Return rows with the keys `model` and those of `Result`. Undefined numbers become None."""
-    return [
-        {"model": model} | {key: None if value != value else value for key, value in asdict(result).items()}
-        for model, found in results.items()
-        for result in found
-    ]
+@dataclass(frozen=True, kw_only=True)
+class _Row(Result):
+    """A row of the file."""
+
+    model: str
 
 
 def markdown_table(results: Mapping[str, Sequence[Result]]) -> str:
@@ -89,7 +92,12 @@ def unchanged(before: Sequence[Result], after: Sequence[Result]) -> bool:
 def write_results(file: str | Path, results: Mapping[str, Sequence[Result]]) -> tuple[Path, Path]:
     """Write the rows to `file` (JSON) and the table next to it (`.md`), and return both files."""
     file = Path(file)
-    rows = ",\n ".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in result_rows(results))
+    fields = (
+        {"model": model} | {key: None if number != number else number for key, number in asdict(result).items()}
+        for model, found in results.items()
+        for result in found
+    )
+    rows = ",\n ".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in fields)
     table_file = file.with_suffix(".md")
     with atomic_text(file) as stream:
         stream.write(f"[\n {rows}\n]\n" if rows else "[]\n")
@@ -107,33 +115,23 @@ def read_results(file: str | Path) -> dict[str, list[Result]]:
     """
     file = existing_file(file, "results", "`pcclip fit` and `pcclip test` write them (ResultsTable)")
     try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: not JSON ({error}); run the experiment again") from error
-    if not isinstance(rows, list) or not rows:
-        raise ValueError(f"{file}: expected a list of result rows, as ResultsTable writes them, found {str(rows)[:40]}")
+        rows = TypeAdapter(list[_Row]).validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = [f"row {part + 1}" if isinstance(part, int) else part for part in first["loc"]]
+        reason = ": ".join([*where, first["msg"]])
+        raise ValueError(f"{file}: {reason}; expected a list of result rows, as ResultsTable writes them") from error
+    if not rows:
+        raise ValueError(f"{file}: has no result row; run the experiment again")
     results: dict[str, list[Result]] = {}
     seen = set()
     for number, row in enumerate(rows, start=1):
-        model, result = _parse_row(row, f"{file}, row {number}")
-        if (model, result.key) in seen:
-            raise ValueError(f"{file}, row {number}: {model} {result.tag} appears twice; remove one row")
-        seen.add((model, result.key))
-        results.setdefault(model, []).append(result)
+        if (row.model, row.key) in seen:
+            raise ValueError(f"{file}, row {number}: {row.model} {row.tag} appears twice; remove one row")
+        seen.add((row.model, row.key))
+        fields = {name: getattr(row, name) for name in Result.__dataclass_fields__}
+        results.setdefault(row.model, []).append(Result(**fields))
     return results
-
-
-def _parse_row(row: Any, where: str) -> tuple[str, Result]:
-    try:
-        names = [row[key] for key in ("model", "task", "subset", "metric")]
-        if not all(isinstance(name, str) for name in names):
-            raise TypeError(f"model, task, subset and metric must be texts, found {names}")
-        value, low, high = (math.nan if row[key] is None else float(row[key]) for key in ("value", "low", "high"))
-        factor, alpha = (None if row.get(key) is None else float(row[key]) for key in ("factor", "alpha"))
-        return names[0], Result(names[1], names[2], names[3], value, int(row["n"]), low, high, factor, alpha)
-    except (KeyError, TypeError, ValueError) as error:
-        columns = ", ".join(["model", *Result.__dataclass_fields__])
-        raise ValueError(f"{where}: not a result row ({type(error).__name__}: {error}); expected {columns}") from error
 
 
 def _cell(result: Result | None) -> str:

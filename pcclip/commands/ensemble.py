@@ -55,7 +55,7 @@ class Ensemble(Command):
                 save_clip(finetuned, target)
             print(f"{self.alpha:g} of {self.model} and {1 - self.alpha:g} of {self.base}: {self.output}")
             return
-        from pcclip.reports.tradeoff import METRICS, tradeoff_charts
+        from pcclip.reports.plots import METRICS, tradeoff_charts
         from pcclip.results import markdown_table, write_results
         from pcclip.tools.sweep import sweep
 

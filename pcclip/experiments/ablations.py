@@ -24,7 +24,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from pcclip.experiments.spread import write_part
 from pcclip.paths import existing_file
-from pcclip.reports.plots import plot_cells, plot_sweeps
+from pcclip.reports.plots import plot_cells, plot_sweeps, save
 from pcclip.reports.rows import read_runs, spread
 
 
@@ -221,11 +221,11 @@ def write(experiment: Experiment, name: str, folder: Path, output: Path) -> None
     cells["heading"] = cells["metric"].map({metric: heading for heading, metric in experiment.columns.items()})
     base = rows[(rows["model"] == "base") & (rows["cell"] == rows["cell"].iloc[0])].groupby("heading")["value"].mean()
     pictures = output.parent / "images"
-    plot_cells(pictures / f"ablations_{name}_cells.png", cells, dict(base))
+    save(plot_cells(cells, dict(base)), pictures / f"ablations_{name}_cells.png")
     text += f"\n![The cells of the tables](images/ablations_{name}_cells.png)\n"
     if found := sweeps(experiment, rows):
         across, up = experiment.plot
-        plot_sweeps(pictures / f"ablations_{name}.png", found, across, up)
+        save(plot_sweeps(found, across, up), pictures / f"ablations_{name}.png")
         text += f"\n![{up} against {across}](images/ablations_{name}.png)\n"
     write_part(output, f"ablations-{name}", text)
     print(f'written to {output}, part "ablations-{name}"')

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from pcclip.reports.plots import plot_factors
+from pcclip.reports.plots import plot_factors, save
 from pcclip.reports.rows import check_alike, read_runs, spread
 
 
@@ -74,5 +74,5 @@ def plot(
         )
         for model in models
     }
-    plot_factors(output, panels, factor)
+    save(plot_factors(panels, factor), output)
     print(f"written to {output}")

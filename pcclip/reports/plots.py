@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pcclip.data.picture_files import MARK
+from pcclip.results import Result
 
 PANELS_ACROSS = 5  # at most
+METRICS = ("forced_choice", "swapped_choice", "spearman", "top1", "text_to_image_recall10")
+MOST_LINES = 8  # in a chart of the trade-off
 
 
 def as_svg(figure: Figure) -> str:
@@ -26,55 +30,71 @@ def as_svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def band(axes: Any, points: pd.DataFrame, across: str, label: str) -> None:
-    """Draw `value` over the column `across`, with a band from `low` to `high`."""
-    (drawn,) = axes.plot(points[across], points["value"], marker=".", label=label)
-    axes.fill_between(points[across], points["low"], points["high"], color=drawn.get_color(), alpha=0.15, linewidth=0)
+def save(figure: Figure, file: str | Path) -> None:
+    """Write a PNG file, marked as one that we made."""
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, metadata=MARK)
 
 
-def plot_alpha(title: str, curves: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw numbers over the share of finetuned weights: one line with its interval for each name."""
-    figure = Figure(figsize=(4.2, 2.8 + 0.2 * len(curves)), dpi=100, layout="constrained")
-    axes = figure.subplots()
-    for name, points in curves.items():
-        band(axes, points, "alpha", name)
-    axes.set_title(title, fontsize=10)
-    axes.set_xlabel("alpha", fontsize=9)
-    _finish(axes)
-    figure.legend(loc="outside lower center", fontsize=8)
-    return figure
+def name_of(alpha: float) -> str:
+    """Return the name of a weight ensemble."""
+    return {0.0: "base", 1.0: "finetuned"}.get(alpha, f"ensembled {alpha:g}")
 
 
-def plot_factors(
-    file: str | Path, panels: Mapping[str, tuple[Mapping[str, pd.DataFrame], Mapping[str, float]]], factor: str
-) -> None:
-    """Draw a panel for each model into a PNG: curves over the column `factor`, and levels as dashed lines.
+def tradeoff_charts(results: Mapping[str, Sequence[Result]], metrics: Sequence[str] = METRICS) -> dict[str, str]:
+    """Return what weight ensembling trades: title to SVG of a metric over alpha, from base (0) to finetuned (1).
+
+    There is a chart for each task and metric, with a line for each subset, at most eight.
+    """
+    rows = pd.DataFrame(
+        asdict(result)
+        for found in results.values()
+        for result in found
+        if result.metric in metrics and result.alpha is not None
+    )
+    if rows.empty:
+        return {}
+    charts = {}
+    for (task, metric), own in rows.sort_values("alpha", kind="stable").groupby(["task", "metric"], sort=False):
+        curves = dict(
+            list(own.drop(columns="factor").rename(columns={"alpha": "factor"}).groupby("subset", sort=False))
+        )
+        title = f"{task}: {metric}"
+        charts[title] = as_svg(plot_factors({title: (dict(list(curves.items())[:MOST_LINES]), {})}, "alpha"))
+    return charts
+
+
+def plot_factors(panels: Mapping[str, tuple[Mapping[str, pd.DataFrame], Mapping[str, float]]], factor: str) -> Figure:
+    """Draw a panel for each model: curves over the column `factor`, and levels as dashed lines.
 
     Args:
-        file: The PNG to write.
-        panels: Model to its curves by name (columns factor, value, low, high) and its levels by name.
+        panels: Model to its curves by name (columns factor, value, low, high) and its levels by name. A curve is drawn with
+            a band from `low` to `high`.
         factor: Label of the horizontal axis.
     """
     figure = Figure(figsize=(1.2 + 3 * len(panels), 3.6), dpi=110, layout="constrained")
     row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (model, (curves, levels)) in zip(row, panels.items(), strict=True):
         for name, points in curves.items():
-            band(axes, points, "factor", name)
+            (drawn,) = axes.plot(points["factor"], points["value"], marker=".", label=name)
+            axes.fill_between(
+                points["factor"], points["low"], points["high"], color=drawn.get_color(), alpha=0.15, linewidth=0
+            )
         for place, (name, value) in enumerate(levels.items()):
             axes.axhline(value, color=("black", "grey")[place % 2], linestyle="--", linewidth=1, label=name)
         axes.set_title(model, fontsize=10)
         axes.set_xlabel(factor, fontsize=9)
         _finish(axes)
-    _save(figure, row[0], file)
+    _add_legend(figure, row[0])
+    return figure
 
 
-def plot_cells(file: str | Path, cells: pd.DataFrame, base: Mapping[str, float]) -> None:
-    """Draw a grid of runs into a PNG: a panel for each number, a row for each cell, a colour for each model.
+def plot_cells(cells: pd.DataFrame, base: Mapping[str, float]) -> Figure:
+    """Draw a grid of runs: a panel for each number, a row for each cell, a colour for each model.
 
     A dot is the mean over runs. A bar reaches from the lowest to the highest run.
 
     Args:
-        file: The PNG to write.
         cells: Columns heading, model, cell, value, low, high.
         base: Heading to the base model's mean, drawn as a dashed line.
     """
@@ -97,14 +117,14 @@ def plot_cells(file: str | Path, cells: pd.DataFrame, base: Mapping[str, float])
         axes.set_visible(False)
     grid[0].set_yticks(range(len(names)), names)
     grid[0].invert_yaxis()
-    _save(figure, grid[0], file)
+    _add_legend(figure, grid[0])
+    return figure
 
 
-def plot_sweeps(file: str | Path, sweeps: Mapping[str, pd.DataFrame], across: str, up: str) -> None:
-    """Draw weight ensembles into a PNG: one number against another, from the base (square) to the finetuned model (star).
+def plot_sweeps(sweeps: Mapping[str, pd.DataFrame], across: str, up: str) -> Figure:
+    """Draw weight ensembles: one number against another, from the base (square) to the finetuned model (star).
 
     Args:
-        file: The PNG to write.
         sweeps: Name to a table with the columns alpha, `across` and `up`, ascending in alpha.
         across: Column of the horizontal axis.
         up: Column of the vertical axis.
@@ -122,7 +142,7 @@ def plot_sweeps(file: str | Path, sweeps: Mapping[str, pd.DataFrame], across: st
     axes.set_ylabel(up)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    figure.savefig(file, metadata=MARK)
+    return figure
 
 
 def _finish(axes: Any) -> None:
@@ -130,9 +150,7 @@ def _finish(axes: Any) -> None:
     axes.grid(alpha=0.3)
 
 
-def _save(figure: Figure, axes: Any, file: str | Path) -> None:
-    """Save with one legend below all panels."""
+def _add_legend(figure: Figure, axes: Any) -> None:
+    """Add one legend below all panels."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), fontsize=9)
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, metadata=MARK)

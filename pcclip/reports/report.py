@@ -9,8 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pcclip.reports.plots import tradeoff_charts
 from pcclip.reports.rows import as_results, check_alike, read_runs, spread
-from pcclip.reports.tradeoff import tradeoff_charts
 from pcclip.results import Result, read_results
 
 MAIN = (
@@ -55,13 +55,14 @@ def ranked_strips(folder: Path) -> dict[str, dict[str, str]]:
         events.Reload()
         tags = [tag for tag in events.Tags()["images"] if tag.startswith("ranked/")]
         if tags:
-            return {tag.removeprefix("ranked/"): _ends(events.Images(tag)) for tag in tags}
+            return {
+                tag.removeprefix("ranked/"): {
+                    when: base64.b64encode(events.Images(tag)[place].encoded_image_string).decode()
+                    for when, place in (("before", 0), ("after", -1))
+                }
+                for tag in tags
+            }
     return {}
-
-
-def _ends(images: Sequence[Any]) -> dict[str, str]:
-    ends = {"before": images[0], "after": images[-1]}
-    return {when: base64.b64encode(image.encoded_image_string).decode() for when, image in ends.items()}
 
 
 def report_page(files: Sequence[Path]) -> str:

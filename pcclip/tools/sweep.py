@@ -13,7 +13,7 @@ from pcclip.callbacks.evaluation import Evaluation
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.ensemble import blend
 from pcclip.paths import existing_file
-from pcclip.reports.tradeoff import name_of
+from pcclip.reports.plots import name_of
 from pcclip.results import Result, unchanged
 from pcclip.tasks import Evaluator
 from pcclip.tools.output import ToolWarning
