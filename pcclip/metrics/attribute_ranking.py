@@ -76,16 +76,12 @@ def attribute_ranking(
         together for `sign_accuracy_paper`), and of images for the rank correlations.
 
     Raises:
-        ValueError: An attribute has no wordings, fewer than two known values (ten for the ceiling), one value only, or
-            no pair beyond `min_gap`; another number of values than images; fewer than two images are to be drawn; or an
-            embedding is not finite.
+        ValueError: An attribute has fewer than two different values, values of too few groups for the ceiling, or no pair
+            beyond `min_gap`; or an embedding is not finite.
     """
-    check_draws(pair_images, images_per_draw, draws)
     bootstrap = bootstrap or Bootstrap()
     results: list[Metric] = []
     for attribute, numbers in values.items():
-        if not texts.get(attribute):
-            raise ValueError(f'attribute "{attribute}" has no texts; texts are given for {sorted(texts)}')
         gap = min_gap.get(attribute, 0.0) if isinstance(min_gap, Mapping) else min_gap
         judged = JudgedAttribute.of(attribute, images, numbers, groups, gap, pair_images, bootstrap)
         drawn = None if images_per_draw is None else _draw(len(judged.paired), images_per_draw, draws, bootstrap.seed)
@@ -97,18 +93,6 @@ def attribute_ranking(
         if ceiling and enough_of_either(judged.values, judged.groups):
             results += ceiling_results(judged, spearman, resampled, bootstrap.seed)
     return results
-
-
-def check_draws(pair_images: int | None, images_per_draw: int | None, draws: int) -> None:
-    """Raise if a draw has fewer than two images, or if there are no draws.
-
-    Raises:
-        ValueError: Naming the argument.
-    """
-    if draws < 1 or (images_per_draw is not None and images_per_draw < 2):
-        raise ValueError(f"images_per_draw={images_per_draw} and draws={draws}: give at least two images, and one draw")
-    if pair_images is not None and pair_images < 2:
-        raise ValueError(f"pair_images={pair_images}: give at least two images")
 
 
 def attribute_scores(encoder: Encoder, images: Tensor, wordings: Sequence[Wording]) -> Tensor:

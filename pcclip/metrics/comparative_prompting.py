@@ -20,9 +20,9 @@ from torch.nn.functional import normalize
 
 from pcclip.metrics.bootstrap import Bootstrap
 from pcclip.metrics.class_comparisons import pair_indices, reverse_rows
-from pcclip.metrics.embed import embed_texts
+from pcclip.metrics.embed import check_finite, embed_texts
 from pcclip.metrics.protocol import Comparative, Encoder, Metric
-from pcclip.metrics.zero_shot import check_labels, class_embeddings
+from pcclip.metrics.zero_shot import class_embeddings
 
 ALPHAS = (0.7, 0.8, 0.9)
 DRAWS = 5  # of the random and shuffled controls; their accuracy is the mean over draws
@@ -58,13 +58,13 @@ def comparative_prompting(
         texts, `reversed` if some text has no counterpart.
 
     Raises:
-        ValueError: No image of a named class, an alpha outside 0 to 1, or as `check_labels`, `pair_indices` and
-            `class_embeddings`.
+        ValueError: No image of a named class, an alpha outside 0 to 1, an embedding that is not finite, or as
+            `pair_indices` and `class_embeddings`.
     """
     if not alphas or any(not 0 <= alpha < 1 for alpha in alphas) or len(set(alphas)) < len(alphas):
         raise ValueError(f"alphas {list(alphas)}: give different ones from 0 to below 1")
     labels = labels.to(images.device)
-    check_labels(images, labels, classes)
+    check_finite(images, "image embeddings")
     first, second = pair_indices(classes, comparatives)
     plain = class_embeddings(encoder, classes, templates)
     first, second = first.to(plain.device), second.to(plain.device)

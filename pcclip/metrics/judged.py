@@ -46,22 +46,13 @@ class JudgedAttribute:
         """Exclude images of unknown value (NaN), and pairs that differ by no more than `gap`.
 
         Raises:
-            ValueError: Another number of values than images, fewer than two known, all equal, no pair beyond the gap, or
-                an image embedding that is not finite.
+            ValueError: No two different values are known, no pair is beyond the gap, or an image embedding is not finite.
         """
-        if numbers.shape != (len(images),):
-            raise ValueError(
-                f'attribute "{attribute}": values of shape {tuple(numbers.shape)} for {len(images)} images'
-            )
         numbers = numbers.to(images.device)
         known = ~numbers.isnan()
-        if int(known.sum()) < 2:
-            raise ValueError(
-                f'attribute "{attribute}": only {int(known.sum())} of {len(images)} values known; give at least 2'
-            )
         values = numbers[known].double()  # before float32 rounds two close values to one
-        if bool((values == values[0]).all()):
-            raise ValueError(f'attribute "{attribute}": every image has the value {float(values[0])}, nothing to rank')
+        if len(values.unique()) < 2:
+            raise ValueError(f'attribute "{attribute}": the {len(values)} images with a value do not differ in it')
         if not bool(values.max() - values.min() > gap):
             raise ValueError(f'attribute "{attribute}": no pair differs by more than min_gap {gap}; lower it')
         check_finite(images[known], f"{attribute}: image embeddings")

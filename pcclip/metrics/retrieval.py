@@ -30,10 +30,8 @@ def retrieval(
         bootstrap: Resampling of images, each with its captions.
 
     Raises:
-        ValueError: No image, an image without a caption, or an embedding that is not finite.
+        ValueError: An image without a caption, or an embedding that is not finite.
     """
-    if len(images) == 0 or len(images) != len(captions):
-        raise ValueError(f"{len(images)} images and captions of {len(captions)}; give captions for each image")
     if bare := [index for index, own in enumerate(captions) if not own]:
         raise ValueError(f"images {bare[:5]} have no caption; leave them out")
     check_finite(images, "image embeddings")

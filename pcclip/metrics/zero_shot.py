@@ -26,11 +26,8 @@ def class_embeddings(
         descriptions: A sentence on each class, for templates with `{description}`.
 
     Raises:
-        ValueError: There is no class or no template, a class is named twice, a template has no `{}`, a description is
-            missing, or an embedding is not finite.
+        ValueError: A class is named twice, a template has no `{}`, a description is missing, or an embedding is not finite.
     """
-    if not classes or not templates:
-        raise ValueError(f"classes and templates are needed, got {len(classes)} and {len(templates)}")
     if twice := sorted({name for name in classes if list(classes).count(name) > 1}):
         raise ValueError(f"classes {twice[:5]} are named more than once; rename or drop one")
     if bad := [template for template in templates if "{}" not in template]:
@@ -45,19 +42,6 @@ def class_embeddings(
         raise ValueError(f'"{bare[0]}": the class has no description; describe every class, or use another template')
     embedded = embed_texts(encoder, texts).view(len(classes), len(templates), -1)
     return normalize(embedded.mean(1), dim=-1)
-
-
-def check_labels(images: Tensor, labels: Tensor, classes: Sequence[str]) -> None:
-    """Raise if image embeddings (N, D), labels (N,) and class names do not fit together.
-
-    Raises:
-        ValueError: No image, another number of labels, a label outside the classes, or an embedding that is not finite.
-    """
-    if len(images) == 0 or len(images) != len(labels):
-        raise ValueError(f"{len(images)} images and {len(labels)} labels; give one label for each image")
-    if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
-        raise ValueError(f"labels {int(labels.min())} to {int(labels.max())} for {len(classes)} classes")
-    check_finite(images, "image embeddings")
 
 
 def zero_shot(
@@ -86,12 +70,10 @@ def zero_shot(
         `worst_class` is that of the class found worst, and its `n` the number of its images.
 
     Raises:
-        ValueError: Fewer than two classes, or as `check_labels` and `class_embeddings`.
+        ValueError: An embedding is not finite, or as `class_embeddings`.
     """
     labels = labels.to(images.device)
-    if len(classes) < 2:
-        raise ValueError(f"classes {list(classes)}; there must be at least two to choose among")
-    check_labels(images, labels, classes)
+    check_finite(images, "image embeddings")
     logits = images @ class_embeddings(encoder, classes, templates, descriptions).T
     draws = (bootstrap or Bootstrap()).draw(len(images), images.device)
 

@@ -17,7 +17,7 @@ from pcclip.data.shard_index import named_in
 from pcclip.datasets.sources import AttributeSource, ImageSource, find_source, open_images
 from pcclip.datasets.tables import Table, read_table
 from pcclip.datasets.texts import read_texts
-from pcclip.metrics.attribute_ranking import attribute_ranking, attribute_scores, check_draws
+from pcclip.metrics.attribute_ranking import attribute_ranking, attribute_scores
 from pcclip.metrics.ceiling import FOLDS, enough_of_either
 from pcclip.metrics.protocol import Metric
 from pcclip.processes import rank
@@ -73,10 +73,9 @@ class AttributeRanking(Task):
 
     def prepare(self) -> None:
         """Read the table and the texts, and match them with the images."""
-        try:
-            check_draws(self.pair_images, self.images_per_draw, self.draws)
-        except ValueError as error:
-            raise ValueError(f"{self.title}: {error}") from error
+        for name, least in (("pair_images", 2), ("images_per_draw", 2), ("draws", 1)):
+            if (number := getattr(self, name)) is not None and number < least:
+                raise ValueError(f"{self.title}: {name}={number}; must be at least {least}")
         texts = read_texts(self.texts)
         attributes = self.attributes or list(texts)
         if unknown := [attribute for attribute in attributes if attribute not in texts]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from PIL import Image
 
@@ -140,29 +141,16 @@ class Evaluator:
         )
 
 
-def evaluate(
-    model: DifferenceCLIP,
-    tasks: Sequence[Task],
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
-    batch_size: int = 256,
-    num_workers: int = 0,
-    cache_dir: str | None = None,
-) -> list[Result]:
-    """Measure a model by tasks, without a Trainer. The arguments are those of `Evaluator`.
+def evaluate(model: DifferenceCLIP, tasks: Sequence[Task], **settings: Any) -> list[Result]:
+    """Measure a model by tasks, without a Trainer.
+
+    Args:
+        model: The model.
+        tasks: The tasks.
+        settings: `resamples`, `seed`, `batch_size`, `num_workers` and `cache_dir` of `Evaluator`.
 
     Raises:
         FileNotFoundError: A file of a task is missing.
         ValueError: As `Evaluator.measure`, or files of a task that do not fit together.
     """
-    evaluator = Evaluator(
-        tasks,
-        resamples=resamples,
-        seed=seed,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        cache_dir=cache_dir,
-    )
-    evaluator.prepare()
-    return evaluator.measure(model)
+    return Evaluator(tasks, **settings).measure(model)

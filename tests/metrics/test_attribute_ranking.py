@@ -280,30 +280,18 @@ def test_texts_without_roles_have_no_role_test(make_encoder: Callable[..., Any],
 
 
 @pytest.mark.parametrize(
-    ("values", "texts", "gap", "message"),
+    ("values", "gap", "message"),
     [
-        (torch.arange(40.0), {"age": WORDINGS}, 0.0, '"size" has no texts'),
-        (torch.ones(40), {"size": WORDINGS}, 0.0, "every image has the value 1.0"),
-        (
-            torch.cat([torch.ones(1), torch.full((39,), torch.nan)]),
-            {"size": WORDINGS},
-            0.0,
-            "only 1 of 40 values known",
-        ),
-        (torch.arange(40.0), {"size": WORDINGS}, 50.0, "no pair differs by more than min_gap 50"),
-        (torch.arange(3.0), {"size": WORDINGS}, 0.0, "for 40 images"),
+        (torch.ones(40), 0.0, "40 images .* do not differ"),
+        (torch.cat([torch.ones(1), torch.full((39,), torch.nan)]), 0.0, "1 images"),
+        (torch.arange(40.0), 50.0, "min_gap 50"),
     ],
 )
 def test_bad_input_names_the_attribute(
-    make_encoder: Callable[..., Any],
-    images: Tensor,
-    values: Tensor,
-    texts: dict[str, list[Wording]],
-    gap: float,
-    message: str,
+    make_encoder: Callable[..., Any], images: Tensor, values: Tensor, gap: float, message: str
 ) -> None:
-    with pytest.raises(ValueError, match=message):
-        attribute_ranking(make_encoder(), images, {"size": values}, texts, min_gap=gap)
+    with pytest.raises(ValueError, match=f'"size": .*{message}'):
+        attribute_ranking(make_encoder(), images, {"size": values}, {"size": WORDINGS}, min_gap=gap)
 
 
 def test_scores_use_the_unnormalised_projection(make_encoder: Callable[..., Any], images: Tensor) -> None:

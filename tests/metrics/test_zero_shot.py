@@ -61,23 +61,6 @@ def test_few_classes_have_no_top5(make_encoder: Callable[..., Any], images: Tens
     assert [result.name for result in results] == ["top1", "mean_per_class", "worst_class"]
 
 
-@pytest.mark.parametrize(
-    ("labels", "classes", "templates", "message"),
-    [
-        (torch.zeros(40, dtype=torch.long), CLASSES, ["a photo"], "has no {}"),
-        (torch.zeros(40, dtype=torch.long), CLASSES, [], "got 7 and 0"),
-        (torch.zeros(40, dtype=torch.long), CLASSES[:1], TEMPLATES, "at least two"),
-        (torch.full((40,), 7), CLASSES, TEMPLATES, "labels 7 to 7 for 7 classes"),
-        (torch.zeros(3, dtype=torch.long), CLASSES, TEMPLATES, "40 images and 3 labels"),
-    ],
-)
-def test_bad_input(
-    make_encoder: Callable[..., Any],
-    images: Tensor,
-    labels: Tensor,
-    classes: list[str],
-    templates: list[str],
-    message: str,
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        zero_shot(make_encoder(), images, labels, classes, templates)
+def test_a_template_without_a_place_is_refused(make_encoder: Callable[..., Any], images: Tensor) -> None:
+    with pytest.raises(ValueError, match='"a photo" has no {}'):
+        zero_shot(make_encoder(), images, torch.zeros(40, dtype=torch.long), CLASSES, ["a photo"])
