@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from pcclip.metrics.bootstrap import Bootstrap
-from pcclip.metrics.embed import check_finite
-from pcclip.metrics.protocol import Metric
+from pcclip.metrics.protocol import Metric, check_finite
 
 
 def analogies(

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from pcclip.metrics.bootstrap import Bootstrap
-from pcclip.metrics.embed import check_finite, embed_texts
-from pcclip.metrics.protocol import Encoder, Metric
+from pcclip.metrics.protocol import Encoder, Metric, check_finite, embed_texts
 
 LAMBDAS = (0.0, 0.5, 1.0, 1.5, 2.0)
 

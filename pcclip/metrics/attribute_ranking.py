@@ -27,10 +27,9 @@ from torch import Tensor
 
 from pcclip.metrics.bootstrap import Bootstrap, quadratic_form
 from pcclip.metrics.ceiling import ceiling_results, enough_of_either
-from pcclip.metrics.embed import check_finite, embed_texts
+from pcclip.metrics.difference_texts import embed_pair_texts, judge
 from pcclip.metrics.judged import JudgedAttribute
-from pcclip.metrics.pairs import embed_pair_texts, judge
-from pcclip.metrics.protocol import Encoder, Metric, Wording
+from pcclip.metrics.protocol import Encoder, Metric, Wording, check_finite, embed_texts
 from pcclip.metrics.rank_correlation import weighted_kendall, weighted_spearman
 
 _CHUNK_FLOATS = 4_000_000  # of difference vectors at a time: 16 MB in float32

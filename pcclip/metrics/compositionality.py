@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from pcclip.metrics.bootstrap import Bootstrap
-from pcclip.metrics.embed import check_finite, embed_texts
-from pcclip.metrics.protocol import Encoder, Metric
+from pcclip.metrics.protocol import Encoder, Metric, check_finite, embed_texts
 
 
 def compositionality(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pcclip.metrics.embed import check_finite
+from pcclip.metrics.protocol import check_finite
 
 Pairs = list[tuple[int, int]]
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from pcclip.metrics.bootstrap import Bootstrap, measured, quadratic_form
-from pcclip.metrics.embed import check_finite
-from pcclip.metrics.protocol import Metric
+from pcclip.metrics.protocol import Metric, check_finite
 
 
 @dataclass
@@ -51,7 +50,7 @@ class JudgedAttribute:
         numbers = numbers.to(images.device)
         known = ~numbers.isnan()
         values = numbers[known].double()  # before float32 rounds two close values to one
-        if len(values.unique()) < 2:
+        if len(torch.unique(values)) < 2:
             raise ValueError(f'attribute "{attribute}": the {len(values)} images with a value do not differ in it')
         if not bool(values.max() - values.min() > gap):
             raise ValueError(f'attribute "{attribute}": no pair differs by more than min_gap {gap}; lower it')

@@ -12,8 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from pcclip.metrics.bootstrap import Bootstrap, measured
-from pcclip.metrics.embed import check_finite
-from pcclip.metrics.protocol import Metric
+from pcclip.metrics.protocol import Metric, check_finite
 from pcclip.metrics.zero_shot import class_accuracies
 
 # Increase it when `linear_probe` gives another answer for the same embeddings and settings (another fit, split, choice of C,
@@ -137,4 +136,5 @@ def _fit(x: Array, y: Labels, c: float) -> LogisticRegression:
 
 def _rank_in_class(labels: Labels) -> Labels:
     """How many earlier labels are equal to each."""
-    return pd.Series(labels).groupby(labels).cumcount().to_numpy()
+    ranks: Labels = pd.Series(labels).groupby(labels).cumcount().to_numpy()
+    return ranks

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import nan
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -69,3 +70,62 @@ class Metric:
     """What within the set was judged, for example an attribute or `confused`; empty for the whole set."""
     factor: float | None = None
     """The number that the metric was repeated for: lambda, alpha or shots."""
+
+
+MAX_NON_FINITE = 0.05  # tolerated share of damaged image embeddings; the default of `data.max_damaged`
+REMEDY = "NaN or infinite; training diverged or the weights are damaged: use other weights or a lower learning rate"
+
+
+def embed_texts(encoder: Encoder, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+    """Return unit embeddings (N, D) of the texts. Each distinct text is encoded once, texts of similar length together.
+
+    Args:
+        encoder: The model.
+        texts: N texts.
+        batch_size: Texts encoded at a time.
+
+    Raises:
+        ValueError: A text is empty, there is none, or an embedding is not finite.
+    """
+    if not texts:
+        raise ValueError("no texts to embed; give at least one")
+    if empty := [index for index, text in enumerate(texts) if not text.strip()]:
+        raise ValueError(f"texts {empty[:5]} of {len(texts)} are empty; write them or leave them out")
+    distinct = sorted(set(texts), key=lambda text: (len(text), text))
+    rows = {text: row for row, text in enumerate(distinct)}
+    with torch.no_grad():
+        parts = [encoder.encode_texts(distinct[at : at + batch_size]) for at in range(0, len(distinct), batch_size)]
+    embedded = torch.cat(parts).float()
+    check_finite(embedded, "text embeddings")
+    return embedded[[rows[text] for text in texts]]
+
+
+def check_finite(numbers: Tensor, what: str) -> None:
+    """Raise if numbers are NaN or infinite: a comparison with NaN is false, so a metric would count it as an answer.
+
+    Args:
+        numbers: Embeddings (N, D), or other numbers of N items.
+        what: What the numbers are, for the message.
+
+    Raises:
+        ValueError: Names `what` and the number of items with such numbers.
+    """
+    finite = numbers.isfinite().reshape(len(numbers), -1).all(1)
+    if bad := len(numbers) - int(finite.sum()):
+        raise ValueError(f"{what}: {bad} of {len(numbers)} are not finite ({REMEDY})")
+
+
+def check_damaged(bad: int, count: int) -> None:
+    """Raise if more than `MAX_NON_FINITE` of the images, and more than one, have non-finite embeddings.
+
+    Fewer are explained by single damaged images and may be left out.
+
+    Args:
+        bad: Number of images with a NaN or infinite embedding.
+        count: Number of images.
+
+    Raises:
+        ValueError: Names both numbers.
+    """
+    if bad == count or bad > max(1, MAX_NON_FINITE * count):
+        raise ValueError(f"image embeddings: {bad} of {count} are not finite ({REMEDY})")

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from pcclip.metrics.bootstrap import Bootstrap, measured
-from pcclip.metrics.embed import check_finite, embed_texts
-from pcclip.metrics.protocol import Encoder, Metric
+from pcclip.metrics.protocol import Encoder, Metric, check_finite, embed_texts
 
 DESCRIPTION = "{description}"
 

@@ -11,7 +11,7 @@ from pcclip.metrics.analogies import analogies, attribute_quadruples
 from pcclip.metrics.protocol import Metric
 from pcclip.metrics.zero_shot import class_embeddings
 from pcclip.tasks.classes import ClassTask, class_means, read_templates
-from pcclip.tasks.context import Context
+from pcclip.tasks.task import Context
 
 
 @dataclass(kw_only=True)

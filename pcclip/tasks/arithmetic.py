@@ -14,8 +14,7 @@ from pcclip.datasets.edits import read_edits, read_simat, without
 from pcclip.datasets.sources import ImageSource, open_images
 from pcclip.metrics.arithmetic import LAMBDAS, Edits, arithmetic, difference_texts
 from pcclip.metrics.protocol import Metric
-from pcclip.tasks.context import Context
-from pcclip.tasks.task import Task
+from pcclip.tasks.task import Context, Task
 
 
 @dataclass(kw_only=True)

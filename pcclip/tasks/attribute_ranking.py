@@ -23,8 +23,7 @@ from pcclip.metrics.protocol import Metric
 from pcclip.processes import rank
 from pcclip.reports.contact_sheet import TILE, contact_sheet, spread_over_order
 from pcclip.tasks.attribute_items import Level, match_items
-from pcclip.tasks.context import Context
-from pcclip.tasks.task import Task
+from pcclip.tasks.task import Context, Task
 
 _SHOWN = 5  # names in a warning
 

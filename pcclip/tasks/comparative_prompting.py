@@ -10,18 +10,17 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from pcclip.datasets.comparatives import read_class_pairs, read_comparatives
 from pcclip.datasets.tables import read_table
-from pcclip.metrics.class_comparisons import text_geometry
-from pcclip.metrics.comparative_prompting import ALPHAS, comparative_prompting
+from pcclip.metrics.comparative_prompting import ALPHAS, comparative_prompting, text_geometry
 from pcclip.metrics.protocol import Comparative, Metric
 from pcclip.tasks.classes import ClassTask, read_templates
-from pcclip.tasks.context import Context
+from pcclip.tasks.task import Context
 
 
 @dataclass(kw_only=True)
 class ComparativePrompting(ClassTask):
     """Zero-shot classification with texts that say how classes differ (`pcclip.metrics.comparative_prompting`).
 
-    Also measures where these texts point (`pcclip.metrics.class_comparisons`).
+    Also measures where these texts point (`pcclip.metrics.comparative_prompting`).
     """
 
     kind: ClassVar[str] = "comparative_prompting"

@@ -13,8 +13,7 @@ from pcclip.data.labelled import read_images
 from pcclip.datasets.sugarcrepe import CaptionChoice, read_caption_choices
 from pcclip.metrics.compositionality import compositionality
 from pcclip.metrics.protocol import Metric
-from pcclip.tasks.context import Context
-from pcclip.tasks.task import Task
+from pcclip.tasks.task import Context, Task
 
 REMEDY = "for SugarCrepe, download COCO's val2017.zip (cocodataset.org) and unpack it there as a whole"
 

@@ -9,12 +9,12 @@ from typing import ClassVar
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
-from pcclip.data.shard_index import ShardIndex, texts_in
+from pcclip.data.shard_index import texts_in
 from pcclip.metrics.difference_texts import difference_texts
 from pcclip.metrics.protocol import Metric
 from pcclip.roles import has_roles, swap_roles
-from pcclip.tasks.context import Context
 from pcclip.tasks.shards import ShardTask
+from pcclip.tasks.task import Context
 
 
 @dataclass(kw_only=True)
@@ -29,19 +29,16 @@ class DifferenceTexts(ShardTask):
     def prepare(self) -> None:
         """Read the shard folders. A warning says if all texts occur in training."""
         super().prepare()
+        if not self._index.texts:
+            raise ValueError(
+                f"{self.shards}: no pair is given in both directions; add the reverse texts, or leave it out"
+            )
         texts = texts_in(self.training)
         trained = texts | {swap_roles(text) for text in texts if has_roles(text)}
         pairs = zip(self._index.texts, self._index.reverses, strict=True)
         self._recurs = [not trained.isdisjoint(pair) for pair in pairs]
         if all(self._recurs):
             rank_zero_warn(f"{self.title}: every pair's text occurs in the training shards")
-
-    def require(self, index: ShardIndex) -> None:
-        """Raise if no pair is given in both directions."""
-        if not index.texts:
-            raise ValueError(
-                f"{index.folder}: no pair is given in both directions; add the reverse texts, or leave it out"
-            )
 
     def measure(self, context: Context) -> Iterable[Metric]:
         """Measure the pairs of intact images."""

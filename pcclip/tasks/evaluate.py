@@ -12,10 +12,9 @@ from pcclip.metrics.bootstrap import Bootstrap
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.processes import rank
 from pcclip.results import Result
-from pcclip.tasks.context import Context
 from pcclip.tasks.images import ImageEmbeddings, evaluating
 from pcclip.tasks.kept import KeptMetrics, StoredTexts
-from pcclip.tasks.task import Task
+from pcclip.tasks.task import Context, Task
 
 
 class Evaluator:

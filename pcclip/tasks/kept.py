@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from torch import Tensor
@@ -36,12 +36,7 @@ class KeptMetrics:
             measure: Computes the metrics.
             store: Whether to keep them in the folder as well, as `metrics-<hash>.json`.
         """
-        digest = hashlib.sha256(json.dumps(settings).encode())
-        for tensor in tensors:
-            values = tensor.detach().cpu().contiguous()
-            digest.update(f"{values.dtype}{tuple(values.shape)}".encode())
-            digest.update(values.numpy().tobytes())
-        key = digest.hexdigest()[:32]
+        key = joblib.hash([json.dumps(settings), *(tensor.detach().cpu().contiguous().numpy() for tensor in tensors)])
         if key in self._kept:
             return self._kept[key]
         file = Path(self.cache_dir) / f"metrics-{key}.json" if store and self.cache_dir is not None else None

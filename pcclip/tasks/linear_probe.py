@@ -12,7 +12,7 @@ from pcclip.datasets.sources import ImageSource
 from pcclip.metrics.linear_probe import VERSION, check_training_labels, linear_probe
 from pcclip.metrics.protocol import Metric
 from pcclip.tasks.classes import ClassTask, read_labelled
-from pcclip.tasks.context import Context
+from pcclip.tasks.task import Context
 
 
 @dataclass(kw_only=True)

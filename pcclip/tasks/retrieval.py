@@ -8,13 +8,11 @@ from typing import ClassVar
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from pcclip.data.shard_index import ShardIndex
 from pcclip.datasets.karpathy import read_karpathy
 from pcclip.metrics.protocol import Metric
 from pcclip.metrics.retrieval import retrieval
-from pcclip.tasks.context import Context
 from pcclip.tasks.shards import ShardTask
-from pcclip.tasks.task import Task
+from pcclip.tasks.task import Context, Task
 
 
 @dataclass(kw_only=True)
@@ -23,8 +21,10 @@ class Retrieval(ShardTask):
 
     kind: ClassVar[str] = "retrieval"
 
-    def require(self, index: ShardIndex) -> None:
-        """Raise if no image has a caption. Images without one are excluded with a warning."""
+    def prepare(self) -> None:
+        """Read the shard folder. Images without a caption are excluded with a warning."""
+        super().prepare()
+        index = self._index
         bare = sum(not captions for captions in index.captions)
         if bare == len(index.captions):
             raise ValueError(f"{index.folder}: no image has a caption, so there is nothing to retrieve; leave it out")

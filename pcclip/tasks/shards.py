@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from pcclip.data.shard_index import ShardIndex, read_shard_index
+from pcclip.data.shard_index import read_shard_index
 from pcclip.model.clip import DifferenceCLIP
-from pcclip.tasks.context import Context
-from pcclip.tasks.task import Task
+from pcclip.tasks.task import Context, Task
 
 
 @dataclass(kw_only=True)
@@ -28,11 +26,6 @@ class ShardTask(Task):
     def prepare(self) -> None:
         """Read the shard folder, without decoding images."""
         self._index = read_shard_index(self.shards)
-        self.require(self._index)
-
-    @abstractmethod
-    def require(self, index: ShardIndex) -> None:
-        """Raise a ValueError if the folder lacks what the task needs."""
 
     def check(self, model: DifferenceCLIP) -> None:
         """Refuse embedded shards that another image tower made, or if the image tower trains."""

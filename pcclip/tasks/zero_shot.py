@@ -11,7 +11,7 @@ from pcclip.metrics.protocol import Metric
 from pcclip.metrics.zero_shot import DESCRIPTION, zero_shot
 from pcclip.paths import existing_file
 from pcclip.tasks.classes import ClassTask, read_templates
-from pcclip.tasks.context import Context
+from pcclip.tasks.task import Context
 
 
 @dataclass(kw_only=True)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from pcclip.data.embedding_store import EmbeddingStore
 from pcclip.data.encoding import encode_pictures
 from pcclip.data.labelled import ImageFile, Picture, decoded
-from pcclip.metrics.embed import check_damaged
+from pcclip.metrics.protocol import check_damaged
 from pcclip.model.clip import DifferenceCLIP
 
 IN_MEMORY = 1 << 28

@@ -16,8 +16,7 @@ from torch.nn import functional as F
 
 from pcclip.data.embedding_store import EmbeddingStore
 from pcclip.data.labelled import Picture
-from pcclip.metrics.embed import check_finite, embed_texts
-from pcclip.metrics.protocol import Wording
+from pcclip.metrics.protocol import Wording, check_finite, embed_texts
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.head import LinearHead
 from pcclip.model.text import encode_tokens

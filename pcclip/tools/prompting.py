@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcclip.metrics.class_comparisons import pair_indices
-from pcclip.metrics.comparative_prompting import compared
+from pcclip.metrics.comparative_prompting import compared, pair_indices
 from pcclip.metrics.protocol import Comparative
 from pcclip.metrics.zero_shot import class_embeddings
 from pcclip.tools.gallery import Gallery

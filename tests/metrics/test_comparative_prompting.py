@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pcclip.metrics.bootstrap import Bootstrap
-from pcclip.metrics.class_comparisons import text_geometry
-from pcclip.metrics.comparative_prompting import _other_pairs, comparative_prompting, compared
+from pcclip.metrics.comparative_prompting import _other_pairs, comparative_prompting, compared, text_geometry
 from pcclip.metrics.protocol import Comparative, Metric
 from tests.helpers.metrics import by_name
 

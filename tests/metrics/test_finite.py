@@ -12,14 +12,12 @@ from torch import Tensor
 from pcclip.metrics.analogies import analogies
 from pcclip.metrics.arithmetic import Edits, arithmetic
 from pcclip.metrics.attribute_ranking import attribute_ranking
-from pcclip.metrics.class_comparisons import text_geometry
-from pcclip.metrics.comparative_prompting import comparative_prompting
+from pcclip.metrics.comparative_prompting import comparative_prompting, text_geometry
 from pcclip.metrics.compositionality import compositionality
 from pcclip.metrics.confused_pairs import closest_pairs, disagreement_pairs
 from pcclip.metrics.difference_texts import difference_texts
-from pcclip.metrics.embed import check_damaged
 from pcclip.metrics.linear_probe import linear_probe
-from pcclip.metrics.protocol import Comparative, Wording
+from pcclip.metrics.protocol import Comparative, Wording, check_damaged
 from pcclip.metrics.retrieval import retrieval
 from pcclip.metrics.zero_shot import zero_shot
 

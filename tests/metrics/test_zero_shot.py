@@ -62,5 +62,5 @@ def test_few_classes_have_no_top5(make_encoder: Callable[..., Any], images: Tens
 
 
 def test_a_template_without_a_place_is_refused(make_encoder: Callable[..., Any], images: Tensor) -> None:
-    with pytest.raises(ValueError, match='"a photo" has no {}'):
+    with pytest.raises(ValueError, match='"a photo"'):
         zero_shot(make_encoder(), images, torch.zeros(40, dtype=torch.long), CLASSES, ["a photo"])

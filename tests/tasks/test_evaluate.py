@@ -13,9 +13,9 @@ from PIL import Image
 from pcclip.metrics.bootstrap import Bootstrap
 from pcclip.results import Result
 from pcclip.tasks import Evaluator, LinearProbe, Task, evaluate
-from pcclip.tasks.context import Context
 from pcclip.tasks.images import ImageEmbeddings
 from pcclip.tasks.kept import KeptMetrics
+from pcclip.tasks.task import Context
 from tests.helpers.world import TinyModel, by_name, ranking, shot
 
 

@@ -175,12 +175,13 @@ def test_embeddings_of_another_tower_are_refused(tmp_path: Path) -> None:
         evaluator.measure(TinyModel(frozen=False))
 
 
-def test_missing_folder_and_one_way_pairs(tmp_path: Path) -> None:
+def test_missing_folder_and_one_way_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere: "):
         Retrieval(name="held", shards=str(tmp_path / "nowhere")).prepare()
     index = read_shard_index(write_shards(tmp_path / "shards"))
     index.texts = []
     index.captions = [[] for _ in index.captions]
-    for task in tasks(tmp_path):
+    monkeypatch.setattr("pcclip.tasks.shards.read_shard_index", lambda folder: index)
+    for task in tasks(tmp_path / "shards"):
         with pytest.raises(ValueError, match=f"{tmp_path / 'shards'}: no "):
-            task.require(index)
+            task.prepare()
