@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,10 +9,7 @@ import pytest
 from data_prep.steps.class_texts import ClassTexts
 from pcclip.datasets.comparatives import read_comparatives
 from pcclip.datasets.tables import read_table
-from tests.data_prep.conftest import Rows
 from tests.helpers.fault_server import running_server
-
-Read = Callable[[Path], Rows]
 
 
 def test_descriptions_are_asked_once_and_read_by_zero_shot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,15 +28,23 @@ def test_descriptions_are_asked_once_and_read_by_zero_shot(tmp_path: Path, capsy
         assert sum(server.asked.values()) == 2
 
 
-def test_comparisons_are_read_by_comparative_prompting(tmp_path: Path) -> None:
-    pairs = tmp_path / "pairs.jsonl"
-    pairs.write_text(json.dumps({"first": "cat", "second": "lynx"}) + "\n")
-    output = tmp_path / "comparatives.jsonl"
+@pytest.mark.parametrize(
+    ("name", "content", "classes"),
+    [
+        ("pairs.jsonl", '{"first": "cat", "second": "lynx"}\n', ("cat", "lynx")),
+        ("classes.txt", "cat\ndog\n\nfox\n", ("cat", "dog", "fox")),
+    ],
+)
+def test_comparisons_are_read_by_comparative_prompting(
+    tmp_path: Path, name: str, content: str, classes: tuple[str, ...]
+) -> None:
+    pairs, output = tmp_path / name, tmp_path / "comparatives.jsonl"
+    pairs.write_text(content)
     with running_server() as server:
         ClassTexts(output=str(output), pairs=str(pairs), base_url=server.url, model="m").run()
     found = {(row.first, row.second): row.text for row in read_comparatives(output)}
-    assert set(found) == {("cat", "lynx"), ("lynx", "cat")}
-    assert found["cat", "lynx"] != found["lynx", "cat"]
+    assert set(found) == {(a, b) for a in classes for b in classes if a != b}
+    assert len(set(found.values())) == len(found)
 
 
 def test_the_prompt_given_is_used(tmp_path: Path) -> None:
@@ -62,22 +65,9 @@ def test_bad_options(tmp_path: Path) -> None:
         (ClassTexts(output="x", classes=twice, pairs=twice), "and not both"),
         (ClassTexts(output="x", classes=twice, backend="scene"), "'scene'"),
         (ClassTexts(output="x", classes=twice), "class_texts.model is not set"),
-        (
-            ClassTexts(output=str(tmp_path / "x"), classes=twice, model="m", base_url="http://127.0.0.1:9"),
-            r"found \['a'\]",
-        ),
+        (ClassTexts(output=twice[:-4], classes=twice, model="m", base_url="http://127.0.0.1:9"), r"found \['a'\]"),
     ):
         with pytest.raises(ValueError, match=message):
             options.run()
     with pytest.raises(FileNotFoundError, match=r"nowhere: .* not found"):
         ClassTexts(output="x", classes="nowhere", model="m").run()
-
-
-def test_all_pairs_of_named_classes_are_read_as_comparatives(tmp_path: Path) -> None:
-    classes, output = tmp_path / "classes.txt", tmp_path / "comparatives.jsonl"
-    classes.write_text("cat\ndog\n\nfox\n")
-    with running_server() as server:
-        ClassTexts(output=str(output), pairs=str(classes), base_url=server.url, model="m").run()
-        assert sum(server.asked.values()) == 3
-    found = {(row.first, row.second) for row in read_comparatives(output)}
-    assert found == {(a, b) for a in ("cat", "dog", "fox") for b in ("cat", "dog", "fox") if a != b}

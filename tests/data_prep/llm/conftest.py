@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from data_prep.llm import client
+from data_prep.llm import client, journal
 from tests.data_prep.conftest import Rows
 from tests.helpers.fault_server import FaultServer, running_server
 from tests.helpers.pair_files import model_options, write_pairs
@@ -21,6 +21,7 @@ from tests.helpers.pair_files import model_options, write_pairs
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "FIRST_BACKOFF", 0.01)
     monkeypatch.setattr(client, "LONGEST_BACKOFF", 0.02)
+    monkeypatch.setattr(journal, "SECOND_TRY_AFTER", 0.0)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 

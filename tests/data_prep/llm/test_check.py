@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
-import pytest
-
-from data_prep.llm.journal import Journal
 from tests.data_prep.llm.conftest import Describer
 
 
@@ -57,27 +53,3 @@ def test_questions_are_checked_again_when_anything_changed(describer: Describer)
     describer.run()
     assert set(describer.server.asked.values()) == {1}
     assert not [file for file in describer.folder.iterdir() if "checked" in file.name]
-
-
-def test_an_output_replaced_during_the_run_is_not_up_to_date_and_its_answers_are_kept(
-    describer: Describer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    describer.write(12)
-    answered = Journal.answered
-
-    def and_replace(journal: Journal, row: dict[str, Any]) -> bool:
-        failed_before = answered(journal, row)
-        lines = describer.output.read_text().splitlines(keepends=True)
-        if len(lines) == 6:
-            (describer.folder / "draft").write_text("".join(lines[1:]))
-            (describer.folder / "draft").replace(describer.output)
-        return failed_before
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "answered", and_replace)
-        describer.fails("differences.jsonl")
-    assert describer.manifest() is None
-    asked = describer.server.asked.total()
-    describer.run()
-    assert describer.server.asked.total() == asked
-    assert len(describer.texts()) == 12

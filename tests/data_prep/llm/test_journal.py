@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
-import resource
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,10 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.llm import journal as journal_module
 from data_prep.llm.journal import Journal, Keys, failures_path
 from tests.data_prep.llm.conftest import Capture, Describer, Read
-from tests.helpers.run_step import run_step
+from tests.data_prep.test_full_disk import full_disk
 
 
 def row(name: str, settings: str = "s", **more: object) -> dict[str, object]:
@@ -148,7 +145,6 @@ def test_a_torn_last_row_is_cut_off(rows: list[str], torn: str) -> None:
 def test_a_full_disk_leaves_whole_rows_and_loses_as_few_as_possible(
     tmp_path: Path, read: Read, monkeypatch: pytest.MonkeyPatch, capsys: Capture, lasting: bool
 ) -> None:
-    monkeypatch.setattr(journal_module, "SECOND_TRY_AFTER", 0.0)
     output = tmp_path / "d.jsonl"
     full = False
     write = os.write
@@ -186,26 +182,14 @@ def test_a_full_disk_leaves_whole_rows_and_loses_as_few_as_possible(
         assert ("a" in journal.done, "b" in journal.done) == (True, not lasting)
 
 
-def test_a_file_size_limit_stops_the_run_and_the_next_run_asks_the_rest(describer: Describer) -> None:
+def test_a_file_size_limit_stops_the_run_and_the_next_run_asks_the_rest(describer: Describer, capsys: Capture) -> None:
     describer.write(40)
-    printed, asked = describer.folder / "printed.txt", describer.server.asked
-    context = multiprocessing.get_context("forkserver")  # imports once, not at each start
-    context.set_forkserver_preload(["data_prep.steps.describe", "tests.helpers.run_step"])
-    for limit, code in ((5000, 2), (5000, 2), (None, 0)):
-        process = context.Process(target=_run_limited, args=(describer.arguments(concurrency=3), printed, limit))
-        process.start()
-        process.join(120)
-        assert process.exitcode == code, printed.read_text()
-        assert all("text" in found for found in describer.rows())
+    for _ in range(2):
+        with full_disk(5000), pytest.raises(OSError, match=r"differences\.jsonl"):
+            describer.run(concurrency=3)
         assert len(describer.rows()) >= 5
-    assert f"'{describer.output}'" in printed.read_text()
+    assert "rows could not be written" in capsys.readouterr().out
+    describer.run()
     assert len(describer.texts()) == 40
-    assert (
-        asked.total() - 40 <= 2 * 3
-    )  # beyond one request each, only answers that could not be written are asked for again
-
-
-def _run_limited(arguments: list[str], printed: Path, limit: int | None) -> None:
-    if limit is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    run_step(arguments, printed, {})
+    # beyond one request each, only answers that could not be written are asked for again
+    assert describer.server.asked.total() - 40 <= 2 * 3

@@ -48,17 +48,7 @@ def test_useless_responses_fail_their_own_questions_once_and_for_all(describer: 
     assert (describer.texts(), describer.failures()) == (texts, failures)
 
 
-def test_odd_usage_keeps_the_answer(describer: Describer) -> None:
-    describer.write(2 * len(ODD_USAGE))
-    answer_by_pair(describer.server, list(ODD_USAGE))
-    describer.run()
-    assert len(describer.texts()) == 2 * len(ODD_USAGE)
-    for row in describer.rows():
-        assert 0 < row["prompt_tokens"] < 1000
-        assert 0 < row["completion_tokens"] <= 50
-
-
-@pytest.mark.parametrize("name", ["usage_negative", "usage_missing", "usage_infinity", "html"])
+@pytest.mark.parametrize("name", ["usage_negative", "html"])
 def test_odd_usage_does_not_defeat_max_cost(describer: Describer, name: str) -> None:
     describer.write(200)
     describer.server.faults.odd, describer.server.faults.share_odd = [name], 1.0
@@ -132,16 +122,3 @@ def test_names_that_are_not_unicode_fail_alone(tmp_path: Path, server: FaultServ
     ClassTexts(output=str(output), pairs=str(pairs), base_url=server.url, model="m").run()
     assert [row["second"] for row in read(output)] == ["dog"]
     assert [row["reason"] for row in read(tmp_path / "d.failures.jsonl")] == ["bad_text"]
-
-
-def test_class_texts_take_no_refusal_for_a_text(tmp_path: Path, server: FaultServer, read: Read) -> None:
-    (tmp_path / "names.txt").write_text("cat\ndog\nfox\n")
-
-    def refuse_dogs(text: str) -> None:
-        server.faults.content = "I am sorry, I cannot describe that." if "dog" in text else ""
-
-    server.on_question = refuse_dogs
-    output = tmp_path / "d.jsonl"
-    ClassTexts(output=str(output), classes=str(tmp_path / "names.txt"), base_url=server.url, model="m").run()
-    assert sorted(row["name"] for row in read(output)) == ["cat", "fox"]
-    assert [row["name"] for row in read(tmp_path / "d.failures.jsonl")] == ["dog"]

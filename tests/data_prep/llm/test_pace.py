@@ -46,13 +46,8 @@ async def pause_during_a_wait(pace: Pace) -> None:
     ("ask", "requests_per_minute", "tokens_per_minute", "least", "most"),
     [
         (many, 3000, None, 0.19, 60),
-        (
-            many,
-            None,
-            30_000,
-            0.9,
-            60,
-        ),  # ten waits for 100 tokens each at 500 a second; those of a second may go at once
+        # ten waits for 100 tokens each at 500 a second; those of a second may go at once
+        (many, None, 30_000, 0.9, 60),
         (more_tokens_than_estimated, None, 30_000, 0.18, 60),
         (fewer_tokens_than_estimated, None, 30_000, 0, 60),
         (pause, None, None, 0.4, 60),

@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from data_prep import cli
 from data_prep.llm import client
 from tests.data_prep.llm.conftest import Capture, Describer
 from tests.helpers.fault_server import Faults, FaultServer, running_server
@@ -28,13 +27,6 @@ def test_mixed_failures_count_together_and_an_answer_resets_the_count(describer:
         file.unlink()
     describer.fails(attempts=1, concurrency=1, stop_after_failures=9)
     assert set(describer.failures().values()) == {"malformed", "length"}
-
-
-def test_the_exit_code_says_that_nothing_was_answered(describer: Describer, capsys: Capture) -> None:
-    describer.write(5)
-    describer.server.faults.odd, describer.server.faults.share_odd = ["html"], 1.0
-    assert cli.main(describer.arguments()) == 2
-    assert "differences.failures.jsonl" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("concurrency", [1, 64])
