@@ -18,12 +18,21 @@ from data_prep.manifest import Manifest
 from data_prep.parts import Part
 from data_prep.progress import progress
 from data_prep.step import INPUT, UNRECORDED, Made, at_least
-from data_prep.steps.compose import compose
 from data_prep.world.describer import describe as describe_scenes
 from data_prep.world.scene import Scene
 
 SIDES = ("first", "second")
 CACHED_IMAGES = 1024
+TEMPLATES = (
+    "The first image shows {first}, while the second image shows {second}.",
+    "In the first image, {first}, whereas in the second image, {second}.",
+    "The first image depicts {first}; the second depicts {second}.",
+    "The first picture is of {first}, but the second is of {second}.",
+    "While the first image has {first}, the second image has {second}.",
+    "{first} in the first image, {second} in the second.",  # "first" and "second" behind what they speak of
+    "{first} can be seen in the first image, whereas the second shows {second}.",
+    "There is {first} in the first image; in contrast, there is {second} in the second.",
+)
 
 
 @dataclass(kw_only=True)
@@ -172,8 +181,10 @@ def describe_by_scene(seed: int, pair_id: str, first: Row, second: Row) -> tuple
     return None if text is None or reverse is None else (text, reverse)
 
 
-def describe_by_templates(seed: int, pair_id: str, first: Row, second: Row) -> tuple[str, str]:
-    """Both directions from one caption of each image; see `compose`.
+def compose(seed: int, pair_id: str, first: Row, second: Row) -> tuple[str, str]:
+    """Both directions from one caption of each image, joined by templates. Captions and templates are drawn.
+
+    What is drawn depends on the seed and the pair alone, not on what else is described.
 
     Raises:
         ValueError: An image without captions.
@@ -181,7 +192,19 @@ def describe_by_templates(seed: int, pair_id: str, first: Row, second: Row) -> t
     for row in (first, second):
         if not row["captions"]:
             raise ValueError(f"image {row['id']!r} has no captions to describe it by")
-    return compose(seed, pair_id, first["captions"], second["captions"])
+    rng = random.Random(f"{seed}/{pair_id}")
+    a, b = phrase(rng.choice(first["captions"])), phrase(rng.choice(second["captions"]))
+    text = rng.choice(TEMPLATES).format(first=a, second=b)
+    reverse = rng.choice(TEMPLATES).format(first=b, second=a)
+    return text[:1].upper() + text[1:], reverse[:1].upper() + reverse[1:]
+
+
+def phrase(caption: str) -> str:
+    """A caption made fit for the middle of a sentence: no full stop, and a small letter for an article at its head."""
+    words = caption.strip().rstrip(".!;,").split()
+    if words and words[0] in ("A", "An", "The", "Two", "Three", "Some", "Several", "Many", "There", "This", "People"):
+        words[0] = words[0].lower()
+    return " ".join(words)
 
 
 def scene_of(row: Row) -> Scene:
@@ -201,5 +224,5 @@ def scene_of(row: Row) -> Scene:
 
 DESCRIBERS: dict[str, Callable[[int, str, Row, Row], tuple[str, str] | None]] = {
     "scene": describe_by_scene,
-    "compose": describe_by_templates,
+    "compose": compose,
 }

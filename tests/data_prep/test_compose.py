@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.steps import describe
-from data_prep.steps.compose import compose, phrase
+from data_prep.steps.describe import compose, phrase
 from tests.data_prep.conftest import Rows
 
 Read = Callable[[Path], Rows]
@@ -17,7 +17,8 @@ Write = Callable[[str, Rows], Path]
 
 
 def test_both_images_are_mentioned_in_order() -> None:
-    texts = [compose(0, f"p{i}", ["A cat sleeps."], ["Two dogs run."]) for i in range(60)]
+    cat, dogs = {"id": "a", "captions": ["A cat sleeps."]}, {"id": "b", "captions": ["Two dogs run."]}
+    texts = [compose(0, f"p{i}", cat, dogs) for i in range(60)]
     for text, reverse in texts:
         assert text.lower().index("a cat sleeps") < text.lower().index("two dogs run")
         assert reverse.lower().index("two dogs run") < reverse.lower().index("a cat sleeps")
@@ -25,8 +26,8 @@ def test_both_images_are_mentioned_in_order() -> None:
         assert "first" in reverse.lower()
         assert text[0].isupper()
     assert len({text for text, _ in texts}) == 8
-    assert compose(0, "p1", ["A cat sleeps."], ["Two dogs run."]) == texts[1]
-    assert texts != [compose(1, f"p{i}", ["A cat sleeps."], ["Two dogs run."]) for i in range(60)]
+    assert compose(0, "p1", cat, dogs) == texts[1]
+    assert texts != [compose(1, f"p{i}", cat, dogs) for i in range(60)]
 
 
 @pytest.mark.parametrize(
