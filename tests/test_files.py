@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pcclip.data.format import DatasetInfo
-from pcclip.datasets.comparatives import read_comparatives
+from pcclip.datasets.annotations import read_comparatives
 from pcclip.datasets.tables import read_table
 from pcclip.datasets.texts import read_texts
 from pcclip.model import load_clip

@@ -51,7 +51,7 @@ class Prompt(PictureCommand):
         """Classify, and write the table and the sheet."""
         import torch
 
-        from pcclip.datasets.comparatives import read_comparatives
+        from pcclip.datasets.annotations import read_comparatives
         from pcclip.tools.output import draw_sheet, write_outputs
         from pcclip.tools.picture_sources import find_pictures
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
+from pydantic import BaseModel
 
 from pcclip.data.labelled import ImageSet, read_images
-from pcclip.datasets.tables import read_jsonl, read_table
+from pcclip.datasets.tables import Table, read_rows, read_table
+from pcclip.datasets.texts import Sentence
 from pcclip.metrics.arithmetic import Edits
-from pcclip.paths import existing_file
 
 ORACLE = "oscar_similarity_matrix.pt"
+
+
+class _Edit(BaseModel):
+    image: Sentence
+    source: Sentence
+    target: Sentence
+    answer: Sentence
 
 
 def read_edits(file: str | Path, image_set: ImageSet) -> Edits:
@@ -25,32 +33,23 @@ def read_edits(file: str | Path, image_set: ImageSet) -> Edits:
         FileNotFoundError: The file does not exist.
         ValueError: Images without classes, a row that is not of that form, or one that names an unknown image or class.
     """
-    file = existing_file(file, "edits")
+    rows = read_rows(file, _Edit, "edits")
     if not image_set.classes:
         raise ValueError(f"{image_set.source}: images without classes; the answers of {file} are classes")
     place = {image.key: index for index, image in enumerate(image_set.images)}
     label = {name: index for index, name in enumerate(image_set.classes)}
-    _, records = read_jsonl(file)
-    if not records:
-        raise ValueError(f"{file}: no row; expected edits")
-    images, sources, targets, answers = [], [], [], []
-    for line, row in records:
-        image, source, target, answer = (_text(row, key, file, line) for key in ("image", "source", "target", "answer"))
-        if image not in place:
-            raise ValueError(f'{file}, line {line}: no image "{image}" in {image_set.source}')
-        if answer not in label:
-            raise ValueError(f'{file}, line {line}: no class "{answer}" in {image_set.source}')
-        images.append(place[image])
-        sources.append(source)
-        targets.append(target)
-        answers.append(label[answer])
+    for where, row in rows:
+        if row.image not in place:
+            raise ValueError(f'{where}: no image "{row.image}" in {image_set.source}')
+        if row.answer not in label:
+            raise ValueError(f'{where}: no class "{row.answer}" in {image_set.source}')
     return Edits(
-        images=torch.tensor(images),
-        sources=sources,
-        targets=targets,
-        answers=torch.tensor(answers),
+        images=torch.tensor([place[row.image] for _, row in rows]),
+        sources=[row.source for _, row in rows],
+        targets=[row.target for _, row in rows],
+        answers=torch.tensor([label[row.answer] for _, row in rows]),
         right=_members(image_set),
-        weights=torch.ones(len(images)),
+        weights=torch.ones(len(rows)),
         labels=_labels(image_set),
     )
 
@@ -82,22 +81,21 @@ def read_simat(
         )
     image_set = read_images(folder / "images")
     table = read_table(folder / "transfos.csv", "transfo_id", {"is_test": str(domain == "test")})
-    keys, rows = list(table.rows), list(table.rows.values())
-    images = table.numbers("dataset_id", keys).long()
-    _check_images(image_set, images.tolist(), rows)
+    images = table.numbers("dataset_id", table.keys).long()
+    _check_images(image_set, images.tolist(), list(table.texts("region_id").values()))
     if oracle == "oscar":
-        answers, right = table.numbers("target_ids", keys).long(), _oscar(folder / ORACLE, len(image_set.images))
+        answers, right = table.numbers("target_ids", table.keys).long(), _oscar(folder / ORACLE, len(image_set.images))
         if int(answers.max()) >= len(right):
             raise ValueError(f"{table.file}: target {int(answers.max())}, but {ORACLE} knows {len(right)} captions")
     else:
-        answers, right = _by_triplet(folder / "triplets.csv", rows, image_set)
+        answers, right = _by_triplet(folder / "triplets.csv", table, image_set)
     edits = Edits(
         images=images,
-        sources=[row["value"] for row in rows],
-        targets=[row["target"] for row in rows],
+        sources=list(table.texts("value").values()),
+        targets=list(table.texts("target").values()),
         answers=answers,
         right=right,
-        weights=table.numbers("norm2", keys).rsqrt(),
+        weights=table.numbers("norm2", table.keys).rsqrt(),
         labels=_labels(image_set),
     )
     return image_set, edits
@@ -142,12 +140,12 @@ def _oscar(file: Path, images: int) -> torch.Tensor:
     return (similarity > 0.5).T.contiguous()
 
 
-def _by_triplet(file: Path, rows: list[dict[str, Any]], image_set: ImageSet) -> tuple[torch.Tensor, torch.Tensor]:
+def _by_triplet(file: Path, table: Table, image_set: ImageSet) -> tuple[torch.Tensor, torch.Tensor]:
     """Return each edit's answer, (Q,), and whether an image is right for it, (A, N)."""
     parts = ("subj", "rel", "obj")
-    triplets = read_table(file, "region_id").rows
+    triplets = read_table(file, "region_id").cells.to_dict("index")
     folders = []
-    for row in rows:
+    for row in table.cells.to_dict("records"):
         triplet = {part: triplets[row["region_id"]][part] for part in parts} | {row["field"]: row["target"]}
         folders.append(f"A {triplet['subj']} {triplet['rel']} {triplet['obj']}")
     place = {name: index for index, name in enumerate(dict.fromkeys(folders))}
@@ -157,18 +155,11 @@ def _by_triplet(file: Path, rows: list[dict[str, Any]], image_set: ImageSet) -> 
     return torch.tensor([place[name] for name in folders]), right
 
 
-def _check_images(image_set: ImageSet, images: list[int], rows: list[dict[str, Any]]) -> None:
+def _check_images(image_set: ImageSet, images: list[int], regions: list[str]) -> None:
     """Check that all images are there. Edits name them by place in the sorted folders, so a missing one shifts the rest."""
-    for image, row in zip(images, rows, strict=True):
-        if image >= len(image_set.images) or Path(image_set.images[image].key).stem != row["region_id"]:
+    for image, region in zip(images, regions, strict=True):
+        if image >= len(image_set.images) or Path(image_set.images[image].key).stem != region:
             raise ValueError(
-                f"{image_set.source}: image number {image} should be {row['region_id']}.jpg; some of SIMAT's images are "
+                f"{image_set.source}: image number {image} should be {region}.jpg; some of SIMAT's images are "
                 "missing or added, make them again with its prepare_dataset.py"
             )
-
-
-def _text(row: dict[str, Any], key: str, file: Path, line: int) -> str:
-    text = row.get(key)
-    if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"{file}, line {line}: `{key}` is missing, empty or no text")
-    return text.strip()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import open_clip
@@ -21,34 +21,31 @@ REMEDY = (
 )
 
 
+@dataclass(frozen=True)
 class ImageNet(ImageSource):
-    """A folder of class folders that are called by WordNet ids.
+    """A folder of class folders that are called by WordNet ids."""
 
-    Args:
-        root: The folder, with all 1,000 classes unless `synsets` says which there are.
-        synsets: The 1,000 ids in the order of the classes, at the beginning of a line each, such as Kaggle's
-            LOC_synset_mapping.txt; needed only when some classes are not there.
-    """
-
-    def __init__(self, root: str, synsets: str | None = None) -> None:
-        self.root = Path(root)
-        self.synsets = synsets
+    root: str
+    """The folder, with all 1,000 classes unless `synsets` says which there are."""
+    synsets: str | None = None
+    """The 1,000 ids in the order of the classes, at the beginning of a line each, such as Kaggle's LOC_synset_mapping.txt;
+    needed only when some classes are not there."""
 
     def read(self) -> ImageSet:
         """List the pictures; classes are called as in open_clip.
 
         Without `synsets`, another number of pictures than there are for validation gets a warning.
         """
-        existing_folder(self.root, "ImageNet", REMEDY)
+        root = existing_folder(self.root, "ImageNet", REMEDY)
         found = read_images(self.root)
         ids = self._ids(found.classes)
         if unknown := [name for name in found.classes if name not in ids]:
             raise ValueError(f"{self.root}: {unknown[:5]} are not ids of ImageNet's classes; {REMEDY}")
         if self.synsets is None:  # else some classes are meant to be missing
-            warn_unless_whole(str(self.root), len(found.images), PICTURES)
+            warn_unless_whole(self.root, len(found.images), PICTURES)
         names = [RENAMED.get(place, name) for place, name in enumerate(open_clip.IMAGENET_CLASSNAMES)]
         chosen = [names[ids.index(name)] for name in found.classes]
-        return ImageSet(self.root, [ImageFile(i.path, i.key, i.label) for i in found.images], chosen)
+        return ImageSet(root, [ImageFile(i.path, i.key, i.label) for i in found.images], chosen)
 
     def _ids(self, folders: list[str]) -> list[str]:
         total = len(open_clip.IMAGENET_CLASSNAMES)
@@ -70,35 +67,27 @@ class ImageNet(ImageSource):
         return ids
 
 
+@dataclass(frozen=True)
 class NamedBySynset(ImageSource):
-    """Pictures called `n01440764_18.jpg` and so on, as ImageNet's training pictures are, in one folder or in tars.
+    """Pictures called `n01440764_18.jpg` and so on, as ImageNet's training pictures are, in one folder or in tars."""
 
-    Args:
-        images: The folder of pictures, or of tars.
-        table: CSV or JSON Lines with a row for each class.
-        id_column: Its column of WordNet ids.
-        name_column: Its column of names, which the classes are called by, in the order of the rows.
-    """
-
-    def __init__(self, images: str, table: str, id_column: str = "wnid", name_column: str = "name") -> None:
-        self.images = images
-        self.table = table
-        self.id_column = id_column
-        self.name_column = name_column
+    images: str
+    """The folder of pictures, or of tars."""
+    table: str
+    """CSV or JSON Lines with a row for each class: its WordNet id `wnid` and its `name`. Classes keep the order of the rows."""
 
     def read(self) -> ImageSet:
         """List the pictures."""
         found = read_images(self.images)
-        rows = read_table(self.table, self.id_column).rows
-        if bare := [name for name, row in rows.items() if not row.get(self.name_column)]:
-            raise ValueError(f'{self.table}: no "{self.name_column}" of {bare[:5]}; name all classes')
-        names = [str(row[self.name_column]) for row in rows.values()]
-        place = {name: index for index, name in enumerate(rows)}
+        names = read_table(self.table, "wnid").texts("name")
+        if bare := [synset for synset, name in names.items() if not name]:
+            raise ValueError(f'{self.table}: no "name" of {bare[:5]}; name all classes')
+        place = {synset: index for index, synset in enumerate(names)}
         synsets = [Path(image.key).name.partition("_")[0] for image in found.images]
         if unknown := sorted({synset for synset in synsets if synset not in place}):
             raise ValueError(
                 f"{self.images}: pictures are called after {unknown[:5]}, which are no ids in {self.table} (column "
-                f'"{self.id_column}")'
+                '"wnid")'
             )
         images = [replace(image, label=place[synset]) for image, synset in zip(found.images, synsets, strict=True)]
-        return ImageSet(found.source, images, names)
+        return ImageSet(found.source, images, list(names.values()))

@@ -5,14 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import pandas as pd
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
 
 from pcclip.data.labelled import ImageSet, read_images
 from pcclip.datasets.tables import Table
@@ -42,21 +40,6 @@ class AttributeSource(ImageSource):
     @abstractmethod
     def image_table(self) -> Table:
         """Attributes of the images, by their keys; raises as `read`, or a ValueError if there are none."""
-
-
-@dataclass(frozen=True)
-class MatrixTable(Table):
-    """A table that is a matrix: `matrix[i]` (A,) are the numbers of the i-th of `rows`, one for each of `columns`."""
-
-    matrix: Tensor
-
-    def numbers(self, column: str, keys: Sequence[str]) -> Tensor:
-        """As `Table.numbers`."""
-        if column not in self.columns:
-            raise ValueError(f'{self.file}: no attribute "{column}"; it has {", ".join(self.columns)}')
-        place = {key: index for index, key in enumerate(self.rows)}
-        values = self.matrix[:, self.columns.index(column)].double()
-        return torch.stack([values[place[key]] if key in place else torch.tensor(torch.nan) for key in keys]).double()
 
 
 def find_source(source: str | ImageSource) -> str | ImageSource:
@@ -108,22 +91,19 @@ def warn_unless_whole(where: str, found: int, expected: int) -> None:
         )
 
 
-def read_matrix(file: Path, rows: int, columns: int) -> Tensor:
-    """Read a matrix of numbers (rows, columns) float64, one row a line.
+def read_matrix(file: Path, rows: list[str], columns: list[str]) -> pd.DataFrame:
+    """Read a matrix of float64 numbers, one row a line, and name its rows and columns.
 
     Raises:
         ValueError: The file holds something else, or a matrix of another shape.
     """
     try:
-        found = [[float(cell) for cell in line.split()] for line in file.read_text().splitlines() if line.strip()]
+        matrix = pd.read_csv(file, sep=r"\s+", header=None, dtype=float, float_precision="round_trip")
     except ValueError as error:
         raise ValueError(f"{file}: not a matrix of numbers ({error}); unpack it again") from error
-    if len(found) != rows or any(len(row) != columns for row in found):
-        widths = sorted({len(row) for row in found})
-        raise ValueError(
-            f"{file}: {len(found)} rows of {widths} numbers, expected {rows} of {columns}; unpack it again"
-        )
-    return torch.tensor(found, dtype=torch.float64)
+    if matrix.shape != (len(rows), len(columns)) or matrix.isna().any(axis=None):
+        raise ValueError(f"{file}: {matrix.shape} numbers, expected {(len(rows), len(columns))}; unpack it again")
+    return matrix.set_axis(rows).set_axis(columns, axis=1)
 
 
 def numbered_names(file: Path, *, unique: bool = True) -> list[str]:

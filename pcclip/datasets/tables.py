@@ -1,38 +1,49 @@
-"""Readers of tables (CSV or JSON Lines), with errors that name the row."""
+"""Readers of tables (CSV or JSON Lines) and of JSON of a given type. Errors name the file and the row or key."""
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
+import pandas as pd
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from pcclip.paths import existing_file
+from pcclip.paths import existing_file, read_text
 
 IS = "::"  # between a column and a value, as in CUB's names of attributes
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of a table by their key.
-
-    Attributes:
-        file: Where it was read.
-        columns: Names of all columns, the key's among them.
-        rows: Key to the row.
-        filtered: Keys of the rows that are in the file, but were not asked for (`where`).
-    """
+    """Rows of a table by their key."""
 
     file: Path
-    columns: list[str]
-    rows: dict[str, dict[str, Any]]
-    filtered: frozenset[str] = field(default=frozenset(), kw_only=True)
+    """Where it was read."""
+    cells: pd.DataFrame
+    """A row for each key and all columns, the key among them. Cells are as they were read: texts in CSV."""
+    filtered: frozenset[str] = frozenset()
+    """Keys of rows in the file that were not asked for (`where`)."""
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of the rows, in the order of the file."""
+        return list(self.cells.index)
+
+    def texts(self, column: str) -> dict[str, str]:
+        """Return the cells of a column as texts by their keys. An empty text stands for an empty cell.
+
+        Raises:
+            ValueError: The column does not exist.
+        """
+        return {key: _as_text(cell) for key, cell in self._column(column).items()}
 
     def numbers(self, column: str, keys: Sequence[str]) -> Tensor:
         """The column's numbers in the order of `keys`: (N,) float64, NaN where the cell is empty or the key unknown.
@@ -43,17 +54,16 @@ class Table:
             ValueError: The column does not exist, a cell is not a number, or none holds what stands behind `::`.
         """
         kinds, _, kind = column.partition(IS)
-        if column not in self.columns and kind and kinds in self.columns:
-            cells = {key: _as_text(row.get(kinds)) for key, row in self.rows.items()}
-            if kind not in cells.values():
+        if column not in self.cells and kind and kinds in self.cells:
+            texts = self.texts(kinds)
+            if kind not in texts.values():
                 raise ValueError(
-                    f'{self.file}: no row has "{kind}" in column "{kinds}"; there are {sorted(set(cells.values()))}'
+                    f'{self.file}: no row has "{kind}" in column "{kinds}"; there are {sorted(set(texts.values()))}'
                 )
-            values = [float(cells[key] == kind) if cells.get(key) else float("nan") for key in keys]
-        elif column in self.columns:
-            values = [self._number(column, key) if key in self.rows else float("nan") for key in keys]
+            values = [float(texts[key] == kind) if texts.get(key) else math.nan for key in keys]
         else:
-            raise ValueError(f'{self.file}: no attribute "{column}"; its columns are {", ".join(self.columns)}')
+            cells = self._column(column)
+            values = [self._number(column, key, cells.get(key)) for key in keys]
         return torch.tensor(values, dtype=torch.float64)
 
     def without(self, keys: Collection[str], reason: str) -> Table:
@@ -62,15 +72,19 @@ class Table:
         Raises:
             ValueError: No row is left; names the `reason`.
         """
-        rows = {key: row for key, row in self.rows.items() if key not in keys}
-        if not rows:
-            raise ValueError(f"{self.file}: {reason} leaves none of the {len(self.rows)} rows")
-        return replace(self, rows=rows, filtered=self.filtered | frozenset(keys))
+        cells = self.cells[~self.cells.index.isin(list(keys))]
+        if cells.empty:
+            raise ValueError(f"{self.file}: {reason} leaves none of the {len(self.cells)} rows")
+        return replace(self, cells=cells, filtered=self.filtered | frozenset(keys))
 
-    def _number(self, column: str, key: str) -> float:
-        cell = self.rows[key].get(column)
+    def _column(self, column: str) -> dict[str, Any]:
+        if column not in self.cells:
+            raise ValueError(f'{self.file}: no column "{column}"; its columns are {", ".join(self.cells.columns)}')
+        return dict(self.cells[column].items())
+
+    def _number(self, column: str, key: str, cell: Any) -> float:
         if cell is None or cell == "":
-            return float("nan")
+            return math.nan
         try:
             number = float(cell)
             if math.isinf(number):
@@ -97,66 +111,85 @@ def read_table(file: str | Path, key: str, where: Mapping[str, str] | None = Non
     """
     file = existing_file(file, "table")
     if file.suffix == ".csv":
-        columns, records = _read_csv(file)
+        cells = _read_csv(file)
     elif file.suffix == ".jsonl":
-        columns, records = read_jsonl(file)
+        rows = [row for _, row in read_rows(file, dict[str, Any], "table")]
+        blank = dict.fromkeys((column for row in rows for column in row), "")
+        cells = pd.DataFrame([blank | row for row in rows], dtype=object)
     else:
         raise ValueError(f"{file}: a table must be .csv or .jsonl")
-    for column in (key, *(where or {})):
-        if column not in columns:
-            raise ValueError(f'{file}: no column "{column}"; its columns are {", ".join(columns)}')
-    rows: dict[str, dict[str, Any]] = {}
-    filtered = set()
-    for line, record in records:
-        if any(_as_text(record.get(column)) != wanted for column, wanted in (where or {}).items()):
-            filtered.add(_as_text(record.get(key)))
-            continue
-        name = _as_text(record.get(key))
-        if not name:
-            raise ValueError(f'{file}, line {line}: column "{key}" is empty; it names the row')
-        if name in rows:
-            raise ValueError(f'{file}, line {line}: "{name}" appears twice in column "{key}"; remove one row')
-        rows[name] = record
-    if not rows:
+    every = Table(file, cells)
+    wanted = np.ones(len(cells), dtype=bool)
+    for column, value in (where or {}).items():
+        wanted &= np.array([text == value for text in every.texts(column).values()], dtype=bool)
+    cells = cells.set_index(pd.Index(every.texts(key).values(), dtype=object))
+    kept = cells[wanted]
+    if kept.empty:
         raise ValueError(f"{file}: no row" + (f" where {dict(where)}; check the values" if where else "; it is empty"))
-    return Table(file, columns, rows, filtered=frozenset(filtered))
+    if "" in kept.index:
+        raise ValueError(f'{file}, row {list(cells.index).index("") + 1}: column "{key}" is empty; it names the row')
+    if not kept.index.is_unique:
+        name = kept.index[kept.index.duplicated()][0]
+        raise ValueError(f'{file}: "{name}" appears twice in column "{key}"; remove one row')
+    return Table(file, kept, frozenset(cells.index[~wanted]))
 
 
-def _read_csv(file: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
-        records = []
-        for record in reader:
-            if None in record or None in record.values():
-                raise ValueError(f"{file}, line {reader.line_num}: not as many cells as the header has; fix the row")
-            records.append((reader.line_num, dict(record)))
-        columns = list(reader.fieldnames or [])
-    if not columns:
-        raise ValueError(f"{file}: empty; expected a header with column names")
-    return columns, records
+def read_rows(file: str | Path, of: type[T], what: str, remedy: str = "check the path") -> list[tuple[str, T]]:
+    """Read JSON Lines: each row with its file and line for messages. Empty lines are passed over.
 
-
-def read_jsonl(file: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
-    """Read JSON Lines: the names of all keys, and each object with the number of its line; empty lines are passed over.
+    Args:
+        file: The file.
+        of: The type of a row, as pydantic checks it.
+        what: What the file holds, for messages.
+        remedy: What to do if it does not exist.
 
     Raises:
-        ValueError: A line is not a JSON object.
+        FileNotFoundError: The file does not exist.
+        ValueError: A row is not of that type, or there is none.
     """
-    columns: dict[str, None] = {}
-    records = []
-    with file.open(encoding="utf-8") as stream:
-        for line, text in enumerate(stream, start=1):
-            if not text.strip():
-                continue
-            try:
-                record = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{file}, line {line}: not JSON ({error})") from error
-            if not isinstance(record, dict):
-                raise ValueError(f"{file}, line {line}: expected an object, found {text.strip()[:40]}")
-            columns |= dict.fromkeys(record)
-            records.append((line, record))
-    return list(columns), records
+    adapter = TypeAdapter(of)
+    lines = read_text(file, what, remedy).split("\n")
+    named = [(f"{file}, line {number}", line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not named:
+        raise ValueError(f"{file}: no row; expected {what}")
+    return [(where, parse_json(adapter, line, where)) for where, line in named]
+
+
+def parse_json(adapter: TypeAdapter[T], text: str, where: str) -> T:
+    """Return the value that JSON holds.
+
+    Raises:
+        ValueError: It is not of the adapter's type. The message begins with `where`.
+    """
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {explain(error)}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """Return in one line the first thing that pydantic found wrong, and at which key."""
+    first = error.errors(include_url=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    return f"{'.'.join(map(str, first['loc']))}: {message}, found {str(first['input'])[:60]}"
+
+
+def _read_csv(file: Path) -> pd.DataFrame:
+    """Read texts only. The header is read as a row, so that pandas reports rows with more cells than it has."""
+    try:
+        cells = pd.read_csv(
+            file, header=None, dtype=object, keep_default_na=False, encoding="utf-8-sig", engine="python"
+        )
+    except ValueError as error:
+        raise ValueError(f"{file}: not a table with a header ({error}); fix the row") from error
+    if (short := cells.isna().any(axis=1)).any():
+        raise ValueError(f"{file}, row {short.idxmax()}: not as many cells as the header has; fix the row")
+    header, rows = cells.iloc[0], cells.iloc[1:].reset_index(drop=True)
+    if header.duplicated().any():
+        raise ValueError(f'{file}: column "{header[header.duplicated()].iloc[0]}" appears twice; rename one')
+    return rows.set_axis(list(header), axis=1)
 
 
 def _as_text(value: Any) -> str:

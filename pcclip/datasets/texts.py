@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from pcclip.datasets.tables import explain
 from pcclip.metrics.protocol import Wording
 from pcclip.paths import existing_file
 
@@ -47,11 +48,7 @@ def read_texts(file: str | Path) -> dict[str, AttributeTexts]:
         content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
         return dict(_File.model_validate(content).attributes())
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        message = first["msg"].removeprefix("Value error, ")
-        if first["loc"]:
-            message = f"{'.'.join(map(str, first['loc']))}: {message}, found {str(first['input'])[:60]}"
-        raise ValueError(f"{file}: {message}") from error
+        raise ValueError(f"{file}: {explain(error)}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{file}: {error}") from error
 

@@ -29,35 +29,26 @@ class CifarImage(ImageFile):
         return image
 
 
+@dataclass(frozen=True)
 class Torchvision(ImageSource):
-    """One of torchvision's datasets.
+    """One of torchvision's datasets."""
 
-    Args:
-        name: torchvision's name of it.
-        root: Where torchvision keeps, or puts, its files.
-        split: torchvision's name of the split (`train` or `test` for CIFAR); none for EuroSAT and SUN397, which have none.
-        download: Let torchvision download it if it is not there.
-        names: Names to use in place of torchvision's, e.g. `{AnnualCrop: annual crop land}`. In all others, underscores
-            become spaces.
-    """
+    name: TorchvisionName
+    """torchvision's name of it."""
+    root: str
+    """Where torchvision keeps, or puts, its files."""
+    split: str | None = None
+    """torchvision's name of the split (`train` or `test` for CIFAR). EuroSAT and SUN397 have none."""
+    download: bool = False
+    """Let torchvision download it if it is not there."""
+    names: dict[str, str] = field(default_factory=dict)
+    """Names to use in place of torchvision's, e.g. `{AnnualCrop: annual crop land}`. In all others, underscores become
+    spaces."""
 
-    def __init__(
-        self,
-        name: TorchvisionName,
-        root: str,
-        split: str | None = None,
-        download: bool = False,
-        names: dict[str, str] | None = None,
-    ) -> None:
-        if (split is None) != (name in WITHOUT_SPLITS):
-            raise ValueError(
-                f"Torchvision: {name} has {'no' if name in WITHOUT_SPLITS else 'a'} split; correct `split`"
-            )
-        self.name = name
-        self.root = root
-        self.split = split
-        self.download = download
-        self.names = names or {}
+    def __post_init__(self) -> None:
+        if (self.split is None) != (self.name in WITHOUT_SPLITS):
+            kind = "no" if self.name in WITHOUT_SPLITS else "a"
+            raise ValueError(f"Torchvision: {self.name} has {kind} split; correct `split`")
 
     def read(self) -> ImageSet:
         """List the images, in torchvision's order.

@@ -31,12 +31,10 @@ class Analogies(ClassTask):
             raise ValueError(f"{self.title}: `table` is missing; its `columns` name the attributes of the classes")
         self._labelled = self.labelled()
         table = read_table(self.table, self.name_column, self.where)
-        if unknown := [column for column in self.columns if column not in table.columns]:
-            raise ValueError(f"{self.table}: no columns {unknown}; it has {', '.join(table.columns)}")
         first, second = self.columns
-        rows = [table.rows[name] for name in self._labelled.classes]
+        rows, columns = table.texts(first), table.texts(second)
         try:
-            self._quadruples = attribute_quadruples([(str(row[first]), str(row[second])) for row in rows])
+            self._quadruples = attribute_quadruples([(rows[name], columns[name]) for name in self._labelled.classes])
         except ValueError as error:
             raise ValueError(f"{self.table}: {error}") from error
         if not self._quadruples:

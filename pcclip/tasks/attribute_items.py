@@ -56,14 +56,14 @@ def match_items(image_set: ImageSet, table: Table, level: Level) -> Items:
     """
     if level == "image":
         return _match_images(image_set, table)
-    if unknown := [key for key in table.rows if key not in image_set.classes]:
+    if unknown := [key for key in table.keys if key not in image_set.classes]:
         raise ValueError(
             f"{table.file}: unknown classes {unknown[:5]}; {image_set.source} has {image_set.classes[:5]} and so on "
             f"({len(image_set.classes)}). Name the right column with `key`, or the rows to keep with `where`"
         )
     with_images = {image.label for image in image_set.images}
-    keys = [name for label, name in enumerate(image_set.classes) if name in table.rows and label in with_images]
-    if bare := [name for name in table.rows if name not in keys]:
+    keys = [name for label, name in enumerate(image_set.classes) if name in table.cells.index and label in with_images]
+    if bare := [name for name in table.keys if name not in keys]:
         rank_zero_warn(f"{image_set.source}: {len(bare)} classes have no image and are left out: {', '.join(bare[:5])}")
     item = {image_set.classes.index(key): position for position, key in enumerate(keys)}
     images = [image for image in image_set.images if image.label in item]
@@ -77,10 +77,10 @@ def _match_images(image_set: ImageSet, table: Table) -> Items:
     by_key = {image.key: image for image in image_set.images}
     if len(by_key) < len(image_set.images):
         raise ValueError(f"{image_set.source}: several images have the same key, so rows of a table cannot name them")
-    if missing := [key for key in table.rows if key not in by_key]:
+    if missing := [key for key in table.keys if key not in by_key]:
         raise FileNotFoundError(
             f"{table.file}: {len(missing)} rows name images that are not in {image_set.source}: {missing[:5]}; "
             "remove the rows, or name the right column with `key`"
         )
-    keys = [image.key for image in image_set.images if image.key in table.rows]
+    keys = [image.key for image in image_set.images if image.key in table.cells.index]
     return Items(keys, [by_key[key] for key in keys], torch.arange(len(keys)))

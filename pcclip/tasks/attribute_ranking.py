@@ -96,7 +96,7 @@ class AttributeRanking(Task):
             table = read_table(self.table, self.key, self.where)
             if self.not_named_in is None:
                 return table
-            return table.without(named_in(table.rows, self.not_named_in), f"`not_named_in` of {self.title}")
+            return table.without(named_in(table.keys, self.not_named_in), f"`not_named_in` of {self.title}")
         source = find_source(self.images)
         if not isinstance(source, AttributeSource):
             raise ValueError(f"{self.title}: `table` is missing; these images have no attributes of their own")
@@ -111,7 +111,7 @@ class AttributeRanking(Task):
         kind = "images" if by_image else "classes"
         found = []
         # rows that `where` excludes are excluded on purpose
-        if bare := [key for key in named if key not in table.rows.keys() | table.filtered]:
+        if bare := [key for key in named if key not in table.cells.index and key not in table.filtered]:
             found.append(f"{len(bare)} of {len(named)} {kind} have no row ({', '.join(bare[:_SHOWN])})")
         unknown = {attribute: int(numbers.isnan().sum()) for attribute, numbers in values.items()}
         lacking = [f'{count} of "{attribute}"' for attribute, count in unknown.items() if count]

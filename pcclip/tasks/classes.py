@@ -65,7 +65,7 @@ class ClassTask(Task):
         if self.table is not None:
             if self.classes is not None:
                 raise ValueError(f"{self.title}: give `classes` or `table`, not both")
-            return list(read_table(self.table, self.name_column, self.where).rows), self.table
+            return read_table(self.table, self.name_column, self.where).keys, self.table
         if self.where is not None:
             raise ValueError(f"{self.title}: `where` filters the rows of a `table`; give one, or leave it out")
         if self.classes is None or isinstance(self.classes, list):

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from pcclip.datasets.comparatives import read_class_pairs, read_comparatives
+from pcclip.datasets.annotations import read_class_pairs, read_comparatives
 from pcclip.datasets.tables import read_table
 from pcclip.metrics.comparative_prompting import ALPHAS, comparative_prompting, text_geometry
 from pcclip.metrics.protocol import Comparative, Metric
@@ -27,7 +27,7 @@ class ComparativePrompting(ClassTask):
     templates: list[str] | str
     """Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file."""
     texts: str
-    """JSON Lines `{"first", "second", "text"}`; see `pcclip.datasets.comparatives.read_comparatives`."""
+    """JSON Lines `{"first", "second", "text"}`; see `pcclip.datasets.annotations.read_comparatives`."""
     texts_column: str | None = None
     """Column of `table` with the names that `texts` and `pairs` use for the classes, if these are not the class names."""
     pairs: str | None = None
@@ -65,8 +65,7 @@ class ComparativePrompting(ClassTask):
             return {name: name for name in self._labelled.known}
         if self.table is None:
             raise ValueError(f"{self.title}: `texts_column` is a column of a `table`; give one, or leave it out")
-        rows = read_table(self.table, self.texts_column).rows
-        return {key: str(row.get(self.name_column)) for key, row in rows.items()}
+        return read_table(self.table, self.texts_column).texts(self.name_column)
 
     def _check_known(self, found: set[str], names: dict[str, str], file: str) -> None:
         if unknown := sorted(found - set(names)):

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 
 from pcclip.data.labelled import read_images
-from pcclip.datasets.sugarcrepe import CaptionChoice, read_caption_choices
+from pcclip.datasets.annotations import CaptionChoice, read_caption_choices
 from pcclip.metrics.compositionality import compositionality
 from pcclip.metrics.protocol import Metric
 from pcclip.tasks.task import Context, Task
@@ -57,7 +57,7 @@ class Compositionality(Task):
                 embeddings,
                 torch.tensor([row[self._place[choice.filename]] for choice in judged]),
                 [choice.caption for choice in judged],
-                [choice.negative for choice in judged],
+                [choice.negative_caption for choice in judged],
                 bootstrap=context.bootstrap,
             )
             yield replace(metric, part=part)

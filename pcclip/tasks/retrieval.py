@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from pcclip.datasets.karpathy import read_karpathy
+from pcclip.datasets.annotations import read_karpathy
 from pcclip.metrics.protocol import Metric
 from pcclip.metrics.retrieval import retrieval
 from pcclip.tasks.shards import ShardTask
@@ -48,7 +48,7 @@ class KarpathyRetrieval(Task):
     name: str
     """Second part of the names of its results."""
     captions: str
-    """`dataset_flickr8k.json` or one like it; see `pcclip.datasets.karpathy`."""
+    """`dataset_flickr8k.json` or one like it; see `pcclip.datasets.annotations`."""
     images: str
     """Folder of the images."""
     split: str = "test"

@@ -39,9 +39,7 @@ class ZeroShot(ClassTask):
     def _read_descriptions(self, file: str) -> dict[str, str]:
         remedy = "`pcclip-data class_texts --classes` writes them, or check the path"
         table = read_table(existing_file(file, "descriptions of classes", remedy), self.name_column)
-        if "description" not in table.columns:
-            raise ValueError(f'{file}: no column "description"; its columns are {", ".join(table.columns)}')
-        found = {name: str(row.get("description") or "").strip() for name, row in table.rows.items()}
+        found = {name: text.strip() for name, text in table.texts("description").items()}
         if bare := [name for name in self._labelled.classes if not found.get(name)]:
             raise ValueError(f"{file}: no description of {len(bare)} classes of {self.title}: {bare[:5]}; write them")
         return found

@@ -50,13 +50,11 @@ def read_examples(file: str | Path, attributes: Sequence[str]) -> tuple[list[Ima
     table = read_table(file, "path")
     labels: dict[str, Tensor] = {}
     for name in attributes:
-        if name not in table.columns:
-            raise ValueError(f'{file}: no column "{name}"; its columns are {", ".join(table.columns)}')
-        cells = {path: str(row.get(name)).strip().lower() for path, row in table.rows.items()}
+        cells = {path: text.strip().lower() for path, text in table.texts(name).items()}
         if odd := next((path for path, cell in cells.items() if cell not in TRUE + FALSE), None):
             raise ValueError(f'{file}: "{odd}" has {cells[odd]!r} in column "{name}", expected 1 (more) or 0 (less)')
         labels[name] = torch.tensor([cell in TRUE for cell in cells.values()])
-    return [ImageFile(path, path) for path in table.rows], labels
+    return [ImageFile(path, path) for path in table.keys], labels
 
 
 def classes_of(

@@ -197,11 +197,11 @@ def test_tables(tmp_path: Path) -> None:
     table = read_table(tmp_path / "table.csv", "image")
     numbers = table.numbers("size", ["c.png", "b.png", "a.png", "unheard.png"])
     torch.testing.assert_close(numbers, torch.tensor([3, torch.nan, 1.5, torch.nan]).double(), equal_nan=True)
-    assert list(read_table(tmp_path / "table.csv", "image", {"split": "x"}).rows) == ["a.png", "c.png"]
+    assert read_table(tmp_path / "table.csv", "image", {"split": "x"}).keys == ["a.png", "c.png"]
 
     (tmp_path / "table.jsonl").write_text(JSONL)
     table = read_table(tmp_path / "table.jsonl", "name", {"wild": "true"})
-    assert list(table.rows) == ["ant", "cat"]
+    assert table.keys == ["ant", "cat"]
     assert table.numbers("size", ["ant", "cat"]).isnan().tolist() == [False, True]
 
 
@@ -211,12 +211,14 @@ def test_tables(tmp_path: Path) -> None:
         ("t.csv", CSV, "file", None, 'no column "file"; its columns are image, size, split'),
         ("t.csv", CSV, "image", {"part": "x"}, 'no column "part"'),
         ("t.csv", CSV, "image", {"split": "z"}, "no row where"),
-        ("t.csv", CSV, "split", None, 'line 4: "x" appears twice'),
-        ("t.csv", CSV + ",4,x\n", "image", None, 'line 5: column "image" is empty'),
-        ("t.csv", CSV + "d.png,4\n", "image", None, "line 5: not as many cells"),
-        ("t.csv", "", "image", None, "empty"),
-        ("t.jsonl", JSONL + "{", "name", None, "line 5: not JSON"),
-        ("t.jsonl", JSONL + "[]", "name", None, "line 5: expected an object"),
+        ("t.csv", CSV, "split", None, 't.csv: "x" appears twice'),
+        ("t.csv", CSV + ",4,x\n", "image", None, 'row 4: column "image" is empty'),
+        ("t.csv", CSV + "d.png,4\n", "image", None, "row 4: not as many cells"),
+        ("t.csv", CSV + "d.png,4,x,\n", "image", None, "t.csv: .*line 5"),
+        ("t.csv", "image,size,size\na,1,2\n", "image", None, 't.csv: column "size"'),
+        ("t.csv", "", "image", None, "t.csv: "),
+        ("t.jsonl", JSONL + "{", "name", None, "line 5: "),
+        ("t.jsonl", JSONL + "[]", "name", None, "line 5: "),
         ("t.txt", CSV, "image", None, "must be .csv or .jsonl"),
     ],
 )
@@ -233,7 +235,10 @@ def test_bad_columns(tmp_path: Path) -> None:
         read_table(tmp_path / "table.csv", "image")
     (tmp_path / "table.csv").write_text(CSV)
     table = read_table(tmp_path / "table.csv", "image")
-    with pytest.raises(ValueError, match='no attribute "age"; its columns are image, size, split'):
+    with pytest.raises(ValueError, match='no column "age"; its columns are image, size, split'):
         table.numbers("age", ["a.png"])
     with pytest.raises(ValueError, match=r'row "a\.png", column "split" holds \'x\', expected a number'):
         table.numbers("split", ["a.png"])
+    (tmp_path / "table.csv").write_text(CSV.replace("1.5", "inf"))
+    with pytest.raises(ValueError, match=r'row "a\.png", column "size" holds \'inf\''):
+        read_table(tmp_path / "table.csv", "image").numbers("size", ["a.png"])

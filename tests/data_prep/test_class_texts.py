@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.steps.class_texts import ClassTexts
-from pcclip.datasets.comparatives import read_comparatives
+from pcclip.datasets.annotations import read_comparatives
 from pcclip.datasets.tables import read_table
 from tests.helpers.fault_server import running_server
 
@@ -20,8 +20,8 @@ def test_descriptions_are_asked_once_and_read_by_zero_shot(tmp_path: Path, capsy
             output=str(output), classes=str(tmp_path / "names.txt"), kind="flowers", base_url=server.url, model="m"
         )
         options.run()
-        assert set(read_table(output, "name").rows) == {"daffodil", "corn poppy"}
-        assert all(row["description"] for row in read_table(output, "name").rows.values())
+        assert set(read_table(output, "name").keys) == {"daffodil", "corn poppy"}
+        assert all(read_table(output, "name").texts("description").values())
         assert "The classes are flowers. Describe: " in server.bodies[0]["messages"][1]["content"]
         options.run()
         assert "up to date" in capsys.readouterr().out

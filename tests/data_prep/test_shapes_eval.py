@@ -17,9 +17,8 @@ from data_prep.world.describer import describe
 from data_prep.world.scene import COLOURS, SHAPES, TRAINING, UNSEEN, random_scene
 from data_prep.world.wordings import PROMPTS
 from pcclip.data.labelled import read_images
-from pcclip.datasets.comparatives import read_comparatives
+from pcclip.datasets.annotations import read_caption_choices, read_comparatives
 from pcclip.datasets.edits import read_edits
-from pcclip.datasets.sugarcrepe import read_caption_choices
 from pcclip.datasets.tables import read_table
 
 
@@ -37,7 +36,7 @@ def words(text: str) -> set[str]:
 def test_files_are_what_the_readers_expect(made: Path) -> None:
     grid = read_images(made / "grid")
     assert set(grid.classes) == {f"{colour} {shape}" for shape in SHAPES for colour in COLOURS}
-    assert set(read_table(made / "classes.jsonl", "name").rows) == set(grid.classes)
+    assert set(read_table(made / "classes.jsonl", "name").keys) == set(grid.classes)
     assert len(read_edits(made / "edits.jsonl", grid).images) == 2 * len(grid.images)
     assert set(read_caption_choices(made / "choices")) == {f"replace_{attribute}" for attribute in ATTRIBUTES}
     assert read_images(made / "probe").classes == sorted(SHAPES)

@@ -16,10 +16,8 @@ import pytest
 from torchvision import datasets
 
 from pcclip.data.pictures import UnreadableImageError
-from pcclip.datasets.awa2 import AwA2
-from pcclip.datasets.cub import CUB
+from pcclip.datasets.animals import CUB, AwA2
 from pcclip.datasets.imagenet import ImageNet, NamedBySynset
-from pcclip.datasets.karpathy import read_karpathy
 from pcclip.datasets.sources import ImageSource
 from pcclip.datasets.tables import read_table
 from pcclip.datasets.texts import read_texts
@@ -33,7 +31,6 @@ from tests.helpers.official_trees import (
     write_dtd,
     write_eurosat,
     write_food101,
-    write_karpathy,
     write_pets,
     write_picture,
     write_sun397,
@@ -80,7 +77,6 @@ def test_awa2_reads_its_matrix_by_the_names_of_classes_and_predicates(awa2: Path
             FileNotFoundError,
             r"predicates.txt not found; download AwA2",
         ),
-        (lambda root: (root / "testclasses.txt").unlink(), FileNotFoundError, r"testclasses.txt not found"),
         (
             lambda root: [f.unlink() for f in (root / "JPEGImages/mouse").iterdir()],
             ValueError,
@@ -89,7 +85,7 @@ def test_awa2_reads_its_matrix_by_the_names_of_classes_and_predicates(awa2: Path
         (
             lambda root: (root / "testclasses.txt").write_text("yeti\n"),
             ValueError,
-            r"\['yeti'\] are not in classes.txt",
+            r"\['yeti'\] of testclasses.txt are not in",
         ),
         (
             lambda root: (root / "classes.txt").write_text("1\tmouse\n2\tmouse\n"),
@@ -100,9 +96,8 @@ def test_awa2_reads_its_matrix_by_the_names_of_classes_and_predicates(awa2: Path
         (
             lambda root: (root / "predicate-matrix-continuous.txt").write_text("1 2 3\n"),
             ValueError,
-            r"1 rows of \[3\] numbers, expected 3 of 5",
+            r"\(1, 3\) numbers, expected \(3, 5\)",
         ),
-        (lambda root: (root / "predicate-matrix-continuous.txt").write_text("1 x\n"), ValueError, "not a matrix"),
     ],
 )
 def test_awa2_that_is_not_whole(awa2: Path, spoil: Callable[[Path], Any], error: type[Exception], message: str) -> None:
@@ -119,7 +114,7 @@ def test_awa2_in_part_is_told_once(awa2: Path, monkeypatch: pytest.MonkeyPatch) 
             AwA2(str(awa2), classes).read()  # type: ignore[arg-type]
     (warning,) = told
     assert "JPEGImages: found 6 pictures, expected 37,322, the whole dataset" in str(warning.message)
-    monkeypatch.setattr("pcclip.datasets.awa2.PICTURES", 6)
+    monkeypatch.setattr("pcclip.datasets.animals.AWA2_PICTURES", 6)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(AwA2(str(awa2), "test").read().images) == 4  # classes that are not chosen are not missing
@@ -181,7 +176,7 @@ def test_cub_reads_pictures_classes_and_both_levels_of_attributes(cub: Path) -> 
     assert [image.label for image in images.images] == [0, 1]  # the second and the third picture: those to test on
     keys = [image.key for image in images.images]
     table = source.image_table()
-    assert set(table.rows) == set(keys)
+    assert table.keys == keys
     assert table.numbers("has_bill_shape::dagger", keys).tolist() == [0, 1]
     small = table.numbers("has_size::small_(5_-_9_in)", keys)
     assert small.isnan().tolist() == [True, False]  # not visible in the first
@@ -212,7 +207,7 @@ def test_cub_reads_pictures_classes_and_both_levels_of_attributes(cub: Path) -> 
         (
             lambda root: (root / "attributes/image_attribute_labels.txt").write_text("1 9 1 3 1\n"),
             ValueError,
-            "attribute_labels.txt, line 1: index 8",
+            "attribute_labels.txt, line 1: ",
         ),
     ],
 )
@@ -236,8 +231,6 @@ def test_imagenet_folders_have_open_clip_s_names(tmp_path: Path) -> None:
     write_picture(tmp_path / "val" / "cat" / "a.JPEG")
     with pytest.raises(ValueError, match=r"\['cat'\] are not ids"):
         ImageNet(str(tmp_path / "val"), str(synsets)).read()
-    with pytest.raises(FileNotFoundError, match="ImageNet not found; download"):
-        ImageNet(str(tmp_path / "nowhere")).read()
 
 
 def test_pictures_named_by_synset(tmp_path: Path) -> None:
@@ -256,7 +249,7 @@ def test_pictures_named_by_synset(tmp_path: Path) -> None:
     write_picture(tmp_path / "train" / "dog.jpg")
     with pytest.raises(ValueError, match=r"called after \['dog\.jpg'\], which are no ids in .*classes\.jsonl"):
         NamedBySynset(str(tmp_path / "train"), str(table)).read()
-    table.write_text(json.dumps({"wnid": "n02"}) + "\n")
+    table.write_text(json.dumps({"wnid": "n02", "name": None}) + "\n")
     with pytest.raises(ValueError, match=r'no "name" of \[\'n02\'\]'):
         NamedBySynset(str(tmp_path / "train"), str(table)).read()
 
@@ -288,26 +281,8 @@ def test_torchvision_datasets(tmp_path: Path) -> None:
             Torchvision(**{"name": "EuroSAT", "root": str(tmp_path), **settings})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"`names` has \['Sea'\]"):
         Torchvision("EuroSAT", str(tmp_path), names={"Sea": "sea"}).read()
-    with pytest.raises(FileNotFoundError, match=r"does not find DTD there .*set `download: true`"):
-        Torchvision("DTD", str(tmp_path), "test").read()
     with pytest.raises(ValueError, match="split 'val'; it has train and test"):
         Torchvision("CIFAR10", str(tmp_path), "val").read()
-
-
-def test_torchvision_s_archives_that_are_half_extracted(tmp_path: Path) -> None:
-    for write, name, lost in (
-        (write_food101, "Food101", "food-101/images/baklava/1.jpg"),
-        (write_pets, "OxfordIIITPet", "oxford-iiit-pet/images/pug_2.jpg"),
-        (write_dtd, "DTD", "dtd/dtd/images/braided/braided_0001.jpg"),
-    ):
-        write(tmp_path)
-        source = Torchvision(name, str(tmp_path), "test")
-        whole = len(source.read().images)
-        (tmp_path / lost).unlink()
-        with pytest.raises(
-            FileNotFoundError, match=rf"1 of {whole} pictures of {name} are missing: .*{Path(lost).name}"
-        ):
-            source.read()
 
 
 def test_cifar100_has_readable_names(tmp_path: Path) -> None:
@@ -327,12 +302,12 @@ def test_cifar100_has_readable_names(tmp_path: Path) -> None:
 
 
 def test_sizes_name_classes_of_cifar100() -> None:
-    rows = read_table(CONF / "attributes" / "cifar100_size.csv", "name").rows
+    table = read_table(CONF / "attributes" / "cifar100_size.csv", "name")
     classes = [name.replace("_", " ") for name in CIFAR100_CLASSES]
     assert len(set(classes)) == 100
     assert classes == sorted(classes)
-    assert set(rows) <= set(classes)
-    size = {name: float(row["size"]) for name, row in rows.items()}
+    assert set(table.keys) <= set(classes)
+    size = {name: float(text) for name, text in table.texts("size").items()}
     assert min(size.values()) > 0
     assert size["mouse"] < size["wolf"] < size["elephant"] < size["skyscraper"]
 
@@ -369,28 +344,6 @@ def test_shipped_texts_are_read(name: str, count: int) -> None:
         assert used <= set(AWA2_PREDICATES)
 
 
-KARPATHY = {f"val2014/{number}.jpg": split for number, split in enumerate(["train", "test", "test"])}
-
-
-def test_karpathy_captions(tmp_path: Path) -> None:
-    for number in (1, 2):
-        write_picture(tmp_path / "images" / "val2014" / f"{number}.jpg")
-    file = write_karpathy(tmp_path / "dataset_coco.json", KARPATHY)
-    images, captions = read_karpathy(file, tmp_path / "images")
-    assert [image.key for image in images] == ["val2014/1.jpg", "val2014/2.jpg"]
-    assert captions == [["caption 1", "b"], ["caption 2", "b"]]
-    for split, error, message in (
-        ("val", ValueError, 'no image of split "val"; it has test, train'),
-        ("train", FileNotFoundError, "1 of 1 images of dataset_coco.json are missing"),
-    ):
-        with pytest.raises(error, match=message):
-            read_karpathy(file, tmp_path / "images", split)
-    with pytest.raises(ValueError, match=r"not in Karpathy's layout .*download caption_datasets.zip"):
-        read_karpathy(write_karpathy(tmp_path / "other.json", KARPATHY, images=[{"name": 1}]), tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"captions not found; download caption_datasets.zip"):
-        read_karpathy(tmp_path / "nowhere.json", tmp_path)
-
-
 @pytest.mark.parametrize(
     "source", [AwA2("nowhere"), CUB("nowhere"), ImageNet("nowhere"), Torchvision("DTD", "nowhere", "test")]
 )
@@ -399,20 +352,27 @@ def test_missing_datasets_say_what_to_do(source: ImageSource) -> None:
         source.read()
 
 
-def test_torchvision_image_files_are_found_in_each_layout(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("write", "name", "split", "classes", "lost"),
+    [
+        (write_dtd, "DTD", "test", ["banded"], "dtd/dtd/images/banded/banded_0001.jpg"),
+        (write_food101, "Food101", "test", ["apple pie"], "food-101/images/apple_pie/1.jpg"),
+        (write_sun397, "SUN397", None, ["airplane cabin"], None),
+        (write_pets, "OxfordIIITPet", "test", ["Great Pyrenees"], "oxford-iiit-pet/images/great_pyrenees_2.jpg"),
+    ],
+)
+def test_torchvision_layouts_and_archives_that_are_half_extracted(
+    write: Callable[..., Any], name: Any, split: str | None, classes: list[str], lost: str | None, tmp_path: Path
+) -> None:
     """With the annotation files that torchvision reads, as far as it does not check their hashes."""
-    write_dtd(tmp_path, ["banded"])
-    write_food101(tmp_path, ["apple_pie"])
-    write_sun397(tmp_path, ["/a/airplane_cabin"])
-    write_pets(tmp_path, ["great_pyrenees"])
-    found = {}
-    for name, split in (("DTD", "test"), ("Food101", "test"), ("SUN397", None), ("OxfordIIITPet", "test")):
-        images = Torchvision(name, str(tmp_path), split).read()  # type: ignore[arg-type]
-        assert images.images[0].decode().size[0] > 0
-        found[name] = images.classes
-    assert found == {
-        "DTD": ["banded"],
-        "Food101": ["apple pie"],
-        "SUN397": ["airplane cabin"],
-        "OxfordIIITPet": ["Great Pyrenees"],
-    }
+    folder = {"SUN397": "/a/airplane_cabin"}.get(name, classes[0].lower().replace(" ", "_"))
+    write(tmp_path, [folder])
+    source = Torchvision(name, str(tmp_path), split)
+    images = source.read()
+    assert images.classes == classes
+    assert images.images[0].decode().size[0] > 0
+    if lost is not None:  # torchvision lists the files of SUN397 itself
+        (tmp_path / lost).unlink()
+        message = rf"1 of {len(images.images)} pictures of {name} are missing: .*{Path(lost).name}"
+        with pytest.raises(FileNotFoundError, match=message):
+            source.read()

@@ -221,7 +221,7 @@ callbacks:
     - class_path: pcclip.tasks.LinearProbe
       init_args:
         name: zoo
-        images: {class_path: pcclip.datasets.cub.CUB, init_args: {root: birds}}
+        images: {class_path: pcclip.datasets.animals.CUB, init_args: {root: birds}}
         test: b
         shots: [1, 4]
         full: false

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from pcclip.cli import main
-from pcclip.datasets.comparatives import read_comparatives
+from pcclip.datasets.annotations import read_comparatives
 from pcclip.metrics.protocol import Comparative
 from pcclip.metrics.zero_shot import class_embeddings
 from pcclip.tools.gallery import Gallery
