@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -31,7 +32,11 @@ class Step(ABC):
     """One step of the data preparation. Its fields are its options, as `pcclip-data STEP --help` lists them."""
 
     name: ClassVar[str]
-    """Name on the command line."""
+    """Name on the command line: that of the class, as in `class_texts` for `ClassTexts`."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
     def run(self) -> None:
         """Check the options, then do the work.
@@ -77,6 +82,14 @@ class Step(ABC):
     @abstractmethod
     def work(self) -> None:
         """Do the work, after the options were checked."""
+
+
+@dataclass(kw_only=True)
+class Workers:
+    """Option of a step that works in several processes."""
+
+    workers: int = field(default=2, metadata=at_least(0, recorded=False))
+    """Processes that share the work; 0 works in this one. The output does not depend on it."""
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,6 @@ def _samples(options: SourceOptions, losses: Losses) -> Iterator[tuple[str, str,
 
 
 def _ends(shard: Path) -> bool:
-    """Return whether a tar has the two empty blocks of its end."""
     with shard.open("rb") as stream:
         stream.seek(max(0, shard.stat().st_size - END))
         return stream.read() == bytes(END)

@@ -32,7 +32,7 @@ def check_all(candidates: Iterable[Candidate], workers: int) -> Iterator[tuple[C
 
     Args:
         candidates: What a source found.
-        workers: Processes that decode; 1 works in this one.
+        workers: Processes that decode; fewer than 2 work in this one.
 
     Raises:
         ChildProcessError: A process died.
@@ -44,7 +44,7 @@ def check_all(candidates: Iterable[Candidate], workers: int) -> Iterator[tuple[C
             under_way.append(chunk)
             yield [(candidate.path, candidate.payload) for candidate in chunk]
 
-    if workers == 1:
+    if workers < 2:
         for candidate in stream:
             yield candidate, candidate.checked or check(candidate.path, candidate.payload)
     for checked in in_order(_check_chunk, chunks(), workers, "captions.workers"):

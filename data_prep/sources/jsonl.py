@@ -37,7 +37,6 @@ def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
 
 
 def _candidate(line: bytes, folder: Path, options: SourceOptions) -> tuple[Candidate, list[object]]:
-    """Return the image of a row, and its captions as they stand there."""
     row = json.loads(line)
     if not isinstance(row, dict):
         raise ValueError(f"expected a JSON object, found {type(row).__name__}")

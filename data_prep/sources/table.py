@@ -51,7 +51,6 @@ def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
 
 
 def _rows(file: Path, options: SourceOptions, losses: Losses) -> Iterator[tuple[str, str]]:
-    """Yield (image, caption) of the rows that have both."""
     options_of: Any = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if file.suffix == ".tsv" else {"strict": True}
     layout: Any = csv.reader([], **options_of).dialect  # made once, as a reader is made for each row
     with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:

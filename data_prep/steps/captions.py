@@ -6,7 +6,7 @@ import importlib
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, cast
 
@@ -16,7 +16,7 @@ from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.sources.check import check_all
 from data_prep.sources.source import Candidate, Losses, Source, SourceOptions
-from data_prep.step import UNRECORDED, Made, OutputStep, at_least
+from data_prep.step import Made, OutputStep, Workers
 from pcclip.atomic import atomic_folder
 from pcclip.paths import existing_file
 
@@ -33,22 +33,19 @@ SOURCES = {
 
 
 @dataclass(kw_only=True)
-class Captions(SourceOptions, OutputStep):
-    """Bring a captioned image set into one `captions.jsonl` whose images all decode."""
+class Captions(SourceOptions, Workers, OutputStep):
+    """Bring a captioned image set into one `captions.jsonl` whose images all decode.
 
-    name: ClassVar[str] = "captions"
+    Its rows also have each image's upright `width` and `height`, and its `sha256`.
+    """
+
     version: ClassVar[int] = 2
 
-    output: str = field(metadata=UNRECORDED)
-    """The `captions.jsonl` to write. Its rows also have each image's upright `width` and `height`, and its `sha256`."""
     duplicates: Literal["drop", "keep"] = "drop"
     """What to do with an image that has the same bytes as an earlier one. The manifest lists it either way. Dropping is
     the default because an image paired with its copy has no difference to describe."""
-    workers: int = field(default=2, metadata=at_least(1, recorded=False))
-    """Processes that decode; the output does not depend on their number."""
 
     def check_options(self) -> None:
-        """Check `part`, `template` and the inputs."""
         _ = self.own_part
         if self.source != "parts" and not Path(self.input).exists():
             raise FileNotFoundError(f"{self.input}: `input` of the captions step not found")
@@ -58,11 +55,9 @@ class Captions(SourceOptions, OutputStep):
             raise ValueError(f"captions.template: {self.template!r} must hold {{}} once, for the class's name")
 
     def inputs(self) -> dict[str, str | Path]:
-        """Return what the source reads."""
         return self._source().inputs(self)
 
     def is_current(self, manifest: Manifest) -> bool:
-        """Return whether the output is up to date and unpacked images are still there."""
         return super().is_current(manifest) and (self._unpacked is None or self._unpacked.is_dir())
 
     def make(self, manifest: Manifest) -> Made:
@@ -103,7 +98,6 @@ class Captions(SourceOptions, OutputStep):
 
     @property
     def _unpacked(self) -> Path | None:
-        """Folder that the images of shards are unpacked into."""
         return Path(str(self.images)) if self.source == "shards" else None
 
     def _source(self) -> Source:
@@ -111,7 +105,6 @@ class Captions(SourceOptions, OutputStep):
 
 
 def _rows(found: Iterator[Candidate], options: Captions, losses: Losses, unpacked: Path | None) -> Iterator[Row]:
-    """Rows of the candidates that have a caption and an image that decodes."""
     ids: set[int] = set()  # hashes, which take far less memory than what they stand for
     contents: set[int] = set()
     part, output = options.own_part, Path(options.output)

@@ -18,18 +18,18 @@ from data_prep.llm.model_step import ModelStep
 from data_prep.llm.questions import Question, QuestionList, Questions, Requests
 from data_prep.llm.replies import Text
 from data_prep.manifest import Manifest
-from data_prep.step import INPUT, UNRECORDED, Made
+from data_prep.step import INPUT, Made
 
 
 @dataclass(kw_only=True)
 class ClassTexts(ModelStep):
-    """Write what a language model says of classes, from their names alone."""
+    """Write what a language model says of classes, from their names alone.
 
-    name: ClassVar[str] = "class_texts"
+    The output has rows `{"name", "description"}`, or `{"first", "second", "text", "reverse_text"}`.
+    """
+
     version: ClassVar[int] = 1
 
-    output: str = field(metadata=UNRECORDED)
-    """The JSON Lines to write: rows `{"name", "description"}`, or `{"first", "second", "text", "reverse_text"}`."""
     classes: str | None = field(default=None, metadata=INPUT)
     """File with one class name a line, to describe."""
     pairs: str | None = field(default=None, metadata=INPUT)
@@ -43,7 +43,6 @@ class ClassTexts(ModelStep):
     """YAML file, or name of a shipped prompt. Default: `class_description` or `class_comparison`."""
 
     def check_options(self) -> None:
-        """Check the input, the endpoint's options and the prompt."""
         if bool(self.classes) == bool(self.pairs):
             raise ValueError("class_texts: give `classes` to describe, or `pairs` to compare, and not both")
         self.prompt = self.prompt or ("class_description" if self.classes else "class_comparison")
@@ -51,7 +50,6 @@ class ClassTexts(ModelStep):
 
     @cached_property
     def requests(self) -> Requests:
-        """What makes the requests."""
         if self.classes:
             return Requests("class_texts", self, ("name", "kind"), {"description": Text})
         known = ("first", "second", "kind")
@@ -67,7 +65,6 @@ class ClassTexts(ModelStep):
         return self.ask(task, manifest)
 
     def _classes(self) -> Questions:
-        """Yield each class."""
         part = self.own_part
         for name in _names(Path(str(self.classes))):
             if part.holds(name):

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import torch
 
 from data_prep.manifest import Manifest
-from data_prep.step import UNRECORDED, Made, OutputStep, at_least
+from data_prep.step import UNRECORDED, Made, OutputStep, Workers, at_least
 from pcclip.atomic import atomic_text
 from pcclip.metrics.confused_pairs import closest_pairs, disagreement_pairs
 from pcclip.metrics.zero_shot import class_embeddings
@@ -24,16 +24,13 @@ from pcclip.tasks.images import ImageEmbeddings
 
 
 @dataclass(kw_only=True)
-class ConfusedPairs(OutputStep):
-    """Choose the pairs of classes that a model confuses, without labels."""
+class ConfusedPairs(Workers, OutputStep):
+    """Choose the pairs of classes that a model confuses, without labels. Write JSON Lines `{"first", "second"}`."""
 
-    name: ClassVar[str] = "confused_pairs"
     version: ClassVar[int] = 1
 
     images: str
     """Folder of class folders, or of tars with `classnames.txt`, or a file of `conf/datasets`. Labels are not used."""
-    output: str = field(metadata=UNRECORDED)
-    """JSON Lines to write, `{"first", "second"}`."""
     names: str | None = field(default=None, metadata=UNRECORDED)
     """Text file to write as well: the names of all classes, one a line, for `class_texts --classes`."""
     count: int = field(metadata=at_least(1))
@@ -48,18 +45,14 @@ class ConfusedPairs(OutputStep):
     """open_clip's pretrained tag or a weights file."""
     batch_size: int = field(default=256, metadata=at_least(1, recorded=False))
     """Images encoded at a time."""
-    workers: int = field(default=2, metadata=at_least(0, recorded=False))
-    """Processes that decode."""
     cache_dir: str | None = field(default=None, metadata=UNRECORDED)
     """Folder in which image embeddings are kept, for the evaluations that follow."""
 
     def inputs(self) -> Mapping[str, str | Path]:
-        """Return the weights of a model in a folder."""
         weights = Path(self.model.removeprefix("local-dir:"), "open_clip_model.safetensors")
         return {"model": weights} if weights.is_file() else {}
 
     def is_current(self, manifest: Manifest) -> bool:
-        """Return whether the pairs and the names are up to date."""
         return manifest.matches(Path(self.output), self._names())
 
     def _names(self) -> dict[str, str | Path]:

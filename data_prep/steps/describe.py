@@ -17,7 +17,7 @@ from data_prep.llm.replies import Text
 from data_prep.manifest import Manifest
 from data_prep.parts import Part
 from data_prep.progress import progress
-from data_prep.step import INPUT, UNRECORDED, Made, at_least
+from data_prep.step import INPUT, Made, at_least
 from data_prep.world.describer import describe as describe_scenes
 from data_prep.world.scene import Scene
 
@@ -42,15 +42,12 @@ class Describe(ModelStep):
     The options of endpoint, sampling, pace and money concern the backends `openai` and `batch` alone.
     """
 
-    name: ClassVar[str] = "describe"
     version: ClassVar[int] = 7
 
     pairs: str = field(metadata=INPUT)
     """The `pairs.jsonl` to describe."""
     captions: str = field(metadata=INPUT)
     """The `captions.jsonl` with the images of the pairs."""
-    output: str = field(metadata=UNRECORDED)
-    """The `differences.jsonl` to write."""
     backend: Literal["scene", "compose", "openai", "batch"] = "scene"
     """Who describes: `scene` (the embedded world's own describer), `compose` (templates that join two captions, a
     baseline), `openai` (a language model behind an endpoint) or `batch` (the same by batch files)."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from data_prep.manifest import Manifest
-from data_prep.step import UNRECORDED, Made, OutputStep, at_least
+from data_prep.step import Made, OutputStep, at_least
 from data_prep.steps.fetch import File, fetch, part_path, verify
 from data_prep.steps.unpack import require_space, unpack
 
@@ -18,11 +18,8 @@ from data_prep.steps.unpack import require_space, unpack
 class Download(OutputStep):
     """Fetch files of a public data set and unpack them."""
 
-    name: ClassVar[str] = "download"
     version: ClassVar[int] = 1
 
-    output: str = field(metadata=UNRECORDED)
-    """The folder to fetch into, and to unpack into."""
     files: list[File]
     """The files, e.g. those of COCO 2017 in conf/data/coco.yaml."""
     only: list[str] = field(default_factory=list)
@@ -37,7 +34,6 @@ class Download(OutputStep):
     """Seconds before the second attempt; the pause doubles with each further one, up to a minute."""
 
     def check_options(self) -> None:
-        """Check the files."""
         names = [file.file_name for file in self.files]
         for index, (file, name) in enumerate(zip(self.files, names, strict=True)):
             where, address = f"download.files[{index}]", urlsplit(file.url)
@@ -63,11 +59,9 @@ class Download(OutputStep):
         return [file for file in self.files if not self.only or file.file_name in self.only]
 
     def settings(self) -> dict[str, Any]:
-        """Return the files to fetch."""
         return {"files": [asdict(file) for file in self.chosen]}
 
     def work(self) -> None:
-        """Fetch and unpack; then delete the archives that are not to be kept."""
         super().work()
         if not self.keep_archives:  # after the manifest, without which they would be fetched again
             for file in self.chosen:

@@ -29,7 +29,7 @@ from data_prep.embed_batches import Batch, ShardBatches
 from data_prep.manifest import Manifest
 from data_prep.partial import FinishedShard, PartialFolder, ShardFile
 from data_prep.progress import progress
-from data_prep.step import UNRECORDED, OutputStep, at_least
+from data_prep.step import OutputStep, at_least
 from pcclip.data.format import EMBEDDINGS_EXTENSION, DatasetInfo, EmbeddingInfo, ShardInfo
 from pcclip.data.groups import ImageTransform
 from pcclip.model.clip import DifferenceCLIP
@@ -40,13 +40,10 @@ from pcclip.model.loading import load_clip
 class Embed(OutputStep):
     """Replace the images of group shards by the embeddings of a frozen image tower, computed once."""
 
-    name: ClassVar[str] = "embed"
     version: ClassVar[int] = 1
 
     shards: str
     """Folder of image shards."""
-    output: str = field(metadata=UNRECORDED)
-    """Folder of embedded shards to write."""
     model: str
     """The tower's model: an open_clip name, `local-dir:FOLDER`, `hf-hub:NAME` or a JSON model configuration."""
     pretrained: str | None = None
@@ -69,7 +66,6 @@ class Embed(OutputStep):
     """What the tower computes in: `32-true`, `bf16-mixed` or `16-mixed`."""
 
     def check_options(self) -> None:
-        """Check that the model comes with weights."""
         if not (self.pretrained or self.image_weights or self.model.startswith(("local-dir:", "hf-hub:"))):
             raise ValueError(
                 f"embed.model: {self.model} comes without weights; give `pretrained` or `image_weights`, or as model a "

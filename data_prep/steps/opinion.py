@@ -22,7 +22,7 @@ from data_prep.llm.replies import Text
 from data_prep.manifest import Manifest
 from data_prep.parts import hash64
 from data_prep.rules.screening_report import quoted
-from data_prep.step import INPUT, UNRECORDED, Made, at_least
+from data_prep.step import INPUT, Made, at_least
 from data_prep.steps.describe import SIDES, CaptionedPairs
 from pcclip.atomic import atomic_text
 
@@ -40,18 +40,18 @@ ANSWER = {"reason": Text, **dict.fromkeys(TEXTS.values(), Verdict)}
 
 @dataclass(kw_only=True)
 class Opinion(ModelStep):
-    """Let a language model judge whether a sample of difference texts is true of their images' captions."""
+    """Let a language model judge whether a sample of difference texts is true of their images' captions.
 
-    name: ClassVar[str] = "opinion"
+    The output is a Markdown report: shares of wrong texts with 95 % intervals, and examples. The model's answers are next
+    to it in `<stem>.jsonl`.
+    """
+
     version: ClassVar[int] = 1
 
     differences: str = field(metadata=INPUT)
     """The texts to judge, such as the `screened.jsonl` of the step `screen`."""
     captions: str = field(metadata=INPUT)
     """The `captions.jsonl` of the images."""
-    output: str = field(metadata=UNRECORDED)
-    """The Markdown report to write: shares of wrong texts with 95 % intervals, and examples. The model's answers are next
-    to it in `<stem>.jsonl`."""
     backend: Literal["openai", "batch"] = "openai"
     """`openai`, or `batch` for batch files."""
     sample: int = field(default=200, metadata=at_least(1))

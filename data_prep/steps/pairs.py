@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from data_prep.files import Row, read_captions, write_jsonl
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
-from data_prep.step import INPUT, UNRECORDED, Made, OutputStep, at_least
+from data_prep.step import INPUT, Made, OutputStep, at_least
 
 Indices = NDArray[np.int64]
 
@@ -24,13 +24,10 @@ Indices = NDArray[np.int64]
 class Pairs(OutputStep):
     """Deal images into groups of G and draw the pairs of each group."""
 
-    name: ClassVar[str] = "pairs"
     version: ClassVar[int] = 1
 
     captions: str = field(metadata=INPUT)
     """The `captions.jsonl` whose images are dealt."""
-    output: str = field(metadata=UNRECORDED)
-    """The `pairs.jsonl` to write."""
     group_size: int = field(default=16, metadata=at_least(2))
     """Images in a group, G."""
     rounds: int = field(default=1, metadata=at_least(1))
@@ -54,7 +51,6 @@ class Pairs(OutputStep):
     """What `model` embeds: `captions` or `images`."""
 
     def check_options(self) -> None:
-        """Check which options go together."""
         if self.all_pairs and self.rounds > 1:
             raise ValueError(
                 f"pairs.rounds: all_pairs leaves no pair for a second round, found {self.rounds}; set it to 1"
@@ -94,7 +90,6 @@ class Pairs(OutputStep):
 
 
 def _weights(options: Pairs) -> dict[str, str | Path]:
-    """Return the weights that `model` names as local files, which may change under the same name."""
     files = [Path(options.pretrained)] if options.pretrained else []
     if options.model is not None and options.model.startswith("local-dir:"):
         files += sorted(Path(options.model.removeprefix("local-dir:")).glob("*.safetensors"))

@@ -15,22 +15,22 @@ from data_prep.llm.model_step import ModelStep
 from data_prep.llm.questions import Question, QuestionList, Questions, Requests
 from data_prep.llm.replies import Text
 from data_prep.manifest import Manifest
-from data_prep.step import INPUT, UNRECORDED, Made, at_least
+from data_prep.step import INPUT, Made, at_least
 from data_prep.steps.describe import scene_of
 from data_prep.world.captioner import captions as write_captions
 
 
 @dataclass(kw_only=True)
 class Rewrite(ModelStep):
-    """Write captions in a language model's own words: a control that separates its style from what differences teach."""
+    """Write captions in a language model's own words: a control that separates its style from what differences teach.
 
-    name: ClassVar[str] = "rewrite"
+    The output is a `captions.jsonl`. The model's answers are next to it in `<stem>.answers.jsonl`.
+    """
+
     version: ClassVar[int] = 1
 
     captions: str = field(metadata=INPUT)
     """The `captions.jsonl` to rewrite."""
-    output: str = field(metadata=UNRECORDED)
-    """The `captions.jsonl` to write. The model's answers are next to it in `<stem>.answers.jsonl`."""
     backend: Literal["openai", "batch", "scene"] = "openai"
     """`openai`, `batch` for batch files, or `scene`: the embedded world's own caption writer."""
     seed: int = 0
@@ -45,14 +45,12 @@ class Rewrite(ModelStep):
         return Path(self.output).with_name(f"{Path(self.output).stem}.answers.jsonl")
 
     def check_options(self) -> None:
-        """Check `output` and `part`, and the endpoint's options and the prompt where they are used."""
         if Path(self.captions).absolute() == Path(self.output).absolute():
             raise ValueError(f"{self.output}: `output` must be another file than `captions`")
         super().check_options()
 
     @cached_property
     def requests(self) -> Requests:
-        """What makes the requests."""
         return Requests("rewrite", self, ("caption",), {"text": Text})
 
     def make(self, manifest: Manifest) -> Made | None:
@@ -78,7 +76,6 @@ class Rewrite(ModelStep):
                 yield name, partial(Question, name, {"caption_id": name, "id": row["id"]}, {"caption": caption.strip()})
 
     def _rewritten(self) -> Iterator[Row]:
-        """Yield the images that have answers, with these as captions."""
         with LineIndex(self.answers, {"id": str, "caption_id": str, "text": str}, "id") as answers:
             for row in self._images():
                 found = {answer["caption_id"]: answer["text"] for _, answer in answers.rows(row["id"])}

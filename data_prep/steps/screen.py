@@ -20,7 +20,7 @@ from data_prep.progress import progress
 from data_prep.rules.census import Census
 from data_prep.rules.judge import Judge, Judgement, RuleOptions
 from data_prep.rules.screening_report import ScreeningReport, line_of
-from data_prep.step import INPUT, UNRECORDED, Made, OutputStep, at_least
+from data_prep.step import INPUT, UNRECORDED, Made, OutputStep, Workers, at_least
 from data_prep.workers import in_order
 from pcclip.atomic import atomic_path, atomic_text
 from pcclip.paths import sha256_of
@@ -31,10 +31,9 @@ CHUNK = 1 << 20  # bytes of rows that are sent to a process at once
 
 
 @dataclass(kw_only=True)
-class Screen(RuleOptions, OutputStep):
+class Screen(RuleOptions, Workers, OutputStep):
     """Cut what does not belong to difference texts, and reject those that would teach something wrong."""
 
-    name: ClassVar[str] = "screen"
     version: ClassVar[int] = 2
 
     differences: str = field(metadata=UNRECORDED)
@@ -56,8 +55,6 @@ class Screen(RuleOptions, OutputStep):
     """Weights of `fit_model`, where the name does not carry them."""
     part: str | None = None
     """Screen only this part of the groups: `1/4` to `4/4`. Give each part its own `output`. Null: all."""
-    workers: int = field(default=2, metadata=at_least(1, recorded=False))
-    """Processes that screen; 1 works in this one. The output does not depend on it."""
 
     def check_options(self) -> None:
         """Check the rules' options, `part`, and what needs `captions`."""
@@ -256,7 +253,6 @@ def _chunks(sources: Iterable[Path]) -> Iterator[Chunk]:
 
 
 def _screen_all(options: Screen, sources: list[Path]) -> Iterator[Screened]:
-    """Screen all chunks, in order."""
     size = sum(source.stat().st_size for source in sources)
     workers = min(options.workers, -(-size // CHUNK))
     bar: tqdm[None] = progress((), desc="screen", unit="B", total=size)
@@ -292,6 +288,5 @@ def _rejected_again(sources: list[Path], drops: Mapping[int, Judgement], report:
 
 
 def _keep(file: Path, wanted: Iterable[bool]) -> None:
-    """Keep the wanted lines of a file."""
     with atomic_path(file) as draft, file.open("rb") as source, draft.open("wb") as stream:
         stream.writelines(line for line, keep in zip(source, wanted, strict=True) if keep)

@@ -19,7 +19,7 @@ from data_prep.manifest import Manifest, package_versions
 from data_prep.packing import Packing, write_shard
 from data_prep.partial import FinishedShard, PartialFolder
 from data_prep.progress import progress
-from data_prep.step import INPUT, UNRECORDED, OutputStep, at_least
+from data_prep.step import INPUT, OutputStep, Workers, at_least
 from data_prep.workers import in_order
 from pcclip.data.format import DatasetInfo
 
@@ -28,16 +28,13 @@ LISTED = 1000  # unreadable images named in the manifest; all are counted
 
 
 @dataclass(kw_only=True)
-class Shard(OutputStep):
+class Shard(Workers, OutputStep):
     """Pack images, captions and difference texts into group shards for training."""
 
-    name: ClassVar[str] = "shard"
     version: ClassVar[int] = 2
 
     captions: list[str] = field(metadata=INPUT)
     """One or several `captions.jsonl`; ids must be unique over all of them."""
-    output: str = field(metadata=UNRECORDED)
-    """The shard folder to write."""
     differences: list[str] = field(default_factory=list, metadata=INPUT)
     """`differences.jsonl` files about those images; none for caption shards without pairs."""
     groups_include: list[str] = field(default_factory=lambda: ["*"])
@@ -57,13 +54,10 @@ class Shard(OutputStep):
     """JPEG quality of images that have to be encoded again."""
     seed: int = 0
     """Seed of the order of groups."""
-    workers: int = field(default=2, metadata=at_least(0, recorded=False))
-    """Processes that each pack a shard at a time; 0 or 1 packs in this one. The shards do not depend on it."""
     part: str | None = None
     """Pack only every K-th shard, `1/K` to `K/K`; each machine writes another `output`, and training reads them all."""
 
     def check_options(self) -> None:
-        """Check `part`, and the range of `quality`."""
         _ = self.own_part
         if self.quality > 100:
             raise ValueError(f"shard.quality must be at most 100, found {self.quality}")

@@ -7,7 +7,6 @@ import random
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -65,8 +64,6 @@ class SamplePair:
 class Show(Step):
     """Write a page of sample pairs with their pictures, captions and texts, to look at before training."""
 
-    name: ClassVar[str] = "show"
-
     output: str
     """The page to write (`.html`)."""
     shards: str | None = None
@@ -81,7 +78,6 @@ class Show(Step):
     """Seed of the drawing."""
 
     def check_options(self) -> None:
-        """Check the page's name, and that there is one source."""
         if Path(self.output).suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"show.output: {self.output} must end in .html")
         if (self.shards is None) == (self.differences is None):

@@ -58,7 +58,6 @@ def embed_by_model(
 
 
 def _embed_captions(model: DifferenceCLIP, _: Path, rows: list[Row]) -> Vectors:
-    """Mean of the unit embeddings of each row's captions."""
     owners = np.repeat(np.arange(len(rows)), [len(row["captions"]) for row in rows])
     means = np.zeros((len(rows), model.embed_dim), np.float32)
     with torch.inference_mode():

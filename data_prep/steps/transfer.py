@@ -16,14 +16,13 @@ import numpy as np
 
 from data_prep.files import DIFFERENCE_KEYS, Row, read_captions, read_jsonl, write_jsonl
 from data_prep.manifest import Manifest
-from data_prep.step import INPUT, UNRECORDED, Made, OutputStep
+from data_prep.step import INPUT, Made, OutputStep
 
 
 @dataclass(kw_only=True)
 class Transfer(OutputStep):
     """Give difference texts about classes to other pictures of the same classes."""
 
-    name: ClassVar[str] = "transfer"
     version: ClassVar[int] = 1
 
     differences: str = field(metadata=INPUT)
@@ -32,8 +31,6 @@ class Transfer(OutputStep):
     """The `captions.jsonl` of its pictures."""
     to_captions: str = field(metadata=INPUT)
     """The `captions.jsonl` of the pictures that get the texts."""
-    output: str = field(metadata=UNRECORDED)
-    """The `differences.jsonl` to write."""
     groups: str = "*"
     """Shell pattern of the names of the groups to take."""
     seed: int = 0

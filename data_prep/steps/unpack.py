@@ -57,7 +57,6 @@ def _gigabytes(size: int) -> str:
 
 
 def _place(archive: Path, member: zipfile.ZipInfo) -> PurePosixPath:
-    """The path of a member below the folder."""
     path = PurePosixPath(member.filename)
     if path.is_absolute() or ".." in path.parts or "\\" in member.filename or not path.parts:
         raise ValueError(

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 from data_prep.progress import progress
 from data_prep.shard_check import Checks, Findings, check_shard, context_length
-from data_prep.step import Step, at_least
+from data_prep.step import Step, Workers, at_least
 from data_prep.workers import in_order
 from pcclip.atomic import atomic_text
 from pcclip.data.format import DATASET_FILE, DatasetInfo
@@ -19,10 +18,8 @@ from pcclip.database import Database, temporary_database
 
 
 @dataclass(kw_only=True)
-class Verify(Step):
+class Verify(Workers, Step):
     """Check a shard folder from its hashes down to its texts, and print what it holds."""
-
-    name: ClassVar[str] = "verify"
 
     shards: str
     """The shard folder."""
@@ -36,8 +33,6 @@ class Verify(Step):
     """Problems to print of each kind."""
     report: str | None = None
     """JSON file to write with all numbers and problems."""
-    workers: int = field(default=2, metadata=at_least(0))
-    """Processes that each check a shard at a time; 0 or 1 checks in this one."""
 
     def work(self) -> None:
         """Check the folder `shards` whole, print its statistics and everything that is wrong.

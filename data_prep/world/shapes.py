@@ -26,7 +26,7 @@ from tqdm import tqdm
 from data_prep.files import write_jsonl
 from data_prep.manifest import Manifest, files_below
 from data_prep.progress import progress
-from data_prep.step import UNRECORDED, Made, OutputStep, at_least
+from data_prep.step import Made, OutputStep, Workers, at_least
 from data_prep.workers import in_order
 from data_prep.world.captioner import captions
 from data_prep.world.draw import draw
@@ -40,14 +40,11 @@ CHUNK = 64  # pictures that a process draws at a time
 
 
 @dataclass(kw_only=True)
-class Shapes(OutputStep):
+class Shapes(Workers, OutputStep):
     """Make the embedded world as files, for training and for evaluation."""
 
-    name: ClassVar[str] = "shapes"
     version: ClassVar[int] = 3
 
-    output: str = field(metadata=UNRECORDED)
-    """The folder to write."""
     seed: int = 0
     """Seed of all scenes and captions."""
     train: int = field(default=8000, metadata=at_least(0))
@@ -60,11 +57,8 @@ class Shapes(OutputStep):
     """Number of pictures of each zero-shot class."""
     captions_per_image: int = field(default=5, metadata=at_least(1))
     """Captions written of each training and validation picture."""
-    workers: int = field(default=2, metadata=at_least(1, recorded=False))
-    """Processes that draw; the output does not depend on it."""
 
     def make(self, manifest: Manifest) -> Made:
-        """Write the world into `output`."""
         parts = plan(self)
         everything = [picture for pictures in parts.values() for picture in pictures]
         with atomic_folder(self.output) as folder:

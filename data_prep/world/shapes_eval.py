@@ -22,7 +22,7 @@ import numpy as np
 
 from data_prep.files import write_jsonl
 from data_prep.manifest import Manifest, files_below
-from data_prep.step import UNRECORDED, Made, OutputStep, at_least
+from data_prep.step import Made, OutputStep, Workers, at_least
 from data_prep.world.choices import ATTRIBUTES, caption_choice
 from data_prep.world.classes import WorldClass, comparatives, description
 from data_prep.world.scene import COLOURS, SHAPES, TRAINING, UNSEEN, random_scene
@@ -38,25 +38,19 @@ UNSEEN_CLASSES = [WorldClass(shape, colour) for shape, colour in UNSEEN]
 
 
 @dataclass(kw_only=True)
-class ShapesEval(OutputStep):
+class ShapesEval(Workers, OutputStep):
     """Make what the embedded world's evaluations need besides the folders of the step `shapes`."""
 
-    name: ClassVar[str] = "shapes_eval"
     version: ClassVar[int] = 3
 
-    output: str = field(metadata=UNRECORDED)
-    """The folder to write."""
     seed: int = 0
     """Seed of all scenes and texts."""
     per_combination: int = field(default=10, metadata=at_least(1))
     """Pictures of each combination of shape and colour."""
     probe: int = field(default=100, metadata=at_least(1))
     """Pictures of each shape to fit linear probes on."""
-    workers: int = field(default=2, metadata=at_least(1, recorded=False))
-    """Processes that draw; the output does not depend on it."""
 
     def make(self, manifest: Manifest) -> Made:
-        """Write pictures and texts into `output`."""
         grid = _pictures(self.seed, GRID, "grid", GRID_CLASSES, self.per_combination)
         probe = _pictures(self.seed, PROBE, "probe", SHAPE_CLASSES, self.probe)
         rng = random.Random(self.seed)
