@@ -1,13 +1,13 @@
-"""What every source of captioned images offers, and what they share."""
+"""What the sources of captioned images share."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple
 
 from data_prep.files import states_hash
 from data_prep.step import UNRECORDED
@@ -108,25 +108,14 @@ class Losses:
         }
 
 
-class Source(Protocol):
-    """What the module of a source offers."""
+class Source(NamedTuple):
+    """How one kind of input is read."""
 
-    def inputs(self, options: SourceOptions) -> dict[str, str | Path]:
-        """Return what it reads, by role: a file to hash, or a hash.
-
-        Raises:
-            FileNotFoundError: A file or folder is missing.
-            ValueError: An option is missing, or the input as a whole is not what it should be.
-        """
-        ...
-
-    def candidates(self, options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
-        """Yield captioned images in the source's order; bad rows go to `losses`.
-
-        Raises:
-            ValueError: The input as a whole is not what it should be.
-        """
-        ...
+    inputs: Callable[[SourceOptions], dict[str, str | Path]]
+    """Returns what is read, by role: a file to hash, or a hash. Raises FileNotFoundError if something is missing, and
+    ValueError if an option is missing or the input as a whole is not what it should be."""
+    candidates: Callable[[SourceOptions, Losses], Iterator[Candidate]]
+    """Yields captioned images in the source's order; bad rows go to the losses. Raises ValueError as `inputs`."""
 
 
 def input_file(options: SourceOptions) -> Path:
@@ -137,6 +126,15 @@ def input_file(options: SourceOptions) -> Path:
         IsADirectoryError: It is a folder.
     """
     return existing_file(options.input, f"`input` of source `{options.source}` of the captions step")
+
+
+def file_and_images(options: SourceOptions) -> dict[str, str | Path]:
+    """Return `input`, and a hash over names, sizes and times of the images.
+
+    Raises:
+        FileNotFoundError, ValueError: As `input_file` and `image_folder`.
+    """
+    return {"input": input_file(options), "images": folder_hash(image_folder(options))}
 
 
 def image_folder(options: SourceOptions) -> Path:
@@ -151,7 +149,7 @@ def image_folder(options: SourceOptions) -> Path:
     return existing_folder(Path(options.images).absolute(), "image folder (`images` of the captions step)")
 
 
-def walk(folder: Path, losses: Losses | None = None) -> Iterator[str]:
+def walk(folder: Path, losses: Losses) -> Iterator[str]:
     """Yield the names of all files below a folder, relative to it, sorted folder by folder.
 
     Links to folders are followed, but no folder is entered twice.
@@ -160,7 +158,6 @@ def walk(folder: Path, losses: Losses | None = None) -> Iterator[str]:
         folder: The folder.
         losses: Takes folders that were entered before or cannot be read, and pipes, devices and sockets.
     """
-    losses = Losses() if losses is None else losses
     entered: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(folder, onerror=partial(_unreadable, folder, losses), followlinks=True):
         found, prefix = Path(place).stat(), Path(place).relative_to(folder).as_posix()
@@ -188,4 +185,6 @@ def folder_hash(folder: Path, suffixes: tuple[str, ...] = ("", *PICTURE_ENDINGS)
 
     What the steps write has other suffixes, so that it may lie in the same folder.
     """
-    return states_hash((name, folder / name) for name in walk(folder) if Path(name).suffix.lower() in suffixes)
+    return states_hash(
+        (name, folder / name) for name in walk(folder, Losses()) if Path(name).suffix.lower() in suffixes
+    )

@@ -15,7 +15,6 @@ from data_prep.sources.source import (
     Candidate,
     Losses,
     SourceOptions,
-    folder_hash,
     image_folder,
     input_file,
 )
@@ -23,11 +22,6 @@ from pcclip.data.picture_files import PICTURE_ENDINGS
 from pcclip.database import temporary_database
 
 MOST_LINES = 32  # of a row: a quotation mark that is open for longer is a mistake
-
-
-def inputs(options: SourceOptions) -> dict[str, str | Path]:
-    """Return the table, and a hash over names, sizes and times of the images."""
-    return {"input": input_file(options), "images": folder_hash(image_folder(options))}
 
 
 def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import importlib
+import hashlib
 import json
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 from data_prep.files import Row, clean, image_reference, manifest_path, write_jsonl
+from data_prep.images import check_image, read_bytes
 from data_prep.lock import output_lock
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
-from data_prep.sources.check import check_all
-from data_prep.sources.source import Candidate, Losses, Source, SourceOptions
+from data_prep.sources import caption_shards, image_sets, table
+from data_prep.sources.source import Candidate, Checked, Losses, Source, SourceOptions, file_and_images
 from data_prep.step import Made, OutputStep, Workers
+from data_prep.workers import in_order
 from pcclip.atomic import atomic_folder
+from pcclip.data.pictures import UnreadableImageError
 from pcclip.paths import existing_file
 
-# Modules are imported when they are used: webdataset takes seconds.
+CHUNK = 16  # images sent to a process at once
 SOURCES = {
-    "coco": "data_prep.sources.coco",
-    "csv": "data_prep.sources.table",
-    "jsonl": "data_prep.sources.jsonl",
-    "folder": "data_prep.sources.folder",
-    "shards": "data_prep.sources.caption_shards",
-    "cub": "data_prep.sources.cub_captions",
-    "parts": "data_prep.sources.joined",
+    "coco": Source(file_and_images, image_sets.coco_candidates),
+    "csv": Source(file_and_images, table.candidates),
+    "jsonl": Source(image_sets.jsonl_inputs, image_sets.jsonl_candidates),
+    "folder": Source(image_sets.folder_inputs, image_sets.folder_candidates),
+    "shards": Source(caption_shards.inputs, caption_shards.candidates),
+    "cub": Source(image_sets.cub_inputs, image_sets.cub_candidates),
+    "parts": Source(image_sets.parts_inputs, image_sets.parts_candidates),
 }
 
 
@@ -55,7 +60,7 @@ class Captions(SourceOptions, Workers, OutputStep):
             raise ValueError(f"captions.template: {self.template!r} must hold {{}} once, for the class's name")
 
     def inputs(self) -> dict[str, str | Path]:
-        return self._source().inputs(self)
+        return SOURCES[self.source].inputs(self)
 
     def is_current(self, manifest: Manifest) -> bool:
         return super().is_current(manifest) and (self._unpacked is None or self._unpacked.is_dir())
@@ -86,7 +91,7 @@ class Captions(SourceOptions, Workers, OutputStep):
             if unpacked is not None:
                 stack.enter_context(output_lock(unpacked))
                 folder = stack.enter_context(atomic_folder(unpacked))
-            images = write_jsonl(output, _rows(self._source().candidates(self, losses), self, losses, folder))
+            images = write_jsonl(output, _rows(SOURCES[self.source].candidates(self, losses), self, losses, folder))
             summary = "".join(f", {count} {reason}" for reason, count in losses.counts.items())
             if not images:
                 output.unlink()
@@ -99,9 +104,6 @@ class Captions(SourceOptions, Workers, OutputStep):
     @property
     def _unpacked(self) -> Path | None:
         return Path(str(self.images)) if self.source == "shards" else None
-
-    def _source(self) -> Source:
-        return cast(Source, importlib.import_module(SOURCES[self.source]))
 
 
 def _rows(found: Iterator[Candidate], options: Captions, losses: Losses, unpacked: Path | None) -> Iterator[Row]:
@@ -147,3 +149,42 @@ def _rows(found: Iterator[Candidate], options: Captions, losses: Losses, unpacke
         if candidate.payload is not None and unpacked is not None:
             (unpacked / candidate.path.name).write_bytes(candidate.payload)
         yield row
+
+
+def _check(path: Path, payload: bytes | None) -> Checked:
+    """Decode one image, from its bytes or, where they are not given, from its file."""
+    try:
+        content = read_bytes(path) if payload is None else payload
+        width, height = check_image(content, str(path))
+    except UnreadableImageError as error:
+        absent = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
+        return Checked(reason="missing" if absent else "unreadable", message=str(error))
+    return Checked(width, height, hashlib.sha256(content).hexdigest())
+
+
+def check_all(candidates: Iterable[Candidate], workers: int) -> Iterator[tuple[Candidate, Checked]]:
+    """Decode all, and yield them in the order in which they come.
+
+    Args:
+        candidates: What a source found.
+        workers: Processes that decode; fewer than 2 work in this one.
+
+    Raises:
+        ChildProcessError: A process died.
+    """
+    stream, under_way = iter(candidates), deque[list[Candidate]]()
+
+    def chunks() -> Iterator[list[tuple[Path, bytes | None]]]:
+        while chunk := list(islice(stream, CHUNK)):
+            under_way.append(chunk)
+            yield [(candidate.path, candidate.payload) for candidate in chunk]
+
+    if workers < 2:
+        for candidate in stream:
+            yield candidate, candidate.checked or _check(candidate.path, candidate.payload)
+    for checked in in_order(_check_chunk, chunks(), workers, "captions.workers"):
+        yield from zip(under_way.popleft(), checked, strict=True)
+
+
+def _check_chunk(work: list[tuple[Path, bytes | None]]) -> list[Checked]:
+    return [_check(path, payload) for path, payload in work]

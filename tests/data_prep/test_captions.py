@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from data_prep.sources import check, source
+from data_prep.sources import source
 from data_prep.sources.source import Candidate
+from data_prep.steps import captions
 from data_prep.steps.captions import Captions
 from tests.data_prep.conftest import Rows
 from tests.helpers.pictures import jpeg
@@ -114,7 +115,7 @@ def rows(output: bytes) -> Rows:
 
 
 def test_output_does_not_depend_on_the_number_of_processes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "CHUNK", 3)
+    monkeypatch.setattr(captions, "CHUNK", 3)
     images = {f"{index:02d}.jpg": jpeg(index, (8 + index, 6)) if index % 7 else b"damaged" for index in range(31)}
     alone = run(images)
     assert len(rows(alone[0])) == 26
@@ -132,11 +133,11 @@ def test_few_candidates_are_taken_ahead(tmp_path: Path) -> None:
             taken += 1
             yield Candidate(str(taken), tmp_path / "gone.jpg", ["x"])
 
-    checked = check.check_all(endless(), workers=2)
+    checked = captions.check_all(endless(), workers=2)
     for _ in range(100):
         assert next(checked)[1].reason == "missing"
     checked.close()
-    assert taken <= 100 + (2 * 2 + 1) * check.CHUNK
+    assert taken <= 100 + (2 * 2 + 1) * captions.CHUNK
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

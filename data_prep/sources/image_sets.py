@@ -1,0 +1,222 @@
+"""Sources of captioned images that lie in files of their own: COCO, CUB, a folder, JSON Lines, and parts of a set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_prep.files import CAPTION_KEYS, clean, image_path, read_jsonl, states_hash
+from data_prep.sources.source import (
+    REPLACED,
+    Candidate,
+    Checked,
+    Losses,
+    SourceOptions,
+    folder_hash,
+    image_folder,
+    input_file,
+    walk,
+)
+from pcclip.data.picture_files import PICTURE_ENDINGS
+from pcclip.paths import existing_folder
+
+IGNORED = (".txt", ".json", ".jsonl")  # of source `folder`: captions, and what the steps write
+CHECKED_KEYS = {**CAPTION_KEYS, "width": int, "height": int, "sha256": str}
+CHECKED_FIELDS = ("width", "height", "sha256")  # found again
+
+
+def coco_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+    """Yield images in the file's order. The file is held in memory whole: about 0.5 GB for train2017.
+
+    Raises:
+        ValueError: Not JSON, not COCO's layout, or annotations that hold no captions.
+    """
+    images, annotations = _read_coco(input_file(options))
+    captions: dict[int | str, list[str]] = {}
+    for annotation in annotations:
+        found = annotation if isinstance(annotation, dict) else {"id": annotation}
+        texts = clean([found.get("caption")])
+        if texts and isinstance(found.get("image_id"), int | str):
+            captions.setdefault(found["image_id"], []).extend(texts)
+        else:
+            losses.add("bad_annotation", f"annotation {found.get('id')}")
+    if annotations and not captions:
+        raise ValueError(
+            f"{options.input}: its annotations hold no captions; give COCO's captions_*.json, not instances_*.json"
+        )
+    folder = image_folder(options)
+    for image in images:
+        number, name = (image.get("id"), image.get("file_name")) if isinstance(image, dict) else (None, None)
+        if not isinstance(number, int | str) or not isinstance(name, str) or not name:
+            losses.add("bad_image_record", f"image {number}: needs `id` and `file_name`")
+            continue
+        yield Candidate(str(number), folder / name, captions.pop(number, []))
+    for number, texts in captions.items():
+        losses.add("captions_of_unknown_image", f"image {number}: {len(texts)} captions")
+
+
+def _read_coco(file: Path) -> tuple[list[Any], list[Any]]:
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not valid JSON ({error}); fetch the file again") from error
+    images, annotations = (content.get(key) if isinstance(content, dict) else None for key in ("images", "annotations"))
+    if not isinstance(images, list) or not isinstance(annotations, list):
+        raise ValueError(f"{file}: expected COCO's layout, a JSON object with the lists `images` and `annotations`")
+    return images, annotations
+
+
+def cub_inputs(options: SourceOptions) -> dict[str, str | Path]:
+    """Return images.txt, and hashes over names, sizes and times of images and captions.
+
+    Raises:
+        FileNotFoundError: images.txt, the images or the captions are missing.
+    """
+    root, texts = Path(options.input), _cub_texts(options)
+    if not (root / "images.txt").is_file() or not (root / "images").is_dir():
+        raise FileNotFoundError(
+            f"{root}: `input` of the captions step must be CUB_200_2011, with images.txt and images/"
+        )
+    if not texts.is_dir():
+        raise FileNotFoundError(
+            f"{texts}: captions not found; set captions.texts to the folder text_c10 of Reed et al."
+        )
+    return {
+        "input": root / "images.txt",
+        "images": folder_hash(root / "images"),
+        "texts": folder_hash(texts, (".txt",)),
+    }
+
+
+def cub_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+    """Yield images in the order of images.txt, with their ids from there and the name of their class."""
+    root, texts = Path(options.input).absolute(), _cub_texts(options)
+    lines = (root / "images.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        name, _, file = line.strip().partition(" ")
+        if not Path(file).name or REPLACED in line:
+            losses.add("bad_row", f"images.txt, line {number}: {line!r}")
+            continue
+        captions = read_lines((texts / file).with_suffix(".txt")) or []
+        yield Candidate(name, root / "images" / file, captions, {"class": class_name(Path(file).parent.name)})
+
+
+def class_name(folder: str) -> str:
+    """The name of a class from its folder: `001.Black_footed_Albatross` is "Black footed Albatross"."""
+    return folder.split(".", 1)[-1].replace("_", " ")
+
+
+def _cub_texts(options: SourceOptions) -> Path:
+    return Path(options.input) / "text_c10" if options.texts is None else Path(options.texts)
+
+
+def folder_inputs(options: SourceOptions) -> dict[str, str | Path]:
+    """Return a hash over names, sizes and times of images and captions.
+
+    Raises:
+        FileNotFoundError: `input` is not a folder.
+    """
+    folder = existing_folder(options.input, "`input` of source `folder` of the captions step")
+    return {"input": folder_hash(folder, (".txt", *PICTURE_ENDINGS))}
+
+
+def folder_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+    """Yield images sorted folder by folder; an image's id is its path below the folder."""
+    folder = Path(options.input).absolute()
+    for name in walk(folder, losses):
+        path = folder / name
+        if path.suffix.lower() in PICTURE_ENDINGS:
+            text = path.with_suffix(".txt")
+            captions = read_lines(text)
+            if captions is None and text.is_file():
+                losses.add("not_utf8", text.relative_to(folder).as_posix())
+            else:
+                yield Candidate(name, path, captions or [])
+        elif path.suffix == ".txt" and not any(
+            path.with_suffix(found).exists() for ending in PICTURE_ENDINGS for found in (ending, ending.upper())
+        ):
+            losses.add("missing", f"{name}: no image of this name next to it")
+        elif path.suffix not in IGNORED and not path.name.startswith("."):
+            losses.add("not_an_image", name)
+
+
+def read_lines(file: Path) -> list[str] | None:
+    """Return the captions of a text file, one a line; None if it is no file or not UTF-8."""
+    if not file.is_file():
+        return None
+    try:
+        text = file.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        return None
+    return None if REPLACED in text else clean(text.splitlines())
+
+
+def jsonl_inputs(options: SourceOptions) -> dict[str, str | Path]:
+    """Return the file, and a hash over names, sizes and times of the images that it names."""
+    found = jsonl_candidates(options, Losses())
+    return {"input": input_file(options), "images": states_hash((each.id, each.path) for each in found)}
+
+
+def jsonl_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+    """Yield images in the file's order, with all further fields of their rows."""
+    file = input_file(options)
+    folder = file.parent.absolute() if options.images is None else image_folder(options)
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            try:
+                candidate, captions = _jsonl_candidate(line, folder, options)
+            except (ValueError, RecursionError) as error:
+                losses.add("bad_row", f"line {number}: {error}")
+                continue
+            if (bad := len(captions) - len(candidate.captions)) > 0:
+                losses.add("bad_caption", f"line {number}: {bad} of {len(captions)} captions are empty or not a text")
+            yield candidate
+
+
+def _jsonl_candidate(line: bytes, folder: Path, options: SourceOptions) -> tuple[Candidate, list[object]]:
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError(f"expected a JSON object, found {type(row).__name__}")
+    file_key = "file" if "file" in row else options.image_column
+    captions_key = "captions" if "captions" in row else options.caption_column
+    file, captions = row.get(file_key), row.get(captions_key)
+    name = row.get("id", file)
+    if not isinstance(file, str) or not file:
+        raise ValueError(f"`{file_key}` must be the image's file, found {file!r}")
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"`id` must be a text, found {name!r}")
+    if not isinstance(captions, str | list):
+        raise ValueError(f"`{captions_key}` must be a caption or a list of captions, found {captions!r}")
+    fields = {key: value for key, value in row.items() if key not in ("id", file_key, captions_key, *CHECKED_FIELDS)}
+    listed = [captions] if isinstance(captions, str) else captions
+    return Candidate(name, folder / file, clean(listed), fields), listed
+
+
+def parts_inputs(options: SourceOptions) -> dict[str, str | Path]:
+    """Return the files.
+
+    Raises:
+        FileNotFoundError: No file matches `input`.
+    """
+    return {f"part.{place}": file for place, file in enumerate(_part_files(options))}
+
+
+def parts_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+    """Yield images in the order of the files' names."""
+    for file in _part_files(options):
+        for _, row in read_jsonl(file, CHECKED_KEYS):
+            fields = {key: value for key, value in row.items() if key not in CHECKED_KEYS}
+            checked = Checked(row["width"], row["height"], row["sha256"])
+            yield Candidate(row["id"], image_path(file, row).absolute(), row["captions"], fields, checked=checked)
+
+
+def _part_files(options: SourceOptions) -> list[Path]:
+    pattern = Path(options.input)
+    files = sorted(pattern.parent.glob(pattern.name))
+    if not files:
+        raise FileNotFoundError(f"{options.input}: no file matches this pattern, `input` of the captions step")
+    return files
