@@ -23,7 +23,7 @@ STEPS = {
     "verify": ("data_prep.steps.verify:Verify", "check shards and print what they hold"),
     "show": ("data_prep.steps.show:Show", "write a page of sample pairs"),
     "shapes": ("data_prep.world.shapes:Shapes", "make the embedded world: pictures, captions, test texts"),
-    "shapes_eval": ("data_prep.world.shapes_eval:ShapesEval", "make what the embedded world's evaluations need"),
+    "shapes_eval": ("data_prep.world.shapes:ShapesEval", "make what the embedded world's evaluations need"),
 }
 USAGE = """Prepare training data. Each step reads and writes files; it does nothing when its output is up to date.
 

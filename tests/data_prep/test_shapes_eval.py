@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.world import shapes_eval
+from data_prep.world import shapes
 from data_prep.world.captioner import captions
-from data_prep.world.choices import ATTRIBUTES, caption_choice
 from data_prep.world.describer import describe
+from data_prep.world.eval_texts import ATTRIBUTES, caption_choice
 from data_prep.world.scene import COLOURS, SHAPES, TRAINING, UNSEEN, random_scene
 from data_prep.world.wordings import PROMPTS
 from pcclip.data.labelled import read_images
@@ -25,7 +25,7 @@ from pcclip.datasets.tables import read_table
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("eval") / "eval"
-    shapes_eval.ShapesEval(output=str(folder), per_combination=1, probe=2, workers=1).run()
+    shapes.ShapesEval(output=str(folder), per_combination=1, probe=2, workers=1).run()
     return folder
 
 
@@ -98,7 +98,7 @@ def test_no_word_is_new_to_the_model(made: Path) -> None:
 def test_held_out_pictures_are_no_other_part_s(made: Path) -> None:
     assert len(UNSEEN) == 16
     again = made.with_name("again")
-    shapes_eval.ShapesEval(output=str(again), per_combination=1, probe=2, workers=1).run()
+    shapes.ShapesEval(output=str(again), per_combination=1, probe=2, workers=1).run()
     files = sorted(path.relative_to(made) for path in made.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
     assert all((made / file).read_bytes() == (again / file).read_bytes() for file in files)

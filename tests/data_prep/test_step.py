@@ -24,8 +24,7 @@ from data_prep.steps.pairs import Pairs
 from data_prep.steps.rewrite import Rewrite
 from data_prep.steps.shard import Shard
 from data_prep.steps.transfer import Transfer
-from data_prep.world.shapes import Shapes
-from data_prep.world.shapes_eval import ShapesEval
+from data_prep.world.shapes import Shapes, ShapesEval
 from pcclip.atomic import atomic_folder, atomic_text
 from tests.helpers.fault_server import running_server
 from tests.helpers.pair_files import model_options, write_pairs

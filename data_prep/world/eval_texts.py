@@ -1,0 +1,91 @@
+"""Texts for the evaluations of the embedded world: on its classes, how two classes differ, and captions true and false."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import Any
+
+from data_prep.world.describer import Writer
+from data_prep.world.scene import BRIGHTNESSES, COLOURS, MOST, SHAPES, SIZES, Scene
+from data_prep.world.vocabulary import background_phrase, grade, noun_phrase, plural, position_phrase, sentence
+
+ATTRIBUTES = ("shape", "colour", "size", "count", "brightness", "position")
+NAMED = ("shape", "colour", "size", "count")
+_RANGES = {"size": SIZES, "brightness": BRIGHTNESSES, "position": (0.0, 1.0)}
+TEXTS = 3  # texts on each ordered pair of classes
+
+
+@dataclass(frozen=True)
+class WorldClass:
+    """A class: all scenes of one shape, of any colour or of one."""
+
+    shape: str
+    colour: str | None = None
+
+    @property
+    def name(self) -> str:
+        """`star` or `red star`."""
+        return " ".join(filter(None, (self.colour, self.shape)))
+
+    def scene(self) -> Scene:
+        """A scene of the class, alike in all else to those of other classes."""
+        return Scene(self.shape, self.colour or "red", size=0.18, count=1, brightness=0.5, position=0.5)
+
+
+def description(of: WorldClass) -> str:
+    """A sentence on what pictures of the class may show, in the words of captions."""
+    many = " ".join(filter(None, (of.colour, plural(of.shape))))
+    return f"You can see one {of.name} and some {many}, small and large, on a dark and on a light background."
+
+
+def comparatives(rng: random.Random, classes: Sequence[WorldClass]) -> list[dict[str, str]]:
+    """Rows `{"first", "second", "text"}` for every ordered pair of classes, `TEXTS` of each."""
+    return [
+        {"first": first.name, "second": second.name, "text": text}
+        for first, second in permutations(classes, 2)
+        for text in _texts(rng, first, second)
+    ]
+
+
+def _texts(rng: random.Random, first: WorldClass, second: WorldClass) -> list[str]:
+    differing = [part for part in ("shape", "colour") if getattr(first, part) != getattr(second, part)]
+    writer = Writer(rng, first.scene(), second.scene())
+    written: dict[str, None] = {}
+    while len(written) < TEXTS:
+        written[writer.text(differing)] = None
+    return list(written)
+
+
+def caption_choice(rng: random.Random, scene: Scene, attribute: str) -> tuple[str, str]:
+    """A caption that names everything, and the same with another word for one attribute.
+
+    Of graded attributes the other word is at least two grades away, so that it is plainly false.
+    """
+    seed = rng.random()  # the same wording twice
+    return _caption(random.Random(seed), scene), _caption(random.Random(seed), _other(rng, scene, attribute))
+
+
+def _other(rng: random.Random, scene: Scene, attribute: str) -> Scene:
+    if attribute == "shape":
+        return replace(scene, shape=rng.choice([shape for shape in SHAPES if shape != scene.shape]))
+    if attribute == "colour":
+        return replace(scene, colour=rng.choice([colour for colour in COLOURS if colour != scene.colour]))
+    if attribute == "count":
+        return replace(scene, count=rng.choice([count for count in range(1, MOST + 1) if count != scene.count]))
+    while True:
+        other = _with(scene, attribute, rng.uniform(*_RANGES[attribute]))
+        if abs(grade(other, attribute) - grade(scene, attribute)) >= 2:
+            return other
+
+
+def _with(scene: Scene, attribute: str, value: float) -> Scene:
+    changed: dict[str, Any] = {attribute: value}
+    return replace(scene, **changed)
+
+
+def _caption(rng: random.Random, scene: Scene) -> str:
+    place, ground = position_phrase(rng, scene), background_phrase(rng, scene)
+    return sentence(f"a picture of {noun_phrase(rng, scene, NAMED)} {place} against {ground}")
