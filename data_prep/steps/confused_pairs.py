@@ -5,7 +5,6 @@ Texts are written for these pairs (`class_texts`), and every model is then measu
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +12,13 @@ from typing import ClassVar, Literal
 
 import torch
 
+from data_prep.files import write_jsonl
 from data_prep.manifest import Manifest
 from data_prep.step import UNRECORDED, Made, OutputStep, Workers, at_least
+from data_prep.steps.tower import load_tower
 from pcclip.atomic import atomic_text
 from pcclip.metrics.confused_pairs import closest_pairs, disagreement_pairs
 from pcclip.metrics.zero_shot import class_embeddings
-from pcclip.model.loading import load_clip
 from pcclip.tasks.classes import read_labelled, read_templates
 from pcclip.tasks.images import ImageEmbeddings
 
@@ -67,8 +67,7 @@ class ConfusedPairs(Workers, OutputStep):
         """
         templates, labelled = read_templates(self.templates, self.name), read_labelled(self.name, self.images)
         classes = labelled.classes
-        model = load_clip(self.model, self.pretrained).requires_grad_(False).eval()
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        model = load_tower(self.model, self.pretrained)
         with torch.no_grad():
             texts = class_embeddings(model, classes, templates)
             if self.by == "closest":
@@ -80,9 +79,6 @@ class ConfusedPairs(Workers, OutputStep):
         if self.names is not None:
             with atomic_text(self.names) as stream:
                 stream.writelines(f"{name}\n" for name in classes)
-        with atomic_text(self.output) as stream:
-            for first, second in pairs:
-                row = {"first": classes[first], "second": classes[second]}
-                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        write_jsonl(Path(self.output), ({"first": classes[one], "second": classes[other]} for one, other in pairs))
         counts = {"classes": len(classes), "pairs": len(pairs)}
         return Made(counts, files=self._names(), message=f"{len(pairs)} pairs of {len(classes)} classes")

@@ -115,9 +115,9 @@ def _embed(captions: Path, chosen: Indices, options: Pairs) -> NDArray[np.float3
 
     if options.model is None:
         return similar.embed_by_words(captions, chosen, options.seed)
-    from data_prep.steps import similar_by_tower
+    from data_prep.steps import tower
 
-    return similar_by_tower.embed_by_model(
+    return tower.embed_by_model(
         captions,
         chosen,
         name=options.model,

@@ -234,7 +234,7 @@ def _sources(options: Screen) -> list[Path]:
 def _misfits(options: Screen, passed: Path, census: Census) -> Iterator[tuple[int, str, str]]:
     if options.fit_model is None or options.captions is None or "misfit" in options.skip_rules:
         return
-    from data_prep.steps.fit import misfits  # which needs torch
+    from data_prep.steps.tower import misfits  # which needs torch
 
     rows = (row for _, row in read_jsonl(passed, DIFFERENCE_KEYS))
     numbered = zip(census.lines, rows, strict=True)

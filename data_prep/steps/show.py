@@ -24,42 +24,6 @@ MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 ENVIRONMENT = Environment(loader=PackageLoader("data_prep", ""), autoescape=True, undefined=StrictUndefined)
 
 
-@dataclass(frozen=True)
-class SampleImage:
-    """An image to show: its id, its captions and its file's bytes, None where there is no file."""
-
-    id: str
-    captions: list[str]
-    payload: bytes | None
-
-    @property
-    def source(self) -> str | None:
-        """Data URI of a thumbnail, or None if the image cannot be read."""
-        if self.payload is None:
-            return None
-        try:
-            stored = encode_image(self.payload, self.id, THUMBNAIL, quality=85)
-        except UnreadableImageError:
-            return None
-        return f"data:{MEDIA_TYPES[stored.extension]};base64,{base64.b64encode(stored.payload).decode()}"
-
-
-@dataclass(frozen=True)
-class SamplePair:
-    """A pair to show."""
-
-    where: str
-    """Where it comes from."""
-    first: SampleImage
-    second: SampleImage
-    text: str
-    """First against second."""
-    reverse_text: str | None
-    """Second against first, if there is one."""
-    reason: str | None = None
-    """Why it was rejected, if it was."""
-
-
 @dataclass(kw_only=True)
 class Show(Step):
     """Write a page of sample pairs with their pictures, captions and texts, to look at before training."""
@@ -103,8 +67,8 @@ class Show(Step):
         print(f"{self.output}: {len(pairs)} pairs of {source}")
 
 
-def pairs_from_shards(folder: Path, count: int, seed: int) -> list[SamplePair]:
-    """Draw pairs from as many different groups as there are, each with the text of its reverse if it has one.
+def pairs_from_shards(folder: Path, count: int, seed: int) -> list[Row]:
+    """Return what the page shows of pairs, drawn from as many different groups as there are, each with its reverse if any.
 
     Raises:
         FileNotFoundError, ValueError: As `DatasetInfo.read`, or the shards hold embeddings.
@@ -116,7 +80,7 @@ def pairs_from_shards(folder: Path, count: int, seed: int) -> list[SamplePair]:
     places = (
         draw.choices(range(info.groups), k=count) if count > info.groups else draw.sample(range(info.groups), count)
     )
-    pairs: list[SamplePair] = []
+    pairs: list[Row] = []
     first = 0
     for shard in info.shards:
         here = [place - first for place in places if first <= place < first + shard.groups]
@@ -134,60 +98,60 @@ def pairs_from_shards(folder: Path, count: int, seed: int) -> list[SamplePair]:
     return pairs
 
 
-def _drawn_pair(where: str, group: RawGroup, record: GroupRecord, draw: random.Random) -> SamplePair:
+def _drawn_pair(where: str, group: RawGroup, record: GroupRecord, draw: random.Random) -> Row:
     pair = draw.choice(record["pairs"])
-    reverse = [
-        other["text"]
-        for other in record["pairs"]
-        if (other["first"], other["second"]) == (pair["second"], pair["first"])
-    ]
+    back = (pair["second"], pair["first"])
+    reverse = next((other["text"] for other in record["pairs"] if (other["first"], other["second"]) == back), None)
 
-    def image(index: int) -> SampleImage:
+    def image(index: int) -> Row:
         names = [f"{index:02d}.{extension}" for extension in IMAGE_EXTENSIONS]
-        payload = next((group.members[name] for name in names if name in group.members), None)
-        return SampleImage(record["images"][index]["id"], record["images"][index]["captions"], payload)
+        payload = next((group.members[name] for name in names if name in group.members), b"")
+        return {**record["images"][index], "source": _thumbnail(payload)}
 
-    return SamplePair(where, image(pair["first"]), image(pair["second"]), pair["text"], reverse[0] if reverse else None)
+    sides = {side: image(pair[side]) for side in ("first", "second")}
+    return {"where": where, **sides, "text": pair["text"], "reverse_text": reverse, "reason": ""}
 
 
-def pairs_from_rows(differences: Path, captions: list[Path], count: int, seed: int) -> list[SamplePair]:
+def pairs_from_rows(differences: Path, captions: list[Path], count: int, seed: int) -> list[Row]:
     """Draw rows of a differences file, in the file's order.
 
     Raises:
         FileNotFoundError: A file is missing.
         ValueError: A bad row, or an image that no captions file has.
     """
-    rows = _drawn_rows(differences, count, random.Random(seed))
+    rows = drawn_rows(differences, count, random.Random(seed))
     wanted = {row[side] for row in rows for side in ("first", "second")}
     images = {}
     for file in captions:
         for _, row in read_jsonl(file, CAPTION_KEYS):
             if row["id"] in wanted:
-                images[row["id"]] = SampleImage(row["id"], row["captions"], _payload(image_path(file, row)))
+                images[row["id"]] = {**row, "source": _thumbnail(image_path(file, row))}
     if missing := sorted(wanted - images.keys()):
         raise ValueError(f"{differences}: image {missing[0]!r} is in none of the files given as show.captions")
     return [
-        SamplePair(
-            f"{row['group']} {row['pair_id']}",
-            images[row["first"]],
-            images[row["second"]],
-            row["text"],
-            row["reverse_text"],
-            ": ".join(str(row[key]) for key in ("reason", "detail") if row.get(key)) or None,
-        )
+        {
+            **row,
+            "where": f"{row['group']} {row['pair_id']}",
+            "first": images[row["first"]],
+            "second": images[row["second"]],
+            "reason": ": ".join(str(row[key]) for key in ("reason", "detail") if row.get(key)),
+        }
         for row in rows
     ]
 
 
-def _drawn_rows(file: Path, count: int, draw: random.Random) -> list[Row]:
+def drawn_rows(file: Path, count: int, draw: random.Random) -> list[Row]:
     """Return a random sample of the rows in the file's order. The file is read twice, and only the sample is held."""
     total = sum(1 for _ in read_jsonl(file, DIFFERENCE_KEYS))
     drawn = set(draw.sample(range(total), min(count, total)))
     return [row for place, (_, row) in enumerate(read_jsonl(file, DIFFERENCE_KEYS)) if place in drawn]
 
 
-def _payload(path: Path) -> bytes | None:
+def _thumbnail(image: bytes | Path) -> str | None:
+    """Return a small image as a data URI, None if it cannot be read."""
     try:
-        return read_bytes(path)
+        payload = read_bytes(image) if isinstance(image, Path) else image
+        stored = encode_image(payload, "image", THUMBNAIL, quality=85)
     except UnreadableImageError:
         return None
+    return f"data:{MEDIA_TYPES[stored.extension]};base64,{base64.b64encode(stored.payload).decode()}"

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data_prep.steps import fit, screen
+from data_prep.steps import screen, tower
 
 COLOURS = ("red", "green", "blue")
 
@@ -21,12 +21,6 @@ class ColourModel:
 
     device = torch.device("cpu")
     embed_dim = 3
-
-    def eval(self) -> ColourModel:
-        return self
-
-    def to(self, device: str) -> ColourModel:
-        return self
 
     def image_transform(self, image: Image.Image) -> Tensor:
         return torch.tensor(list(image.convert("RGB").getdata()), dtype=torch.float32).T.reshape(3, 8, 8)
@@ -47,8 +41,8 @@ class ColourModel:
 
 def test_texts_must_fit_better_than_reversed_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(fit, "load_clip", lambda *arguments: asked.append(arguments) or ColourModel())
-    monkeypatch.setattr(fit, "ROWS", 2)
+    monkeypatch.setattr(tower, "load_tower", lambda *arguments: asked.append(arguments) or ColourModel())
+    monkeypatch.setattr(tower, "ROWS", 2)
     captions = []
     for name in COLOURS:
         Image.new("RGB", (8, 8), name).save(tmp_path / f"{name}.png")

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from data_prep.files import read_captions
-from data_prep.steps import pairs, similar, similar_by_tower
+from data_prep.steps import pairs, similar, tower
 from pcclip.model.loading import load_clip, save_clip
 from tests.data_prep.conftest import Rows
 
@@ -109,7 +109,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_embeddings_of_a_tower(captions: Path, model_folder: Path) -> None:
     name = f"local-dir:{model_folder}"
-    vectors = similar_by_tower.embed_by_model(captions, np.arange(6), name=name, pretrained=None, by="captions", seed=0)
+    vectors = tower.embed_by_model(captions, np.arange(6), name=name, pretrained=None, by="captions", seed=0)
     model = load_clip(name).eval()
     _, row = next(read_captions(captions))
     with torch.inference_mode():
@@ -122,7 +122,7 @@ def test_dealing_by_images_follows_the_pictures(
     captions: Path, model_folder: Path, tmp_path: Path, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(similar, "CHUNK", 10)
-    monkeypatch.setattr(similar_by_tower, "WIDTH", 16)  # narrower than the tower, so that it is projected
+    monkeypatch.setattr(tower, "WIDTH", 16)  # narrower than the tower, so that it is projected
     rng = np.random.default_rng(0)
     colours = rng.integers(0, 255, (4, 3))
     for index in range(64):
@@ -143,7 +143,7 @@ def test_dealing_by_images_follows_the_pictures(
 
 def test_a_model_needs_weights(captions: Path) -> None:
     with pytest.raises(ValueError, match=r"pairs.model: ViT-B-32 comes without weights; give `pretrained`"):
-        similar_by_tower.embed_by_model(captions, np.arange(2), name="ViT-B-32", pretrained=None, by="captions", seed=0)
+        tower.embed_by_model(captions, np.arange(2), name="ViT-B-32", pretrained=None, by="captions", seed=0)
 
 
 def test_all_pairs_keeps_alike_images_together(captions: Path) -> None:

@@ -1,14 +1,17 @@
-"""Vectors of captions or images by a tower, for dealing images that are alike into the same group."""
+"""What a CLIP model says of images: vectors to deal groups by, and texts that do not fit their images."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.random_projection import GaussianRandomProjection
 
-from data_prep.files import Row, image_path
+from data_prep.files import CAPTION_KEYS, Row, image_path
+from data_prep.line_index import LineIndex
 from data_prep.steps.similar import WIDTH, Indices, Vectors, chunks
 from pcclip.data.encoding import encode_pictures
 from pcclip.data.labelled import ImageFile
@@ -16,6 +19,13 @@ from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.loading import load_clip
 
 BATCH = 64  # images
+ROWS = 960  # at once: whole groups, mostly, so that few images are embedded twice
+
+
+def load_tower(name: str, pretrained: str | None) -> DifferenceCLIP:
+    """Return a frozen model, on the GPU if there is one."""
+    model = load_clip(name, pretrained).requires_grad_(False).eval()
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def embed_by_model(
@@ -40,8 +50,7 @@ def embed_by_model(
             f"pairs.model: {name} comes without weights; give `pretrained`, or as model a folder that carries its own "
             "(`local-dir:FOLDER`)"
         )
-    model = load_clip(name, pretrained).eval()
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_tower(name, pretrained)
     embed_rows = embed_images if by == "images" else _embed_captions
     # A random projection keeps distances well enough, and unlike a fitted one needs no second look at the images.
     narrow = model.embed_dim > WIDTH
@@ -88,3 +97,37 @@ def _unit(vectors: Vectors) -> Vectors:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
     return unit
+
+
+def misfits(
+    rows: Iterable[tuple[int, Row]], captions: Path, name: str, pretrained: str | None
+) -> Iterator[tuple[int, str, str]]:
+    """Yield (line, reason, detail) of the rows whose text fits the difference of their images no better than the reverse.
+
+    Args:
+        rows: (Line, row) of screened differences, whose images `captions` has.
+        captions: The `captions.jsonl`, which says where the images lie.
+        name: The model, as `load_clip` takes it.
+        pretrained: Its weights, where the name does not carry them.
+
+    Raises:
+        FileNotFoundError: A file of the model is missing.
+        ValueError: An image is missing or cannot be read, or an unknown model.
+    """
+    model = load_tower(name, pretrained)
+    stream = iter(rows)
+    with LineIndex(captions, CAPTION_KEYS, "id", unique=True) as index, torch.inference_mode():
+        while batch := list(islice(stream, ROWS)):
+            ids = dict.fromkeys(row[side] for _, row in batch for side in ("first", "second"))
+            places = {image: place for place, image in enumerate(ids)}
+            found = [row for row in map(index.get, places) if row is not None]
+            images = torch.from_numpy(embed_images(model, captions, found)).to(model.device)
+            first, second = (images[[places[row[side]] for _, row in batch]] for side in ("first", "second"))
+            difference = model.difference(first, second)
+            forward, backward = (
+                (difference * model.encode_texts([row[key] for _, row in batch])).sum(-1).tolist()
+                for key in ("text", "reverse_text")
+            )
+            for (line, _), fit, reversed_fit in zip(batch, forward, backward, strict=True):
+                if not fit > reversed_fit:
+                    yield line, "misfit", f"cosine {fit:.3f} with its images' difference, reversed {reversed_fit:.3f}"
