@@ -17,6 +17,7 @@ from data_prep.cli import STEPS
 from data_prep.step import Step
 from pcclip import command_line
 
+KNOWN = ", ".join(STEPS)
 UNSET = "???"  # value of a variable that the command line must give
 
 
@@ -41,7 +42,7 @@ def parse_steps(words: Sequence[str]) -> dict[str, Step]:
     if files:
         return _parse_chain(target, files, flags)
     if target not in STEPS:
-        raise ValueError(f"{target!r} needs --config FILE; without one, name a step: {_known()}")
+        raise ValueError(f"{target!r} needs --config FILE; without one, name a step: {KNOWN}")
     step = step_class(target)
     parser = _parser(target)
     parser.description = step.__doc__
@@ -91,9 +92,7 @@ def _parse_chain(target: str, files: Sequence[Path], flags: Sequence[str]) -> di
     step_of = {name: str(section.pop("step", name)) for name, section in sections.items()}
     for name, step in step_of.items():
         if step not in STEPS:
-            raise ValueError(
-                f"{where}: section `{name}` runs no known step ({step!r}); set `step:` to one of {_known()}"
-            )
+            raise ValueError(f"{where}: section `{name}` runs no known step ({step!r}); set `step:` to one of {KNOWN}")
     if target == "all":
         chosen = list(sections) if listed is None else listed
     else:
@@ -129,7 +128,3 @@ def _load(files: Sequence[Path]) -> dict[str, Any]:
     if not isinstance(merged, DictConfig):
         raise ValueError(f"{files[-1]}: expected a mapping of sections, found a list")
     return cast("dict[str, Any]", OmegaConf.to_container(merged))
-
-
-def _known() -> str:
-    return ", ".join(STEPS)

@@ -130,8 +130,8 @@ def _embed(captions: Path, chosen: Indices, options: Pairs) -> NDArray[np.float3
 def deal(
     ids: list[str],
     options: Pairs,
-    vectors: NDArray[np.float32] | None = None,
-    paired: NDArray[np.bool_] | None = None,
+    vectors: NDArray[np.float32] | None,
+    paired: NDArray[np.bool_],
 ) -> Iterator[Row]:
     """Yield the pairs rows, group by group; no unordered pair comes twice over all rounds.
 
@@ -165,8 +165,8 @@ def deal(
 def deal_all(
     ids: list[str],
     options: Pairs,
-    vectors: NDArray[np.float32] | None = None,
-    paired: NDArray[np.bool_] | None = None,
+    vectors: NDArray[np.float32] | None,
+    paired: NDArray[np.bool_],
 ) -> Iterator[Row]:
     """Yield every unordered pair once, in groups of at most G.
 
@@ -234,11 +234,10 @@ def _rows(
     first: Indices,
     second: Indices,
     rng: np.random.Generator,
-    paired: NDArray[np.bool_] | None,
+    paired: NDArray[np.bool_],
 ) -> Iterator[Row]:
     """Rows of a group's pairs, given as positions among its members; chance says which of the two is first."""
-    if paired is not None:
-        paired[members[first]] = paired[members[second]] = True
+    paired[members[first]] = paired[members[second]] = True
     names = [ids[index] for index in members.tolist()]
     for i, j in zip(first.tolist(), second.tolist(), strict=True):
         i, j = (j, i) if rng.random() < 0.5 else (i, j)

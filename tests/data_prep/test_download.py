@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from data_prep.steps import fetch, unpack
+from data_prep.steps import download, fetch
 from data_prep.steps.download import Download
 from data_prep.steps.fetch import File
 from tests.helpers.http_server import Fault, FileServer, file_server
@@ -233,11 +233,11 @@ def test_too_little_space_is_found_before_the_start(
     run: Run, server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type(shutil.disk_usage("/"))
-    monkeypatch.setattr(unpack.shutil, "disk_usage", lambda _: usage(10**6, 10**6, 299_999))
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage(10**6, 10**6, 299_999))
     with pytest.raises(OSError, match=r"to fetch and unpack everything takes 0.0 GB, but its disk has 0.0 GB free"):
         run()
     assert server.requests == []
-    monkeypatch.setattr(unpack.shutil, "disk_usage", lambda _: usage(10**6, 10**6, 300_000))
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage(10**6, 10**6, 300_000))
     assert run() == CONTENT
 
 
@@ -338,7 +338,7 @@ def link(name: str) -> zipfile.ZipInfo:
 def test_paths_that_lead_out_are_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(zipped({"good.txt": b"good", name: b"evil"}))
     with pytest.raises(ValueError, match=r"a.zip: .*evil.txt' would lie outside of the folder"):
-        unpack.unpack(tmp_path / "a.zip", tmp_path / "deep/out")
+        download.unpack(tmp_path / "a.zip", tmp_path / "deep/out")
     assert names(tmp_path) == ["a.zip"]
 
 
@@ -346,7 +346,7 @@ def test_links_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(link("link"), "/etc/passwd")
     with pytest.raises(ValueError, match=r"a.zip: 'link' is a link"):
-        unpack.unpack(tmp_path / "a.zip", tmp_path / "out")
+        download.unpack(tmp_path / "a.zip", tmp_path / "out")
 
 
 def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
@@ -354,17 +354,17 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
     content[300] ^= 255
     (tmp_path / "a.zip").write_bytes(content)
     with pytest.raises(ValueError, match=r"a.zip: damaged, or not a zip file .*delete it and fetch it again"):
-        unpack.unpack(tmp_path / "a.zip", tmp_path / "out")
+        download.unpack(tmp_path / "a.zip", tmp_path / "out")
     assert names(tmp_path / "out") == []
     (tmp_path / "a.zip").write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"damaged, or not a zip file"):
-        unpack.unpack(tmp_path / "a.zip", tmp_path / "out")
+        download.unpack(tmp_path / "a.zip", tmp_path / "out")
 
 
 def test_unpacking_looks_for_space_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.zip").write_bytes(zipped({"zeros": b"\0" * 1_000_000}))
     usage = type(shutil.disk_usage("/"))
-    monkeypatch.setattr(unpack.shutil, "disk_usage", lambda _: usage(10**7, 10**7, 999_999))
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage(10**7, 10**7, 999_999))
     with pytest.raises(OSError, match=r"to unpack a.zip takes"):
-        unpack.unpack(tmp_path / "a.zip", tmp_path / "out")
+        download.unpack(tmp_path / "a.zip", tmp_path / "out")
     assert not (tmp_path / "out").exists()

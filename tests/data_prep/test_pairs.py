@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from data_prep.steps import pairs
@@ -19,7 +20,8 @@ Write = Callable[[str, Rows], Path]
 
 
 def deal(number: int, **options: int) -> Rows:
-    return list(pairs.deal([f"i{index}" for index in range(number)], pairs.Pairs(captions="", output="", **options)))  # type: ignore[arg-type]
+    ids, step = [f"i{index}" for index in range(number)], pairs.Pairs(captions="", output="", **options)  # type: ignore[arg-type]
+    return list(pairs.deal(ids, step, None, np.zeros(number, bool)))
 
 
 def test_left_over_images() -> None:
@@ -67,7 +69,8 @@ def test_no_pair_twice_and_no_group_too_large(number: int, group_size: int, roun
 @pytest.mark.parametrize("group_size", [2, 3, 5, 8, 16])
 def test_all_pairs_come_once_in_small_groups(number: int, group_size: int) -> None:
     ids = [f"i{index}" for index in range(number)]
-    rows = list(pairs.deal_all(ids, pairs.Pairs(captions="", output="", group_size=group_size, all_pairs=True)))
+    step = pairs.Pairs(captions="", output="", group_size=group_size, all_pairs=True)
+    rows = list(pairs.deal_all(ids, step, None, np.zeros(len(ids), bool)))
     assert len(rows) == number * (number - 1) // 2
     assert len({frozenset((row["first"], row["second"])) for row in rows}) == len(rows)
     assert len({row["pair_id"] for row in rows}) == len(rows)
