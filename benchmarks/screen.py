@@ -17,7 +17,7 @@ from pathlib import Path
 from joblib.externals.loky import get_reusable_executor
 
 from data_prep.steps import screen
-from data_prep.steps.compose import compose
+from data_prep.steps.describe import compose
 
 WHO = """a man;two boys;a young woman;three children;an old farmer;a brown dog;a tabby cat;a group of tourists;a cyclist;a
 street musician;a baby elephant;several sheep;a chef;a soccer player;a firefighter;a horse""".replace("\n", " ").split(

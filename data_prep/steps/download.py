@@ -131,10 +131,15 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
     try:
         with zipfile.ZipFile(archive) as zipped:
             members = [(member, _place(archive, member)) for member in zipped.infolist() if not member.is_dir()]
-            missing = [(member, folder / place) for member, place in members if not _there(folder / place, member)]
+            missing = [
+                (member, folder / place)
+                for member, place in members
+                if not (folder / place).is_file() or (folder / place).stat().st_size != member.file_size
+            ]
             require_space(folder, sum(member.file_size for member, _ in missing), f"unpack {archive.name}")
             for member, target in progress(missing, desc=f"unpack {archive.name}", unit="file"):
-                _extract(zipped, member, target)
+                with atomic_path(target) as temporary, zipped.open(member) as source, temporary.open("wb") as stream:
+                    shutil.copyfileobj(source, stream)  # zipfile compares size and checksum at the end
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
         raise ValueError(f"{archive}: damaged, or not a zip file ({error}); delete it and fetch it again") from error
     return [folder / place for _, place in members]
@@ -152,13 +157,9 @@ def require_space(folder: Path, needed: int, purpose: str) -> None:
     free = shutil.disk_usage(there).free
     if needed > free:
         raise OSError(
-            f"{folder}: to {purpose} takes {_gigabytes(needed)}, but its disk has {_gigabytes(free)} free; "
+            f"{folder}: to {purpose} takes {needed / 1e9:.1f} GB, but its disk has {free / 1e9:.1f} GB free; "
             "make room, or choose another folder"
         )
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
 
 
 def _place(archive: Path, member: zipfile.ZipInfo) -> PurePosixPath:
@@ -174,12 +175,3 @@ def _place(archive: Path, member: zipfile.ZipInfo) -> PurePosixPath:
             f"{archive}: {member.filename!r} is encrypted; unpack the archive by hand and set `unpack: false`"
         )
     return path
-
-
-def _there(path: Path, member: zipfile.ZipInfo) -> bool:
-    return path.is_file() and path.stat().st_size == member.file_size
-
-
-def _extract(zipped: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
-    with atomic_path(target) as temporary, zipped.open(member) as source, temporary.open("wb") as stream:
-        shutil.copyfileobj(source, stream)  # zipfile compares size and checksum at the end

@@ -62,7 +62,10 @@ class Pairs(OutputStep):
 
     def inputs(self) -> dict[str, str | Path]:
         """Return the captions, and the weights that `model` names as local files: they may change under the same name."""
-        return {**self.input_files(), **_weights(self)}
+        files = [Path(self.pretrained)] if self.pretrained else []
+        if self.model is not None and self.model.startswith("local-dir:"):
+            files += sorted(Path(self.model.removeprefix("local-dir:")).glob("*.safetensors"))
+        return {**self.input_files(), **{f"model.{file.name}": file for file in files if file.is_file()}}
 
     def make(self, manifest: Manifest) -> Made:
         """Read `captions`, write `output`.
@@ -87,13 +90,6 @@ class Pairs(OutputStep):
             {"images": images, "unpaired": len(ids) - images, "pairs": pairs},
             message=f"{pairs} pairs of {images} images{rest}",
         )
-
-
-def _weights(options: Pairs) -> dict[str, str | Path]:
-    files = [Path(options.pretrained)] if options.pretrained else []
-    if options.model is not None and options.model.startswith("local-dir:"):
-        files += sorted(Path(options.model.removeprefix("local-dir:")).glob("*.safetensors"))
-    return {f"model.{file.name}": file for file in files if file.is_file()}
 
 
 def choose(captions: Path, total: int, options: Pairs) -> Indices:
@@ -152,7 +148,8 @@ def deal(
         for start in range(0, len(ids), options.group_size):
             members = order[start : start + options.group_size]
             first, second = _combinations(len(members))
-            keys = _pair_keys(members[first], members[second], len(ids))
+            low, high = np.minimum(members[first], members[second]), np.maximum(members[first], members[second])
+            keys = low * len(ids) + high  # a number for each unordered pair of positions
             free = np.flatnonzero(~_contains(taken, keys))
             drawn = np.sort(free[rng.permutation(len(free))[: options.pairs_per_group]])
             if turn + 1 < options.rounds:  # within a round nothing can repeat
@@ -210,12 +207,6 @@ def _order(
 def _combinations(size: int) -> tuple[Indices, Indices]:
     first, second = np.triu_indices(size, 1)
     return first, second
-
-
-def _pair_keys(one: Indices, other: Indices, total: int) -> Indices:
-    """A number for each unordered pair of positions."""
-    keys: Indices = np.minimum(one, other) * total + np.maximum(one, other)
-    return keys
 
 
 def _contains(haystack: Indices, needles: Indices) -> NDArray[np.bool_]:

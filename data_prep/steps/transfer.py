@@ -74,13 +74,14 @@ def transferred(files: dict[str, Path], options: Transfer) -> Iterator[Row]:
             taken = set(others.values())
             free = [other for other in pictures.get(class_of[picture], []) if other not in taken]
             if not free:
-                further = "further " if class_of[picture] in pictures else ""
                 raise ValueError(
-                    f"{where}: {files['to_captions']} has no {further}picture of {class_of[picture]!r} to take the place of "
+                    f"{where}: {files['to_captions']} has no unused picture of {class_of[picture]!r} to take the place of "
                     f"{picture!r}; add one with the very same caption, or choose other `groups`"
                 )
             others[picture] = free[int(rng.integers(len(free)))]
         yield {**row, "first": others[row["first"]], "second": others[row["second"]]}
     if not replaced:
-        example = f"groups are named like {min(names)!r}" if names else "the file has no rows"
-        raise ValueError(f"{files['differences']}: transfer.groups: {options.groups!r} matches no group; {example}")
+        raise ValueError(
+            f"{files['differences']}: transfer.groups: {options.groups!r} matches none of its groups; their names are like "
+            f"{sorted(names)[:1]}"
+        )
