@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from data_prep.files import write_jsonl
 from data_prep.manifest import Manifest
 from data_prep.step import UNRECORDED, Made, OutputStep, Workers, at_least
 from data_prep.steps.tower import load_tower
 from pcclip.atomic import atomic_text
-from pcclip.metrics.confused_pairs import closest_pairs, disagreement_pairs
+from pcclip.metrics.protocol import check_finite
 from pcclip.metrics.zero_shot import class_embeddings
 from pcclip.tasks.classes import read_labelled, read_templates
 from pcclip.tasks.images import ImageEmbeddings
@@ -82,3 +83,44 @@ class ConfusedPairs(Workers, OutputStep):
         write_jsonl(Path(self.output), ({"first": classes[one], "second": classes[other]} for one, other in pairs))
         counts = {"classes": len(classes), "pairs": len(pairs)}
         return Made(counts, files=self._names(), message=f"{len(pairs)} pairs of {len(classes)} classes")
+
+
+def closest_pairs(class_embeddings: Tensor, count: int) -> list[tuple[int, int]]:
+    """Return the `count` pairs of classes with the closest unit embeddings (C, D): closest first, smaller index first.
+
+    Raises:
+        ValueError: An embedding is not finite.
+    """
+    check_finite(class_embeddings, "class embeddings")
+    first, second = torch.triu_indices(len(class_embeddings), len(class_embeddings), offset=1)
+    cosines = (class_embeddings @ class_embeddings.T).cpu()[first, second]
+    order = cosines.argsort(descending=True, stable=True)[:count]
+    return list(zip(first[order].tolist(), second[order].tolist(), strict=True))
+
+
+def disagreement_pairs(images: Tensor, class_embeddings: Tensor, count: int) -> list[tuple[int, int]]:
+    """Return the `count` pairs of classes between which unlabelled images are most often undecided.
+
+    Counts the pair of the two nearest classes of each image, over the half of the images with the smallest margin between
+    these two. There are at most `count` pairs, most frequent first; ties are ordered by how close the classes are.
+
+    Args:
+        images: Unit image embeddings, (N, D).
+        class_embeddings: Unit, (C, D).
+        count: Number of pairs wanted.
+
+    Raises:
+        ValueError: An embedding is not finite.
+    """
+    check_finite(class_embeddings, "class embeddings")
+    check_finite(images, "image embeddings")
+    scores, nearest = (images @ class_embeddings.T).topk(2)
+    margin = scores[:, 0] - scores[:, 1]
+    undecided = nearest[margin <= margin.median()].sort(1).values.cpu()
+    pairs, frequency = torch.unique(undecided, dim=0, return_counts=True)
+    cosines = (class_embeddings @ class_embeddings.T).cpu()[pairs[:, 0], pairs[:, 1]]
+    ranked = sorted(
+        zip(frequency.tolist(), cosines.tolist(), map(tuple, pairs.tolist()), strict=True),
+        key=lambda row: (-row[0], -row[1], row[2]),
+    )
+    return [(first, second) for _, _, (first, second) in ranked[:count]]

@@ -108,7 +108,7 @@ def run_cell(experiment: Experiment, folder: Path, arguments: Sequence[str]) -> 
 
 
 def tabulate(experiment: Experiment, folder: Path) -> pd.DataFrame:
-    """Return the finished runs' numbers: columns cell, run, model, heading and those of `read_runs`.
+    """Return the finished runs' numbers: the columns of `read_runs`, with the heading as `metric`, and cell.
 
     Raises:
         ValueError: A run lacks a column of one of the models.
@@ -128,22 +128,21 @@ def tabulate(experiment: Experiment, folder: Path) -> pd.DataFrame:
                     raise ValueError(
                         f'{cell}: no row "{metric}" of model "{model}" in every run; fix `columns` or `models`'
                     )
-        tables.append(rows[rows["metric"].isin(headings)].assign(cell=cell, task="", subset=""))
+        tables.append(
+            rows[rows["metric"].isin(headings)].replace({"metric": headings}).assign(cell=cell, task="", subset="")
+        )
     if not tables:
         raise ValueError(f"{folder}: no run is finished, so there is nothing to write")
-    found = pd.concat(tables, ignore_index=True)
-    return found.assign(heading=found["metric"].map(headings))
+    return pd.concat(tables, ignore_index=True)
 
 
-def table(experiment: Experiment, rows: pd.DataFrame, model: str) -> str:
+def table(experiment: Experiment, numbers: pd.DataFrame, model: str) -> str:
     """Return Markdown: a row for each cell, mean [lowest, highest] over its seeds in each column."""
-    first = rows["cell"].iloc[0]
+    first = numbers["cell"].iloc[0]
     lines = [[model, *experiment.columns, "seeds"], ["---"] * (len(experiment.columns) + 2)]
-    for name, cell, shown in [("*base*", first, "base"), *((cell, cell, model) for cell in rows["cell"].unique())]:
-        own = rows[(rows["cell"] == cell) & (rows["model"] == shown)]
-        numbers = spread(own).set_index("metric")
-        cells = [_cell(numbers.loc[metric]) for metric in experiment.columns.values()]
-        lines.append([name, *cells, str(own["run"].nunique())])
+    for name, cell, shown in [("*base*", first, "base"), *((cell, cell, model) for cell in numbers["cell"].unique())]:
+        own = numbers[(numbers["cell"] == cell) & (numbers["model"] == shown)].set_index("metric")
+        lines.append([name, *(_cell(own.loc[heading]) for heading in experiment.columns), str(own["seeds"].iloc[0])])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -154,7 +153,7 @@ def sweeps(experiment: Experiment, rows: pd.DataFrame) -> dict[str, pd.DataFrame
         if set(own["model"]) <= {"base", *experiment.models}:
             continue
         found[cell] = (
-            own.dropna(subset="alpha").pivot_table(index="alpha", columns="heading", values="value").reset_index()
+            own.dropna(subset="alpha").pivot_table(index="alpha", columns="metric", values="value").reset_index()
         )
     return found
 
@@ -206,22 +205,21 @@ def write(experiment: Experiment, name: str, folder: Path, output: Path) -> None
         ValueError: No run is finished, or one lacks a column.
     """
     rows = tabulate(experiment, folder)
-    finished = rows.groupby("cell")["run"].nunique()
+    by_cell = rows.groupby("cell", sort=False)
+    finished = by_cell["run"].nunique()
+    numbers = pd.concat(
+        [spread(own).assign(cell=cell, seeds=finished[cell]) for cell, own in by_cell], ignore_index=True
+    )
     missing = [cell for cell in experiment.cells if finished.get(cell, 0) < len(experiment.seeds)]
     text = "Mean [lowest, highest] over seeds.\n"
     if missing:
         text += f"Not run, or not with all {len(experiment.seeds)} seeds: {', '.join(missing)}.\n"
     for model in experiment.models:
-        text += f"\n{table(experiment, rows, model)}"
-    tables = [
-        spread(own).assign(cell=cell)
-        for cell, own in rows[rows["model"].isin(experiment.models)].groupby("cell", sort=False)
-    ]
-    cells = pd.concat(tables, ignore_index=True)
-    cells["heading"] = cells["metric"].map({metric: heading for heading, metric in experiment.columns.items()})
-    base = rows[(rows["model"] == "base") & (rows["cell"] == rows["cell"].iloc[0])].groupby("heading")["value"].mean()
+        text += f"\n{table(experiment, numbers, model)}"
+    base = numbers[(numbers["model"] == "base") & (numbers["cell"] == numbers["cell"].iloc[0])].set_index("metric")
+    cells = numbers[numbers["model"].isin(experiment.models)]
     pictures = output.parent / "images"
-    save(plot_cells(cells, dict(base)), pictures / f"ablations_{name}_cells.png")
+    save(plot_cells(cells, dict(base["value"])), pictures / f"ablations_{name}_cells.png")
     text += f"\n![The cells of the tables](images/ablations_{name}_cells.png)\n"
     if found := sweeps(experiment, rows):
         across, up = experiment.plot

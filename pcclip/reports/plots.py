@@ -95,10 +95,10 @@ def plot_cells(cells: pd.DataFrame, base: Mapping[str, float]) -> Figure:
     A dot is the mean over runs. A bar reaches from the lowest to the highest run.
 
     Args:
-        cells: Columns heading, model, cell, value, low, high.
-        base: Heading to the base model's mean, drawn as a dashed line.
+        cells: Columns metric, model, cell, value, low, high.
+        base: Metric to the base model's mean, drawn as a dashed line.
     """
-    headings, names, models = (list(cells[column].unique()) for column in ("heading", "cell", "model"))
+    headings, names, models = (list(cells[column].unique()) for column in ("metric", "cell", "model"))
     down = math.ceil(len(headings) / PANELS_ACROSS)
     across = math.ceil(len(headings) / down)
     size = (2.2 + 2.3 * across, down * (0.9 + 0.26 * len(names)))
@@ -107,7 +107,7 @@ def plot_cells(cells: pd.DataFrame, base: Mapping[str, float]) -> Figure:
     for axes, heading in zip(grid, headings, strict=False):
         axes.axvline(base[heading], color="grey", linestyle="--", linewidth=1, label="base")
         for number, model in enumerate(models):
-            own = cells[(cells["heading"] == heading) & (cells["model"] == model)].set_index("cell").reindex(names)
+            own = cells[(cells["metric"] == heading) & (cells["model"] == model)].set_index("cell").reindex(names)
             bars = [own["value"] - own["low"], own["high"] - own["value"]]
             places = [place + 0.22 * (number - (len(models) - 1) / 2) for place in range(len(own))]
             axes.errorbar(own["value"], places, xerr=bars, fmt="o", markersize=4, linewidth=1.2, label=model)

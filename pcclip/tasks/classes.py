@@ -1,8 +1,10 @@
-"""What tasks on classes share: which labelled images are judged, and among which classes they choose."""
+"""Tasks on labelled images: which of them are judged, among which classes; zero-shot classification and analogies."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import open_clip
 import torch
@@ -13,8 +15,11 @@ from torch.nn.functional import normalize
 from pcclip.data.labelled import ImageFile
 from pcclip.datasets.sources import ImageSource, open_images
 from pcclip.datasets.tables import read_table
+from pcclip.metrics.analogies import analogies, attribute_quadruples
+from pcclip.metrics.protocol import Metric
+from pcclip.metrics.zero_shot import DESCRIPTION, class_embeddings, zero_shot
 from pcclip.paths import existing_file
-from pcclip.tasks.task import Task
+from pcclip.tasks.task import Context, Task
 
 ENSEMBLES = {"openai": open_clip.OPENAI_IMAGENET_TEMPLATES, "simple": open_clip.SIMPLE_IMAGENET_TEMPLATES}
 
@@ -156,3 +161,88 @@ def class_means(embeddings: Tensor, labels: Tensor, classes: list[str]) -> Tenso
         raise ValueError(f"classes {empty[:5]} have no (intact) image; add some, or leave the classes out")
     sums = embeddings.new_zeros(len(classes), embeddings.shape[1])
     return normalize(sums.index_add_(0, labels.to(embeddings.device), embeddings), dim=-1)
+
+
+@dataclass(kw_only=True)
+class ZeroShot(ClassTask):
+    """Zero-shot classification (`pcclip.metrics.zero_shot`)."""
+
+    kind: ClassVar[str] = "zero_shot"
+    templates: list[str] | str
+    """Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file."""
+    descriptions: str | None = None
+    """CSV or JSON Lines with a sentence on each class, in the columns `name_column` and `description`. Templates have it at
+    `{description}` ("extended prompts")."""
+
+    def prepare(self) -> None:
+        """List the images, choose the classes, and read their descriptions."""
+        self._templates = read_templates(self.templates, self.title)
+        extended = any(DESCRIPTION in template for template in self._templates)
+        if extended != (self.descriptions is not None):
+            raise ValueError(
+                f"{self.title}: `descriptions` and a template with {DESCRIPTION} go together; give both or neither"
+            )
+        self._labelled = self.labelled()
+        self._descriptions = self._read_descriptions(self.descriptions) if self.descriptions is not None else {}
+
+    def _read_descriptions(self, file: str) -> dict[str, str]:
+        remedy = "`pcclip-data class_texts --classes` writes them, or check the path"
+        table = read_table(existing_file(file, "descriptions of classes", remedy), self.name_column)
+        found = {name: text.strip() for name, text in table.texts("description").items()}
+        if bare := [name for name in self._labelled.classes if not found.get(name)]:
+            raise ValueError(f"{file}: no description of {len(bare)} classes of {self.title}: {bare[:5]}; write them")
+        return found
+
+    def measure(self, context: Context) -> Iterable[Metric]:
+        """Measure the intact images."""
+        labelled = self._labelled
+        embeddings, kept = context.embed(labelled.images)
+        return zero_shot(
+            context.encoder,
+            embeddings,
+            labelled.labels[kept],
+            labelled.classes,
+            self._templates,
+            descriptions=self._descriptions,
+            bootstrap=context.bootstrap,
+        )
+
+
+@dataclass(kw_only=True)
+class Analogies(ClassTask):
+    """Analogies between classes that are known by two attributes, such as shape and colour (`pcclip.metrics.analogies`)."""
+
+    kind: ClassVar[str] = "analogies"
+    templates: list[str] | str
+    """Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file."""
+    columns: tuple[str, str]
+    """The two columns of `table` with the attributes."""
+
+    def prepare(self) -> None:
+        """List the images and find the analogies."""
+        self._templates = read_templates(self.templates, self.title)
+        if self.table is None:
+            raise ValueError(f"{self.title}: `table` is missing; its `columns` name the attributes of the classes")
+        self._labelled = self.labelled()
+        table = read_table(self.table, self.name_column, self.where)
+        first, second = self.columns
+        rows, columns = table.texts(first), table.texts(second)
+        try:
+            self._quadruples = attribute_quadruples([(rows[name], columns[name]) for name in self._labelled.classes])
+        except ValueError as error:
+            raise ValueError(f"{self.table}: {error}") from error
+        if not self._quadruples:
+            raise ValueError(
+                f"{self.table}: no four classes of {self.title} differ in {first} and {second} as an analogy needs"
+            )
+
+    def measure(self, context: Context) -> Iterable[Metric]:
+        """Measure class texts and the means of the intact images."""
+        labelled = self._labelled
+        embeddings, kept = context.embed(labelled.images)
+        return analogies(
+            class_embeddings(context.encoder, labelled.classes, self._templates),
+            class_means(embeddings, labelled.labels[kept], labelled.classes),
+            self._quadruples,
+            bootstrap=context.bootstrap,
+        )

@@ -35,46 +35,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode  # not `train(mode)`, which would also switch the children
 
 
-def encode_images(
-    model: DifferenceCLIP,
-    images: Sequence[ImageFile],
-    *,
-    name: str,
-    batch_size: int,
-    num_workers: int,
-    progress: bool = True,
-) -> tuple[Tensor, Tensor]:
-    """Encode images; each process encodes a strided share of them.
-
-    Every process must call this with the same images, and gets the same answer.
-
-    Args:
-        model: Encodes.
-        images: The images, N.
-        name: For the progress bar, which appears when encoding takes more than a few seconds.
-        batch_size: Images encoded at a time.
-        num_workers: Processes that decode.
-        progress: Whether to show the progress bar.
-
-    Returns:
-        Unit embeddings (N, D) on the CPU, zeros for damaged images, and which images are intact, (N,) bool.
-    """
-    processes, count = world_size(), len(images)
-    share = -(-count // processes)  # padded, since a gather needs equal shapes
-    embeddings = torch.zeros(share, model.embed_dim, device=model.device)
-    intact = torch.zeros(share, device=model.device)
-    own = [(place, images[number]) for place, number in enumerate(range(rank(), count, processes))]
-    hidden = not progress or rank() > 0
-    with tqdm(total=len(own), desc=f"encoding {name}", delay=3, leave=False, disable=hidden) as bar:
-        for batch in encode_pictures(model, own, batch_size=batch_size, workers=num_workers):
-            places = batch.places.to(model.device)
-            embeddings[places], intact[places] = batch.embeddings.to(model.device), 1
-            bar.update(len(batch.places) + len(batch.unreadable))
-    # image i was at place i // processes of rank i % processes, so places come before ranks
-    ordered = gather(embeddings).transpose(0, 1).reshape(processes * share, -1)[:count]
-    return ordered.cpu(), gather(intact).T.reshape(-1)[:count].cpu() > 0
-
-
 @dataclass
 class ImageEmbeddings:
     """Embeddings of image files, kept as long as the image tower has the same weights.
@@ -146,14 +106,7 @@ class ImageEmbeddings:
             embeddings, intact = broadcast((embeddings, intact))
         new = (~intact).nonzero().view(-1)
         if len(new):
-            embeddings[new], intact[new] = encode_images(
-                model,
-                [missing[index] for index in new.tolist()],
-                name=name,
-                batch_size=self.batch_size,
-                num_workers=self.num_workers,
-                progress=self.progress,
-            )
+            embeddings[new], intact[new] = self._encode(model, [missing[index] for index in new.tolist()], name)
             if store is not None:
                 good = new[intact[new]]
                 store.add([missing[index] for index in good.tolist()], embeddings[good])
@@ -164,3 +117,24 @@ class ImageEmbeddings:
                 f"{name}: {len(damaged)} of {len(missing)} images are damaged and left out: "
                 + ", ".join(f"{image.key} in {image.path}" for image in damaged[:5])
             )
+
+    def _encode(self, model: DifferenceCLIP, images: Sequence[ImageFile], name: str) -> tuple[Tensor, Tensor]:
+        """Encode N images; each process encodes a strided share of them.
+
+        Returns:
+            Unit embeddings (N, D) on the CPU, zeros for damaged images, and which images are intact, (N,) bool.
+        """
+        processes, count = world_size(), len(images)
+        share = -(-count // processes)  # padded, since a gather needs equal shapes
+        embeddings = torch.zeros(share, model.embed_dim, device=model.device)
+        intact = torch.zeros(share, device=model.device)
+        own = [(place, images[number]) for place, number in enumerate(range(rank(), count, processes))]
+        hidden = not self.progress or rank() > 0
+        with tqdm(total=len(own), desc=f"encoding {name}", delay=3, leave=False, disable=hidden) as bar:
+            for batch in encode_pictures(model, own, batch_size=self.batch_size, workers=self.num_workers):
+                places = batch.places.to(model.device)
+                embeddings[places], intact[places] = batch.embeddings.to(model.device), 1
+                bar.update(len(batch.places) + len(batch.unreadable))
+        # image i was at place i // processes of rank i % processes, so places come before ranks
+        ordered = gather(embeddings).transpose(0, 1).reshape(processes * share, -1)[:count]
+        return ordered.cpu(), gather(intact).T.reshape(-1)[:count].cpu() > 0

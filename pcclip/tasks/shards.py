@@ -1,13 +1,22 @@
-"""What tasks on shard folders share."""
+"""Tasks on held-out shards: difference texts and retrieval; and retrieval on Karpathy's captions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
 
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from pcclip.data.shard_index import read_shard_index
+from pcclip.data.shard_index import read_shard_index, texts_in
+from pcclip.datasets.annotations import read_karpathy
+from pcclip.metrics.difference_texts import difference_texts
+from pcclip.metrics.protocol import Metric
+from pcclip.metrics.retrieval import retrieval
 from pcclip.model.clip import DifferenceCLIP
+from pcclip.roles import has_roles, swap_roles
 from pcclip.tasks.task import Context, Task
 
 
@@ -36,3 +45,98 @@ class ShardTask(Task):
         if self._index.embeddings is None:
             return context.embed(self._index.images)
         return context.finite(self._index.embeddings, list(range(len(self._index.embeddings))))
+
+
+@dataclass(kw_only=True)
+class DifferenceTexts(ShardTask):
+    """Difference texts of held-out pairs, both directions of each (`pcclip.metrics.difference_texts`)."""
+
+    kind: ClassVar[str] = "difference_texts"
+    training: list[str] = field(default_factory=list)
+    """Shard folders of training texts. If some but not all pairs have a text that occurs in them, as it is or with "first" and
+    "second" exchanged, the other pairs are also measured alone (part `new_texts`)."""
+
+    def prepare(self) -> None:
+        """Read the shard folders. A warning says if all texts occur in training."""
+        super().prepare()
+        if not self._index.texts:
+            raise ValueError(
+                f"{self.shards}: no pair is given in both directions; add the reverse texts, or leave it out"
+            )
+        texts = texts_in(self.training)
+        trained = texts | {swap_roles(text) for text in texts if has_roles(text)}
+        pairs = zip(self._index.texts, self._index.reverses, strict=True)
+        self._recurs = [not trained.isdisjoint(pair) for pair in pairs]
+        if all(self._recurs):
+            rank_zero_warn(f"{self.title}: every pair's text occurs in the training shards")
+
+    def measure(self, context: Context) -> Iterable[Metric]:
+        """Measure the pairs of intact images."""
+        images, kept = self.embed(context)
+        index, place = self._index, {old: new for new, old in enumerate(kept)}
+        pairs = enumerate(zip(index.first, index.second, strict=True))
+        rows = [row for row, pair in pairs if place.keys() >= set(pair)]
+        new = [row for row in rows if not self._recurs[row]]
+        parts = {"": rows, "new_texts": new} if 0 < len(new) < len(rows) else {"": rows}
+        for part, chosen in parts.items():
+            yield from difference_texts(
+                context.encoder,
+                images,
+                torch.tensor([place[index.first[row]] for row in chosen]),
+                torch.tensor([place[index.second[row]] for row in chosen]),
+                [index.texts[row] for row in chosen],
+                [index.reverses[row] for row in chosen],
+                captions=[index.captions[image] for image in kept],
+                part=part,
+                bootstrap=context.bootstrap,
+            )
+
+
+@dataclass(kw_only=True)
+class Retrieval(ShardTask):
+    """Retrieval between the images of a shard folder and their captions (`pcclip.metrics.retrieval`)."""
+
+    kind: ClassVar[str] = "retrieval"
+
+    def prepare(self) -> None:
+        """Read the shard folder. Images without a caption are excluded with a warning."""
+        super().prepare()
+        index = self._index
+        bare = sum(not captions for captions in index.captions)
+        if bare == len(index.captions):
+            raise ValueError(f"{index.folder}: no image has a caption, so there is nothing to retrieve; leave it out")
+        if bare:
+            rank_zero_warn(f"{index.folder}: {bare} of {len(index.captions)} images have no caption and are left out")
+
+    def measure(self, context: Context) -> Iterable[Metric]:
+        """Measure the intact images that have captions."""
+        images, kept = self.embed(context)
+        captions = self._index.captions
+        rows = [row for row, image in enumerate(kept) if captions[image]]
+        own = [captions[kept[row]] for row in rows]
+        return retrieval(context.encoder, images[rows], own, bootstrap=context.bootstrap)
+
+
+@dataclass(kw_only=True)
+class KarpathyRetrieval(Task):
+    """The same on Flickr8k, Flickr30k or COCO with Karpathy's captions and splits."""
+
+    kind: ClassVar[str] = "retrieval"
+    name: str
+    """Second part of the names of its results."""
+    captions: str
+    """`dataset_flickr8k.json` or one like it; see `pcclip.datasets.annotations`."""
+    images: str
+    """Folder of the images."""
+    split: str = "test"
+    """Which of its splits."""
+
+    def prepare(self) -> None:
+        """Read the captions and find their images."""
+        self._images, self._captions = read_karpathy(self.captions, self.images, self.split)
+
+    def measure(self, context: Context) -> Iterable[Metric]:
+        """Measure the intact images."""
+        images, kept = context.embed(self._images)
+        own = [self._captions[image] for image in kept]
+        return retrieval(context.encoder, images, own, bootstrap=context.bootstrap)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import normalize
 
-from data_prep.steps.confused_pairs import ConfusedPairs
+from data_prep.steps.confused_pairs import ConfusedPairs, closest_pairs, disagreement_pairs
 from pcclip.model import load_clip, save_clip
 from tests.helpers.models import TINY
 
@@ -53,3 +54,23 @@ def test_bad_templates_are_refused_before_the_model_is_made(tmp_path: Path) -> N
     )
     with pytest.raises(ValueError, match=r"confused_pairs: templates \['a'\]"):
         step.run()
+
+
+# classes 0 and 3 are close, 1 and 2 a little less, 4 stands alone
+EMBEDDINGS = normalize(
+    torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0.6, 0], [1, 0, 0.4, 0], [0, 0, 0, 1]]), dim=-1
+)
+
+
+def test_closest_pairs() -> None:
+    assert closest_pairs(EMBEDDINGS, 2) == [(0, 3), (1, 2)]
+    assert len(closest_pairs(EMBEDDINGS, 99)) == 10
+
+
+def test_disagreement_is_about_the_undecided_images() -> None:
+    between = [(1, 2)] * 3 + [(0, 3)] * 2  # more images lie between 1 and 2
+    undecided = torch.stack([EMBEDDINGS[one] + EMBEDDINGS[other] for one, other in between])
+    sure = torch.stack([EMBEDDINGS[4] + 0.1 * EMBEDDINGS[0]] * 5)  # their second class means nothing
+    images = normalize(torch.cat([undecided, sure]), dim=-1)
+    assert disagreement_pairs(images, EMBEDDINGS, 2) == [(1, 2), (0, 3)]
+    assert disagreement_pairs(images, EMBEDDINGS, 1) == [(1, 2)]

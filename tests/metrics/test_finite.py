@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from data_prep.steps.confused_pairs import closest_pairs, disagreement_pairs
 from pcclip.metrics.analogies import analogies
 from pcclip.metrics.arithmetic import Edits, arithmetic
 from pcclip.metrics.attribute_ranking import attribute_ranking
 from pcclip.metrics.comparative_prompting import comparative_prompting, text_geometry
 from pcclip.metrics.compositionality import compositionality
-from pcclip.metrics.confused_pairs import closest_pairs, disagreement_pairs
 from pcclip.metrics.difference_texts import difference_texts
 from pcclip.metrics.linear_probe import linear_probe
 from pcclip.metrics.protocol import Comparative, Wording, check_damaged
