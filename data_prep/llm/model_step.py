@@ -19,7 +19,7 @@ from data_prep.llm.journal import Journal, Keys, failures_path
 from data_prep.llm.live import LiveRun
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.questions import QuestionList, Requests
-from data_prep.llm.run import Run, check_questions, checked_path, open_questions, question_hashes
+from data_prep.llm.run import Run, check_questions, open_questions, question_hashes
 from data_prep.manifest import Manifest
 from data_prep.step import Made, OutputStep
 
@@ -82,9 +82,9 @@ class ModelStep(ModelOptions, OutputStep):
         again = self.asks_model and (self.dry_run or (self.retry_failed and failures_path(self.answers).exists()))
         return manifest.matches(Path(self.output), resumes=resumes) and not again
 
-    def ask(self, task: QuestionList, manifest: Manifest) -> Made | None:
+    def ask(self, task: QuestionList) -> Made | None:
         """Ask a task's questions; see the function `ask`."""
-        counts = ask(task, self.requests, self, self.answers, manifest, batch=self.backend == "batch")
+        counts = ask(task, self.requests, self, self.answers, self.name, batch=self.backend == "batch")
         return None if counts is None else Made(counts)
 
 
@@ -93,7 +93,7 @@ def ask(
     requests: Requests,
     options: ModelOptions,
     output: Path,
-    manifest: Manifest,
+    name: str,
     *,
     batch: bool = False,
 ) -> dict[str, int | float] | None:
@@ -104,7 +104,7 @@ def ask(
         requests: Makes their requests.
         options: Endpoint and limits.
         output: The JSON Lines of the answers.
-        manifest: Manifest of the step.
+        name: Name of the step, for the progress bar.
         batch: By batch files rather than one by one.
 
     Returns:
@@ -120,12 +120,12 @@ def ask(
         return None
     hashes = question_hashes(task)
     with Journal(output, task.id_key, requests.settings_digest) as journal:
-        check_questions(task, requests, journal, hashes, manifest)
+        check_questions(task, requests, journal, hashes)
         run = Run(task, requests, options, journal, hashes)
         if batch:
             BatchRun(run).advance()
         else:
-            asyncio.run(LiveRun(run, manifest.step).ask())
+            asyncio.run(LiveRun(run, name).ask())
     used = f"{run.prompt_tokens} + {run.completion_tokens} tokens, cost {run.cost:.2f}"
     print(f"{output}: {run.answered} of {run.questions} answered, {run.failed} failed, {used}")
     failures = failures_path(output)
@@ -136,7 +136,6 @@ def ask(
         what = "no question was answered" if nothing else "too many questions failed in a row"
         raise ValueError(f"{output}: {what}; see {failures}. Fix the cause and run again with `retry_failed: true`")
     if not run.stopped:
-        checked_path(output).unlink()
         return run.counts()
     print(f"{run.missing} are missing: {HOW_TO_GO_ON[run.stopped]}")
     if run.stopped.startswith("SIG"):

@@ -62,7 +62,7 @@ class ClassTexts(ModelStep):
             ValueError: A bad row, answers of other settings, or an endpoint with which it is useless to go on.
         """
         task = QuestionList("name", self._classes) if self.classes else QuestionList("pair_id", self._pairs)
-        return self.ask(task, manifest)
+        return self.ask(task)
 
     def _classes(self) -> Questions:
         part = self.own_part

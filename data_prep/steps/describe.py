@@ -79,7 +79,7 @@ class Describe(ModelStep):
         """
         with LineIndex(Path(self.captions), CAPTION_KEYS, "id", unique=True) as index:
             pairs = CaptionedPairs(Path(self.pairs), index, self.own_part)
-            return self.ask(self._task(pairs), manifest) if self.asks_model else self._describe(pairs)
+            return self.ask(self._task(pairs)) if self.asks_model else self._describe(pairs)
 
     def _task(self, pairs: CaptionedPairs) -> QuestionList:
         """Return both directions of each pair, asked in one request."""

@@ -89,7 +89,7 @@ class Opinion(ModelStep):
             questions = {question.id: question for question in self._drawn(pairs)}
         named = [(name, partial(questions.__getitem__, name)) for name in questions]
         task = QuestionList("opinion_id", lambda: iter(named), sampled=True)
-        made = self.ask(task, manifest)
+        made = self.ask(task)
         if self.dry_run:
             return None
         rows = (row for _, row in read_jsonl(self.answers, dict.fromkeys((task.id_key, *ANSWER), str)))

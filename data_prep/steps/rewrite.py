@@ -59,7 +59,7 @@ class Rewrite(ModelStep):
         Raises:
             ValueError: A bad row, answers of other settings, or an endpoint with which it is useless to go on.
         """
-        asked = self.ask(QuestionList("caption_id", self._questions), manifest) if self.asks_model else Made({})
+        asked = self.ask(QuestionList("caption_id", self._questions)) if self.asks_model else Made({})
         if asked is None:
             return None
         images = write_jsonl(Path(self.output), self._rewritten() if self.asks_model else self._rewritten_scenes())
