@@ -83,64 +83,72 @@ class ModelStep(ModelOptions, OutputStep):
         return manifest.matches(Path(self.output), resumes=resumes) and not again
 
     def ask(self, task: QuestionList) -> Made | None:
-        """Ask a task's questions; see the function `ask`."""
-        counts = ask(task, self.requests, self, self.answers, self.name, batch=self.backend == "batch")
-        return None if counts is None else Made(counts)
+        """Ask a task's questions and print how it went.
 
+        Returns:
+            The counts if now every question has its answer or its recorded failure, else None.
 
-def ask(
-    task: QuestionList,
-    requests: Requests,
-    options: ModelOptions,
-    output: Path,
-    name: str,
-    *,
-    batch: bool = False,
-) -> dict[str, int | float] | None:
-    """Ask a task's questions and print how it went.
-
-    Args:
-        task: The questions.
-        requests: Makes their requests.
-        options: Endpoint and limits.
-        output: The JSON Lines of the answers.
-        name: Name of the step, for the progress bar.
-        batch: By batch files rather than one by one.
-
-    Returns:
-        The counts if now every question has its answer or its recorded failure, else None.
-
-    Raises:
-        ValueError: A bad input or journal, an endpoint with which it is useless to go on, no answer in this run or at
-            all, or more failures in a row than `stop_after_failures`.
-        SystemExit: The run was stopped by a signal.
-    """
-    if options.dry_run:
-        preview(task, requests, options, output)
+        Raises:
+            ValueError: A bad input or journal, an endpoint with which it is useless to go on, no answer in this run or at
+                all, or more failures in a row than `stop_after_failures`.
+            SystemExit: The run was stopped by a signal.
+        """
+        if self.dry_run:
+            self._preview(task)
+            return None
+        hashes = question_hashes(task)
+        with Journal(self.answers, task.id_key, self.requests.settings_digest) as journal:
+            check_questions(task, self.requests, journal, hashes)
+            run = Run(task, self.requests, self, journal, hashes)
+            if self.backend == "batch":
+                BatchRun(run).advance()
+            else:
+                asyncio.run(LiveRun(run, self.name).ask())
+        used = f"{run.prompt_tokens} + {run.completion_tokens} tokens, cost {run.cost:.2f}"
+        print(f"{self.answers}: {run.answered} of {run.questions} answered, {run.failed} failed, {used}")
+        failures = failures_path(self.answers)
+        if run.failed:
+            print("\n".join(failure_summary(failures, task.id_key)))
+        nothing = (run.failed and not run.answered) or (run.failed_now and not run.answered_now)
+        if run.stopped == "failures" or nothing:
+            what = "no question was answered" if nothing else "too many questions failed in a row"
+            raise ValueError(
+                f"{self.answers}: {what}; see {failures}. Fix the cause and run again with `retry_failed: true`"
+            )
+        if not run.stopped:
+            return Made(run.counts())
+        print(f"{run.missing} are missing: {HOW_TO_GO_ON[run.stopped]}")
+        if run.stopped.startswith("SIG"):
+            raise SystemExit(128 + signal.Signals[run.stopped])
         return None
-    hashes = question_hashes(task)
-    with Journal(output, task.id_key, requests.settings_digest) as journal:
-        check_questions(task, requests, journal, hashes)
-        run = Run(task, requests, options, journal, hashes)
-        if batch:
-            BatchRun(run).advance()
-        else:
-            asyncio.run(LiveRun(run, name).ask())
-    used = f"{run.prompt_tokens} + {run.completion_tokens} tokens, cost {run.cost:.2f}"
-    print(f"{output}: {run.answered} of {run.questions} answered, {run.failed} failed, {used}")
-    failures = failures_path(output)
-    if run.failed:
-        print("\n".join(failure_summary(failures, task.id_key)))
-    nothing = (run.failed and not run.answered) or (run.failed_now and not run.answered_now)
-    if run.stopped == "failures" or nothing:
-        what = "no question was answered" if nothing else "too many questions failed in a row"
-        raise ValueError(f"{output}: {what}; see {failures}. Fix the cause and run again with `retry_failed: true`")
-    if not run.stopped:
-        return run.counts()
-    print(f"{run.missing} are missing: {HOW_TO_GO_ON[run.stopped]}")
-    if run.stopped.startswith("SIG"):
-        raise SystemExit(128 + signal.Signals[run.stopped])
-    return None
+
+    def _preview(self, task: QuestionList) -> None:
+        """Print the first requests and an estimate of requests, tokens and cost; nothing is asked or written."""
+        requests, settings = self.requests, self.requests.settings_digest
+        done = Keys(self.answers, task.id_key, settings)
+        failed = Keys(failures_path(self.answers), task.id_key, settings, unique=False)
+        mask = open_questions(done, failed, question_hashes(task), self)
+        asked = min(int(mask.sum()), self.limit or len(mask))
+        estimates: list[int] = []
+        for question in islice(task.chosen(mask), min(asked, SAMPLED)):
+            if len(estimates) < SHOWN:
+                print(f"--- {question.id} (model {self.model}, answer format {self.answer_formats[0]})")
+                for message in requests.prompt.messages(question.values):
+                    print(f"[{message['role']}]\n{message['content']}")
+                for picture in question.pictures:
+                    print(f"[image] {picture}")
+            estimates.append(requests.estimate(question))
+        prompt_tokens = round(asked * sum(estimates) / max(1, len(estimates)))
+        answer_tokens = asked * TOKENS_PER_FIELD * len(requests.prompt.answer)
+        print(
+            f"{asked} requests to ask ({len(done)} answered, {len(failed)} failed before)\n"
+            f"about {prompt_tokens} prompt tokens (a quarter of the characters of {len(estimates)} requests, scaled up)\n"
+            f"about {answer_tokens} answer tokens ({TOKENS_PER_FIELD} assumed for each text)"
+        )
+        if self.price_per_million_input or self.price_per_million_output:
+            print(f"about {self.cost(prompt_tokens, answer_tokens):.2f} in money, at the prices given")
+        if self.requests_per_minute:
+            print(f"at least {asked / self.requests_per_minute:.0f} minutes at {self.requests_per_minute} a minute")
 
 
 def failure_summary(failures: Path, id_key: str) -> Iterator[str]:
@@ -152,35 +160,3 @@ def failure_summary(failures: Path, id_key: str) -> Iterator[str]:
         examples.setdefault(row["reason"], f"{row[id_key]}: {row.get('detail') or 'no detail'}")
     for reason, count in counts.most_common():
         yield f"{failures}: {count} {reason}, e.g. {examples[reason]}"
-
-
-def preview(task: QuestionList, requests: Requests, options: ModelOptions, output: Path) -> None:
-    """Print the first requests and an estimate of requests, tokens and cost; nothing is asked or written.
-
-    Raises:
-        ValueError: A bad input, or an output of other settings.
-    """
-    done = Keys(output, task.id_key, requests.settings_digest)
-    failed = Keys(failures_path(output), task.id_key, requests.settings_digest, unique=False)
-    mask = open_questions(done, failed, question_hashes(task), options)
-    asked = min(int(mask.sum()), options.limit or len(mask))
-    estimates: list[int] = []
-    for question in islice(task.chosen(mask), min(asked, SAMPLED)):
-        if len(estimates) < SHOWN:
-            print(f"--- {question.id} (model {options.model}, answer format {options.answer_formats[0]})")
-            for message in requests.prompt.messages(question.values):
-                print(f"[{message['role']}]\n{message['content']}")
-            for picture in question.pictures:
-                print(f"[image] {picture}")
-        estimates.append(requests.estimate(question))
-    prompt_tokens = round(asked * sum(estimates) / max(1, len(estimates)))
-    answer_tokens = asked * TOKENS_PER_FIELD * len(requests.prompt.answer)
-    print(
-        f"{asked} requests to ask ({len(done)} answered, {len(failed)} failed before)\n"
-        f"about {prompt_tokens} prompt tokens (a quarter of the characters of {len(estimates)} requests, scaled up)\n"
-        f"about {answer_tokens} answer tokens ({TOKENS_PER_FIELD} assumed for each text)"
-    )
-    if options.price_per_million_input or options.price_per_million_output:
-        print(f"about {options.cost(prompt_tokens, answer_tokens):.2f} in money, at the prices given")
-    if options.requests_per_minute:
-        print(f"at least {asked / options.requests_per_minute:.0f} minutes at {options.requests_per_minute} a minute")
