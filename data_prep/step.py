@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -68,16 +68,15 @@ class Step(ABC):
 
     def input_files(self) -> dict[str, Path]:
         """Return the files of the fields marked as `INPUT` by role: the field's name, with a number for each of a list."""
-        return dict(self._input_files())
-
-    def _input_files(self) -> Iterator[tuple[str, Path]]:
+        found: dict[str, Path] = {}
         for option in fields(self):
             value = getattr(self, option.name)
             if option.metadata.get("input") and value is not None:
                 if isinstance(value, str):
-                    yield option.name, Path(value)
+                    found[option.name] = Path(value)
                 else:
-                    yield from ((f"{option.name}.{place}", Path(file)) for place, file in enumerate(value))
+                    found |= {f"{option.name}.{place}": Path(file) for place, file in enumerate(value)}
+        return found
 
     @abstractmethod
     def work(self) -> None:
@@ -144,8 +143,11 @@ class OutputStep(Step):
 
     def settings(self) -> dict[str, Any]:
         """Return the options that the manifest records. `part` is left out where everything is made."""
-        left_out = {option.name for option in fields(self) if option.metadata.get("input")}
-        left_out |= {option.name for option in fields(self) if not option.metadata.get("recorded", True)}
+        left_out = {
+            option.name
+            for option in fields(self)
+            if option.metadata.get("input") or not option.metadata.get("recorded", True)
+        }
         settings = {name: value for name, value in asdict(self).items() if name not in left_out}
         if settings.get("part", "") is None:
             del settings["part"]
