@@ -86,8 +86,7 @@ class NamedBySynset(ImageSource):
         synsets = [Path(image.key).name.partition("_")[0] for image in found.images]
         if unknown := sorted({synset for synset in synsets if synset not in place}):
             raise ValueError(
-                f"{self.images}: pictures are called after {unknown[:5]}, which are no ids in {self.table} (column "
-                '"wnid")'
+                f"{self.images}: pictures are called after {unknown[:5]}, which are no `wnid` in {self.table}"
             )
         images = [replace(image, label=place[synset]) for image, synset in zip(found.images, synsets, strict=True)]
         return ImageSet(found.source, images, list(names.values()))
