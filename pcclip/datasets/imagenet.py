@@ -10,7 +10,7 @@ import open_clip
 from pcclip.data.labelled import ImageFile, ImageSet, read_images
 from pcclip.datasets.sources import ImageSource, warn_unless_whole
 from pcclip.datasets.tables import read_table
-from pcclip.paths import existing_folder
+from pcclip.paths import existing_folder, read_text
 
 # open_clip calls two pairs of classes alike; texts cannot tell these apart, so one of each has WordNet's other name.
 RENAMED = {657: "missile", 744: "projectile", 836: "sunglass", 837: "sunglasses"}
@@ -56,14 +56,10 @@ class ImageNet(ImageSource):
                     "`synsets` (LOC_synset_mapping.txt) which classes these are"
                 )
             return folders  # sorted, as the classes are
-        file = Path(self.synsets)
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"{file}: list of WordNet ids not found; take LOC_synset_mapping.txt of Kaggle's ImageNet"
-            )
-        ids = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        text = read_text(self.synsets, "list of WordNet ids", "take LOC_synset_mapping.txt of Kaggle's ImageNet")
+        ids = [line.split()[0] for line in text.splitlines() if line.strip()]
         if len(ids) != total or ids != sorted(set(ids)):
-            raise ValueError(f"{file}: {len(ids)} lines, expected the {total} WordNet ids, sorted, each once")
+            raise ValueError(f"{self.synsets}: {len(ids)} lines, expected the {total} WordNet ids, sorted, each once")
         return ids
 
 
