@@ -109,7 +109,8 @@ def test_files_and_flags_reach_the_objects(config: Path, tmp_path: Path, monkeyp
     optimizer = module._optimizer([torch.nn.Parameter(torch.zeros(1))])
     assert isinstance(optimizer, torch.optim.AdamW)
     assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (0.125, 0.1)
-    assert (data._groups_per_batch, data._role_swap, data._pairs_per_group, data._seed) == (5, 0.125, 3, 3)
+    draw = data._draw
+    assert (draw.groups_per_batch, draw.role_swap, draw.pairs_per_group, draw.seed) == (5, 0.125, 3, 3)
 
 
 @pytest.mark.parametrize("settings", [[], ["--model.chunk_size=2", "--trainer.accumulate_grad_batches=2"]])
@@ -126,7 +127,7 @@ def test_one_seed_governs_weights_and_data(config: Path) -> None:
     weights = [made.model.model.towers.text_projection for made in (first, again, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
-    assert [made.datamodule._seed for made in (first, again, other)] == [3, 3, 4]
+    assert [made.datamodule._draw.seed for made in (first, again, other)] == [3, 3, 4]
 
 
 def test_printed_config_is_whole_and_runs_again(config: Path, tmp_path: Path) -> None:
