@@ -230,7 +230,6 @@ def write(experiment: Experiment, name: str, folder: Path, output: Path) -> None
 
 
 def _finished(folder: Path, cell: str) -> list[Path]:
-    """Folders of a cell's finished runs."""
     slug = re.escape(_slug(cell))
     return [
         path.parent for path in sorted(folder.glob("*/cell.json")) if re.fullmatch(rf"{slug}-\d+", path.parent.name)

@@ -39,35 +39,31 @@ def make_table(
         print(f'written to {output}, part "{title}"')
 
 
-def replace_part(document: str, title: str, text: str) -> str:
-    """Put `text` between the marks of `title`, or append it with marks. The rest of the document stays as it is.
+def write_part(file: str | Path, title: str, text: str) -> None:
+    """Put `text` between the marks of `title`, or append it with marks. The rest of the file stays as it is, line ends too.
+
+    Args:
+        file: Markdown file; it is created if it is missing.
+        title: Name in the marks.
+        text: Markdown.
 
     Raises:
         ValueError: One mark is missing or occurs twice, they are in the wrong order, or the title cannot be in a comment.
     """
+    file = Path(file)
     if "--" in title or not title.strip() or not title.isprintable():
-        raise ValueError(f"title {title!r}: must be one line of text without `--`")
+        raise ValueError(f"{file}: title {title!r}: must be one line of text without `--`")
+    document = file.read_bytes().decode("utf-8") if file.is_file() else ""
     begin, end = f"<!-- spread:{title} -->", f"<!-- /spread:{title} -->"
     part = f"{begin}\n\n{text.strip()}\n\n{end}"
     found = document.count(begin), document.count(end)
     if found == (0, 0):
-        return f"{document.rstrip()}\n\n{part}\n".lstrip()
-    if found != (1, 1) or document.index(begin) > document.index(end):
-        raise ValueError(f"expected one {begin} and after it one {end}, found {found[0]} and {found[1]}; fix the marks")
-    return document[: document.index(begin)] + part + document[document.index(end) + len(end) :]
-
-
-def write_part(file: str | Path, title: str, text: str) -> None:
-    """Apply `replace_part` to a file, which is created if it is missing. Line ends stay as they are.
-
-    Raises:
-        ValueError: As `replace_part`; names the file.
-    """
-    file = Path(file)
-    document = file.read_bytes().decode("utf-8") if file.is_file() else ""
-    try:
-        document = replace_part(document, title, text)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+        document = f"{document.rstrip()}\n\n{part}\n".lstrip()
+    elif found == (1, 1) and document.index(begin) < document.index(end):
+        document = document[: document.index(begin)] + part + document[document.index(end) + len(end) :]
+    else:
+        raise ValueError(
+            f"{file}: expected one {begin} and after it one {end}, found {found[0]} and {found[1]}; fix the marks"
+        )
     with atomic_text(file) as stream:
         stream.write(document)

@@ -12,15 +12,11 @@ from torch import Tensor
 
 
 class Encoder(Protocol):
-    """Anything that embeds images and texts into one space of width D.
+    """Anything that embeds texts, and differences of image embeddings, into one space of width D.
 
     All embeddings are unit vectors in float32. A plain open_clip model, a finetuned one and a table of cached
     embeddings can all be an `Encoder`, so that one code measures them all.
     """
-
-    def encode_images(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) uint8, as `image_transform` makes them, to unit embeddings (N, D)."""
-        ...
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Texts to unit embeddings (N, D)."""

@@ -151,6 +151,5 @@ def _finish(axes: Any) -> None:
 
 
 def _add_legend(figure: Figure, axes: Any) -> None:
-    """Add one legend below all panels."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), fontsize=9)

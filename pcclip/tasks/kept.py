@@ -87,10 +87,6 @@ class StoredTexts:
             self._is_new = True
         return torch.stack([self._rows[text] for text in texts]).to(self._model.device)
 
-    def encode_images(self, images: Tensor) -> Tensor:
-        """The model's own."""
-        return self._model.encode_images(images)
-
     def difference(self, first: Tensor, second: Tensor) -> Tensor:
         """The model's own."""
         return self._model.difference(first, second)

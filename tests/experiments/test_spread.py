@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pcclip.experiments.__main__ import main
-from pcclip.experiments.spread import replace_part
+from pcclip.experiments.spread import write_part
 from pcclip.reports.rows import read_runs, spread
 from pcclip.results import Result, write_results
 
@@ -154,9 +154,12 @@ def test_prose_survives(files: list[str], tmp_path: Path) -> None:
         "<!-- spread:a --> <!-- spread:a --> <!-- /spread:a -->",
     ],
 )
-def test_broken_marks_are_refused(document: str) -> None:
-    with pytest.raises(ValueError, match="spread:a"):
-        replace_part(document, "a", "text")
+def test_broken_marks_are_refused(tmp_path: Path, document: str) -> None:
+    file = tmp_path / "results.md"
+    file.write_text(document)
+    with pytest.raises(ValueError, match=r"results\.md.*spread:a"):
+        write_part(file, "a", "text")
+    assert file.read_text() == document
 
 
 def test_broken_marks_leave_the_file(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
