@@ -53,6 +53,7 @@ class Step(ABC):
             known = get_args(types[option.name]) if get_origin(types[option.name]) is Literal else (value,)
             if value not in known:
                 raise ValueError(f"{self.name}.{option.name}: {value!r}; choose one of {', '.join(known)}")
+        _ = self.own_part
         self.check_options()
         for role, file in self.input_files().items():
             what = f"`{role.partition('.')[0]}` of the step {self.name}"
@@ -77,6 +78,15 @@ class Step(ABC):
                 else:
                     found |= {f"{option.name}.{place}": Path(file) for place, file in enumerate(value)}
         return found
+
+    @property
+    def own_part(self) -> Part:
+        """The part of the input that option `part` asks for.
+
+        Raises:
+            ValueError: It is not of the form K/N.
+        """
+        return Part.parse(getattr(self, "part", None), f"{self.name}.part")
 
     @abstractmethod
     def work(self) -> None:
@@ -160,12 +170,3 @@ class OutputStep(Step):
     @abstractmethod
     def make(self, manifest: Manifest) -> Made | None:
         """Make the output. Return None if it is not complete yet, or if its manifest is written already."""
-
-    @property
-    def own_part(self) -> Part:
-        """The part of the input that option `part` asks for.
-
-        Raises:
-            ValueError: It is not of the form K/N.
-        """
-        return Part.parse(getattr(self, "part", None), f"{self.name}.part")

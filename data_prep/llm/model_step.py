@@ -59,7 +59,6 @@ class ModelStep(ModelOptions, OutputStep):
 
     def check_options(self) -> None:
         """Check `part`, and the endpoint's options and the prompt where they are used."""
-        _ = self.own_part
         if self.asks_model:
             _ = self.requests
 

@@ -51,7 +51,6 @@ class Captions(SourceOptions, Workers, OutputStep):
     the default because an image paired with its copy has no difference to describe."""
 
     def check_options(self) -> None:
-        _ = self.own_part
         if self.source != "parts" and not Path(self.input).exists():
             raise FileNotFoundError(f"{self.input}: `input` of the captions step not found")
         if self.class_names is not None:

@@ -59,7 +59,6 @@ class Screen(RuleOptions, Workers, OutputStep):
     def check_options(self) -> None:
         """Check the rules' options, `part`, and what needs `captions`."""
         self.check()
-        _ = self.own_part
         if self.fit_model is not None and self.captions is None:
             raise ValueError("screen.fit_model needs screen.captions, which says where the images lie")
 

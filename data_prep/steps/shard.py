@@ -58,7 +58,6 @@ class Shard(Workers, OutputStep):
     """Pack only every K-th shard, `1/K` to `K/K`; each machine writes another `output`, and training reads them all."""
 
     def check_options(self) -> None:
-        _ = self.own_part
         if self.quality > 100:
             raise ValueError(f"shard.quality must be at most 100, found {self.quality}")
 
