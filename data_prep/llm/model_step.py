@@ -58,7 +58,7 @@ class ModelStep(ModelOptions, OutputStep):
         """What makes the requests. A first use raises what `Requests` raises."""
 
     def check_options(self) -> None:
-        """Check `part`, and the endpoint's options and the prompt where they are used."""
+        """Check the endpoint's options and the prompt where they are used."""
         if self.asks_model:
             _ = self.requests
 

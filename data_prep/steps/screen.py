@@ -57,7 +57,7 @@ class Screen(RuleOptions, Workers, OutputStep):
     """Screen only this part of the groups: `1/4` to `4/4`. Give each part its own `output`. Null: all."""
 
     def check_options(self) -> None:
-        """Check the rules' options, `part`, and what needs `captions`."""
+        """Check the rules' options and what needs `captions`."""
         self.check()
         if self.fit_model is not None and self.captions is None:
             raise ValueError("screen.fit_model needs screen.captions, which says where the images lie")
