@@ -16,6 +16,7 @@ from pathlib import Path
 
 from joblib.externals.loky import get_reusable_executor
 
+from data_prep.files import Row
 from data_prep.steps import screen
 from data_prep.steps.describe import compose
 
@@ -40,19 +41,19 @@ def write_rows(folder: Path, rows: int) -> tuple[Path, Path]:
     captions, differences = folder / "captions.jsonl", folder / "differences.jsonl"
     with captions.open("w") as caption_stream, differences.open("w") as difference_stream:
         for group in range(-(-rows // PAIRS)):
-            images = []
+            images: list[Row] = []
             for place in range(GROUP):
                 texts = [
                     " ".join(map(rng.choice, (WHO, DOES, WHERE, HOW))).strip().capitalize() + "." for _ in range(5)
                 ]
-                images.append((f"{group:06d}-{place:02d}", texts))
-                row = {"id": images[-1][0], "file": f"images/{images[-1][0]}.jpg", "captions": texts}
-                caption_stream.write(json.dumps(row) + "\n")
+                name = f"{group:06d}-{place:02d}"
+                images.append({"id": name, "file": f"images/{name}.jpg", "captions": texts})
+                caption_stream.write(json.dumps(images[-1]) + "\n")
             for pair in range(min(PAIRS, rows - group * PAIRS)):
-                (first, first_texts), (second, second_texts) = rng.sample(images, 2)
+                first, second = rng.sample(images, 2)
                 pair_id = f"r0g{group:06d}-{pair:02d}"
-                text, reverse = compose(0, pair_id, first_texts, second_texts)
-                named = {"pair_id": pair_id, "group": f"r0g{group:06d}", "first": first, "second": second}
+                text, reverse = compose(0, pair_id, first, second)
+                named = {"pair_id": pair_id, "group": f"r0g{group:06d}", "first": first["id"], "second": second["id"]}
                 difference_stream.write(json.dumps({**named, "text": text, "reverse_text": reverse}) + "\n")
     return captions, differences
 
