@@ -68,10 +68,10 @@ def test_order_of_equal_vectors() -> None:
 def test_rounds_deal_other_groups_and_no_pair_twice(captions: Path) -> None:
     vectors = similar.embed_by_words(captions, np.arange(64), 0)
     options = pairs.Pairs(captions="", output="", group_size=8, pairs_per_group=14, rounds=4)
-    rows = list(pairs.deal([f"i{index}" for index in range(64)], options, vectors))
+    rows = list(pairs.deal([f"i{index}" for index in range(64)], options, vectors, np.zeros(64, bool)))
     drawn = {frozenset((row["first"], row["second"])) for row in rows}
     assert len(drawn) == len(rows) > 300  # of 448; the same groups in all rounds would have no more than 224
-    assert rows == list(pairs.deal([f"i{index}" for index in range(64)], options, vectors))
+    assert rows == list(pairs.deal([f"i{index}" for index in range(64)], options, vectors, np.zeros(64, bool)))
 
 
 def test_vectors_are_unit_and_alike_for_alike_captions(captions: Path) -> None:
@@ -149,5 +149,9 @@ def test_a_model_needs_weights(captions: Path) -> None:
 def test_all_pairs_keeps_alike_images_together(captions: Path) -> None:
     vectors = similar.embed_by_words(captions, np.arange(64), 0)
     ids = [f"i{index}" for index in range(64)]
-    rows = list(pairs.deal_all(ids, pairs.Pairs(captions="", output="", group_size=8, all_pairs=True), vectors))
+    rows = list(
+        pairs.deal_all(
+            ids, pairs.Pairs(captions="", output="", group_size=8, all_pairs=True), vectors, np.zeros(64, bool)
+        )
+    )
     assert {frozenset((row["first"], row["second"])) for row in rows} == set(map(frozenset, combinations(ids, 2)))
