@@ -168,7 +168,7 @@ class Judge:
                 **talk.PHRASES,
             }
         )
-        self._untriggered_rules = {reason: rule for reason, rule in self.rules.items() if reason not in self._triggers}
+        self._rules_of_signs: dict[frozenset[str], dict[str, Rule]] = {}
         self.rules_after_cutting = self._wanted(
             {
                 "truncated": form.truncated,
@@ -215,8 +215,7 @@ class Judge:
             if not left:
                 return "chat", "nothing but talk"
             text = self.reader.read(left)
-        untriggered = self._triggers.isdisjoint(text.signs)
-        for reason, rule in (self._untriggered_rules if untriggered else self.rules).items():
+        for reason, rule in self._called_for(text.signs).items():
             if (detail := rule(text)) is not None:
                 return reason, detail
         joined = " ".join(text.written)
@@ -230,6 +229,15 @@ class Judge:
                 joined = shortened
         judgement.texts.append(text if joined == text.raw else self.reader.read(joined))
         return None
+
+    def _called_for(self, signs: frozenset[str]) -> dict[str, Rule]:
+        """Return the rules that can find something in a text with these signs: those without triggers, and the triggered."""
+        rules = self._rules_of_signs.get(signs)
+        if rules is None:
+            idle = self._triggers.difference(signs, (sign.rstrip("?") for sign in signs))
+            rules = {reason: rule for reason, rule in self.rules.items() if reason not in idle}
+            self._rules_of_signs[signs] = rules
+        return rules
 
     def _judge_both(
         self, texts: Sequence[Text], captions: tuple[CaptionWords, CaptionWords] | None

@@ -93,7 +93,7 @@ class Text:
         self.raw = raw
         self.written = written
         self.tokens: list[str] = list(chain.from_iterable(tokens))
-        self.signs: frozenset[str] = frozenset().union(*set(signs))
+        self.signs: frozenset[str] = frozenset().union(*signs)
         self.stems = "".join(stems)
         self.alike = "".join(alike)
         self.pairs = set(pairwise(self.tokens))
@@ -150,8 +150,10 @@ class Reader:
 
     def content(self, raw: str) -> frozenset[str]:
         """Return the stems of the words of content in a text, for which it need not be read as a whole."""
-        named = plain(raw) if _OWN_PATTERNS["renamed"].search(raw) else raw
-        return content("".join([self._words[written].stems for written in named.split()]))
+        words = list(map(self._words.__getitem__, raw.split()))
+        if "renamed" in frozenset().union(*(word.signs for word in words)):
+            words = list(map(self._words.__getitem__, plain(raw).split()))
+        return content("".join(word.stems for word in words))
 
     def _word(self, written: str) -> Word:
         lowered = written.lower().translate(_STRAIGHT)
