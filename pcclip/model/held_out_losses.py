@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import defaultdict
 from contextlib import ExitStack
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torchmetrics import Metric
 
 from pcclip.batch import PairBatch
 from pcclip.model.sharding import gathered
 
 PAIR_LOSSES = ("difference_loss", "sign_accuracy", "sign_loss")
 PARTS = (*PAIR_LOSSES, "caption_loss")
+
+
+class Sums(Metric):
+    """Sum and number of items of each of `PARTS`, (parts, 2) in float64, over batches and processes."""
+
+    sums: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("sums", torch.zeros(len(PARTS), 2, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, found: dict[str, tuple[float, int]]) -> None:
+        """Add the mean of each part over a batch and the number of its items."""
+        rows = [(mean * count, count) for mean, count in (found.get(name, (0.0, 0)) for name in PARTS)]
+        self.sums += torch.tensor(rows, dtype=torch.float64, device=self.sums.device)
+
+    def compute(self) -> dict[str, float]:
+        """Return the mean of each part that has items."""
+        return {name: total / count for name, (total, count) in zip(PARTS, self.sums.tolist(), strict=True) if count}
 
 
 class HeldOutLosses(LightningModule):
@@ -35,8 +54,10 @@ class HeldOutLosses(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin to add up; hold whole weights where they are sharded, since processes may have other numbers of batches."""
-        self._sums: defaultdict[str, float] = defaultdict(float)
-        self._counts: defaultdict[str, int] = defaultdict(int)
+        self._sums = Sums()
+        self._sums.update({})  # a process may have no batches
+        if self.trainer.world_size > 1:  # which no device without float64 allows
+            self._sums.to(self.device)
         self._whole = ExitStack()
         self._whole.enter_context(gathered(self))
 
@@ -48,11 +69,8 @@ class HeldOutLosses(LightningModule):
             return
         found = self.losses(batch, alone=True)
         pairs = len(batch.first) - int(found.get("identical_pairs", 0))
-        for name in PARTS:
-            if name in found:
-                count = pairs if name in PAIR_LOSSES else len(batch.captioned)
-                self._sums[name] += float(found[name]) * count
-                self._counts[name] += count
+        counts = {name: pairs if name in PAIR_LOSSES else len(batch.captioned) for name in PARTS if name in found}
+        self._sums.update({name: (float(found[name]), count) for name, count in counts.items()})
 
     def test_step(self, batch: PairBatch | None, batch_index: int) -> None:
         """As `validation_step`, if there are held-out pairs; the evaluation callbacks do the rest of `pcclip test`."""
@@ -73,12 +91,7 @@ class HeldOutLosses(LightningModule):
 
     def _log_means(self, stage: str) -> None:
         self._whole.close()
-        added = torch.tensor([[self._sums[name], self._counts[name]] for name in PARTS], dtype=torch.float64)
-        if self.trainer.world_size > 1:  # which no device without float64 allows
-            reduced = self.trainer.strategy.reduce(added.to(self.device), reduce_op="sum")
-            assert isinstance(reduced, Tensor)
-            added = reduced.cpu()
-        means = {name: total / count for name, (total, count) in zip(PARTS, added.tolist(), strict=True) if count}
+        means = self._sums.compute()
         weights = {
             "difference_loss": self.difference_weight,
             "sign_loss": self.sign_weight,
