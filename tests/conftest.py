@@ -20,6 +20,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # The same examples on every machine, however slow it is.
 hypothesis_settings.register_profile("tests", deadline=None, derandomize=True)
 hypothesis_settings.load_profile("tests")
+torch.set_num_threads(1)  # also for fixtures of modules, which are made before those of tests
 TINY = Path(__file__).parent / "helpers" / "tiny.json"
 
 
