@@ -6,7 +6,7 @@ time when a tenth of the steps is done. It is what the processes hold in memory 
 latter counted once (`Pss_Anon` and `Pss_Shmem` of Linux); libraries, which they share with whatever else runs, are left out.
 
 - *growth* is from the first two of the ten to the last two;
-- *beside the fewest* compares the last two with those of the training on the fewest shards.
+- *over the fewest* compares the last two with those of the training on the fewest shards.
 
 oneDNN keeps the code it makes for each shape it meets, up to 1,024 of them. On a CPU, where texts of all lengths are encoded,
 that is some 30 MiB which fill in the first few hundred steps; the trainings here keep none, so that nothing hides behind it.
@@ -51,7 +51,7 @@ def held(process: int) -> float:
 
 
 class Sample(Callback):
-    """Looks up the memory of this process and of its workers at the end of every so many epochs."""
+    """Looks up the memory of this process and of its workers at the end of every n-th epoch."""
 
     def __init__(self, every: int, workers: int) -> None:
         self._every = every
@@ -76,7 +76,7 @@ def make_module(folder: Path) -> LitDifferenceCLIP:
 
 
 def train(folder: Path, name: str, epochs: int, workers: int) -> list[tuple[float, float]]:
-    """MiB of trainer and workers, ten times in so many epochs."""
+    """MiB of trainer and workers, ten times in these epochs."""
     sample, every = Sample(epochs // SAMPLES, workers), epochs // SAMPLES
     trainer = Trainer(
         accelerator="cpu",
@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> None:
                         "first, MiB": first,
                         "last, MiB": last,
                         "growth": f"{last / first - 1:+.1%}",
-                        "beside the fewest": f"{last / fewest_last - 1:+.1%}",
+                        "over the fewest": f"{last / fewest_last - 1:+.1%}",
                     }
                 )
     report("memory", rows)

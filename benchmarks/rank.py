@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
                 "pictures": count[step],
                 "seconds": median(turn.clock for turn in turns),
                 "slowest": max(turn.clock for turn in turns),
-                "beside the tower alone": _above(taken["tower alone"], turns) if step == "from files" else None,
+                "over the tower alone": _above(taken["tower alone"], turns) if step == "from files" else None,
             }
             for step, turns in taken.items()
         ],

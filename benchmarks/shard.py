@@ -72,7 +72,7 @@ def run_pillow(paths: list[Path], resize: int, quality: int, processes: int) -> 
 
 
 def run_shard(options: shard.Shard) -> None:
-    """Run the step anew."""
+    """Run the step again."""
     shutil.rmtree(options.output, ignore_errors=True)
     with contextlib.redirect_stdout(io.StringIO()):
         options.run()

@@ -1,4 +1,4 @@
-"""Text-only finetuning beside a plain loop: `python -m benchmarks.text`.
+"""Text-only finetuning compared with a plain loop: `python -m benchmarks.text`.
 
 Both train a text tower on difference texts and stored image embeddings, with the same loss and the same AdamW. The plain loop
 gets its texts padded to 77 tokens and calls open_clip's `encode_text`; neither tokenises. They take turns on the same batches

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -63,15 +63,6 @@ class LineIndex:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.__exit__(kind, error, trace)
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return int(self._database.execute("SELECT COUNT(*) FROM lines").fetchone()[0])
-
-    def values(self) -> Iterator[str]:
-        """The key's values, each once, in the order in which they first occur."""
-        for (value,) in self._database.execute("SELECT value FROM lines GROUP BY value ORDER BY MIN(number)"):
-            yield value
 
     def rows(self, value: str) -> list[tuple[int, Row]]:
         """(Line number, row) of the rows with a value, in the order of the file; none for an unknown value."""

@@ -16,7 +16,7 @@ from pcclip.data.record import GroupRecord
 
 @dataclass(frozen=True)
 class Packing:
-    """How shards are packed: out of which files, into which folder, with images of which size and quality."""
+    """Settings of packing: input files, output folder, image size and image quality."""
 
     sources: Sources
     partial: PartialFolder

@@ -51,7 +51,7 @@ class ModelOptions:
     attempts: PositiveInt = 5
     """How often a request is made before its failure is recorded; waiting out a 429 does not count."""
     stop_after_failures: PositiveInt | None = 100
-    """The run stops after so many failed questions in a row, whatever the reason; null never stops."""
+    """Stop the run after this number of consecutive failed questions. Null: never."""
     longest_wait: PositiveFloat = 600.0
     """Seconds that the endpoint may ask to wait (`Retry-After`); the run stops if it asks for more."""
     price_per_million_input: NonNegativeFloat = 0.0
@@ -61,7 +61,7 @@ class ModelOptions:
     max_cost: PositiveFloat | None = None
     """The run stops before all answers in the output together would cost more."""
     limit: PositiveInt | None = None
-    """Ask at most so many questions in this run."""
+    """Maximum number of questions in this run."""
     retry_failed: bool = False
     """Ask again what was recorded as failed."""
     part: str | None = None
@@ -141,7 +141,7 @@ class ModelOptions:
         return len(self._key) >= SHORTEST_SECRET and any(self._key in text for text in texts)
 
     def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
-        """Return what so many tokens cost."""
+        """Return the cost of these tokens."""
         input_cost = prompt_tokens * self.price_per_million_input
         return (input_cost + completion_tokens * self.price_per_million_output) / 1e6
 

@@ -62,7 +62,7 @@ class Pace:
         await self._until_end(asyncio.sleep(seconds))
 
     def correct(self, tokens: float) -> None:
-        """Take so many more tokens than were estimated, or give them back if negative."""
+        """Take the tokens that the estimate missed; a negative number gives tokens back."""
         self._unpaid += tokens
 
     def pause(self, seconds: float) -> None:

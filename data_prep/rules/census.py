@@ -26,9 +26,6 @@ class Census:
         self.lines = array("q")
         self._ids, self._texts = array("Q"), array("Q")
 
-    def __len__(self) -> int:
-        return len(self.lines)
-
     def add(self, line: int, pair_id: str, texts: Sequence[Text]) -> None:
         """Take in a row with its two texts."""
         self.lines.append(line)

@@ -1,4 +1,4 @@
-"""Reading a text once for all rules: its tokens, what it says of which image, and which rules need a look at it."""
+"""Read a text once for all rules: its tokens, what it says about each image, and which rules apply to it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Text:
         alike: The text without case, punctuation and articles, and with one word for "image". Texts with the same are near
             duplicates. A looser measure would be wrong: two right texts may differ in the one word that matters.
         pairs: The different pairs of tokens that follow one another.
-        said: What the text says of which image.
+        said: What the text says about each image.
         compares: Whether the text has a comparative such as "brighter", or "than".
     """
 

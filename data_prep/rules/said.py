@@ -1,4 +1,4 @@
-"""What a text says of which image, clause by clause."""
+"""Assign the words of a text to the image that they describe, clause by clause."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Said:
 
     @property
     def bare(self) -> str | None:
-        """Name of an image that is mentioned and of which nothing is said, or None."""
+        """Name of an image that is mentioned but not described, or None."""
         for name, side in zip(SIDES, (FIRST, SECOND), strict=True):
             if side in self._named and side not in self._described:
                 return name

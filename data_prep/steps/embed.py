@@ -249,7 +249,7 @@ class ImageEmbedder(LightningModule):
         self.model: DifferenceCLIP | None = model
 
     def __getstate__(self) -> dict[str, Any]:
-        # Sent to the other processes, the model would need as much shared memory, of which containers have little.
+        # Containers have little shared memory: sending the model to the other processes would fill it.
         return {**super().__getstate__(), "_modules": {"model": None}}
 
     def setup(self, stage: str) -> None:

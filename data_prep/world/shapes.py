@@ -129,7 +129,7 @@ def save(folder: Path, pictures: Sequence[PlannedPicture]) -> int:
 
 
 def draw_all(folder: Path, pictures: list[PlannedPicture], workers: int) -> None:
-    """Draw pictures into their files, in so many processes."""
+    """Draw pictures into their files, in `workers` processes."""
     for parent in {(folder / picture.file).parent for picture in pictures}:
         parent.mkdir(parents=True, exist_ok=True)
     chunks = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]

@@ -1,4 +1,4 @@
-"""Checkpoints from which a run goes on after any end: every so many steps, and before a scheduler takes the machine away."""
+"""Checkpoints to resume from after any interruption: every n steps, and before a scheduler ends the job."""
 
 from __future__ import annotations
 

@@ -206,8 +206,3 @@ class DatasetInfo:
                     f"{where}: shard {name!r} is not a file name, or is named twice; make the shards again"
                 )
         return info
-
-
-def image_member(key: str, index: int, extension: str) -> str:
-    """Name of image `index` of group `key` inside the tar, e.g. `00000042.03.jpg`."""
-    return f"{key}.{index:02d}.{extension}"

@@ -4,7 +4,7 @@ For every ordered pair of images that differ in the attribute, the difference is
 false of it: "the first is larger than the second" and its reverse. The metrics:
 
 - `sign_accuracy`: cos(difference, true text) > 0, the paper's difference classification (arXiv 2409.09721, section 4.1);
-- `sign_accuracy_paper`: the same in the paper's protocol, the mean over a few draws of so many images each;
+- `sign_accuracy_paper`: the same in the paper's protocol, the mean over a few draws of `images_per_draw` images;
 - `forced_choice`: the true text is closer than its reverse;
 - `role_test`: the true text is closer than itself with the words "first" and "second" exchanged;
 - `swapped_choice`: forced choice between the exchanged texts. A model that reads the order of mention instead of the words
@@ -62,10 +62,10 @@ def attribute_ranking(
         groups: Class of each image, (N,), where images have the value of their class: the ceiling's folds keep classes
             whole. By default each image is a group of its own.
         min_gap: Only pairs whose values differ by more than this are judged; one number, or one per attribute.
-        pair_images: Judge the pairs of only so many random images of each attribute, since memory grows with their square.
+        pair_images: Number of random images of each attribute whose pairs are judged, since memory grows with its square.
             If none of these pairs can be judged, two of the images are those of the lowest and the highest value. Rank
             correlations use all images.
-        images_per_draw: Also measure `sign_accuracy_paper` on draws of so many images.
+        images_per_draw: Also measure `sign_accuracy_paper` on draws of this number of images.
         draws: The number of these draws.
         ceiling: Also fit the supervised ceiling, for attributes with two values only if five groups have each.
         bootstrap: Resampling of images, and seed of the draws and the ceiling's folds.

@@ -19,7 +19,7 @@ from pcclip.metrics.zero_shot import class_accuracies
 # interval or metric), so that stored rows of an older version are not used.
 VERSION = 2
 HELD_OUT = 0.2  # of each class's training images, to choose the regularisation by
-VALIDATION_SHOTS = 4  # at most so many further images a class choose the regularisation of a few-shot probe
+VALIDATION_SHOTS = 4  # largest number of further images a class that choose the regularisation of a few-shot probe
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -45,7 +45,7 @@ def linear_probe(
         images: Unit embeddings of test images, (M, D).
         labels: Their classes, (M,).
         classes: Names of the classes.
-        shots: Also fit on so many training images of each class, each number `draws` times.
+        shots: Also fit on this number of training images of each class, each number `draws` times.
         draws: How often few-shot images are drawn.
         full: Fit on all training images.
         bootstrap: Resampling of test images, and seed of the validation splits and the draws.

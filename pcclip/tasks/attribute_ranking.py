@@ -61,10 +61,10 @@ class AttributeRanking(Task):
     min_gap: float | dict[str, float] = 0.0
     """Judge only pairs whose values differ by more than this; one number, or one for each attribute."""
     pair_images: int | None = None
-    """Judge the pairs of only so many random images of each attribute, since pairs grow with their square. Rank correlations
+    """Number of random images of each attribute whose pairs are judged, since pairs grow with its square. Rank correlations
     use all images."""
     images_per_draw: int | None = None
-    """Also measure `sign_accuracy_paper`, on draws of so many images; the paper has 100."""
+    """Images in a draw of `sign_accuracy_paper`; the paper has 100."""
     draws: int = 5
     """The number of these draws."""
     ceiling: bool = False

@@ -28,7 +28,7 @@ class LinearProbe(ClassTask):
     test: str | ImageSource
     """Test images with the same class names: a folder or a dataset, as `images`."""
     shots: list[int] = field(default_factory=list)
-    """Also fit on so many training images of each class."""
+    """Also fit on this number of training images of each class."""
     draws: int = 3
     """How often these are drawn."""
     full: bool = True

@@ -88,7 +88,7 @@ def search(
         image: Unit embedding of the picture to start from, (D,).
         shift: The wanted difference, (D,).
         factor: lambda; 0 finds what is like the picture itself.
-        count: At most so many.
+        count: Maximum number of neighbours.
         exclude: Names of pictures that are not wanted, such as the one to start from.
     """
     query = normalize(image + factor * shift, dim=-1).cpu()

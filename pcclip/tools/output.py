@@ -109,7 +109,7 @@ def need(package: str, extra: str) -> None:
 
 
 def draw_sheet(gallery: Gallery, order: Tensor, labels: Sequence[str], title: str, most: int) -> Image.Image:
-    """Draw at most so many pictures, spread evenly over an order (N,) of the gallery; `labels` are those of the gallery."""
+    """Draw up to `most` pictures, spread evenly over an order (N,) of the gallery. `labels` are those of the gallery."""
     import torch
 
     from pcclip.reports.contact_sheet import TILE, contact_sheet

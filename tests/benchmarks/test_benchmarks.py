@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks import docs, gpu, loader, memory, rank, text, towers
 from tests.helpers.models import TINY
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +46,20 @@ def test_steps_are_compared_and_reach_the_page(capsys: pytest.CaptureFixture[str
     assert page.startswith("before")
     assert "old" not in page
     assert page.count("| pcclip |") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("shard", ["--count", "64", "--size", "64", "48", "--workers", "0", "--repeats", "1"]),
+        ("describe", ["--requests", "8", "--repeats", "1"]),
+        ("screen", ["--rows", "60", "--workers", "0"]),
+    ],
+)
+def test_benchmarks_of_data_steps_run(name: str, options: list[str]) -> None:
+    command = [sys.executable, "-m", f"benchmarks.{name}", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
 
 
 def test_gpu_benchmark_runs_on_a_cpu() -> None:
