@@ -1,7 +1,5 @@
 """What the benchmarks share: the machine and versions that a number belongs to, and where results go."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

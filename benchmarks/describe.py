@@ -5,8 +5,6 @@ ceiling is `AsyncOpenAI().chat.completions.create` in 64 loops and nothing else.
 machine it says more than the clock.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

@@ -3,8 +3,6 @@
 Each `runs/benchmarks/NAME.json` goes between that page's marks `<!-- spread:NAME -->`; the rest of the page stays as it is.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -12,8 +12,6 @@ take turns. For each turn, after some steps that are not counted:
 Tiny shapes run on a CPU, to see that the script works; there MFU and memory are left out.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 import time

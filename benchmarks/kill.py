@@ -7,8 +7,6 @@ Each start takes another number of workers. Every batch and every loss must equa
 those computed twice, and so must the weights at the end. Exits with 1 if anything differs.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

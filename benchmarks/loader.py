@@ -11,8 +11,6 @@
 They take turns on the same shards. Drawn pictures are about as hard to decode as photographs (`benchmarks/synthetic.py`).
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import itertools

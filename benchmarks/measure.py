@@ -1,7 +1,5 @@
 """What benchmarks do alike: take turns with a baseline, and show their rows."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median

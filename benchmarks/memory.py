@@ -12,8 +12,6 @@ oneDNN keeps the code it makes for each shape it meets, up to 1,024 of them. On 
 that is some 30 MiB which fill in the first few hundred steps; the trainings here keep none, so that nothing hides behind it.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -7,8 +7,6 @@
 - *help*: `pcclip --help`, a process of its own.
 """
 
-from __future__ import annotations
-
 import argparse
 import subprocess
 import sys

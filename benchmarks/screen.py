@@ -4,8 +4,6 @@ The texts are made up: compositions of captions of 14,000 words' worth of combin
 come group by group, 60 pairs among 16 images, as `pairs` writes them. Processor time counts the step and its processes.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import random

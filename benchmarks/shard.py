@@ -7,8 +7,6 @@ Both are run in turn, so that other load on the machine falls on both; the table
 depend on what else the machine is doing, elapsed time does.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import io

@@ -1,7 +1,5 @@
 """Size of the code base: `python -m benchmarks.size [REVISION]` counts the files of a git revision (default: HEAD)."""
 
-from __future__ import annotations
-
 import ast
 import subprocess
 import sys

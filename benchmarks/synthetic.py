@@ -1,7 +1,5 @@
 """Shards to measure on: drawn pictures or random embeddings, and made-up texts as long as difference texts are."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

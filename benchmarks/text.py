@@ -9,8 +9,6 @@ write: about 34 tokens, some up to 77 (`benchmarks/synthetic.py`).
     python -m benchmarks.text --models ViT-B-32 --profile    # where the time goes, by operator
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 from functools import partial

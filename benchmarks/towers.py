@@ -8,8 +8,6 @@ weights. The arithmetic of both, forward, is counted by `torch.utils.flop_counte
 either, so the ratio is that of a step.
 """
 
-from __future__ import annotations
-
 import argparse
 import copy
 from collections.abc import Callable

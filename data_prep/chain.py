@@ -1,7 +1,5 @@
 """Steps from a command line: one step with its options, or the steps of a chain in YAML files."""
 
-from __future__ import annotations
-
 import importlib
 import json
 from collections.abc import Sequence

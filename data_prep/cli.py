@@ -1,7 +1,5 @@
 """The `pcclip-data` command. Nothing slow is imported before it is known what is asked for."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Batches of step `embed`: the images of shards, decoded."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from itertools import islice

@@ -1,7 +1,5 @@
 """Read and write the JSON Lines files between the steps."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

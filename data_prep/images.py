@@ -1,7 +1,5 @@
 """Image files on their way into shards: which can be read, and which bytes are stored."""
 
-from __future__ import annotations
-
 import io
 import stat
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """One process at a time writes an output. It first removes what killed processes left next to it."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

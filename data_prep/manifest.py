@@ -1,7 +1,5 @@
 """Manifests: what made a step's output, and whether it has to be made again."""
 
-from __future__ import annotations
-
 import json
 import platform
 from collections.abc import Iterator, Mapping

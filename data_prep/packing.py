@@ -1,7 +1,5 @@
 """Writing one shard: from the numbers of its groups to a tar file, in any process and always with the same bytes."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Making a shard folder: its shards one by one, in a folder of its own until all are there, so that a run can go on later."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

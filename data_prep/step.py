@@ -1,7 +1,5 @@
 """What every step of `pcclip-data` is: a dataclass of options with a method `run`."""
 
-from __future__ import annotations
-
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

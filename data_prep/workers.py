@@ -1,7 +1,5 @@
 """Work in several processes through joblib, whose `parallel_config` may name other backends, such as dask on many machines."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

@@ -4,8 +4,6 @@ Temporary names are unique, so processes that write the same target do not distu
 next to the target and match `.NAME.*.tmp*`.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -1,7 +1,5 @@
 """What flows from the data to the model: one batch of images and ordered pairs among them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 Nothing heavy is imported before it is known what is asked for, so that `pcclip --help` answers at once.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 

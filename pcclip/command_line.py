@@ -1,7 +1,5 @@
 """Running a command: its options, its errors in one line, its exit code."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Callable, Sequence

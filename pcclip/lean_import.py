@@ -5,8 +5,6 @@ has an option to leave them out. So stand-ins take their places while open_clip 
 Only processes of the tool commands do this; `pcclip.load` and training import open_clip as it is.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 from types import ModuleType

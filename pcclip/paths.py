@@ -1,7 +1,5 @@
 """Check that an input path is there and of the right kind, and read text."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What the processes of a distributed run tell each other. Without a process group there is one process."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 import torch

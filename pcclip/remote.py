@@ -1,7 +1,5 @@
 """Read files and folders at addresses through fsspec: `hf://`, `s3://`, `gs://`, `https://` and others."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Rows of results: JSON for programs, one aligned Markdown table for people."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Find and check the checkpoint that a run resumes from."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 from typing import Any

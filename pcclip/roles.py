@@ -1,7 +1,5 @@
 """Exchange of the roles in a difference text."""
 
-from __future__ import annotations
-
 import re
 
 _ROLE = re.compile(r"\b(first|second)\b", re.IGNORECASE)

@@ -1,7 +1,5 @@
 """The folder of a run, by one rule for all loggers, and the outputs of other runs that it must not overwrite."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`pcclip fit|validate|test|predict --config FILE ...`: the LightningCLI of this project."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Fixtures shared by all tests: tiny models, tiny shards, and no network."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 `python -m tests.golden FOLDER` makes the small demo in an empty folder and writes `tests/golden.json`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Atomic writes: complete or not at all, with the umask's mode, and errors that name the target."""
 
-from __future__ import annotations
-
 import errno
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The command line: what is written in YAML or on the command line reaches the objects, and a run leaves what it should."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """From COCO's own files to a training step: every step of the preparation, then the model, on a real sample."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

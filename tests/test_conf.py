@@ -1,7 +1,5 @@
 """Every shipped YAML of the `pcclip` command is understood by the code, without data or weights."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from inspect import signature

@@ -1,7 +1,5 @@
 """Two processes train as one would on the joint batch, on disjoint data, and end together."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

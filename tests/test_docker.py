@@ -1,7 +1,5 @@
 """The container files name what exists; no engine is needed."""
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The API reference names what people import or configure; `make docs` builds it."""
 
-from __future__ import annotations
-
 import importlib
 import re
 from pathlib import Path

@@ -3,8 +3,6 @@
 Those of the embedded world are run by test_small_demo.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import re

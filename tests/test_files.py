@@ -1,7 +1,5 @@
 """Inputs of the wrong kind are not called missing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The layers of the packages: who may import whom, and that no modules import each other in a circle."""
 
-from __future__ import annotations
-
 import ast
 from collections import Counter
 from collections.abc import Iterable, Iterator

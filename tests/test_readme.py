@@ -5,8 +5,6 @@ fenced as `yaml` with a `trainer` are configurations for the `pcclip` command, i
 fenced as `python` whose first line is `# runs` are run, those of one document one after the other in one folder.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import shlex

@@ -1,7 +1,5 @@
 """Models at addresses are copied once, and again when they change."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import fsspec

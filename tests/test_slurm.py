@@ -1,7 +1,5 @@
 """docs/slurm.sbatch starts what is meant, and puts the job back after the signals of a scheduler alone."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

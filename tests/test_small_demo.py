@@ -1,7 +1,5 @@
 """`make train` in small: its commands one after the other, and then the README's commands on what they leave behind."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Whole runs of `pcclip fit` with two processes: killed and resumed, and with sharded weights, they end as they should."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

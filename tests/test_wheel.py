@@ -1,7 +1,5 @@
 """The built wheel works without the checkout: the commands find what they need in the installed packages."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -5,8 +5,6 @@ Files and state are in a folder next to the output. The state is saved after eve
 continues from there.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """One question to an OpenAI-compatible endpoint: tried until it is answered, or until its failure is certain."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator

@@ -1,7 +1,5 @@
 """Asking the open questions one by one: concurrent workers, progress, and stopping in good order."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import threading

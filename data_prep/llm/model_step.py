@@ -1,7 +1,5 @@
 """Steps that write a language model's answers: all questions of a task asked, or what would be asked shown."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 from abc import abstractmethod

@@ -1,7 +1,5 @@
 """Settings of the steps that ask a language model."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable

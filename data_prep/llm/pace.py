@@ -1,7 +1,5 @@
 """When the next request may go out: rate limits, one pause for all requests, and waits that end with the run."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import time

@@ -1,7 +1,5 @@
 """What is asked of a language model: questions, prompts, the requests made of both, and the keys of answers."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

@@ -3,8 +3,6 @@
 pydantic checks what a response holds. Our own code bounds time and memory, and finds answers in prose and on labelled lines.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -3,8 +3,6 @@
 Asking one by one (`live`) and by batch files (`batch`) share this.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import islice
 

@@ -1,7 +1,5 @@
 """The rule that compares a text with the captions of its two images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 

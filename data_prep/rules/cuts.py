@@ -4,8 +4,6 @@ Each takes a text and returns it shorter or as it was. They work on one another'
 anything more, so that quotes inside a lead-in or a note after a note all go.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from functools import partial

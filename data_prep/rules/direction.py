@@ -3,8 +3,6 @@
 A heuristic, made to be silent unless sure: a text that it does not understand passes.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Rules that ask what a text says of each image: nothing, what the captions say of the other one, or what they say of none."""
 
-from __future__ import annotations
-
 from data_prep.rules.reading import Text
 from data_prep.rules.words import SIDES
 

@@ -1,7 +1,5 @@
 """Rules about the form of one text. Each returns what it found, or None for a text that may stay."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter

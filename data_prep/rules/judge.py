@@ -1,7 +1,5 @@
 """Judging rows of difference texts: all rules in their order, on texts that the cuts have been at."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Length in the text tower's own tokens, and cutting what is longer than it reads."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import re

@@ -1,7 +1,5 @@
 """Read a text once for all rules: its tokens, what it says about each image, and which rules apply to it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Assign the words of a text to the image that they describe, clause by clause."""
 
-from __future__ import annotations
-
 from data_prep.rules.words import FILLERS, SIDES, stem
 
 # A text is read as a string of its stems and of these marks, with spaces in between.

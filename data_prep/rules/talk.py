@@ -4,8 +4,6 @@ What stands in quotes is the picture's, not the writer's: a sign may say "I can'
 trigger words, without which it cannot match: looking for them is many times faster.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Collection
 from functools import partial

@@ -1,7 +1,5 @@
 """Words that the rules know: the names of the two images, comparatives, fillers; and stems."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """Source `shards`: webdataset caption shards, as img2dataset writes them, or with class labels."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Sources of captioned images that lie in files of their own: COCO, CUB, a folder, JSON Lines, and parts of a set."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the sources of captioned images share."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Source `csv`: a table with one row a caption. A CSV may quote its fields, a TSV may not."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections import deque

@@ -1,7 +1,5 @@
 """Step `captions`: bring a captioned image set into one `captions.jsonl` whose images all decode."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import deque

@@ -4,8 +4,6 @@ With `classes` a sentence on each, for extended prompts; with `pairs` how the tw
 comparative prompting. Answers are kept, so that nothing is asked twice.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, partial

@@ -3,8 +3,6 @@
 Texts are written for these pairs (`class_texts`), and every model is then measured on them: run it once, with the base model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Step `download`: fetch files of a public data set and unpack them."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import stat

@@ -1,7 +1,5 @@
 """Download one file with curl: resumed after a broken connection, then checked."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 import shutil

@@ -1,7 +1,5 @@
 """Step `opinion`: a language model judges a sample of difference texts, to estimate how many are wrong."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Sequence

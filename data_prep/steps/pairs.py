@@ -1,7 +1,5 @@
 """Step `pairs`: deal images into groups of G and draw the pairs of each group."""
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Step `rewrite`: captions in a language model's own words, a control that tells its style from what differences teach."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field

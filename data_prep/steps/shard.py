@@ -1,7 +1,5 @@
 """Step `shard`: pack images, captions and difference texts into group shards for training."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Step `show`: a page of sample pairs with their pictures, captions and texts, to look at before training."""
 
-from __future__ import annotations
-
 import base64
 import random
 import tarfile

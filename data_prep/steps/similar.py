@@ -1,7 +1,5 @@
 """Dealing images that are alike into the same group: vectors of their captions' words, and a bisection of any vectors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a CLIP model says of images: vectors to deal groups by, and texts that do not fit their images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path

@@ -4,8 +4,6 @@ Where texts were written for classes ("a trolleybus ..., a golden retriever ..."
 these classes. Pictures are of one class when they have the same caption ("a photo of a trolleybus").
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase

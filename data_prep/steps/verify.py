@@ -1,7 +1,5 @@
 """Step `verify`: check a shard folder from its hashes down to its texts, and print what it holds."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field

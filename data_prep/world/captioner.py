@@ -1,7 +1,5 @@
 """The world's caption writer: like people, it names some of what is visible, each time in other words."""
 
-from __future__ import annotations
-
 import random
 
 from data_prep.world.scene import Scene

@@ -4,8 +4,6 @@ A text names one to three of the noticeable differences, in one of many frames a
 "first" and "second". It is true whatever the wording: comparatives follow the scenes' numbers, never their captions.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Texts for the evaluations of the embedded world: on its classes, how two classes differ, and captions true and false."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ Other fields: `{less}` the opposite; `{shapes}` the noun for both pictures, with
 `{they}` in its number; `{own}` and `{own_are}` noun and verb in the number of `<X>`; `{ground}` background or backdrop.
 """
 
-from __future__ import annotations
-
 SIZE = (
     "<X> shows {thing} than <Y>",
     "<X> has {thing} than <Y>",

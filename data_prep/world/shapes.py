@@ -18,8 +18,6 @@ That of `shapes_eval` holds::
     choices/replace_<attribute>.json  captions of the grid's pictures, true and false, in SugarCrepe's layout
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import random

@@ -1,7 +1,5 @@
 """The world's vocabulary: how graded attributes are put into words, and noun phrases about a scene."""
 
-from __future__ import annotations
-
 import random
 from bisect import bisect
 from collections.abc import Collection

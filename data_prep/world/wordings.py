@@ -3,8 +3,6 @@
 In each, the first image has more of the attribute; more position is further right.
 """
 
-from __future__ import annotations
-
 # (frame, word for more, word for less): the text puts the first word at {0} and the second at {1}, the reverse the other way.
 WORDINGS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "size": (

@@ -1,7 +1,5 @@
 """Checkpoints to resume from after any interruption: every n steps, and before a scheduler ends the job."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import signal

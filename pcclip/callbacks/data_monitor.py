@@ -1,7 +1,5 @@
 """Logs what becomes of the training data: what is damaged, and how long training waits for batches."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections import Counter

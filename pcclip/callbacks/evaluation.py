@@ -1,7 +1,5 @@
 """The callback that measures tasks during training and in `test`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, cast
 

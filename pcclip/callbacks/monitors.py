@@ -1,7 +1,5 @@
 """Check what EarlyStopping and checkpoint callbacks monitor, before the first step."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer

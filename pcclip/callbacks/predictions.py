@@ -1,7 +1,5 @@
 """The file that `pcclip predict` writes."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

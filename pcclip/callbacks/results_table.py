@@ -1,7 +1,5 @@
 """The table of results: base, finetuned and weight-ensembled models on every task of the evaluation callbacks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path

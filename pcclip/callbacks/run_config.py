@@ -1,7 +1,5 @@
 """Saves the run's whole configuration next to its logs, and shows it in TensorBoard."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import yaml

@@ -1,7 +1,5 @@
 """Saves the trained model as a folder that open_clip loads."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import cast
 

@@ -1,7 +1,5 @@
 """Draw pairs and captions from groups, and join groups to one batch."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict, deque
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What is wrong with shards: the reasons why images and groups are left out, and their counts."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Iterable

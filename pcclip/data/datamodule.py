@@ -1,7 +1,5 @@
 """The LightningDataModule: shard folders to loaders of pair batches."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 from pathlib import Path

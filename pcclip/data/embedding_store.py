@@ -1,7 +1,5 @@
 """Image embeddings kept on disk, so that a picture is encoded once by each image tower."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterator, Sequence

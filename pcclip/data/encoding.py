@@ -1,7 +1,5 @@
 """Image embeddings of many pictures, at the speed of the image tower: pictures are decoded in worker processes."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Read group shards: from tar members to groups of decoded images or embeddings."""
 
-from __future__ import annotations
-
 import io
 import logging
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Held-out data as batches of pairs: every group once, in batches that do not depend on the number of processes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

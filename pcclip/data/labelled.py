@@ -1,7 +1,5 @@
 """Readers of evaluation images: a folder of images, a folder of class folders, or webdataset tars with labels."""
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass

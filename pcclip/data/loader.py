@@ -1,7 +1,5 @@
 """The loader: worker processes make the batches of the trainer's epoch, from its first batch that is not consumed."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

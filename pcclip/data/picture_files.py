@@ -1,7 +1,5 @@
 """Which files are taken as pictures: by their extensions, and not what pcclip itself drew or copied."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterator

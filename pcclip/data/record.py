@@ -1,7 +1,5 @@
 """The JSON member of a group: what it holds, and everything that can be wrong with it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Any, TypedDict

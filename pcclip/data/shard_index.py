@@ -1,7 +1,5 @@
 """What a shard folder holds, for evaluation: its distinct images, their captions, and its pairs with both directions."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections import defaultdict

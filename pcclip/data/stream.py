@@ -6,8 +6,6 @@ rank has the same number of batches, no group is read twice, few shards serve ma
 communication. Since a shard's index says where each group lies, any worker can make any batch without those before it.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Pictures of animals with attributes: AwA2 and CUB-200-2011."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal

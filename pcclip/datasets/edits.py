@@ -1,7 +1,5 @@
 """Readers of edits for embedding arithmetic: JSON Lines of our own, and SIMAT's official files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

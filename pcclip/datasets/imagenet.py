@@ -1,7 +1,5 @@
 """ImageNet's pictures: in class folders, or in one folder and called by their class."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Datasets in layouts of their own as evaluation images; configurations name them by `class_path`."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence

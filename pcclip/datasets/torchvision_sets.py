@@ -1,7 +1,5 @@
 """torchvision's labelled datasets as evaluation images."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal

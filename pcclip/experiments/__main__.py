@@ -1,7 +1,5 @@
 """Scripts over several runs: `python -m pcclip.experiments ablations`, `factor_plot` or `spread`."""
 
-from __future__ import annotations
-
 import inspect
 import sys
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """A plot of numbers over a factor, such as alpha or lambda: `python -m pcclip.experiments factor_plot FILE...`."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 

@@ -3,8 +3,6 @@
 It is a part of a Markdown document, between `<!-- spread:TITLE -->` and `<!-- /spread:TITLE -->`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pcclip.atomic import atomic_text

@@ -1,7 +1,5 @@
 """Analogies between classes that are known by two attributes, such as shape and colour."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -4,8 +4,6 @@ As in SIMAT (Couairon et al., arXiv 2112.03162): a picture of a dog, plus lambda
 to a picture of a cat in the same situation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

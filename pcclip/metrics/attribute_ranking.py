@@ -18,8 +18,6 @@ Ties count one half. Each is the mean over the wordings of the attribute; `_lowe
 best wording.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

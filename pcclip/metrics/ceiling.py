@@ -1,7 +1,5 @@
 """The supervised ceiling of attribute ranking: a linear ranker fitted on the same embeddings, with labels."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from sklearn.linear_model import RidgeCV

@@ -12,8 +12,6 @@ embeddings, not from what the texts say.
 `text_geometry` measures the texts alone: where their embeddings point.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

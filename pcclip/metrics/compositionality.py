@@ -1,7 +1,5 @@
 """Choice between a caption and a hard negative of nearly the same words, as in SugarCrepe (arXiv 2306.14610)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

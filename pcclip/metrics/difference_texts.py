@@ -6,8 +6,6 @@ Exchanging "first" and "second" in a text makes it true of the other one. The ba
 of one image minus those of the other. `judge` is shared with attribute ranking.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

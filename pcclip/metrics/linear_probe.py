@@ -1,7 +1,5 @@
 """Linear probe: logistic regression on frozen embeddings, full and few-shot, as CLIP's (arXiv 2103.00020, appendix A.3)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

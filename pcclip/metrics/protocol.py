@@ -1,7 +1,5 @@
 """What metrics need of a model, and what they return: nothing here knows of files, Lightning or open_clip."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan

@@ -4,8 +4,6 @@ As in `pcclip.metrics.bootstrap`, a weight says how often an image was drawn; co
 Weights are whole numbers, and all counts are exact up to some 2 billion pairs of draws.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

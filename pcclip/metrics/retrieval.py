@@ -1,7 +1,5 @@
 """Retrieval between images and their captions: recall at 1, 5 and 10, both ways."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Zero-shot classification: images against class texts made from templates."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Averaged weights: evaluate and average correctly with Lightning's WeightAveraging and EMAWeightAveraging."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Batch norm with several processes."""
 
-from __future__ import annotations
-
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from timm.layers.norm_act import convert_sync_batchnorm

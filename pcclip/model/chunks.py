@@ -1,7 +1,5 @@
 """Encode a batch in chunks: by length, to avoid padding, and by size, to fit into memory."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Weight-space ensembling of two models (arXiv 2409.09721, section 5; WiSE-FT, arXiv 2109.01903)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from torch import Tensor

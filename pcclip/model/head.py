@@ -5,8 +5,6 @@ Swapping the two images negates their difference, and the reversed text means th
 difference may be normalised before or after.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 

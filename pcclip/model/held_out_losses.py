@@ -1,7 +1,5 @@
 """Validation and test: losses on held-out batches that do not depend on the number of processes."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from contextlib import ExitStack
 

@@ -1,7 +1,5 @@
 """Cache of text embeddings: a frozen text tower encodes each text once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable
 
 import torch

@@ -1,7 +1,5 @@
 """Load CLIP from any source that open_clip knows, and save it as a folder that open_clip loads."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import errno

@@ -1,7 +1,5 @@
 """The one LightningModule: pretraining, finetuning and every baseline are settings of it."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

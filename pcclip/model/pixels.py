@@ -1,7 +1,5 @@
 """Pictures to pixels: open_clip's evaluation preprocessing up to uint8. The model does the rest."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

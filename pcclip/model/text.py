@@ -6,8 +6,6 @@ longest text. The last block runs for the end-of-text tokens only. Other towers 
 length by their own code.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import accumulate

@@ -1,7 +1,5 @@
 """Which parts of CLIP train."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from typing import Any

@@ -4,8 +4,6 @@ CLIP's byte pairs never cross white space, so the ids of a text are those of its
 Cleaning, which is most of open_clip's time, changes nothing in printable ASCII without HTML entities.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

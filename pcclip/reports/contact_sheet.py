@@ -1,7 +1,5 @@
 """A picture of how a model orders images: a sheet of them in rows, each with its label."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Charts of results, as PNG files or SVG text."""
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Rows of the `results.json` of several runs as one table."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Embedding arithmetic: edits of images, our own or SIMAT's."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field

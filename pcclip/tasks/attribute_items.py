@@ -1,7 +1,5 @@
 """Which images or classes an attribute ranking orders: rows of a table matched with images."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Ranking of images or classes by graded attributes, with a picture of each attribute's order."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar

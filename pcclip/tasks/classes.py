@@ -1,7 +1,5 @@
 """Tasks on labelled images: which of them are judged, among which classes; zero-shot classification and analogies."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar

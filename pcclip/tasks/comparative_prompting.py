@@ -1,7 +1,5 @@
 """Comparative prompting."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar

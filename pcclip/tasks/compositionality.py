@@ -1,7 +1,5 @@
 """Choice between captions and hard negatives, as in SugarCrepe."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path

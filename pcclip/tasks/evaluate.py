@@ -1,7 +1,5 @@
 """Measuring models by tasks, with or without a Trainer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

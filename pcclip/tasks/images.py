@@ -1,7 +1,5 @@
 """Image embeddings for tasks: shared among processes, and computed once for each image tower."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What is kept from one measurement to the next, since it is slow to compute: fitted probes and embeddings of texts."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict

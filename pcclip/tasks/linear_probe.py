@@ -1,7 +1,5 @@
 """Linear probes on frozen image embeddings."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar

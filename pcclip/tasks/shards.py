@@ -1,7 +1,5 @@
 """Tasks on held-out shards: difference texts and retrieval; and retrieval on Karpathy's captions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """What an evaluation task is, and what it measures with."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

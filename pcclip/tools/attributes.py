@@ -1,7 +1,5 @@
 """Named axes: templates and the words that fill them, from a YAML file such as the shipped `attributes.yaml`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources

@@ -1,7 +1,5 @@
 """The page of `pcclip demo`, made with Gradio: pictures ranked by a text, searched by a difference, models side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """Exporting a model to other libraries: a folder with weights, tokenizer, preprocessing and model card."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 

@@ -4,8 +4,6 @@ Memory does not grow with the embeddings, which lie in a file beyond `IN_MEMORY`
 pictures, some 250 bytes each, are held.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

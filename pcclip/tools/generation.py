@@ -5,8 +5,6 @@ hidden state at the end-of-text token, the one that was trained; it is added to 
 which is the same for all texts.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 open_clip has the conversion the other way round (`open_clip/convert.py`); here are the same names, read backwards.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Exact by default: a product with all embeddings, some rows at a time. For millio
 `search`), which has an approximate index that is built once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Loading a model to use it: from a saved folder, a checkpoint, or by an open_clip name."""
 
-from __future__ import annotations
-
 import json
 import logging
 import pickle

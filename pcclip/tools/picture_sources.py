@@ -1,7 +1,5 @@
 """Which pictures a tool works on: folders, patterns, lists of files, webdataset shards; and pictures given as they are."""
 
-from __future__ import annotations
-
 import csv
 import glob
 import io

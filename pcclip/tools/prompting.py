@@ -1,7 +1,5 @@
 """Comparative zero-shot classification of pictures (arXiv 2409.09721, section 5), without labels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Pictures in the order of their scores on an axis."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

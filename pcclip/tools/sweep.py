@@ -1,7 +1,5 @@
 """A sweep over weight ensembles: each blend measured by the evaluation of a run's configuration."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace

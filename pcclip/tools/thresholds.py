@@ -1,7 +1,5 @@
 """A classifier of attributes: pictures split by thresholds on axes given in words."""
 
-from __future__ import annotations
-
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence

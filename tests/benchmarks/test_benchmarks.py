@@ -1,7 +1,5 @@
 """The benchmarks run, with tiny shapes, and write what the documentation takes."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """With averaged weights the table, the ensembles and the saved model are of the same weights, in any order of callbacks."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

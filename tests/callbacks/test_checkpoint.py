@@ -1,7 +1,5 @@
 """A run goes on where it ended, after a signal and from any step, and a checkpoint is whole or not there."""
 
-from __future__ import annotations
-
 import os
 import re
 import resource

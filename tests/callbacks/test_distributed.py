@@ -1,7 +1,5 @@
 """Two processes find what one process finds, with images that do not divide evenly among them."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Evaluation in real runs of the Trainer."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from pathlib import Path

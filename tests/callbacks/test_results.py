@@ -1,7 +1,5 @@
 """The table of results after real runs of the Trainer."""
 
-from __future__ import annotations
-
 import json
 import math
 import warnings

@@ -1,7 +1,5 @@
 """Every kind of damage to a shard costs what it hits, is counted under its reason, and never runs anything."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import pickle

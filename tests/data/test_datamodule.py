@@ -1,7 +1,5 @@
 """The data module under a real Trainer: epochs, resuming, held-out batches, and what is refused before training."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

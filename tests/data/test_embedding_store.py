@@ -1,7 +1,5 @@
 """Embeddings kept on disk: what comes back, and what must not."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 from pathlib import Path

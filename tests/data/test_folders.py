@@ -1,7 +1,5 @@
 """Remote shards are copied once, whole or not at all, and nothing but the user's own command is ever run."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`dataset.json` and group records: what is written is read, and what is wrong is refused with its name."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Groups are decoded from the formats we know alone; what is damaged is left out, said, and costs nothing else."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import pickle

@@ -1,7 +1,5 @@
 """Held-out batches: every group once, the same whatever the number of processes and workers."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections import Counter

@@ -1,7 +1,5 @@
 """Readers of evaluation images, tables and texts: what they find, and what they say about bad input."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from pathlib import Path

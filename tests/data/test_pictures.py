@@ -1,7 +1,5 @@
 """The decoder: every kind of file becomes the same upright 8-bit picture, wherever it is read."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import pickle

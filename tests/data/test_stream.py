@@ -1,7 +1,5 @@
 """The batches: true pairs, reproducible draws, and a fair and complete deal to ranks, whatever is damaged."""
 
-from __future__ import annotations
-
 import pickle
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """The index of a shard says what tarfile says, and goes on behind damage where tarfile stops."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from pathlib import Path

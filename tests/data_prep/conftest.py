@@ -1,7 +1,5 @@
 """A small embedded world, made once for all data_prep tests."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

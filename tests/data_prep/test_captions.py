@@ -1,7 +1,5 @@
 """The step captions: images are decoded in order by any number of processes, duplicates are found, the manifest stays small."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """A language model's texts on classes, in the form that the evaluations read."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

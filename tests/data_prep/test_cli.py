@@ -1,7 +1,5 @@
 """The command line and its chains: sections, interpolation, overrides, and errors that name the key and the file."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The baseline describer joins captions by templates, and says in the manifest that it did."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

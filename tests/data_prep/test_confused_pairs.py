@@ -1,7 +1,5 @@
 """Pairs of classes that a model confuses, from pictures to the file."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The step around the describer: rows, order independence, restarts, bad input."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

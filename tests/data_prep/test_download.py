@@ -1,7 +1,5 @@
 """Files arrive whole and right whatever the server does, or not at all; archives are unpacked without trust."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

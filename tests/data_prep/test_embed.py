@@ -1,7 +1,5 @@
 """Embedded shards hold what the tower says of the images, know which tower it was, and survive interruptions."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

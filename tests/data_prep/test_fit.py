@@ -1,7 +1,5 @@
 """The check of `screen` by a model that sees the pictures."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A full disk ends a step with one line that names the path, and leaves nothing half-written."""
 
-from __future__ import annotations
-
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager

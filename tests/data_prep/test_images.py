@@ -1,7 +1,5 @@
 """Images on their way into shards: every kind of file is stored upright in plain RGB or grey, or refused with a reason."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import struct

@@ -1,7 +1,5 @@
 """The index of a JSON Lines file finds what reading the whole file finds."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

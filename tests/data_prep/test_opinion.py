@@ -1,7 +1,5 @@
 """The step `opinion`, by a local endpoint that judges texts by a word in them."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterator

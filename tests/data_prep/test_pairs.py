@@ -1,7 +1,5 @@
 """Dealing: groups of G, no pair twice, the same for the same seed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import Counter, defaultdict

@@ -1,7 +1,5 @@
 """Parts of an input: each key in exactly one, and the same one on every machine."""
 
-from __future__ import annotations
-
 import pytest
 
 from data_prep.parts import Part, hash64

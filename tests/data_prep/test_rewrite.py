@@ -1,7 +1,5 @@
 """Captions are rewritten one by one and put together by image."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is cut from replies and what they are rejected for, on the kinds of rubbish that language models write."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The step `screen`: every reason, counted; cut texts; order; restarts; determinism."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable

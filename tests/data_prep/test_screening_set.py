@@ -4,8 +4,6 @@ The rules were written while looking at the rows `develop`. `held_out` and `blin
 the rules, and since looked at. Every row has the captions of its two images.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from pathlib import Path

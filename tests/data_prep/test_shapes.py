@@ -1,7 +1,5 @@
 """The world's pictures show what their attributes say, and are the same every time; texts for evaluations are true of them."""
 
-from __future__ import annotations
-
 import csv
 import json
 import random

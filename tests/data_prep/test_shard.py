@@ -1,7 +1,5 @@
 """Group shards: what goes in comes out, the same bytes every time, and clear words about bad input."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Pages of sample pairs: what they show is what the data hold, and no text of theirs can act."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """Similar dealing: alike images in a group, by words and by towers; other groups each round; the same for a seed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Each kind of source gives the rows that its files say, and survives what is wrong in them."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

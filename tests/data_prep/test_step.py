@@ -1,7 +1,5 @@
 """What all steps do: options and inputs are checked, an output that is up to date stays, one process writes it at a time."""
 
-from __future__ import annotations
-
 import json
 import signal
 import subprocess

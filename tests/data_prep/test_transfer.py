@@ -1,7 +1,5 @@
 """Texts about classes go to other pictures of the same classes, group by group."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

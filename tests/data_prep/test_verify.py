@@ -1,7 +1,5 @@
 """The check of shard folders: finds each kind of damage, all of it at once, and finds nothing in sound folders."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

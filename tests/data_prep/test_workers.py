@@ -1,7 +1,5 @@
 """Work in several processes: order, errors, dead workers, a killed parent, and joblib's other backends."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

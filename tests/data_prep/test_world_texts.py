@@ -1,7 +1,5 @@
 """The world's texts: true in direction, and test sentences that are new in frame but not in words."""
 
-from __future__ import annotations
-
 import random
 import re
 from collections import Counter

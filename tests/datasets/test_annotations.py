@@ -1,7 +1,5 @@
 """Annotations: comparative texts, pairs of classes, and the official layouts of SugarCrepe and Karpathy."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Edits of our own and SIMAT's, in its official layout."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Readers of datasets, on tiny trees in their official layouts: everything by name, and clear words about what is missing."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

@@ -1,7 +1,5 @@
 """Attribute texts: their forms, and what is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

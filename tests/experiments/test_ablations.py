@@ -1,7 +1,5 @@
 """The grid of finetuning runs: each run once, its table, and what is refused."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """Plots over a factor: which rows are taken, what several runs come to, and what is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

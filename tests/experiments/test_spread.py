@@ -1,7 +1,5 @@
 """The table over several runs: its numbers, what it refuses, and that the prose around it survives."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

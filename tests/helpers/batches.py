@@ -1,7 +1,5 @@
 """Comparing batches."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """What the processes of the distributed tests do."""
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 from typing import Any

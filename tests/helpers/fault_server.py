@@ -5,8 +5,6 @@ Run it as a script (`python tests/helpers/fault_server.py --port 8000 --latency 
 also has the files and batches of the batch API, as far as a client needs them.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

@@ -1,7 +1,5 @@
 """A local HTTP server that serves files with Range and If-Range, and misbehaves as it is told to."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import socket

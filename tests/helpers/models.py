@@ -1,7 +1,5 @@
 """Tiny CLIPs of every kind of tower, from configurations written on the spot."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A logger that only keeps names, as loggers of services do: its runs are called by a word, below a project."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger

@@ -1,7 +1,5 @@
 """Responses with status 200 that are not what the protocol says, by name: bodies to send as they are."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

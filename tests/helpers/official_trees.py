@@ -4,8 +4,6 @@ Each `write_...` makes a dataset as its archives unpack it. `TREES` has those th
 the name of the configuration, in the folders that they name beneath `data`.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Made-up pairs and captions for tests that ask a language model."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

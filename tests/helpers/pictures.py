@@ -1,7 +1,5 @@
 """Small pictures and tar files for tests of captions."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from pathlib import Path

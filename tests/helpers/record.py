@@ -1,7 +1,5 @@
 """A callback that writes down what each process of a run meets, and may kill one of them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

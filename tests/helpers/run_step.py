@@ -1,7 +1,5 @@
 """Running the command in a process that a test may kill, with what it prints in a file."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

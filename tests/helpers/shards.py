@@ -1,7 +1,5 @@
 """Writes small shard folders by hand, without the code under test."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

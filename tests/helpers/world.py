@@ -1,7 +1,5 @@
 """A world of plain coloured squares and a module that embeds them, small enough to train in a second."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 from collections.abc import Callable, Sequence

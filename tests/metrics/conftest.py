@@ -1,7 +1,5 @@
 """An encoder whose texts are given as a table of embeddings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import pytest

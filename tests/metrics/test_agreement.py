@@ -1,7 +1,5 @@
 """The same numbers as open_clip's own classifier and scipy's bootstrap."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

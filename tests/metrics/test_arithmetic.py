@@ -1,7 +1,5 @@
 """Embedding arithmetic: known answers, SIMAT's own procedure, direction, analogies, bad input."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """What stands beside the text axis: ordinary prompts, the supervised ceiling, and the paper's protocol."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

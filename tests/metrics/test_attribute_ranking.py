@@ -1,7 +1,5 @@
 """Attribute ranking: known answers, direction, an independent implementation, and scipy's correlations."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Bootstrap statistics against scipy: point estimates with weights of one, and intervals."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import scipy.stats

@@ -1,7 +1,5 @@
 """CLIP_benchmark's zero-shot accuracy of an exported checkpoint, on shards in its own layout, to the last digit."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Comparative prompting: the formula against a plain loop, a world where texts help, direction, controls, bad input."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

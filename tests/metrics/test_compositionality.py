@@ -1,7 +1,5 @@
 """Compositionality: a plain loop, direction, ties, bad input."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

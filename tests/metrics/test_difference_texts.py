@@ -1,7 +1,5 @@
 """Difference texts: known answers, direction, and bad input."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """No metric takes NaN or infinity for an answer: each refuses it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

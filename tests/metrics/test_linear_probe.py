@@ -1,7 +1,5 @@
 """Linear probe: what it learns, regularisation search, few-shot draws, bad input."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

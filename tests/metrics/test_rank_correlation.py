@@ -1,7 +1,5 @@
 """Rank correlations as functions of weights, against scipy on repeated images."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Retrieval: known answers, and a plain loop over sorted similarities."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Zero-shot classification against open_clip's own classifier and scikit-learn."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

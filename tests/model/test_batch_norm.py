@@ -1,7 +1,5 @@
 """Batch norms that train on several processes are converted without losing anything, or warned of."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from types import SimpleNamespace

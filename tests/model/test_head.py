@@ -1,7 +1,5 @@
 """Heads are odd, start as the identity, and do not mind the length of a difference."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

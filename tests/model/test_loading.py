@@ -1,7 +1,5 @@
 """Models come from wherever open_clip finds them, and go back into folders that open_clip loads."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

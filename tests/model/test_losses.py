@@ -1,7 +1,5 @@
 """Losses against hand-computed values and independent few-line implementations in float64."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

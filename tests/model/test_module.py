@@ -1,7 +1,5 @@
 """The module's loss and gradients: fast paths equal plain ones, and nothing that trains is left without a gradient."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from pathlib import Path

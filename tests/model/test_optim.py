@@ -1,7 +1,5 @@
 """Which parameters decay, and how the learning rate runs."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Training and validation in the precisions that Lightning offers."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

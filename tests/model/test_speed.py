@@ -1,7 +1,5 @@
 """What saves time or memory changes no number: chunks, checkpointing, compiled towers, texts encoded once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Trimmed texts equal full-length texts, forward and backward."""
 
-from __future__ import annotations
-
 import itertools
 import random
 from collections.abc import Callable, Iterable

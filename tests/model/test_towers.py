@@ -1,7 +1,5 @@
 """docs/models.md says of every tower kind what can be trained, saved and exported. Each row is tested."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Each part names exactly its parameters, for every kind of tower."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

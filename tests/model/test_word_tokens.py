@@ -1,7 +1,5 @@
 """Word by word, texts get the ids that open_clip gives them."""
 
-from __future__ import annotations
-
 import string
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The page of results: what it says, and that it needs nothing else."""
 
-from __future__ import annotations
-
 import re
 from html.parser import HTMLParser
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is wrong with a task's files is said before anything is encoded, or left out, counted and reported."""
 
-from __future__ import annotations
-
 import io
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Measuring without a Trainer: what is kept from one model to the next, and embeddings that are not numbers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

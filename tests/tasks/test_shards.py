@@ -1,7 +1,5 @@
 """Evaluation on shard folders."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

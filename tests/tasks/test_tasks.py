@@ -1,7 +1,5 @@
 """Each task on the world of squares: what is judged, and what is left out."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

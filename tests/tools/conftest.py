@@ -1,7 +1,5 @@
 """A saved tiny model, and a folder of pictures that differ in one thing."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

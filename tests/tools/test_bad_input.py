@@ -1,7 +1,5 @@
 """What every command does with bad input: one clear line, exit code 2, and nothing half-written."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import re

@@ -1,7 +1,5 @@
 """`pcclip demo`: what can be chosen, what a visitor can reach, and the page in a headless browser."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

@@ -1,7 +1,5 @@
 """Weight-space ensembling."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree

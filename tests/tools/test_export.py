@@ -1,7 +1,5 @@
 """Exported models: the same embeddings in the library that they were exported to."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`pcclip generate` on a tiny pipeline with random weights."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A loaded model: the same numbers as the evaluation and as open_clip, from every kind of source."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the commands write is not taken for pictures, replaces nothing unasked, and is there whole or not at all."""
 
-from __future__ import annotations
-
 import csv
 import errno
 import os

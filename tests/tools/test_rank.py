@@ -1,7 +1,5 @@
 """`pcclip rank`, `classify` and `compare`: what they read, write and say."""
 
-from __future__ import annotations
-
 import csv
 import io
 import tarfile

@@ -1,7 +1,5 @@
 """`pcclip search` and `pcclip prompt`: known answers, and what the commands write."""
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tools import what they use: nothing that only training, evaluation or other models need."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

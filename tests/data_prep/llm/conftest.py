@@ -1,7 +1,5 @@
 """A server that makes the faults of real endpoints, and a step that asks it."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterator

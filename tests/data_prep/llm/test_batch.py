@@ -1,7 +1,5 @@
 """Batch files: written, submitted, fetched and collected once each, wherever the run dies."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

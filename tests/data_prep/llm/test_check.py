@@ -1,7 +1,5 @@
 """Questions and earlier answers are checked before anything is paid for, and answers of other settings do not mix."""
 
-from __future__ import annotations
-
 import json
 
 from tests.data_prep.llm.conftest import Describer

@@ -1,7 +1,5 @@
 """The journal keeps whole rows through any death, refuses foreign ones, and lets one process write."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """The endpoint's key reaches the endpoint and nothing else: no file, no message. Answers are never altered to hide it."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

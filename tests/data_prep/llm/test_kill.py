@@ -1,7 +1,5 @@
 """Killed at any moment and started again, no answer that was written is asked for again, and none is missing at the end."""
 
-from __future__ import annotations
-
 import multiprocessing
 import random
 import time

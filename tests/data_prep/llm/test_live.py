@@ -1,7 +1,5 @@
 """Describing pairs by a language model, against a server that makes the faults of real ones."""
 
-from __future__ import annotations
-
 import base64
 import io
 import os

@@ -1,7 +1,5 @@
 """A response that is not what the protocol says fails its own question, and stops neither the run nor the next one."""
 
-from __future__ import annotations
-
 import gzip
 import json
 from pathlib import Path

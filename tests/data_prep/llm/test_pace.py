@@ -1,7 +1,5 @@
 """Rate limits, the shared pause and Retry-After. Only lower bounds of waits are checked, so that slow machines pass."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,5 @@
 """Several machines share the questions; their outputs together are the whole."""
 
-from __future__ import annotations
-
 import json
 from operator import itemgetter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Prompts are checked when read, filled without surprises, and keyed by all that shapes an answer."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

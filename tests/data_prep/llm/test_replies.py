@@ -1,7 +1,5 @@
 """Answers are found in whatever form a model gives them; pieces of answers are not taken for answers."""
 
-from __future__ import annotations
-
 import json
 import time
 from contextlib import suppress

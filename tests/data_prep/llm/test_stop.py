@@ -1,7 +1,5 @@
 """A run that brings nothing ends early, says why, and does not end with exit code 0."""
 
-from __future__ import annotations
-
 import socket
 import time
 
