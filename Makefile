@@ -44,7 +44,7 @@ endif
 $(DEMO_BASE): $(SOURCES) conf/demo/pretrain.yaml conf/model/tiny.json $(wildcard $(DEMO_DATA))
 	$(BIN)/pcclip fit --config conf/demo/pretrain.yaml --overwrite true
 
-data: $(VENV)/ready ## Captioned images to shards: make data CONFIG=conf/data/coco.yaml ARGS="--model NAME --base_url http://..." (docs/data.md)
+data: $(VENV)/ready ## Captioned images to shards: make data CONFIG=conf/data/coco.yaml ARGS="--model NAME --base_url http://..." (docs/guides/data.md)
 	@test -n '$(CONFIG)' || { echo "make data: CONFIG=conf/data/....yaml is missing; conf/data/coco.yaml is one to copy"; exit 2; }
 	$(BIN)/pcclip-data all --config $(CONFIG) $(ARGS)
 
@@ -60,21 +60,21 @@ photos: $(VENV)/ready ## The same on photographs: make photos DATA=/folder/with/
 SPREAD := [sign_accuracy,forced_choice,forced_choice_lowest,prompt_forced_choice,caption_forced_choice,role_test,swapped_choice,$\
   spearman,share_of_ceiling,prompt_spearman,top1,text_to_image_recall10,image_to_text_recall10]
 
-demo-seeds: $(VENV)/ready ## The demo with SEEDS="0 1 2", pretraining included; the spread goes into docs/results.md
+demo-seeds: $(VENV)/ready ## The demo with SEEDS="0 1 2", pretraining included; the spread goes into docs/results/demo.md
 	$(BIN)/pcclip-data all --config conf/data/demo.yaml
 	for seed in $(SEEDS); do run=runs/seeds/demo-$$seed; \
 	  $(BIN)/pcclip fit --config conf/demo/pretrain.yaml --run $$run --seed_everything $$seed --overwrite true; \
 	  $(BIN)/pcclip-data embed --config conf/data/demo.yaml --run $$run; \
 	  $(BIN)/pcclip fit --config conf/demo/finetune.yaml --run $$run --seed_everything $$seed --overwrite true; done
 	$(BIN)/python -m pcclip.experiments spread $(foreach seed,$(SEEDS),runs/seeds/demo-$(seed)/results.json) \
-	  --title demo --output docs/results.md --metrics '$(SPREAD)'
+	  --title demo --output docs/results/demo.md --metrics '$(SPREAD)'
 
-photos-seeds: $(VENV)/ready ## The photographs with SEEDS="0 1 2" after `make photos`; the spread goes into docs/results.md
+photos-seeds: $(VENV)/ready ## The photographs with SEEDS="0 1 2" after `make photos`; the spread goes into docs/results/photos.md
 	for seed in $(SEEDS); do run=runs/seeds/photos-$$seed; \
 	  $(BIN)/pcclip fit --config conf/photos/pretrain.yaml --run $$run --seed_everything $$seed --overwrite true; \
 	  $(BIN)/pcclip fit --config conf/photos/finetune.yaml --run $$run --seed_everything $$seed --overwrite true; done
 	$(BIN)/python -m pcclip.experiments spread $(foreach seed,$(SEEDS),runs/seeds/photos-$(seed)/results.json) \
-	  --title photos --output docs/results.md --metrics '$(SPREAD)'
+	  --title photos --output docs/results/photos.md --metrics '$(SPREAD)'
 
 # The last checkpoint of the newest run of an experiment.
 LAST = $$(ls -t runs/$(1)/finetune/*/checkpoints/last.ckpt | head -n 1)
@@ -97,7 +97,7 @@ photos-eval: $(VENV)/ready ## The same on the photographs, after `make photos`: 
 	$(BIN)/pcclip test --config conf/photos/eval/photos.yaml --ckpt_path "$(call LAST,photos)" $(ARGS)
 	$(call ALPHA_PLOT,photos,tiny_imagenet/confused)
 
-ablations: $(VENV)/ready ## The grid of conf/ablations.yaml on the embedded world, after `make train` (hours; can be stopped): docs/ablations.md
+ablations: $(VENV)/ready ## The grid of conf/ablations.yaml on the embedded world, after `make train` (hours; can be stopped): docs/results/ablations.md
 	$(BIN)/python -m pcclip.experiments ablations conf/ablations.yaml demo $(ARGS)
 
 tensorboard: $(VENV)/ready ## Show all runs at http://localhost:6006 (PORT=...)

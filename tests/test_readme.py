@@ -22,7 +22,7 @@ from pcclip.commands.command import tool_parser
 from pcclip.training_cli import PairCLI
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PLACEHOLDER = re.compile(
     r"\.\.\.|<\w|(?<![\w$])(PATH|FOLDER|DIR|FILE|NAME|STEP|MODEL|CHECKPOINT|DATASET|USER|HOST)(?![\w=])"
 )

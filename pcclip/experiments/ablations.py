@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -165,7 +166,8 @@ def run_grid(
     seeds: list[int] | None = None,
     settings: dict[str, Any] | None = None,
     folder: str = "runs/ablations",
-    output: str = "docs/ablations.md",
+    output: str = "docs/results/ablations.md",
+    pictures: str = "docs/images",
 ) -> None:
     """Run a grid of finetuning runs and write its table. Finished runs are not run again.
 
@@ -176,7 +178,8 @@ def run_grid(
         seeds: These in place of the file's; an empty list writes the table only.
         settings: Settings of `pcclip fit` for every run, e.g. `{trainer.max_epochs: 1}`.
         folder: Folder of the runs.
-        output: Markdown file of the tables; pictures go into `images` next to it.
+        output: Markdown file of the tables.
+        pictures: Folder of the plots that the tables' page shows.
     """
     section = read_experiment(grid, experiment)
     if unknown := [cell for cell in cells or [] if cell not in section.cells]:
@@ -193,12 +196,12 @@ def run_grid(
             run = place / f"{_slug(cell)}-{seed}"
             if not run_cell(section, run, command(section, cell, seed, settings)):
                 failed.append(run.name)
-    write(section, experiment, place, Path(output))
+    write(section, experiment, place, Path(output), Path(pictures))
     if failed:
         raise ValueError(f"{len(failed)} runs failed: {', '.join(failed)}")
 
 
-def write(experiment: Experiment, name: str, folder: Path, output: Path) -> None:
+def write(experiment: Experiment, name: str, folder: Path, output: Path, pictures: Path) -> None:
     """Write the tables and plots of the finished runs between the experiment's marks in `output`.
 
     Raises:
@@ -218,13 +221,13 @@ def write(experiment: Experiment, name: str, folder: Path, output: Path) -> None
         text += f"\n{table(experiment, numbers, model)}"
     base = numbers[(numbers["model"] == "base") & (numbers["cell"] == numbers["cell"].iloc[0])].set_index("metric")
     cells = numbers[numbers["model"].isin(experiment.models)]
-    pictures = output.parent / "images"
+    shown = Path(os.path.relpath(pictures, output.parent)).as_posix()
     save(plot_cells(cells, dict(base["value"])), pictures / f"ablations_{name}_cells.png")
-    text += f"\n![The cells of the tables](images/ablations_{name}_cells.png)\n"
+    text += f"\n![The cells of the tables]({shown}/ablations_{name}_cells.png)\n"
     if found := sweeps(experiment, rows):
         across, up = experiment.plot
         save(plot_sweeps(found, across, up), pictures / f"ablations_{name}.png")
-        text += f"\n![{up} against {across}](images/ablations_{name}.png)\n"
+        text += f"\n![{up} against {across}]({shown}/ablations_{name}.png)\n"
     write_part(output, f"ablations-{name}", text)
     print(f'written to {output}, part "ablations-{name}"')
 

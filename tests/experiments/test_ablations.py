@@ -73,7 +73,7 @@ def test_each_run_once_and_a_table_of_all(grid: Path, ran: list[list[str]], caps
         *("fit", "--config", "conf/fit.yaml", "--seed_everything=0", "--model.logit_scale=1"),
         *("--data.role_swap=twins", "--trainer.max_steps=2", "--run=runs/ablations/demo/scale_1-0"),
     ]
-    document = Path("docs/ablations.md").read_text()
+    document = Path("docs/results/ablations.md").read_text()
     assert "| *base* | 0.250 [0.200, 0.300] | 0.250 [0.200, 0.300] | 2 |" in document
     assert "| as shipped | 0.850 [0.800, 0.900] | 0.850 [0.800, 0.900] | 2 |" in document
     assert "| Scale 1 | 0.650 [0.600, 0.700] |" in document
@@ -92,7 +92,7 @@ def test_each_run_once_and_a_table_of_all(grid: Path, ran: list[list[str]], caps
     )  # other settings: run again, and these fail
     assert len(ran) == 6
     assert "scale_1-0, scale_1-1" in capsys.readouterr().err
-    document = Path("docs/ablations.md").read_text()
+    document = Path("docs/results/ablations.md").read_text()
     assert "| Scale 1 |" not in document
     assert "Not run, or not with all 2 seeds: Scale 1." in document
     assert main(["ablations", str(grid), "demo", "--seeds=[]"]) == 0  # writes only

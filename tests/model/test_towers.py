@@ -1,4 +1,4 @@
-"""docs/models.md says of every tower kind what can be trained, saved and exported. Each row is tested."""
+"""docs/reference/models.md says of every tower kind what can be trained, saved and exported. Each row is tested."""
 
 import re
 import shutil
@@ -37,7 +37,7 @@ def _own_tokenizers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def table() -> dict[str, list[str]]:
     """Rows of the table by their first cell."""
-    text = (Path(__file__).parents[2] / "docs/models.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs/reference/models.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     return {row[0]: row[1:] for row in rows[2:]}
 
