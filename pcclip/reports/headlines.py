@@ -1,0 +1,235 @@
+"""The numbers of a run that matter, at most twelve, in words. The terminal, the report and TensorBoard show the same ones."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pcclip.results import Result
+
+MOST = 12
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One number that matters, before and after training."""
+
+    label: str
+    """What it says, in words."""
+    tag: str
+    """Short name, unique among the headlines: `summary/<tag>` in TensorBoard."""
+    before: Result | None
+    """The base model's, if measured. Where several parts are averaged, the subset is the set, `n` is the sum, and the interval
+    is the mean of theirs: at least as wide as the mean's own."""
+    after: Result | None
+    """The finetuned model's, if measured."""
+    baselines: Mapping[str, Result]
+    """What else reaches on the same items, by name: without difference texts, or with supervision."""
+    is_share: bool = True
+    """Whether it is a share from 0 to 1, to be shown as a percentage."""
+
+
+@dataclass(frozen=True)
+class _Main:
+    """A metric that matters of a kind of task."""
+
+    names: Mapping[str, str]
+    """Metric to what it says, in words. The first one measured counts."""
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    """Name to metric."""
+    part: str | None = None
+    """The part of the set that counts; None averages all parts."""
+
+
+_SENTENCE = "which of two {more}, from a sentence"
+_MAIN: dict[str, tuple[_Main, ...]] = {
+    "attribute_ranking": (
+        _Main(
+            {"forced_choice": _SENTENCE},
+            {"two ordinary prompts": "prompt_forced_choice", "supervised ranker": "ceiling_forced_choice"},
+        ),
+    ),
+    "difference_texts": (
+        _Main(
+            {"forced_choice": "difference texts: the true one of two"},
+            {"subtracted captions": "caption_forced_choice"},
+            part="",
+        ),
+        _Main({"role_test": 'difference texts: right roles of "first" and "second"'}, part=""),
+        _Main({"swapped_choice": "difference texts: the true one of two with exchanged roles"}, part=""),
+    ),
+    "zero_shot": (_Main({"top1": "zero-shot: the right class"}),),
+    "comparative_prompting": (
+        _Main(
+            {"top1_texts": "zero-shot with texts on how classes differ"},
+            {"plain prompts": "top1_plain"},
+            part="all",
+        ),
+    ),
+    "retrieval": (
+        _Main(
+            {
+                f"text_to_image_recall{depth}": f"retrieval: a caption's picture among the first {depth}"
+                for depth in (10, 5, 1)
+            }
+        ),
+    ),
+    "arithmetic": (
+        _Main({"recall1": "arithmetic: picture plus change in words"}, {"the target's text alone": "target_recall1"}),
+    ),
+    "analogies": (_Main({"image_by_text": "analogies: pictures moved by words"}),),
+    "compositionality": (_Main({"accuracy": "the true caption of two with nearly the same words"}),),
+    "linear_probe": (
+        _Main({"top1_full": "linear probe: the right class", "top1_shots": "few-shot linear probe: the right class"}),
+    ),
+}
+_MORE = {
+    "size": "is larger",
+    "animal_size": "is larger",
+    "count": "shows more",
+    "brightness": "is brighter",
+    "position": "is further to the right",
+}
+_SETS = {
+    "demo_second_leads": "second image mentioned first",
+    "unseen": "combinations unseen in training",
+}
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A number chosen for a headline: the same metric of one or more parts of a set."""
+
+    main: _Main
+    kind: str
+    set_name: str
+    parts: tuple[str, ...]
+    metric: str
+    factor: float | None
+
+    @property
+    def label(self) -> str:
+        """In words, without the set."""
+        words = self.main.names[self.metric]
+        if self.kind != "attribute_ranking":
+            return words
+        if len(self.parts) == 1:
+            (attribute,) = self.parts
+            return f"{in_words(attribute)}: {words.format(more=_MORE.get(attribute, 'has more'))}"
+        return f"{len(self.parts)} attributes: which of two has more"
+
+    def of(self, rows: Mapping[tuple[str, str, str, float | None], Result], metric: str | None = None) -> Result | None:
+        """Return the mean of a metric over the parts, or None where it was not measured for all of them."""
+        metric = metric or self.metric
+        found = []
+        for part in self.parts:
+            key = (self.kind, "/".join(filter(None, (self.set_name, part))), metric)
+            row = rows.get((*key, self.factor)) or rows.get((*key, None))  # a baseline may have no factor
+            if row is None:
+                return None
+            found.append(row)
+        if len(found) == 1:
+            return found[0]
+        value, low, high = (
+            math.fsum(getattr(row, name) for row in found) / len(found) for name in ("value", "low", "high")
+        )
+        n = sum(row.n for row in found)
+        return Result(self.kind, self.set_name, metric, value, n, low, high, self.factor, found[0].alpha)
+
+
+def before_and_after(results: Mapping[str, Sequence[Result]]) -> tuple[list[Result], list[Result]]:
+    """Return the rows of the two models to compare: the first and the last one, weight ensembles aside.
+
+    A single model counts as the one after training if its `alpha` is 1, and else as the one before.
+    """
+    whole = [list(rows) for rows in results.values() if not any(row.alpha and row.alpha < 1 for row in rows)]
+    if len(whole) == 1:
+        return ([], whole[0]) if any(row.alpha == 1 for row in whole[0]) else (whole[0], [])
+    return (whole[0], whole[-1]) if whole else ([], [])
+
+
+def headlines(before: Sequence[Result], after: Sequence[Result], most: int = MOST) -> list[Headline]:
+    """Choose the numbers that matter, in the order of the rows.
+
+    Each kind of task has its main metrics. Attributes of the first attribute set have a headline each, and further sets their
+    mean. Where that is too much, all sets have their mean, then each set one metric, and then the list ends.
+
+    Args:
+        before: Rows of the base model; may be empty.
+        after: Rows of the finetuned model; may be empty.
+        most: Largest number of headlines.
+    """
+    rows = [{row.key: row for row in model} for model in (before, after)]
+    keys = list(rows[0] | rows[1])
+    for by_attribute, metrics in ((True, None), (False, None), (False, 1)):
+        chosen = _choose(keys, by_attribute, metrics)
+        if len(chosen) <= most:
+            break
+    chosen = chosen[:most]
+    labels, tags = Counter(choice.label for choice in chosen), Counter(_tag(choice) for choice in chosen)
+    found = []
+    for choice in chosen:
+        label, tag = choice.label, _tag(choice)
+        if labels[label] > 1 or _has_named_set(choice):
+            label = f"{label} ({_SETS.get(choice.set_name, in_words(choice.set_name))})"
+        if tags[tag] > 1:
+            tag = _tag(choice, whole=True)
+        values = [choice.of(model) for model in rows]
+        references = {
+            name: value
+            for name, metric in choice.main.baselines.items()
+            if (value := choice.of(rows[0], metric) or choice.of(rows[1], metric)) is not None
+        }
+        found.append(Headline(label, tag, values[0], values[1], references, is_share=choice.kind in _MAIN))
+    return found
+
+
+def in_words(name: str) -> str:
+    """Return a name of a task, a metric or an attribute as words: underscores become spaces."""
+    return name.replace("_", " ")
+
+
+def _choose(
+    keys: Sequence[tuple[str, str, str, float | None]], by_attribute: bool, metrics: int | None
+) -> list[_Choice]:
+    """Return the choices of each set, in the order of the keys: attributes apart if wanted, at most `metrics` of each set."""
+    sets: dict[tuple[str, str], dict[str, dict[str, list[float | None]]]] = {}
+    for kind, subset, metric, factor in keys:
+        set_name, _, part = subset.partition("/")
+        sets.setdefault((kind, set_name), {}).setdefault(metric, {}).setdefault(part, []).append(factor)
+    chosen = []
+    first_attributes = next((key for key in sets if key[0] == "attribute_ranking"), None)
+    for (kind, set_name), measured in sets.items():
+        unknown = next(iter(measured))
+        mains = _MAIN.get(kind) or (_Main({unknown: f"{in_words(kind)}: {in_words(unknown)}"}),)
+        for main in mains[:metrics]:
+            name = next((name for name in main.names if name in measured), None)
+            if name is None or (main.part is not None and main.part not in measured[name]):
+                continue
+            factors = measured[name]
+            parts = tuple(factors) if main.part is None else (main.part,)
+            apart = by_attribute and (kind, set_name) == first_attributes
+            for group in [(part,) for part in parts] if apart else [parts]:
+                chosen.append(_Choice(main, kind, set_name, group, name, _middle(factors[group[0]])))
+    return chosen
+
+
+def _middle(factors: Sequence[float | None]) -> float | None:
+    """Return 1 if a metric was measured at that factor, else the middle one, so that no result decides which is shown."""
+    numbers = sorted(factor for factor in factors if factor is not None)
+    if not numbers or 1 in numbers:
+        return 1 if numbers else None
+    return numbers[len(numbers) // 2]
+
+
+def _has_named_set(choice: _Choice) -> bool:
+    """Return whether the headline names its set even if no other headline says the same of another set."""
+    return choice.kind == "zero_shot" or (choice.kind == "attribute_ranking" and len(choice.parts) > 1)
+
+
+def _tag(choice: _Choice, whole: bool = False) -> str:
+    """Return the short name: the attribute, the set or the kind of task, and the metric; with all of them if `whole`."""
+    attribute = choice.parts[0] if choice.kind == "attribute_ranking" and len(choice.parts) == 1 else None
+    if whole:
+        return "_".join([choice.kind, choice.set_name, *filter(None, [attribute]), choice.metric])
+    return f"{attribute or (choice.set_name if _has_named_set(choice) else choice.kind)}_{choice.metric}"
