@@ -1,12 +1,21 @@
-"""The API reference names what people import or configure; `make docs` builds it."""
+"""The reference names what people import, configure and type; `make docs` builds it."""
 
 import importlib
+import importlib.util
+import inspect
 import re
 from pathlib import Path
+from types import ModuleType
 
+import pytest
 import yaml
 
+from data_prep.chain import step_class
 from data_prep.cli import STEPS
+from pcclip.cli import TOOLS, TRAINING
+from pcclip.commands.command import command_class
+from pcclip.data import PairDataModule
+from pcclip.model import LitDifferenceCLIP
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,3 +39,36 @@ def test_reference_is_complete() -> None:
     navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
     for file in pages:
         assert str(file.relative_to(ROOT / "docs")) in str(navigation), f"{file} is not in the navigation of mkdocs.yml"
+
+
+@pytest.fixture(scope="module")
+def reference() -> ModuleType:
+    """The hook of mkdocs that makes the pages of commands and settings."""
+    pytest.importorskip("mkdocs")
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs/scripts/reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_command_and_option_is_in_the_reference(reference: ModuleType) -> None:
+    page = reference.command_line()
+    for name in [*TRAINING, *TOOLS]:
+        assert f"pcclip {name}" in page
+    targets = {step_class(name): () for name in STEPS} | {
+        command_class(name): (*command_class(name).positional,) for name in TOOLS
+    }
+    for target, positional in targets.items():
+        for option in reference.options(target, positional):
+            assert f"| `{option.name}` |" in page
+            assert option.meaning, f"{target.__name__}.{option.name} has no docstring"
+
+
+def test_every_setting_is_in_the_reference(reference: ModuleType) -> None:
+    page = reference.configuration()
+    for kind in (LitDifferenceCLIP, PairDataModule):
+        for name in inspect.signature(kind).parameters:
+            assert f"| `{name}` |" in page
+        assert all(option.meaning for option in reference.options(kind))
