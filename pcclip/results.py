@@ -87,8 +87,10 @@ def unchanged(before: Sequence[Result], after: Sequence[Result]) -> bool:
     return bool(one) and one == other
 
 
-def write_results(file: str | Path, results: Mapping[str, Sequence[Result]]) -> tuple[Path, Path]:
-    """Write the rows to `file` (JSON) and the table next to it (`.md`), and return both files."""
+def write_results(
+    file: str | Path, results: Mapping[str, Sequence[Result]], page: str | None = None
+) -> tuple[Path, Path]:
+    """Write the rows to `file` (JSON), and a page (by default one table) next to it (`.md`), and return both files."""
     file = Path(file)
     fields = (
         {"model": model} | {key: None if number != number else number for key, number in asdict(result).items()}
@@ -100,7 +102,7 @@ def write_results(file: str | Path, results: Mapping[str, Sequence[Result]]) -> 
     with atomic_text(file) as stream:
         stream.write(f"[\n {rows}\n]\n" if rows else "[]\n")
     with atomic_text(table_file) as stream:
-        stream.write(markdown_table(results))
+        stream.write(markdown_table(results) if page is None else page)
     return file, table_file
 
 

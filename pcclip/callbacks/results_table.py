@@ -1,4 +1,4 @@
-"""The table of results: base, finetuned and weight-ensembled models on every task of the evaluation callbacks."""
+"""The results of base, finetuned and weight-ensembled models on every task of the evaluation callbacks."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -13,11 +13,12 @@ from pcclip.callbacks.evaluation import Evaluation, keep_values
 from pcclip.model.averaging import averaged
 from pcclip.model.ensemble import blend
 from pcclip.model.sharding import gathered, load_whole_state, whole_state
-from pcclip.results import Result, markdown_table, read_results, unchanged, write_results
+from pcclip.reports.summary import print_summary, results_page
+from pcclip.results import Result, read_results, unchanged, write_results
 
 
 class ResultsTable(Callback):
-    """Writes and prints one table of the results of `Evaluation` when training, or `test`, ends.
+    """Writes all results of `Evaluation` when training, or `test`, ends, and prints the headlines.
 
     The base model's rows are those measured before training. They and, with `alphas`, its trainable weights and buffers
     are kept in checkpoints (which grow by the size of what trains), so that a resumed run still compares with the model that
@@ -25,12 +26,12 @@ class ResultsTable(Callback):
     `WeightAveraging` the finetuned model is the averaged one, which is also saved.
 
     Args:
-        file: JSON file of rows; the Markdown table is written next to it, with the ending `.md`.
+        file: JSON file of rows; the Markdown tables are written next to it, with the ending `.md`.
         alphas: Also measure `alpha * finetuned + (1 - alpha) * base`, as models `ensembled <alpha>`.
         base: Name of the model before training.
         finetuned: Name of the model after training.
 
-    In `test` columns are added to the table, or replaced: the model's of the checkpoint (`finetuned`) and its ensembles with
+    In `test` columns are added to the tables, or replaced: the model's of the checkpoint (`finetuned`) and its ensembles with
     the base model that the checkpoint remembers, or else with the one that the configuration loads; without a checkpoint
     this model's alone (`base`).
     """
@@ -52,6 +53,7 @@ class ResultsTable(Callback):
         self._base_rows: list[Result] = []
         self._base_state: dict[str, Tensor] = {}
         self._trained: set[str] = set()
+        self._at_end: dict[str, list[Result]] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that there is something to put into the table."""
@@ -102,6 +104,12 @@ class ResultsTable(Callback):
         with averaged(trainer, pl_module):
             self._finish(trainer, pl_module, known | {name: _collect(trainer, alpha)})
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Print the headlines last, when progress bars are closed and the model is saved."""
+        if self._at_end is not None:
+            self._print(trainer, self._at_end)
+            self._at_end = None
+
     def state_dict(self) -> dict[str, Any]:
         """The base model's rows and what of its state trains."""
         state = {key: value for key, value in self._base_state.items() if key in self._trained}
@@ -136,13 +144,18 @@ class ResultsTable(Callback):
             )
         lasting = trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]  # declared nowhere in Trainer
         if lasting:
-            write_results(self.file, results)  # what is there already stays, should an ensemble fail
+            write_results(self.file, results, results_page(results))  # so that these survive a failing ensemble
         results = {**results, **self._ensembled(trainer, pl_module)}
         if trainer.is_global_zero:
-            print(f"\n{markdown_table(results)}")
+            self._at_end = results
         if lasting:
-            rows, table = write_results(self.file, results)
-            print(f"written to {table} and {rows}")
+            write_results(self.file, results, results_page(results))
+
+    def _print(self, trainer: Trainer, results: Mapping[str, list[Result]]) -> None:
+        print_summary(results)
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # declared nowhere in Trainer
+            file, numbers = Path(self.file), sum(map(len, results.values()))
+            print(f"All {numbers} numbers with their intervals: {file.with_suffix('.md')} and {file}")
 
 
 def _evaluations(trainer: Trainer) -> list[Evaluation]:

@@ -137,15 +137,21 @@ class _Choice:
         return Result(self.kind, self.set_name, metric, value, n, low, high, self.factor, found[0].alpha)
 
 
-def before_and_after(results: Mapping[str, Sequence[Result]]) -> tuple[list[Result], list[Result]]:
-    """Return the rows of the two models to compare: the first and the last one, weight ensembles aside.
+def compared_models(results: Mapping[str, Sequence[Result]]) -> tuple[str | None, str | None]:
+    """Return the names of the models before and after training: the first and the last one, weight ensembles aside.
 
     A single model counts as the one after training if its `alpha` is 1, and else as the one before.
     """
-    whole = [list(rows) for rows in results.values() if not any(row.alpha and row.alpha < 1 for row in rows)]
+    whole = [name for name, rows in results.items() if not any(row.alpha and row.alpha < 1 for row in rows)]
     if len(whole) == 1:
-        return ([], whole[0]) if any(row.alpha == 1 for row in whole[0]) else (whole[0], [])
-    return (whole[0], whole[-1]) if whole else ([], [])
+        return (None, whole[0]) if any(row.alpha == 1 for row in results[whole[0]]) else (whole[0], None)
+    return (whole[0], whole[-1]) if whole else (None, None)
+
+
+def before_and_after(results: Mapping[str, Sequence[Result]]) -> tuple[list[Result], list[Result]]:
+    """Return the rows of the two `compared_models`; none of a model that is missing."""
+    before, after = compared_models(results)
+    return list(results.get(before or "", [])), list(results.get(after or "", []))
 
 
 def headlines(before: Sequence[Result], after: Sequence[Result], most: int = MOST) -> list[Headline]:
@@ -182,6 +188,12 @@ def headlines(before: Sequence[Result], after: Sequence[Result], most: int = MOS
         }
         found.append(Headline(label, tag, values[0], values[1], references, is_share=choice.kind in _MAIN))
     return found
+
+
+def explained_sets(results: Mapping[str, Sequence[Result]]) -> dict[str, str]:
+    """Return the sets whose name does not say what they are, with what they are."""
+    names = dict.fromkeys(row.subset.partition("/")[0] for rows in results.values() for row in rows)
+    return {name: _SETS[name] for name in names if name in _SETS}
 
 
 def in_words(name: str) -> str:

@@ -20,7 +20,7 @@ def attribute_rows(name: str, attributes: list[str]) -> list[Result]:
 
 
 def shifted(rows: list[Result], by: float) -> list[Result]:
-    return [replace(each, value=each.value + by) for each in rows]
+    return [replace(each, value=each.value + by, low=each.low + by, high=each.high + by) for each in rows]
 
 
 DEMO = [
