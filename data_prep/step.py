@@ -7,7 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar
+
+from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
 from data_prep.lock import output_lock
 from data_prep.manifest import Manifest
@@ -18,11 +20,6 @@ INPUT = MappingProxyType({"input": True})
 """Metadata of a field with a file, a list of files or None. `run` checks that they exist and the manifest has their hashes."""
 UNRECORDED = MappingProxyType({"recorded": False})
 """Metadata of a field that does not shape the content of the output, such as a path or a number of workers."""
-
-
-def at_least(least: float, *, recorded: bool = True) -> Mapping[str, Any]:
-    """Return metadata of a number that must not be smaller. None is allowed where the type allows it."""
-    return {"least": least, "recorded": recorded}
 
 
 @dataclass(kw_only=True)
@@ -43,14 +40,10 @@ class Step(ABC):
             FileNotFoundError: An input is missing.
             ValueError: An option is out of range, or an input is invalid.
         """
-        types = get_type_hints(type(self))
-        for option in fields(self):
-            value, least = getattr(self, option.name), option.metadata.get("least")
-            if value is not None and least is not None and not value >= least:
-                raise ValueError(f"{self.name}.{option.name} must be at least {least}, found {value}")
-            known = get_args(types[option.name]) if get_origin(types[option.name]) is Literal else (value,)
-            if value not in known:
-                raise ValueError(f"{self.name}.{option.name}: {value!r}; choose one of {', '.join(known)}")
+        try:
+            TypeAdapter(type(self)).validate_python(asdict(self))
+        except ValidationError as error:
+            raise ValueError(f"{self.name}.{explained(error)}") from error
         _ = self.own_part
         self.check_options()
         for role, file in self.input_files().items():
@@ -95,7 +88,7 @@ class Step(ABC):
 class Workers:
     """Option of a step that works in several processes."""
 
-    workers: int = field(default=2, metadata=at_least(0, recorded=False))
+    workers: NonNegativeInt = field(default=2, metadata=UNRECORDED)
     """Processes that share the work; 0 works in this one. The output does not depend on it."""
 
 
@@ -168,3 +161,9 @@ class OutputStep(Step):
     @abstractmethod
     def make(self, manifest: Manifest) -> Made | None:
         """Make the output. Return None if it is not complete yet, or if its manifest is written already."""
+
+
+def explained(error: ValidationError) -> str:
+    """Return the first fault that pydantic found, in one line."""
+    found = error.errors()[0]
+    return f"{'.'.join(map(str, found['loc']))}: {found['msg']}, found {str(found['input'])[:200]!r}"

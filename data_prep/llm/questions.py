@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from data_prep.files import SURROGATE, Row
 from data_prep.images import read_bytes
-from data_prep.llm.options import ModelOptions, explained
+from data_prep.llm.options import ModelOptions
 from data_prep.llm.replies import Completion, NoAnswerError, malformed, parse_reply
+from data_prep.step import explained
 from pcclip.data.pictures import UnreadableImageError, decode
 
 Message = dict[str, Any]

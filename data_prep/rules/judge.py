@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
 
 from data_prep.files import Row
 from data_prep.line_index import LineIndex
@@ -12,7 +14,6 @@ from data_prep.rules.copying import CaptionWords, caption_copy
 from data_prep.rules.direction import contradiction
 from data_prep.rules.length import TokenCounter
 from data_prep.rules.reading import Reader, Text
-from data_prep.step import at_least
 
 REASONS = {
     "empty": "nothing but white space",
@@ -41,6 +42,7 @@ REASONS = {
     "near_duplicate": "the same text as that of too many other pairs",
 }
 TEXTS = ("text", "reverse_text")
+Share = Annotated[float, Field(ge=0, le=1)]
 Rule = Callable[[Text], str | None]
 IMAGES_REMEMBERED = 1024  # rows come group by group, so that a group's captions are read once
 
@@ -53,15 +55,15 @@ class RuleOptions:
     """Reasons not to reject for."""
     scripts: list[str] = field(default_factory=lambda: ["LATIN"])
     """Scripts that letters may come from, as Unicode names begin (LATIN, CYRILLIC, CJK). Empty: all."""
-    min_letters: float = 0.7
+    min_letters: Share = 0.7
     """Least share of letters among the characters of a text, white space aside."""
-    min_words: int = field(default=5, metadata=at_least(1))
+    min_words: PositiveInt = 5
     """Least number of words."""
-    min_characters: int = field(default=30, metadata=at_least(1))
+    min_characters: PositiveInt = 30
     """Least number of characters."""
     tokenizer: str = "ViT-L-14"
     """The model whose text tower will read the texts: an open_clip name, `local-dir:` or `hf-hub:`."""
-    max_tokens: int | None = field(default=None, metadata=at_least(3))
+    max_tokens: Annotated[int, Field(ge=3)] | None = None
     """Most tokens of a text, begin and end included. Null: what the tower reads."""
     long_texts: Literal["cut", "reject", "keep"] = "cut"
     """What to do with longer ones. `cut`: at the end of a sentence; a text without one is rejected."""
@@ -92,9 +94,9 @@ class RuleOptions:
         ]
     )
     """Words of the prompt that no text about two images would say."""
-    min_overlap: float = 0.9
+    min_overlap: Share = 0.9
     """Share of a text's words in one caption from which on it is a copy."""
-    max_repeats: int | None = field(default=100, metadata=at_least(1))
+    max_repeats: PositiveInt | None = 100
     """How many texts may be alike but for case, punctuation and articles; those beyond are rejected. Null: any number."""
 
     def check(self) -> None:
@@ -103,9 +105,6 @@ class RuleOptions:
         Raises:
             ValueError: An option out of range.
         """
-        for name in ("min_letters", "min_overlap"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"screen.{name} must be a share from 0 to 1, found {getattr(self, name)}")
         for reason in self.skip_rules:
             if reason not in REASONS:
                 raise ValueError(f"screen.skip_rules: no rule is called {reason!r}; they are {', '.join(REASONS)}")

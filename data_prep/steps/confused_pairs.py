@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from data_prep.files import write_jsonl
 from data_prep.manifest import Manifest
-from data_prep.step import UNRECORDED, Made, OutputStep, Workers, at_least
+from data_prep.step import UNRECORDED, Made, OutputStep, Workers
 from data_prep.steps.tower import load_tower
 from pcclip.atomic import atomic_text
 from pcclip.metrics.protocol import check_finite
@@ -32,7 +33,7 @@ class ConfusedPairs(Workers, OutputStep):
     """Folder of class folders, or of tars with `classnames.txt`, or a file of `conf/datasets`. Labels are not used."""
     names: str | None = field(default=None, metadata=UNRECORDED)
     """Text file to write as well: the names of all classes, one a line, for `class_texts --classes`."""
-    count: int = field(metadata=at_least(1))
+    count: PositiveInt
     """Number of pairs."""
     by: Literal["closest", "disagreement"] = "disagreement"
     """`closest`: the classes with the closest texts. `disagreement`: those between which images are undecided."""
@@ -42,7 +43,7 @@ class ConfusedPairs(Workers, OutputStep):
     """The base model: an open_clip name, `local-dir:FOLDER` or `hf-hub:NAME`."""
     pretrained: str | None = None
     """open_clip's pretrained tag or a weights file."""
-    batch_size: int = field(default=256, metadata=at_least(1, recorded=False))
+    batch_size: PositiveInt = field(default=256, metadata=UNRECORDED)
     """Images encoded at a time."""
     cache_dir: str | None = field(default=None, metadata=UNRECORDED)
     """Folder in which image embeddings are kept, for the evaluations that follow."""

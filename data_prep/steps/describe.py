@@ -9,6 +9,8 @@ from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from pydantic import PositiveInt
+
 from data_prep.files import CAPTION_KEYS, PAIR_KEYS, Row, image_path, read_jsonl, write_jsonl
 from data_prep.line_index import LineIndex
 from data_prep.llm.model_step import ModelStep
@@ -17,7 +19,7 @@ from data_prep.llm.replies import Text
 from data_prep.manifest import Manifest
 from data_prep.parts import Part
 from data_prep.progress import progress
-from data_prep.step import INPUT, Made, at_least
+from data_prep.step import INPUT, Made
 from data_prep.world.describer import describe as describe_scenes
 from data_prep.world.scene import Scene
 
@@ -53,7 +55,7 @@ class Describe(ModelStep):
     baseline), `openai` (a language model behind an endpoint) or `batch` (the same by batch files)."""
     seed: int = 0
     """Seed of the wording, for `scene` and `compose`."""
-    captions_per_image: int | None = field(default=None, metadata=at_least(1))
+    captions_per_image: PositiveInt | None = None
     """How many captions of each image the model gets, the first ones; None is all."""
     with_images: bool = False
     """Show the model the two images."""

@@ -9,9 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
-from data_prep.step import Made, OutputStep, at_least
+from data_prep.step import Made, OutputStep
 from data_prep.steps.fetch import File, fetch, part_path, verify
 from pcclip.atomic import atomic_path
 
@@ -30,11 +32,11 @@ class Download(OutputStep):
     """Names of the files to fetch, of all in `files`; empty for all."""
     keep_archives: bool = True
     """Keep files after they were unpacked."""
-    attempts: int = field(default=8, metadata=at_least(1))
+    attempts: PositiveInt = 8
     """Attempts in a row that bring nothing new before giving up."""
-    timeout: float = field(default=60.0, metadata=at_least(0.01))
+    timeout: PositiveFloat = 60.0
     """Seconds without a byte after which a connection counts as broken."""
-    pause: float = field(default=1.0, metadata=at_least(0))
+    pause: NonNegativeFloat = 1.0
     """Seconds before the second attempt; the pause doubles with each further one, up to a minute."""
 
     def check_options(self) -> None:

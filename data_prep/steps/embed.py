@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -29,7 +30,7 @@ from data_prep.embed_batches import Batch, ShardBatches
 from data_prep.manifest import Manifest
 from data_prep.partial import FinishedShard, PartialFolder, ShardFile
 from data_prep.progress import progress
-from data_prep.step import OutputStep, at_least
+from data_prep.step import OutputStep
 from pcclip.data.format import EMBEDDINGS_EXTENSION, DatasetInfo, EmbeddingInfo, ShardInfo
 from pcclip.data.groups import ImageTransform
 from pcclip.model.clip import DifferenceCLIP
@@ -52,15 +53,15 @@ class Embed(OutputStep):
     """Weights file for the image tower alone, e.g. of a timm backbone."""
     preprocess: dict[str, Any] = field(default_factory=dict)
     """Preprocessing to set instead of the model's own, e.g. `{mean: [...], std: [...]}`."""
-    groups_per_batch: int = field(default=8, metadata=at_least(1))
+    groups_per_batch: PositiveInt = 8
     """Groups that go through the tower at once."""
-    workers: int = field(default=2, metadata=at_least(0))
+    workers: NonNegativeInt = 2
     """Processes that decode, for each device; 0 decodes in the device's own process."""
     accelerator: str = "auto"
     """Lightning's: `auto`, `gpu`, `cpu`, ..."""
     devices: int | str = "auto"
     """Lightning's: `auto` for all of them, how many, or which, like `"0,2"`."""
-    num_nodes: int = field(default=1, metadata=at_least(1))
+    num_nodes: PositiveInt = 1
     """Nodes that take part; start the command on each, by SLURM, torchrun or by hand. They share `output`."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """What the tower computes in: `32-true`, `bf16-mixed` or `16-mixed`."""

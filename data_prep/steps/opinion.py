@@ -9,7 +9,7 @@ from heapq import nsmallest
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, NonNegativeInt, PositiveInt
 from scipy.stats import binomtest
 
 from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, read_jsonl
@@ -20,7 +20,7 @@ from data_prep.llm.replies import Text
 from data_prep.manifest import Manifest
 from data_prep.parts import hash64
 from data_prep.rules.screening_report import quoted
-from data_prep.step import INPUT, Made, at_least
+from data_prep.step import INPUT, Made
 from data_prep.steps.describe import SIDES, CaptionedPairs
 from pcclip.atomic import atomic_text
 
@@ -52,9 +52,9 @@ class Opinion(ModelStep):
     """The `captions.jsonl` of the images."""
     backend: Literal["openai", "batch"] = "openai"
     """`openai`, or `batch` for batch files."""
-    sample: int = field(default=200, metadata=at_least(1))
+    sample: PositiveInt = 200
     """Rows to judge: those whose ids have the smallest hashes, so that a larger sample holds a smaller one."""
-    examples: int = field(default=5, metadata=at_least(0))
+    examples: NonNegativeInt = 5
     """Wrong rows to show in the report."""
     prompt: str = "second_opinion"
     temperature: float | None = 0.0

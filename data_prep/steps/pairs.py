@@ -5,15 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
 
 from data_prep.files import Row, read_captions, write_jsonl
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
-from data_prep.step import INPUT, Made, OutputStep, at_least
+from data_prep.step import INPUT, Made, OutputStep
 
 Indices = NDArray[np.int64]
 
@@ -26,15 +27,15 @@ class Pairs(OutputStep):
 
     captions: str = field(metadata=INPUT)
     """The `captions.jsonl` whose images are dealt."""
-    group_size: int = field(default=16, metadata=at_least(2))
+    group_size: Annotated[int, Field(ge=2)] = 16
     """Images in a group, G."""
-    rounds: int = field(default=1, metadata=at_least(1))
+    rounds: PositiveInt = 1
     """How often all images are dealt."""
-    pairs_per_group: int = field(default=60, metadata=at_least(1))
+    pairs_per_group: PositiveInt = 60
     """Unordered pairs drawn in a group, at most G(G-1)/2."""
     seed: int = 0
     """Seed of choosing, dealing and drawing."""
-    images: int | None = field(default=None, metadata=at_least(2))
+    images: Annotated[int, Field(ge=2)] | None = None
     """Number of images to take, drawn at random. Null takes all."""
     all_pairs: bool = False
     """Take every unordered pair of the images once, and ignore `pairs_per_group`. Each of n images is then stored in about

@@ -7,13 +7,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from pydantic import PositiveInt
+
 from data_prep.files import CAPTION_KEYS, Row, image_path, image_reference, read_captions, read_jsonl, write_jsonl
 from data_prep.line_index import LineIndex
 from data_prep.llm.model_step import ModelStep
 from data_prep.llm.questions import Question, QuestionList, Questions, Requests
 from data_prep.llm.replies import Text
 from data_prep.manifest import Manifest
-from data_prep.step import INPUT, Made, at_least
+from data_prep.step import INPUT, Made
 from data_prep.steps.describe import scene_of
 from data_prep.world.captioner import captions as write_captions
 
@@ -33,7 +35,7 @@ class Rewrite(ModelStep):
     """`openai`, `batch` for batch files, or `scene`: the embedded world's own caption writer."""
     seed: int = 0
     """Seed of the wording, for `scene`."""
-    captions_per_image: int | None = field(default=None, metadata=at_least(1))
+    captions_per_image: PositiveInt | None = None
     """How many captions of each image are rewritten, the first ones; None is all."""
     prompt: str = "rewrite"
 

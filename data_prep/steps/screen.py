@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import NonNegativeInt
 from tqdm import tqdm
 
 from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, manifest_path, parse_row, read_jsonl
@@ -20,7 +21,7 @@ from data_prep.progress import progress
 from data_prep.rules.census import Census
 from data_prep.rules.judge import Judge, Judgement, RuleOptions
 from data_prep.rules.screening_report import ScreeningReport, line_of
-from data_prep.step import INPUT, UNRECORDED, Made, OutputStep, Workers, at_least
+from data_prep.step import INPUT, UNRECORDED, Made, OutputStep, Workers
 from data_prep.workers import in_order
 from pcclip.atomic import atomic_path, atomic_text
 from pcclip.paths import sha256_of
@@ -45,7 +46,7 @@ class Screen(RuleOptions, Workers, OutputStep):
     `screened.rejected.jsonl` has the others with a reason, and `screened.report.md` counts and examples."""
     captions: str | None = field(default=None, metadata=INPUT)
     """The `captions.jsonl` of the images. Null: texts are not compared with captions."""
-    samples: int = field(default=5, metadata=at_least(0))
+    samples: NonNegativeInt = 5
     """Examples of each reason and each cut in the report."""
     fit_model: str | None = None
     """A model that must find each text closer to the difference of its two images than the reversed text: an open_clip

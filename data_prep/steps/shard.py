@@ -6,18 +6,19 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from braceexpand import braceexpand
 from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
 
 from data_prep.group_index import GroupIndex
 from data_prep.manifest import Manifest, package_versions
 from data_prep.packing import Packing, write_shard
 from data_prep.partial import FinishedShard, PartialFolder
 from data_prep.progress import progress
-from data_prep.step import INPUT, OutputStep, Workers, at_least
+from data_prep.step import INPUT, OutputStep, Workers
 from data_prep.workers import in_order
 from pcclip.data.format import DatasetInfo
 
@@ -42,22 +43,18 @@ class Shard(Workers, OutputStep):
     unpaired: bool = False
     """Also take the images that are in no group at all, dealt into groups without pairs. A group's images are those of
     its pairs."""
-    group_size: int = field(default=16, metadata=at_least(1))
+    group_size: PositiveInt = 16
     """Images in a group without pairs."""
-    groups_per_shard: int = field(default=64, metadata=at_least(1))
+    groups_per_shard: PositiveInt = 64
     """Groups in a shard; give at least as many shards as training has workers."""
-    resize: int | None = field(default=None, metadata=at_least(1))
+    resize: PositiveInt | None = None
     """Longest side of a stored image in pixels; larger ones are shrunk, none is enlarged. Null: as they are."""
-    quality: int = field(default=90, metadata=at_least(1))
+    quality: Annotated[int, Field(ge=1, le=100)] = 90
     """JPEG quality of images that have to be encoded again."""
     seed: int = 0
     """Seed of the order of groups."""
     part: str | None = None
     """Pack only every K-th shard, `1/K` to `K/K`; each machine writes another `output`, and training reads them all."""
-
-    def check_options(self) -> None:
-        if self.quality > 100:
-            raise ValueError(f"shard.quality must be at most 100, found {self.quality}")
 
     def is_current(self, manifest: Manifest) -> bool:
         """Return False: `make` looks itself, as it needs the index of the groups for it."""

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import PositiveInt
 
 from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, image_path, read_jsonl
 from data_prep.images import encode_image, read_bytes
 from data_prep.shard_check import Findings, RawGroup, read_groups
-from data_prep.step import Step, at_least
+from data_prep.step import Step
 from pcclip.atomic import atomic_text
 from pcclip.data.format import IMAGE_EXTENSIONS, DatasetInfo
 from pcclip.data.pictures import UnreadableImageError
@@ -34,7 +35,7 @@ class Show(Step):
     """`differences.jsonl`, `screened.jsonl`, or `screened.rejected.jsonl` with its reasons."""
     captions: list[str] = field(default_factory=list)
     """The `captions.jsonl` files of the images in it."""
-    pairs: int = field(default=12, metadata=at_least(1))
+    pairs: PositiveInt = 12
     """How many pairs to draw."""
     seed: int = 0
     """Seed of the drawing."""

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pydantic import NonNegativeInt
+
 from data_prep.progress import progress
 from data_prep.shard_check import Checks, Findings, check_shard, context_length
-from data_prep.step import Step, Workers, at_least
+from data_prep.step import Step, Workers
 from data_prep.workers import in_order
 from pcclip.atomic import atomic_text
 from pcclip.data.format import DATASET_FILE, DatasetInfo
@@ -21,13 +23,13 @@ class Verify(Workers, Step):
 
     shards: str
     """The shard folder."""
-    decode: int | None = field(default=None, metadata=at_least(0))
+    decode: NonNegativeInt | None = None
     """How many images to decode, spread evenly over each shard; null decodes all, 0 none."""
     tokenizer: str | None = "ViT-B-32"
     """open_clip model whose tokenizer counts the tokens of difference texts; null counts none."""
     strict: bool = False
     """Also count as wrong: pairs without their reverse, and pairs with the same text in both directions."""
-    show: int = field(default=10, metadata=at_least(0))
+    show: NonNegativeInt = 10
     """Problems to print of each kind."""
     report: str | None = None
     """JSON file to write with all numbers and problems."""

@@ -22,19 +22,20 @@ import csv
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import yaml
+from pydantic import NonNegativeInt, PositiveInt
 from tqdm import tqdm
 
 from data_prep.files import write_jsonl
 from data_prep.manifest import Manifest, files_below
 from data_prep.progress import progress
-from data_prep.step import Made, OutputStep, Workers, at_least
+from data_prep.step import Made, OutputStep, Workers
 from data_prep.workers import in_order
 from data_prep.world.captioner import captions
 from data_prep.world.draw import draw
@@ -62,15 +63,15 @@ class Shapes(Workers, OutputStep):
 
     seed: int = 0
     """Seed of all scenes and captions."""
-    train: int = field(default=8000, metadata=at_least(0))
+    train: NonNegativeInt = 8000
     """Number of training pictures."""
-    val: int = field(default=320, metadata=at_least(0))
+    val: NonNegativeInt = 320
     """Number of validation pictures."""
-    test: int = field(default=400, metadata=at_least(0))
+    test: NonNegativeInt = 400
     """Number of test pictures with a table of attributes."""
-    per_class: int = field(default=40, metadata=at_least(0))
+    per_class: NonNegativeInt = 40
     """Number of pictures of each zero-shot class."""
-    captions_per_image: int = field(default=5, metadata=at_least(1))
+    captions_per_image: PositiveInt = 5
     """Captions written of each training and validation picture."""
 
     def make(self, manifest: Manifest) -> Made:
@@ -177,9 +178,9 @@ class ShapesEval(Workers, OutputStep):
 
     seed: int = 0
     """Seed of all scenes and texts."""
-    per_combination: int = field(default=10, metadata=at_least(1))
+    per_combination: PositiveInt = 10
     """Pictures of each combination of shape and colour."""
-    probe: int = field(default=100, metadata=at_least(1))
+    probe: PositiveInt = 100
     """Pictures of each shape to fit linear probes on."""
 
     def make(self, manifest: Manifest) -> Made:

@@ -65,9 +65,9 @@ def test_files_below_the_output_are_relative(table: Captions, tmp_path: Path, re
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"source": "excel"}, ValueError, r"captions.source: 'excel'; choose one of coco, csv"),
-        ({"duplicates": "merge"}, ValueError, r"captions.duplicates: 'merge'; choose one of drop, keep"),
-        ({"workers": -1}, ValueError, r"captions.workers must be at least 0, found -1"),
+        ({"source": "excel"}, ValueError, r"captions\.source.*excel"),
+        ({"duplicates": "merge"}, ValueError, r"captions\.duplicates.*merge"),
+        ({"workers": -1}, ValueError, r"captions\.workers.*-1"),
         ({"input": "EMPTY"}, IsADirectoryError, r"empty: is a folder, expected a file: `input`"),
         ({"source": "folder"}, NotADirectoryError, r"captions.csv: .*`folder`"),
         ({"caption_column": "text"}, ValueError, r"captions.csv: no column 'text'; its columns are image, caption"),

@@ -86,7 +86,7 @@ def test_one_step_needs_no_config() -> None:
         ("pairs --captions=a", ["output"]),
         ("pairs --captions=a --output=b --sede=1", ["sede"]),
         ("pairs --captions=a --output=b --seed=x", ["seed"]),
-        ("pairs --captions=a --output=b --group_size=1", ["pairs.group_size"]),
+        ("pairs --captions=a --output=b --group_size=1", ["pairs", "group_size"]),
         ("train_pairs", ["train_pairs"]),
         ("all --seed=1", ["--config"]),
     ],

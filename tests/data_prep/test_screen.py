@@ -318,7 +318,7 @@ def test_the_world_s_right_texts_pass(world: Path, tmp_path: Path) -> None:
         ({"fit_model": "ViT-B-32", "captions": None}, "screen.fit_model .*screen.captions"),
         ({"workers": -1}, "screen.workers"),
         ({"part": "3/2"}, "screen.part.*'3/2'"),
-        ({"min_letters": 1.5}, "screen.min_letters .*1.5"),
+        ({"min_letters": 1.5}, "screen.min_letters.*1.5"),
         ({"long_texts": "trim"}, "screen.long_texts.*'trim'"),
         ({"mentions": "none"}, "screen.mentions.*'none'"),
         ({"skip_rules": ["length"]}, "screen.skip_rules.*'length'"),
