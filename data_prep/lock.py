@@ -1,63 +1,43 @@
-"""One process at a time writes an output. It first removes what killed processes left next to it."""
+"""A lock for each output: only one process writes it at a time."""
 
-import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from data_prep.files import manifest_path
 from pcclip.atomic import remove_leftovers
-
-READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
 def output_lock(output: Path) -> Iterator[None]:
-    """Hold the lock of an output: a hidden file next to it, which is removed at the end.
+    """Hold the lock of an output, and first delete temporary files that killed processes left next to it.
 
-    The lock goes with the process, however it ends. In a folder that cannot be written there is nothing to lock.
+    The lock is a hidden file next to the output, deleted at the end. The system releases it when the process dies. In a
+    read-only folder no lock is needed.
 
     Raises:
-        ValueError: Another process holds the lock, or its file cannot be opened although the folder can be written.
+        ValueError: Another process holds the lock, or its file cannot be opened or locked in a writable folder.
     """
-    lock = output.with_name(f".{output.name}.lock")
+    file = output.with_name(f".{output.name}.lock")
+    lock = FileLock(file, timeout=0)
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _acquire(lock, output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise ValueError(f"{output}: another process is writing it; wait for it, or stop it") from None
     except OSError as error:
-        if error.errno not in READ_ONLY:
-            raise
-        if os.access(lock.parent, os.W_OK | os.X_OK):
+        if os.access(output.parent, os.W_OK | os.X_OK):
             raise ValueError(
-                f"{lock}: cannot be opened, perhaps it is another user's file; delete it if no process writes {output.name}"
+                f"{file}: cannot be locked ({error.strerror}). If no process writes {output.name}, delete this file"
             ) from error
-        yield
-        return
     try:
-        remove_leftovers(output, manifest_path(output))
+        if lock.is_locked:
+            remove_leftovers(output, manifest_path(output))
         yield
     finally:
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _acquire(lock: Path, output: Path) -> int:
-    while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_nlink:
-                return descriptor  # otherwise its last holder has removed it in the meantime
-        except BlockingIOError:
-            os.close(descriptor)
-            raise ValueError(f"{output}: another process is writing it; wait for it, or stop it") from None
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                os.close(descriptor)
-                raise
-            print(f"{output}: its file system has no locks; do not run two steps with this output at once", flush=True)
-            return descriptor
-        os.close(descriptor)
+        if lock.is_locked:
+            file.unlink()  # a lock file is otherwise kept
+        lock.release()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -12,6 +12,11 @@ T = TypeVar("T")
 
 
 def progress(items: Iterable[T], *, desc: str, unit: str, total: int | None = None) -> tqdm[T]:
-    """A tqdm bar that stays away from what takes under two seconds, and writes rarely where no terminal shows it."""
+    """Return a tqdm bar over items."""
+    return tqdm(items, desc=desc, unit=unit, total=total, **timing())
+
+
+def timing() -> dict[str, Any]:
+    """Return options of a tqdm bar: nothing in the first two seconds, and few updates where stderr is not a terminal."""
     interval = 0.1 if sys.stderr.isatty() else 10.0
-    return tqdm(items, desc=desc, unit=unit, total=total, delay=2, mininterval=interval, maxinterval=interval)
+    return {"delay": 2, "mininterval": interval, "maxinterval": interval}

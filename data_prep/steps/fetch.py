@@ -1,42 +1,44 @@
-"""Download one file with curl: resumed after a broken connection, then checked."""
+"""Download one file with curl. A broken download is resumed, and the complete file is checked."""
 
 import hashlib
 import random
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
+from pydantic import Field, PositiveInt
+from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, stop_after_attempt
 from tqdm import tqdm
+
+from data_prep.progress import timing
 
 CHUNK = 1 << 18  # bytes
 LONGEST_PAUSE = 60.0  # seconds between two attempts
-PASSING = (408, 425, 429)  # statuses below 500 that may be gone the next time
+TRANSIENT = (408, 425, 429)  # statuses below 500 that a later attempt may not get
 HTTP_ERROR, CANNOT_RESUME, BAD_CERTIFICATE = 22, 33, 60  # curl's exit codes
-# After the transfer, on stderr: status, and headers where the server sent them.
-REPORT = "%{stderr}\n%{http_code} %header{retry-after} %header{content-length}"
+REPORT = "%{stderr}\n%{http_code} %header{retry-after}"  # what curl writes after the transfer
 
 
 @dataclass
 class File:
     """A file to download."""
 
-    url: str
+    url: Annotated[str, Field(pattern="^https?://[^/]")]
     """Address, http or https."""
-    size: int | None = None
-    """Size in bytes. If it is given, it is checked before and after."""
-    md5: str | None = None
+    size: PositiveInt | None = None
+    """Size in bytes. It is checked, and the space on the disk before the download."""
+    md5: Annotated[str, Field(pattern="^[0-9a-fA-F]{32}$")] | None = None
     """MD5 checksum."""
-    sha256: str | None = None
-    """SHA-256 checksum. Without a checksum, a broken download is resumed only if the server sends an ETag."""
+    sha256: Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")] | None = None
+    """SHA-256 checksum. Without a checksum, a broken download starts again from zero."""
     unpack: bool = False
     """Unpack the file, a zip archive, into the output folder."""
     name: str | None = None
-    """Name in the output folder. Default: the end of the address."""
+    """Name in the output folder. Default: the last part of the address."""
 
     @property
     def file_name(self) -> str:
@@ -44,51 +46,67 @@ class File:
         return unquote(urlsplit(self.url).path.rpartition("/")[2]) if self.name is None else self.name
 
 
-class _Failure(NamedTuple):
-    """A transfer that may succeed the next time; `wait` is the server's Retry-After in seconds."""
+class _TransferError(Exception):
+    """A failed transfer that may succeed later. `wait` is the server's Retry-After in seconds."""
 
-    reason: str
-    wait: float | None = None
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
 
 
 def fetch(file: File, target: Path, attempts: int, timeout: float, pause: float) -> None:
     """Download a file to `target`, which appears only when it is complete and correct.
 
-    Received bytes stay in `<target>.part`. They are continued if a checksum or the server's ETag shows that the file is
-    still the same.
+    Received bytes are in `<target>.part`. If the file has a checksum, the next attempt or run resumes from them.
 
     Args:
-        file: What to download.
-        target: Where to.
-        attempts: Attempts in a row without progress before giving up.
+        file: The file.
+        target: Where to write it.
+        attempts: Consecutive attempts without progress before giving up.
         timeout: Seconds without a byte after which a connection counts as broken.
-        pause: Seconds before the second attempt; the pause doubles with each further one.
+        pause: Seconds before the second attempt. The pause doubles with each further attempt.
 
     Raises:
-        OSError: The server refuses, too many attempts in a row made no progress, the disk is full, or curl is missing.
-        ValueError: The file has another size or checksum than it should have.
+        OSError: The server refuses, too many attempts made no progress, the disk is full, or curl is missing.
+        ValueError: The file has the wrong size or checksum.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if shutil.which("curl") is None:
+        raise OSError("curl is not installed; install it with the system's package manager")
     part = part_path(target)
-    while True:
-        resumed = _receive(file, part, attempts, timeout, pause)
-        try:
-            verify(part, file)
-        except ValueError as error:
-            _discard(part)
-            if not resumed:
-                raise
-            print(
-                f"{error}; downloading it again from the start", file=sys.stderr
-            )  # parts of two versions may be mixed
-        else:
-            part.replace(target)
-            _discard(part)
-            return
+    part.parent.mkdir(parents=True, exist_ok=True)
+    transfer = _Transfer(file, part, timeout)
+
+    def wait(state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.wait if isinstance(error, _TransferError) else None
+        backoff = pause * 2**state.attempt_number * random.uniform(0.5, 1)
+        seconds = min(LONGEST_PAUSE, backoff if asked is None else asked)
+        print(f"{file.url}: {error}; next attempt in {seconds:.0f} s", file=sys.stderr)
+        return seconds
+
+    retrying = Retrying(retry=retry_if_exception_type(_TransferError), stop=stop_after_attempt(attempts), wait=wait)
+    try:
+        while not retrying(transfer.advance):
+            pass
+    except RetryError as error:
+        raise OSError(
+            f"{file.url}: gave up after {attempts} attempts without progress, the last one: "
+            f"{error.last_attempt.exception()}. Run the command again to continue {part}"
+        ) from None
+    try:
+        verify(part, file)
+    except ValueError as error:
+        part.unlink()
+        if not transfer.resumed:
+            raise
+        print(f"{error}; downloading it again, as it may mix two versions", file=sys.stderr)
+        fetch(file, target, attempts, timeout, pause)
+    else:
+        part.replace(target)
 
 
 def part_path(target: Path) -> Path:
-    """Return where a file lies until it is complete."""
+    """Return the path of an incomplete download."""
     return target.with_name(target.name + ".part")
 
 
@@ -112,103 +130,56 @@ def verify(path: Path, file: File) -> None:
             raise ValueError(f"{path}: {kind} is {digest.hexdigest()}, expected {expected} ({file.url})")
 
 
-def _receive(file: File, part: Path, attempts: int, timeout: float, pause: float) -> bool:
-    """Fill `part` to the end. Return whether that took more than one request."""
-    resumed, fruitless, furthest = _offset(file, part) > 0, 0, _offset(file, part)
-    while True:
-        failure = _request(file, part, timeout)
-        if failure is None:
-            return resumed
-        resumed = True
-        # A server that cannot resume starts from zero each time: only bytes beyond the furthest point are progress.
-        reached = part.stat().st_size if part.exists() else 0
-        fruitless = 0 if reached > furthest else fruitless + 1
-        furthest = max(furthest, reached)
-        if fruitless >= attempts:
-            raise OSError(
-                f"{file.url}: gave up after {fruitless} attempts without progress, the last one: {failure.reason}; "
-                f"{reached} bytes are kept in {part}, run the command again to go on"
-            )
-        wait = pause * 2**fruitless * random.uniform(0.5, 1.0) if failure.wait is None else failure.wait
-        wait = min(LONGEST_PAUSE, wait)
-        print(f"{file.url}: {failure.reason}; next attempt in {wait:.0f} s, {reached} bytes received", file=sys.stderr)
-        time.sleep(wait)
+class _Transfer:
+    """The requests for one file.
 
-
-def _request(file: File, part: Path, timeout: float) -> _Failure | None:
-    """Make one request for what is missing of `part`; return why it is not complete.
-
-    Raises:
-        OSError: A failure that another attempt cannot fix.
-        ValueError: The server has a file of another size.
+    Attributes:
+        resumed: Whether a request continued an earlier one.
     """
-    offset, seconds = _offset(file, part), str(max(1, round(timeout)))
-    if offset and offset == file.size:
-        return None
-    etag = _etag(part)
-    words = ["curl", "--silent", "--show-error", "--fail", "--location", "--user-agent", "pcclip-data"]
-    words += ["--speed-limit", "1", "--speed-time", seconds, "--connect-timeout", seconds, "--write-out", REPORT]
-    words += ["--etag-save", str(_etag_path(part))]
-    if offset:
-        words += ["--continue-at", str(offset), *(["--header", f"If-Range: {etag}"] if etag else [])]
-    try:
+
+    def __init__(self, file: File, part: Path, timeout: float) -> None:
+        self._file, self._part, self._seconds = file, part, str(max(1, round(timeout)))
+        self._furthest = self._offset()
+        self.resumed = False
+
+    def _offset(self) -> int:
+        has_checksum = self._file.md5 or self._file.sha256
+        return self._part.stat().st_size if has_checksum and self._part.exists() else 0
+
+    def advance(self) -> bool:
+        """Make one request for the missing bytes. Return whether the file is complete; False means progress.
+
+        Raises:
+            _TransferError: No progress. A server that cannot resume starts at zero: only bytes beyond the furthest count.
+            OSError: A failure that retrying cannot fix.
+        """
+        file, offset = self._file, self._offset()
+        if offset and offset == file.size:
+            return True
+        self.resumed |= offset > 0
+        words = ["curl", "--silent", "--show-error", "--fail", "--location", "--user-agent", "pcclip-data"]
+        words += ["--speed-limit", "1", "--speed-time", self._seconds, "--connect-timeout", self._seconds]
+        words += ["--continue-at", str(offset), "--write-out", REPORT, file.url]
         # Through a pipe, so that curl ends when this process is killed.
-        process = subprocess.Popen([*words, file.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    except FileNotFoundError as error:
-        raise OSError("curl is not installed; install it with the system's package manager") from error
-    with process, part.open("ab" if offset else "wb") as stream:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        bar: dict[str, Any] = {
-            "desc": part.stem,
-            "initial": offset,
-            "delay": 2,
-            "mininterval": 0.1 if sys.stderr.isatty() else 10,
-        }
-        with tqdm.wrapattr(stream, "write", total=file.size, **bar) as counted:
-            shutil.copyfileobj(process.stdout, counted)
-        said = process.stderr.read().decode(errors="replace").strip()
-    message, _, report = said.rpartition("\n")
-    status, wait, length = (int(field) if field.isdigit() else None for field in (*report.split(" "), "", "")[:3])
-    reason = message.strip() or f"curl ended with {process.returncode}"
-    reached = part.stat().st_size
-    if offset and _etag(part) != etag:
-        _discard(part)
-        return _Failure("the server has another file now")
-    if process.returncode == 0:
-        if file.size is None or reached >= file.size:
-            return None
-        if length is not None and offset + length < file.size:
-            raise ValueError(
-                f"{file.url}: the server has {offset + length} bytes, expected {file.size}; fix `size` or `url`"
-            )
-        return _Failure(f"the connection ended after {reached} of {file.size} bytes")
-    if process.returncode == CANNOT_RESUME or status == 416:
-        _discard(part)
-    elif process.returncode == BAD_CERTIFICATE:
-        raise OSError(f"{file.url}: {reason}")
-    elif process.returncode == HTTP_ERROR and status is not None and status < 500 and status not in PASSING:
-        raise OSError(f"{file.url}: the server answers {status}; check the address")
-    return _Failure(reason, wait)
-
-
-def _offset(file: File, part: Path) -> int:
-    """Return the bytes of `part` to continue from; 0 if nothing would show that they are of another file."""
-    if not part.is_file() or not (file.md5 or file.sha256 or _etag(part)):
-        return 0
-    size = part.stat().st_size
-    return size if file.size is None or size <= file.size else 0
-
-
-def _etag_path(part: Path) -> Path:
-    return part.with_name(part.name + ".etag")
-
-
-def _etag(part: Path) -> str:
-    file = _etag_path(part)
-    return file.read_text(encoding="latin-1").strip() if file.is_file() else ""
-
-
-def _discard(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    _etag_path(part).unlink(missing_ok=True)
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        with process, self._part.open("ab" if offset else "wb") as stream:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            bar = tqdm.wrapattr(stream, "write", total=file.size, desc=self._part.stem, initial=offset, **timing())
+            with bar as counted:
+                shutil.copyfileobj(process.stdout, counted)
+            message, _, report = process.stderr.read().decode(errors="replace").rstrip("\n").rpartition("\n")
+        if process.returncode == 0:
+            return True
+        status, _, wait = report.partition(" ")
+        reason = message.strip() or f"curl ended with {process.returncode}"
+        if process.returncode == CANNOT_RESUME or status == "416":
+            self._part.unlink()
+        elif process.returncode == BAD_CERTIFICATE:
+            raise OSError(f"{file.url}: {reason}")
+        elif process.returncode == HTTP_ERROR and int(status) < 500 and int(status) not in TRANSIENT:
+            raise OSError(f"{file.url}: the server answers {status}; check the address")
+        elif self._part.stat().st_size > self._furthest:
+            self._furthest = self._part.stat().st_size
+            return False
+        raise _TransferError(reason, float(wait) if wait.isdigit() else None)
