@@ -1,4 +1,4 @@
-"""Steps from a command line: one step with its options, or the steps of a chain in YAML files."""
+"""Parse the command line: one step with its options, or a chain of steps from YAML files."""
 
 import importlib
 import json
@@ -16,7 +16,7 @@ from data_prep.step import Step
 from pcclip import command_line
 
 KNOWN = ", ".join(STEPS)
-UNSET = "???"  # value of a variable that the command line must give
+UNSET = "???"  # value of a variable that must be given on the command line
 
 
 def step_class(name: str) -> type[Step]:
@@ -33,7 +33,7 @@ def parse_steps(words: Sequence[str]) -> dict[str, Step]:
 
     Raises:
         FileNotFoundError: A config file is missing.
-        ValueError: An unknown step, section or option, or one that is missing or has a wrong type.
+        ValueError: An unknown step, section or option, or a missing or invalid value.
     """
     target, *rest = words
     files, flags = _config_files(rest)
@@ -50,7 +50,7 @@ def parse_steps(words: Sequence[str]) -> dict[str, Step]:
 
 
 def _config_files(words: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Take `--config FILE`, once or several times, out of the words."""
+    """Split words into the files given as `--config FILE` and all other words."""
     files: list[Path] = []
     rest: list[str] = []
     waiting = iter(words)
@@ -77,11 +77,11 @@ def _parsed(parser: ArgumentParser, words: Sequence[str], where: str) -> Namespa
 
 
 def _parse_chain(target: str, files: Sequence[Path], flags: Sequence[str]) -> dict[str, Step]:
-    """Parse what `target` names of the chain in some files.
+    """Parse the sections of a chain that `target` names.
 
-    A mapping is a section: the options of the step that has its name or that its key `step` names. `defaults` has, by step,
-    options of all sections of that step. `steps` lists what `all` runs; without it, `all` runs every section in the order of
-    the file. Everything else is a variable. Later files win over earlier ones.
+    Each mapping in the files is a section: the options of one step. The key `step` names the step; by default it is the name
+    of the section. Special keys: `defaults` has options for all sections of a step, by step. `steps` lists the sections that
+    `all` runs; by default these are all sections, in order. Other values are variables. Later files override earlier ones.
     """
     where = ", ".join(map(str, files))
     chain = _load(files)
@@ -90,7 +90,7 @@ def _parse_chain(target: str, files: Sequence[Path], flags: Sequence[str]) -> di
     step_of = {name: str(section.pop("step", name)) for name, section in sections.items()}
     for name, step in step_of.items():
         if step not in STEPS:
-            raise ValueError(f"{where}: section `{name}` runs no known step ({step!r}); set `step:` to one of {KNOWN}")
+            raise ValueError(f"{where}: section `{name}`: {step!r} is not a step; set `step:` to one of {KNOWN}")
     if target == "all":
         chosen = list(sections) if listed is None else listed
     else:
@@ -100,7 +100,7 @@ def _parse_chain(target: str, files: Sequence[Path], flags: Sequence[str]) -> di
         raise ValueError(f"{where}: no section {missing!r}; the sections are {', '.join(sections)}")
     parser = _parser(target)
     parser.add_argument(
-        "--config", action="config", help="The chain; of several files, later ones win over earlier ones."
+        "--config", action="config", help="File with the chain. Later files override earlier ones."
     )
     given = {key: value for key, value in chain.items() if key not in sections}
     for key, value in given.items():
@@ -114,14 +114,14 @@ def _parse_chain(target: str, files: Sequence[Path], flags: Sequence[str]) -> di
 
 
 def _load(files: Sequence[Path]) -> dict[str, Any]:
-    """Merge YAML files, with interpolations as they are written."""
+    """Merge YAML files without resolving interpolations."""
     merged: Any = OmegaConf.create({})
     for file in files:
         if not file.is_file():
             raise FileNotFoundError(f"{file}: config file not found; see conf/data/ for examples")
         try:
             merged = OmegaConf.merge(merged, OmegaConf.load(file))
-        except (yaml.YAMLError, OmegaConfBaseException, TypeError) as error:
+        except (yaml.YAMLError, OmegaConfBaseException, TypeError, UnicodeDecodeError) as error:
             raise ValueError(f"{file}: not a valid config: {' '.join(str(error).split())}") from error
     if not isinstance(merged, DictConfig):
         raise ValueError(f"{files[-1]}: expected a mapping of sections, found a list")

@@ -21,7 +21,7 @@ def manifest_path(output: Path) -> Path:
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write one JSON object a line, atomically, and return how many. The manifest of an earlier file is removed."""
+    """Write JSON Lines atomically and return the number of rows. The manifest of an earlier file is deleted."""
     count = 0
     with atomic_text(path) as stream:
         for row in rows:
@@ -32,22 +32,22 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
 
 
 def read_jsonl(path: Path, required: Mapping[str, type]) -> Iterator[tuple[int, Row]]:
-    """Read JSON Lines and yield (line number from 1, row); blank lines are passed over.
+    """Read JSON Lines and yield (line number from 1, row). Blank lines are skipped.
 
     Args:
         path: The file.
-        required: Keys that every row must have, and their types.
+        required: Required keys and their types.
 
     Raises:
         FileNotFoundError: The file is missing.
-        ValueError: A line is not a JSON object, or a required key is missing or of another type.
+        ValueError: A line is not a JSON object, or a required key is missing or has another type.
     """
     for number, _, row in read_jsonl_with_offsets(path, required):
         yield number, row
 
 
 def read_jsonl_with_offsets(path: Path, required: Mapping[str, type]) -> Iterator[tuple[int, int, Row]]:
-    """As `read_jsonl`, with the byte at which each line begins: (line number, offset, row)."""
+    """As `read_jsonl`, but yield (line number, byte offset of the line, row)."""
     existing_file(path, "file", "check the path, or run the step that writes it first")
     offset = 0
     with path.open("rb") as stream:
@@ -58,10 +58,15 @@ def read_jsonl_with_offsets(path: Path, required: Mapping[str, type]) -> Iterato
 
 
 def parse_row(line: bytes, where: str, required: Mapping[str, type]) -> Row:
-    """Parse one line of JSON Lines; `where` is file and line, for messages.
+    """Parse one line of JSON Lines.
+
+    Args:
+        line: The line.
+        where: File and line number, for errors.
+        required: Required keys and their types. Captions must be non-empty texts.
 
     Raises:
-        ValueError: Not a JSON object, or a required key is missing or of another type.
+        ValueError: The line is not a JSON object, or a required key is missing or has another type.
     """
     try:
         row = json.loads(line)
@@ -75,21 +80,21 @@ def parse_row(line: bytes, where: str, required: Mapping[str, type]) -> Row:
             raise ValueError(f"{where}: `{key}` must be a {kind.__name__}, {found}")
     if required.get("captions") is list:
         if not _all_say_something(row["captions"]):
-            raise ValueError(f"{where}: `captions` must hold texts, none of them empty, found {row['captions']}")
+            raise ValueError(f"{where}: `captions` must be non-empty texts, found {row['captions']}")
         if b"\\u" in line and SURROGATE.search(json.dumps(row, ensure_ascii=False)):
-            raise ValueError(f"{where}: holds half a surrogate pair, which is no text; fix or delete the line")
+            raise ValueError(f"{where}: contains a lone surrogate, which is not valid Unicode; fix or delete the line")
     return row
 
 
 def _all_say_something(captions: list[object]) -> bool:
     try:
-        return all(map(str.strip, captions))  # type: ignore[arg-type]  # fast, and of others it raises
+        return all(map(str.strip, captions))  # type: ignore[arg-type]  # fast; raises for other types
     except TypeError:
         return False
 
 
 def clean(captions: Iterable[object]) -> list[str]:
-    """Return the captions that are texts and say something, without space around them."""
+    """Return the non-empty texts among captions, without surrounding white space."""
     return [text for caption in captions if isinstance(caption, str) and (text := caption.strip())]
 
 
@@ -99,11 +104,11 @@ DIFFERENCE_KEYS: Mapping[str, type] = {**PAIR_KEYS, "text": str, "reverse_text":
 
 
 def read_captions(path: Path) -> Iterator[tuple[int, Row]]:
-    """Read a `captions.jsonl` and yield (line number, row), with every id seen once.
+    """Read a `captions.jsonl` and yield (line number, row). Check that ids are unique.
 
     Raises:
         FileNotFoundError: The file is missing.
-        ValueError: A bad row, or an id that occurs twice.
+        ValueError: A row is bad, or an id occurs twice.
     """
     seen: set[str] = set()
     for number, row in read_jsonl(path, CAPTION_KEYS):
@@ -117,29 +122,29 @@ def read_captions(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def image_path(captions: Path, row: Row) -> Path:
-    """Where the image of a captions row lies: `file` is relative to the folder of `captions`, or absolute."""
+    """Return the path of a row's image. `file` is absolute, or relative to the folder of the `captions` file."""
     return captions.parent / str(row["file"])
 
 
 def image_reference(image: Path, captions: Path) -> str:
-    """What to write as `file`: relative if the image lies under the folder of `captions`, else absolute."""
+    """Return the value of `file` for an image: relative if it is below the folder of the `captions` file, else absolute."""
     image, folder = image.absolute(), captions.parent.absolute()
     return image.relative_to(folder).as_posix() if image.is_relative_to(folder) else str(image)
 
 
 def file_state(path: Path) -> tuple[int, int]:
-    """Return the size of a file and when it was changed, in nanoseconds; (-1, 0) for what is not a regular file."""
+    """Return size and modification time (ns) of a file, or (-1, 0) if it is not a regular file."""
     try:
         found = path.stat()
-    except (OSError, ValueError):  # the latter for names that no file can have
+    except (OSError, ValueError):  # ValueError: not a valid file name
         return -1, 0
     return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else (-1, 0)
 
 
 def states_hash(files: Iterable[tuple[str, Path]]) -> str:
-    """Return the hex sha256 over names, sizes and times of change of files.
+    """Return the hex sha256 over names, sizes and modification times of files.
 
-    Stands in for the hash of their content, which for large image sets would take as long as the step itself.
+    Hashing the content of a large image set would take as long as the step itself.
     """
     digest = hashlib.sha256()
     for name, path in files:

@@ -1,4 +1,4 @@
-"""Image files on their way into shards: which can be read, and which bytes are stored."""
+"""Check image files, and encode them for shards."""
 
 import io
 import stat
@@ -20,18 +20,18 @@ from pcclip.data.pictures import (
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image as it goes into a shard: its bytes and the extension of its member."""
+    """An image as it is stored in a shard: its bytes and the extension of its member."""
 
     payload: bytes
     extension: str
 
 
 def check_image(payload: bytes, where: str) -> tuple[int, int]:
-    """Decode an image whole and return its width and height in pixels, as it stands upright.
+    """Decode an image and return its upright width and height in pixels.
 
     Args:
-        payload: The file's bytes.
-        where: Its name, for messages.
+        payload: Content of the file.
+        where: Name of the file, for errors.
 
     Raises:
         UnreadableImageError: As `pcclip.data.pictures.decode`.
@@ -43,10 +43,10 @@ def check_image(payload: bytes, where: str) -> tuple[int, int]:
 
 
 def image_header(payload: bytes, where: str) -> tuple[str, tuple[int, int]]:
-    """Extension of an image in a shard, and its width and height, without decoding it.
+    """Return the extension of an image in a shard, and its width and height, without decoding it.
 
     Raises:
-        UnreadableImageError: It is none of the formats that shards hold, or too large.
+        UnreadableImageError: The image is too large, or its format is not used in shards.
     """
     with opened(payload, where) as image:
         if image.format not in SHARD_FORMATS:
@@ -55,17 +55,16 @@ def image_header(payload: bytes, where: str) -> tuple[str, tuple[int, int]]:
 
 
 def encode_image(payload: bytes, where: str, resize: int | None, quality: int) -> StoredImage:
-    """Bytes to store for an image: its own where they will do, else a new JPEG.
+    """Return an image as it is stored in a shard: unchanged if possible, else as a new JPEG.
 
-    Its own bytes will do when it is an upright, still, opaque JPEG, PNG or WebP in RGB or grey whose longer side is within
-    `resize`. Otherwise its first frame is put on white, converted to RGB, shrunk to `resize` and turned upright; it is
-    never enlarged.
+    An upright, still, opaque JPEG, PNG or WebP in RGB or grey is unchanged if its longer side is at most `resize`. Any other
+    image is converted: first frame, on white, RGB, upright, shrunk to `resize`. It is never enlarged.
 
     Args:
-        payload: The file's bytes.
-        where: Its name, for messages.
-        resize: Longest side in pixels, or None.
-        quality: JPEG quality of a new JPEG.
+        payload: Content of the file.
+        where: Name of the file, for errors.
+        resize: Maximum of the longer side in pixels, or None.
+        quality: Quality of a new JPEG.
 
     Raises:
         UnreadableImageError: As `pcclip.data.pictures.decode`.
@@ -79,7 +78,7 @@ def encode_image(payload: bytes, where: str, resize: int | None, quality: int) -
             image.load()
             return StoredImage(payload, SHARD_FORMATS[image.format])
         small = upright(image, resize)
-        small.info = {}  # Pillow would store the file's comment
+        small.info = {}  # else Pillow stores the comment of the file
         stream = io.BytesIO()
         small.save(stream, "JPEG", quality=quality)
     return StoredImage(stream.getvalue(), "jpg")
@@ -89,10 +88,10 @@ def read_bytes(path: Path) -> bytes:
     """Return the bytes of a file.
 
     Raises:
-        UnreadableImageError: The file is missing, not a regular one, or may not be read.
+        UnreadableImageError: The file is missing, not a regular file, or not readable.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would block
             raise UnreadableImageError(str(path), "is not a file")
         return path.read_bytes()
     except OSError as error:
@@ -100,7 +99,7 @@ def read_bytes(path: Path) -> bytes:
     except UnreadableImageError:
         raise
     except ValueError as error:
-        raise UnreadableImageError(str(path), f"no file can have this name ({error})") from error
+        raise UnreadableImageError(str(path), f"is not a valid file name ({error})") from error
 
 
 def _loaded(image: Image.Image) -> Image.Image:

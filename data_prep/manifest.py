@@ -1,10 +1,10 @@
-"""Manifests: what made a step's output, and whether it has to be made again."""
+"""Manifests: records of how an output was made. They show whether it is up to date."""
 
 import json
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import InitVar, asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,24 +14,24 @@ from pcclip.atomic import atomic_text
 from pcclip.paths import sha256_of
 
 PACKAGES = ("pcclip", "numpy", "openai", "pillow", "scikit-learn", "webdataset")
-HASHED = (".jsonl", ".json", ".csv", ".yaml")  # of files in a folder; of others the size is recorded
+HASHED = (".jsonl", ".json", ".csv", ".yaml")  # files in a folder with these suffixes; for others the size is recorded
 
 
 @dataclass
 class Manifest:
-    """Record of one run of a step. It holds no path, so that the same run gives the same bytes anywhere.
+    """Record of one run of a step. It contains no paths, so that the same run gives the same bytes everywhere.
 
     Attributes:
-        step: The step's name.
-        step_version: Raised when the step's code makes other output of the same input.
-        read: What the step reads, by its role: a file to hash, or a hash. Files must not change during the run.
-        inputs: Hash of each input by its role, e.g. `captions`.
-        options: The step's options without its paths.
-        counts: What was made, and what was left out and why.
+        step: Name of the step.
+        step_version: Its `version`.
+        read: Inputs by role: a file to hash, or a hash. Files must not change during the run.
+        inputs: Hash of each input by role, e.g. `captions`.
+        options: Options of the step, without paths.
+        counts: Numbers of items made and left out.
         left_out: Names of left-out items by reason.
-        output: Size and hash of the output; of a shard folder, those of its `dataset.json`. `files` has the hash or size of
-            further files by name: those in other folders, or those next to the output.
-        versions: Versions of Python and of the packages that shape the output.
+        output: Size and hash of the output; for a shard folder, those of its `dataset.json`. `files` has the hash or size of
+            further output files by name.
+        versions: Versions of Python and of the packages that affect the output.
     """
 
     step: str
@@ -51,15 +51,16 @@ class Manifest:
     def matches(
         self, output: Path, files: Mapping[str, str | Path] = MappingProxyType({}), *, resumes: bool = False
     ) -> bool:
-        """Return whether `output` is what this step wrote from the same inputs with the same options.
+        """Return whether the step wrote `output` from the same inputs with the same options.
 
         Args:
             output: The output.
-            files: Further files of the step by their names in `write`: a file, or a hash. Files in `output` need not be given.
-            resumes: Whether the step goes on with what `output` holds instead of replacing it.
+            files: Further output files by their names in `write`: a path, or a hash. Those in the folder `output` are found
+                without it.
+            resumes: Whether the step continues an existing output instead of replacing it.
 
         Raises:
-            ValueError: A file was changed since its step wrote it, and the step would replace it.
+            ValueError: A file was edited after the step wrote it, and the step would replace it.
         """
         manifest = manifest_path(output)
         if not output.exists() or not manifest.is_file():
@@ -67,15 +68,15 @@ class Manifest:
         try:
             found = json.loads(manifest.read_text(encoding="utf-8"))
         except json.JSONDecodeError:
-            return False  # a torn manifest proves nothing: make the output again
+            return False  # truncated
         if not isinstance(found, dict) or not isinstance(found.get("output"), dict):
             return False
         unchanged = True
         for place, edited in _changes(output, found["output"], files):
             if edited and not resumes:
                 raise ValueError(
-                    f"{place}: not as the step wrote it; delete it to make it again, or, to keep a change, give it another "
-                    "name and let the next step read that"
+                    f"{place}: edited since the step wrote it. Delete it to make it again, or rename it to keep the edit, and "
+                    "give the next step the new name"
                 )
             unchanged = False
         mine = json.loads(json.dumps(asdict(self)))
@@ -94,13 +95,13 @@ class Manifest:
 
         Args:
             output: The output.
-            counts: What was made.
+            counts: Numbers of items made and left out.
             left_out: Names of left-out items by reason.
-            written: Where the output lies as yet, if it has not got its name.
-            files: Further files to record, by name: a file, or a hash.
+            written: Where the output is for now, if it will be moved to `output`.
+            files: Further output files by name: a path, or a hash.
 
         Raises:
-            ValueError: As `complete`.
+            ValueError: An input was changed during the run.
         """
         self.complete(counts, left_out)
         self.output = _content(written or output)
@@ -117,7 +118,7 @@ class Manifest:
         """
         for role, (file, state) in self._files.items():
             if _state(file) != state and sha256_of(file) != self.inputs[role]:
-                raise ValueError(f"{file}: was changed while the step {self.step} read it; run the step again")
+                raise ValueError(f"{file}: changed while the step {self.step} read it; run the step again")
         self.counts = dict(counts)
         self.left_out = {reason: names for reason, names in (left_out or {}).items() if names}
         self.versions = {"python": platform.python_version(), **package_versions()}
@@ -139,7 +140,7 @@ def _content(output: Path) -> dict[str, Any]:
 def _changes(
     output: Path, written: Mapping[str, Any], files: Mapping[str, str | Path]
 ) -> Iterator[tuple[str | Path, bool]]:
-    """Yield what is not as `written` says, and whether that is an edit, which must not be lost."""
+    """Yield files that differ from the record `written`, each with whether it was edited. A missing file is no edit."""
     content = {key: value for key, value in written.items() if key != "files"}
     if content != _content(output):
         yield output, bool(content) and output.is_file()
@@ -151,7 +152,7 @@ def _changes(
 
 
 def _fingerprint(file: str | Path) -> str | int | None:
-    """Return the hash of a table or text, the size of any other file, None of one that is missing, and a hash as it is."""
+    """Return the hash of a text or table, the size of another file, or None if it is missing. A hash is returned as it is."""
     if isinstance(file, str):
         return file
     if not file.is_file():
@@ -160,16 +161,10 @@ def _fingerprint(file: str | Path) -> str | int | None:
 
 
 def files_below(folder: Path) -> dict[str, Path]:
-    """Return all files in a folder by their paths in it."""
+    """Return all files below a folder by their relative paths."""
     return {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
 def package_versions() -> dict[str, str]:
-    """Installed versions of the packages that shape the output."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    """Return the installed versions of the packages that affect the output."""
+    return {package: version(package) for package in PACKAGES}

@@ -1,4 +1,4 @@
-"""Parts of a step's input, so that several machines can share the work."""
+"""Divide a step's input into parts, so that several machines can share the work."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Part:
-    """One of several equally large parts. Every key belongs to exactly one of them, on every machine.
+    """One of `count` parts of about equal size. Each key belongs to exactly one part, the same on every machine.
 
     Attributes:
-        index: From 0.
-        count: Number of parts; 1 is everything.
+        index: Index of the part, from 0.
+        count: Number of parts.
     """
 
     index: int = 0
@@ -21,11 +21,11 @@ class Part:
 
     @classmethod
     def parse(cls, text: str | None, where: str) -> Part:
-        """Parse `1/4` to `4/4`; None is everything.
+        """Parse an option such as `1/4`, the first of four parts. None is the whole input.
 
         Args:
-            text: The option's value.
-            where: Name of the option, for the error, e.g. `describe.part`.
+            text: Value of the option.
+            where: Name of the option for errors, e.g. `describe.part`.
 
         Raises:
             ValueError: Not of the form K/N with 1 <= K <= N.
@@ -34,7 +34,7 @@ class Part:
             return cls()
         found = re.fullmatch(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})", text)
         if found is None or int(found[1]) > int(found[2]):
-            raise ValueError(f"{where} must be the number of a part and the number of parts, 1/4 to 4/4: {text!r}")
+            raise ValueError(f"{where} must be K/N, such as 1/4 to 4/4, found {text!r}")
         return cls(int(found[1]) - 1, int(found[2]))
 
     def holds(self, key: str) -> bool:

@@ -1,4 +1,4 @@
-"""What every step of `pcclip-data` is: a dataclass of options with a method `run`."""
+"""Base classes of the steps of `pcclip-data`: a step is a dataclass of options with a method `run`."""
 
 import re
 from abc import ABC, abstractmethod
@@ -17,28 +17,28 @@ from data_prep.parts import Part
 from pcclip.paths import existing_file
 
 INPUT = MappingProxyType({"input": True})
-"""Metadata of a field with a file, a list of files or None. `run` checks that they exist and the manifest has their hashes."""
+"""Metadata of a field that holds an input file, a list of them, or None. They must exist. The manifest records their hashes."""
 UNRECORDED = MappingProxyType({"recorded": False})
-"""Metadata of a field that does not shape the content of the output, such as a path or a number of workers."""
+"""Metadata of a field that does not affect the content of the output, such as a path or a number of workers."""
 
 
 @dataclass(kw_only=True)
 class Step(ABC):
-    """One step of the data preparation. Its fields are its options, as `pcclip-data STEP --help` lists them."""
+    """A step of the data preparation. Its fields are its options, which `pcclip-data STEP --help` lists."""
 
     name: ClassVar[str]
-    """Name on the command line: that of the class, as in `class_texts` for `ClassTexts`."""
+    """Name on the command line, made from the class name: `class_texts` for `ClassTexts`."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
     def run(self) -> None:
-        """Check the options, then do the work.
+        """Check options and inputs, then do the work.
 
         Raises:
             FileNotFoundError: An input is missing.
-            ValueError: An option is out of range, or an input is invalid.
+            ValueError: An option or an input is invalid.
         """
         try:
             TypeAdapter(type(self)).validate_python(asdict(self))
@@ -51,15 +51,15 @@ class Step(ABC):
             existing_file(file, what, "check the path, or run the step that writes it first")
         self.work()
 
-    def check_options(self) -> None:  # noqa: B027  # most steps have nothing to check here
-        """Check what types and bounds of the fields do not say.
+    def check_options(self) -> None:  # noqa: B027  # optional in subclasses
+        """Check what the types of the fields cannot say.
 
         Raises:
-            ValueError: An option is out of range, or two do not go together.
+            ValueError: An option is invalid, or two options conflict.
         """
 
     def input_files(self) -> dict[str, Path]:
-        """Return the files of the fields marked as `INPUT` by role: the field's name, with a number for each of a list."""
+        """Return the input files by role: the name of the field, or `<name>.<index>` for a list."""
         found: dict[str, Path] = {}
         for option in fields(self):
             value = getattr(self, option.name)
@@ -72,24 +72,24 @@ class Step(ABC):
 
     @property
     def own_part(self) -> Part:
-        """The part of the input that option `part` asks for.
+        """The part of the input to process, from the option `part`.
 
         Raises:
-            ValueError: It is not of the form K/N.
+            ValueError: The option is not of the form K/N.
         """
         return Part.parse(getattr(self, "part", None), f"{self.name}.part")
 
     @abstractmethod
     def work(self) -> None:
-        """Do the work, after the options were checked."""
+        """Do the work. Options and inputs were checked."""
 
 
 @dataclass(kw_only=True)
 class Workers:
-    """Option of a step that works in several processes."""
+    """Option of a step that can use several processes."""
 
     workers: NonNegativeInt = field(default=2, metadata=UNRECORDED)
-    """Processes that share the work; 0 works in this one. The output does not depend on it."""
+    """Number of worker processes; 0 uses none. The output does not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -97,31 +97,31 @@ class Made:
     """What a step made, for its manifest."""
 
     counts: Mapping[str, int | float]
-    """What was made, and what was left out."""
+    """Numbers of items made and left out."""
     left_out: Mapping[str, list[str]] = field(default_factory=dict)
     """Names of left-out items by reason."""
     files: Mapping[str, str | Path] = field(default_factory=dict)
-    """Further files of the output by name: a file, or a hash."""
+    """Further output files by name: a path, or a hash."""
     message: str = ""
-    """What to print after the path of the output."""
+    """Text to print after the path of the output."""
 
 
 @dataclass(kw_only=True)
 class OutputStep(Step):
-    """A step that makes a file or folder. It does nothing if the output is up to date, and one process writes it at a time.
+    """A step that writes a file or folder. It does nothing if the output is up to date.
 
-    The output is up to date if it and its inputs have the hashes that its manifest recorded, and if the options that shape it
-    are the same: all fields except those marked as `INPUT` or `UNRECORDED`.
+    The output is up to date if output, inputs and options are those in its manifest. Options are all fields except those
+    marked as `INPUT` or `UNRECORDED`. A lock lets only one process write an output at a time.
     """
 
     version: ClassVar[int]
-    """Raised when the step's code makes other output of the same input."""
+    """Version of the step, increased when the code makes another output from the same input."""
 
     output: str = field(metadata=UNRECORDED)
     """The file or folder to write."""
 
     def work(self) -> None:
-        """Make the output and write its manifest, unless it is up to date."""
+        """Make the output and write its manifest, unless the output is up to date."""
         output = Path(self.output)
         with self.lock():
             manifest = Manifest(self.name, self.version, self.inputs(), self.settings())
@@ -139,11 +139,11 @@ class OutputStep(Step):
         return output_lock(Path(self.output))
 
     def inputs(self) -> Mapping[str, str | Path]:
-        """Return what the output depends on besides the options, by role: a file to hash, or a hash."""
+        """Return the inputs by role: a file to hash, or a hash."""
         return self.input_files()
 
     def settings(self) -> dict[str, Any]:
-        """Return the options that the manifest records. `part` is left out where everything is made."""
+        """Return the options that the manifest records. `part` is left out if it is None."""
         left_out = {
             option.name
             for option in fields(self)
@@ -160,10 +160,10 @@ class OutputStep(Step):
 
     @abstractmethod
     def make(self, manifest: Manifest) -> Made | None:
-        """Make the output. Return None if it is not complete yet, or if its manifest is written already."""
+        """Make the output. Return None if the output is incomplete, or if the manifest has been written."""
 
 
 def explained(error: ValidationError) -> str:
-    """Return the first fault that pydantic found, in one line."""
+    """Return the first error that pydantic found, in one line."""
     found = error.errors()[0]
     return f"{'.'.join(map(str, found['loc']))}: {found['msg']}, found {str(found['input'])[:200]!r}"

@@ -1,4 +1,4 @@
-"""Work in several processes through joblib, whose `parallel_config` may name other backends, such as dask on many machines."""
+"""Work in several processes with joblib. Its `parallel_config` can select other backends, such as dask on many machines."""
 
 import os
 import threading
@@ -21,22 +21,22 @@ _watched: set[int] = set()
 
 
 def in_order(function: Callable[[T], R], items: Iterable[T], workers: int, option: str) -> Iterator[R]:
-    """Yield the results of a function for items, in the order of the items.
+    """Apply a function to items in worker processes, and yield the results in the order of the items.
 
     Args:
-        function: What to do with an item. It, the items and the results can be pickled.
-        items: The items, each worth at least some 50 ms of work. At most two for each process are taken ahead.
-        workers: Number of processes. Up to 1 works in this process.
-        option: Name of the option with that number, for the error, e.g. `shard.workers`.
+        function: The function. It must be picklable, like items and results.
+        items: The items. Each should take at least 50 ms. At most two per worker are prefetched.
+        workers: Number of worker processes. 0 and 1 use this process.
+        option: Name of the option `workers` for errors, e.g. `shard.workers`.
 
     Raises:
-        ChildProcessError: A process died.
+        ChildProcessError: A worker process died.
     """
     if workers < 2:
         yield from map(function, items)
         return
     stream = iter(items)
-    # Two windows are under way, so that memory does not grow with the number of items.
+    # joblib would take all items at once. Two windows of items at a time bound the memory.
     windows = iter(lambda: list(islice(stream, workers)), [])
     started = (_start(function, window, workers) for window in windows)
     under_way: deque[Results[R]] = deque()
@@ -46,19 +46,19 @@ def in_order(function: Callable[[T], R], items: Iterable[T], workers: int, optio
             for result, failure in under_way[0]:
                 if failure is not None:
                     raise failure[0] from RuntimeError(failure[1])
-                yield result  # type: ignore[misc]  # there is one
+                yield result  # type: ignore[misc]  # set if there is no failure
             under_way.popleft()
             under_way.extend(islice(started, 1))
     except BrokenProcessPool as error:
         under_way.clear()
         raise ChildProcessError(
-            f"a worker process died, most likely for lack of memory; run the step again, with a smaller {option}"
+            f"a worker process died, most likely out of memory; run the step again with a smaller {option}"
         ) from error
     except KeyboardInterrupt:
         under_way.clear()
         raise
     finally:
-        for results in under_way:  # wait for them: joblib would kill the processes, and its own thread may fail at that
+        for results in under_way:  # wait: joblib would kill the workers, and its own thread may fail then
             deque(results, maxlen=0)
 
 
@@ -70,7 +70,7 @@ def _start(function: Callable[[T], R], window: list[T], workers: int) -> Results
 
 
 def _call(function: Callable[[T], R], parent: int, item: T) -> Outcome[R]:
-    if os.getppid() == parent and parent not in _watched:  # joblib's own workers outlive a killed parent
+    if os.getppid() == parent and parent not in _watched:  # workers of joblib would outlive a killed parent
         _watched.add(parent)
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     try:
