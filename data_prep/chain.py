@@ -99,9 +99,7 @@ def _parse_chain(target: str, files: Sequence[Path], flags: Sequence[str]) -> di
         missing = next((name for name in chosen if name not in sections), target)
         raise ValueError(f"{where}: no section {missing!r}; the sections are {', '.join(sections)}")
     parser = _parser(target)
-    parser.add_argument(
-        "--config", action="config", help="File with the chain. Later files override earlier ones."
-    )
+    parser.add_argument("--config", action="config", help="File with the chain. Later files override earlier ones.")
     given = {key: value for key, value in chain.items() if key not in sections}
     for key, value in given.items():
         parser.add_argument(f"--{key}", type=Any, required=value == UNSET, help="A variable of the chain.")

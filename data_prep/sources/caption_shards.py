@@ -1,4 +1,4 @@
-"""Source `shards`: webdataset caption shards, as img2dataset writes them, or with class labels."""
+"""Source `shards`: webdataset shards with captions, such as those of img2dataset, or with class labels."""
 
 import json
 import os
@@ -13,21 +13,22 @@ from data_prep.sources.source import REPLACED, Candidate, Losses, SourceOptions
 from pcclip.data.damage import DamagedGroupError
 from pcclip.data.pictures import PICTURE_EXTENSIONS
 from pcclip.data.tar_index import TarIndex
+from pcclip.paths import read_text
 
 LONGEST_NAME = 255  # bytes of a file name
 LONGEST_LABEL = 10  # digits
-END = 1024  # bytes of zeros that end a tar
+END = 1024  # zero bytes at the end of a tar
 
 
 def inputs(options: SourceOptions) -> dict[str, str | Path]:
-    """Return a hash over names, sizes and times of the shards, and the class names.
+    """Return a hash over the shards, and the file of class names.
 
     Raises:
-        FileNotFoundError: No shards.
-        ValueError: `images` is not given.
+        FileNotFoundError: There are no shards.
+        ValueError: The option `images` is missing.
     """
     if options.images is None:
-        raise ValueError("captions.images: source `shards` needs the folder of the images, to unpack them into")
+        raise ValueError("captions.images: source `shards` needs it, the folder to unpack images into")
     found: dict[str, str | Path] = {"shards": states_hash((path.name, path) for path in _shards(options))}
     if options.class_names is not None:
         found["class_names"] = Path(options.class_names)
@@ -35,19 +36,19 @@ def inputs(options: SourceOptions) -> dict[str, str | Path]:
 
 
 def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
-    """Yield images in the order of the shards, each with its bytes.
+    """Yield images with their content, in the order of the shards.
 
     Raises:
-        ValueError: A class without a name.
+        ValueError: A class has no name.
     """
     folder, class_captions = Path(str(options.images)).absolute(), []
     if options.class_names is not None:
         class_captions = [class_caption(options.template, name) for name in read_class_names(Path(options.class_names))]
-    names: set[int] = set()  # hashes, which take less memory
+    names: set[int] = set()  # hashes, to save memory
     for shard, key, sample in _samples(options, losses):
         record = _record(sample)
         extension = next((extension for extension in PICTURE_EXTENSIONS if extension in sample), None)
-        name = f"{key.replace('/', '__')}.{extension}"  # keys may hold folders; ours are flat
+        name = f"{key.replace('/', '__')}.{extension}"  # keys may contain folders
         caption = _caption(sample, record, class_captions)
         if extension is None:
             failed = record.get("status", "success") != "success"
@@ -67,7 +68,7 @@ def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
 
 
 def class_caption(template: str, name: str) -> str:
-    """The template filled with a class's name, its `a(n)` the article that fits the word after it."""
+    """Return the template with the class name for `{}`, and the right article for `a(n)`."""
     return re.sub(
         r"([aA])\(n\)(?=\s+(\S))",
         lambda article: article[1] + ("n" if article[2].lower() in "aeiou" else ""),
@@ -76,14 +77,14 @@ def class_caption(template: str, name: str) -> str:
 
 
 def read_class_names(file: Path) -> list[str]:
-    """Class names, one a line.
+    """Read class names, one per line.
 
     Raises:
-        ValueError: An empty line before the last name: the labels would not fit the names after it.
+        ValueError: A line before the last name is empty: the labels would not match the names after it.
     """
-    names = [name.strip() for name in file.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+    names = [name.strip() for name in read_text(file, "class names").rstrip().splitlines()]
     if "" in names:
-        raise ValueError(f"{file}, line {names.index('') + 1}: no class name; labels count lines, so each needs a name")
+        raise ValueError(f"{file}, line {names.index('') + 1}: no class name; labels are line numbers")
     return names
 
 
@@ -96,7 +97,7 @@ def _shards(options: SourceOptions) -> list[Path]:
 
 
 def _samples(options: SourceOptions, losses: Losses) -> Iterator[tuple[str, str, dict[str, bytes]]]:
-    """Yield shard, key and members of each sample. Damage costs the samples that it is in, and is counted once a shard."""
+    """Yield shard, key and members of each undamaged sample. Damage is counted once per shard."""
     for shard in _shards(options):
         try:
             with TarIndex(shard) as index:
@@ -128,7 +129,7 @@ def _record(sample: dict[str, bytes]) -> dict[str, Any]:
 
 
 def _caption(sample: dict[str, bytes], record: dict[str, Any], class_captions: list[str]) -> str:
-    """Return the caption of a sample: its `.txt`, that of its class, or `caption` of its `.json`; empty if there is none."""
+    """Return the caption of a sample, or an empty text: its `.txt`, that of its class, or `caption` in its `.json`."""
     if "txt" in sample:
         return sample["txt"].decode("utf-8", errors="replace").strip()
     if "cls" in sample and class_captions:

@@ -1,4 +1,4 @@
-"""Sources of captioned images that lie in files of their own: COCO, CUB, a folder, JSON Lines, and parts of a set."""
+"""Sources with one file per image: COCO, CUB, a folder, JSON Lines, and parts of a `captions.jsonl`."""
 
 import json
 from collections.abc import Iterator
@@ -20,16 +20,16 @@ from data_prep.sources.source import (
 from pcclip.data.picture_files import PICTURE_ENDINGS
 from pcclip.paths import existing_folder
 
-IGNORED = (".txt", ".json", ".jsonl")  # of source `folder`: captions, and what the steps write
+IGNORED = (".txt", ".json", ".jsonl")  # in a folder: captions, and outputs of the steps
 CHECKED_KEYS = {**CAPTION_KEYS, "width": int, "height": int, "sha256": str}
-CHECKED_FIELDS = ("width", "height", "sha256")  # found again
+CHECKED_FIELDS = ("width", "height", "sha256")  # computed again
 
 
 def coco_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
-    """Yield images in the file's order. The file is held in memory whole: about 0.5 GB for train2017.
+    """Yield images in the order of the file. The file is read into memory: about 0.5 GB for train2017.
 
     Raises:
-        ValueError: Not JSON, not COCO's layout, or annotations that hold no captions.
+        ValueError: The file is not JSON, does not have COCO's layout, or has no captions.
     """
     images, annotations = _read_coco(input_file(options))
     captions: dict[int | str, list[str]] = {}
@@ -42,7 +42,7 @@ def coco_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidat
             losses.add("bad_annotation", f"annotation {found.get('id')}")
     if annotations and not captions:
         raise ValueError(
-            f"{options.input}: its annotations hold no captions; give COCO's captions_*.json, not instances_*.json"
+            f"{options.input}: its annotations have no captions; use COCO's captions_*.json, not instances_*.json"
         )
     folder = image_folder(options)
     for image in images:
@@ -59,7 +59,7 @@ def _read_coco(file: Path) -> tuple[list[Any], list[Any]]:
     try:
         content = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not valid JSON ({error}); fetch the file again") from error
+        raise ValueError(f"{file}: not valid JSON ({error}); download the file again") from error
     images, annotations = (content.get(key) if isinstance(content, dict) else None for key in ("images", "annotations"))
     if not isinstance(images, list) or not isinstance(annotations, list):
         raise ValueError(f"{file}: expected COCO's layout, a JSON object with the lists `images` and `annotations`")
@@ -67,15 +67,15 @@ def _read_coco(file: Path) -> tuple[list[Any], list[Any]]:
 
 
 def cub_inputs(options: SourceOptions) -> dict[str, str | Path]:
-    """Return images.txt, and hashes over names, sizes and times of images and captions.
+    """Return images.txt, and hashes over images and captions.
 
     Raises:
-        FileNotFoundError: images.txt, the images or the captions are missing.
+        FileNotFoundError: One of them is missing.
     """
     root, texts = Path(options.input), _cub_texts(options)
     if not (root / "images.txt").is_file() or not (root / "images").is_dir():
         raise FileNotFoundError(
-            f"{root}: `input` of the captions step must be CUB_200_2011, with images.txt and images/"
+            f"{root}: `input` of the step captions must be the folder CUB_200_2011 with images.txt and images/"
         )
     if not texts.is_dir():
         raise FileNotFoundError(
@@ -89,7 +89,7 @@ def cub_inputs(options: SourceOptions) -> dict[str, str | Path]:
 
 
 def cub_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
-    """Yield images in the order of images.txt, with their ids from there and the name of their class."""
+    """Yield images in the order of images.txt, with the ids in it and the names of their classes."""
     root, texts = Path(options.input).absolute(), _cub_texts(options)
     lines = (root / "images.txt").read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
@@ -102,7 +102,7 @@ def cub_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate
 
 
 def class_name(folder: str) -> str:
-    """The name of a class from its folder: `001.Black_footed_Albatross` is "Black footed Albatross"."""
+    """Return the class name of a folder: "Black footed Albatross" for `001.Black_footed_Albatross`."""
     return folder.split(".", 1)[-1].replace("_", " ")
 
 
@@ -111,17 +111,13 @@ def _cub_texts(options: SourceOptions) -> Path:
 
 
 def folder_inputs(options: SourceOptions) -> dict[str, str | Path]:
-    """Return a hash over names, sizes and times of images and captions.
-
-    Raises:
-        FileNotFoundError: `input` is not a folder.
-    """
+    """Return a hash over images and captions."""
     folder = existing_folder(options.input, "`input` of source `folder` of the captions step")
     return {"input": folder_hash(folder, (".txt", *PICTURE_ENDINGS))}
 
 
 def folder_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
-    """Yield images sorted folder by folder; an image's id is its path below the folder."""
+    """Yield images sorted within each folder. The id of an image is its relative path."""
     folder = Path(options.input).absolute()
     for name in walk(folder, losses):
         path = folder / name
@@ -141,7 +137,7 @@ def folder_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candid
 
 
 def read_lines(file: Path) -> list[str] | None:
-    """Return the captions of a text file, one a line; None if it is no file or not UTF-8."""
+    """Return the captions in a text file, one per line; None if it is missing, unreadable or not UTF-8."""
     if not file.is_file():
         return None
     try:
@@ -152,13 +148,13 @@ def read_lines(file: Path) -> list[str] | None:
 
 
 def jsonl_inputs(options: SourceOptions) -> dict[str, str | Path]:
-    """Return the file, and a hash over names, sizes and times of the images that it names."""
+    """Return the file, and a hash over the images that it names."""
     found = jsonl_candidates(options, Losses())
     return {"input": input_file(options), "images": states_hash((each.id, each.path) for each in found)}
 
 
 def jsonl_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
-    """Yield images in the file's order, with all further fields of their rows."""
+    """Yield images in the order of the file, with all other fields of their rows."""
     file = input_file(options)
     folder = file.parent.absolute() if options.images is None else image_folder(options)
     with file.open("rb") as stream:
@@ -184,7 +180,7 @@ def _jsonl_candidate(line: bytes, folder: Path, options: SourceOptions) -> tuple
     file, captions = row.get(file_key), row.get(captions_key)
     name = row.get("id", file)
     if not isinstance(file, str) or not file:
-        raise ValueError(f"`{file_key}` must be the image's file, found {file!r}")
+        raise ValueError(f"`{file_key}` must be the path of the image, found {file!r}")
     if not isinstance(name, str) or not name:
         raise ValueError(f"`id` must be a text, found {name!r}")
     if not isinstance(captions, str | list):
@@ -195,16 +191,12 @@ def _jsonl_candidate(line: bytes, folder: Path, options: SourceOptions) -> tuple
 
 
 def parts_inputs(options: SourceOptions) -> dict[str, str | Path]:
-    """Return the files.
-
-    Raises:
-        FileNotFoundError: No file matches `input`.
-    """
+    """Return the files of the parts."""
     return {f"part.{place}": file for place, file in enumerate(_part_files(options))}
 
 
 def parts_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
-    """Yield images in the order of the files' names."""
+    """Yield images in the order of the file names."""
     for file in _part_files(options):
         for _, row in read_jsonl(file, CHECKED_KEYS):
             fields = {key: value for key, value in row.items() if key not in CHECKED_KEYS}

@@ -1,4 +1,4 @@
-"""What the sources of captioned images share."""
+"""Options, records and helpers shared by the sources of captioned images."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,8 +12,8 @@ from data_prep.step import UNRECORDED
 from pcclip.data.picture_files import PICTURE_ENDINGS
 from pcclip.paths import existing_file, existing_folder
 
-LISTED = 1000  # names a reason keeps for the manifest; counts are exact however many there are
-REPLACED = "\ufffd"  # what decoding puts in place of bytes that are not UTF-8
+LISTED = 1000  # maximum number of names in the manifest, for each reason
+REPLACED = "\ufffd"  # replaces bytes that are not UTF-8
 
 
 @dataclass(kw_only=True)
@@ -21,39 +21,38 @@ class SourceOptions:
     """Where captioned images come from."""
 
     source: Literal["coco", "csv", "jsonl", "folder", "shards", "cub", "parts"]
-    """What `input` is: `coco`: a COCO captions annotation file (`captions_*.json`, held in memory whole), its images in
-    `images`; `csv`: a table with one row a caption (`.tsv` is split at tabs and has no quoting), its images in
-    `images`; `jsonl`: one image a line, as in another `captions.jsonl`, or with `image_column` and `caption_column`
-    (one caption or a list) as keys; files are relative to `images`, or without it to the file's own folder; `folder`:
-    images with a `.txt` of the same name next to them, one caption a line, in folders of any depth; `shards`: a folder
-    of webdataset caption shards: image + `.txt`, or `.cls` with `class_names`, or `.json` with a `caption` (as
-    img2dataset writes them); `cub`: the folder CUB_200_2011 with its images, and the ten captions an image of Reed et
-    al. in `texts`; `parts`: the `captions.jsonl` of all parts, to bring them together."""
+    """Type of `input`. `coco`: a COCO annotation file (`captions_*.json`, read into memory). `csv`: a table with one
+    caption per row; `.tsv` is split at tabs and has no quoting. `jsonl`: one image per line, in the format of
+    `captions.jsonl` or with the keys `image_column` and `caption_column` (one caption or a list). `folder`: images in
+    folders of any depth, each with a `.txt` of the same name, one caption per line. `shards`: a folder of webdataset
+    shards with captions: image and `.txt`, or `.cls` with `class_names`, or `.json` with a `caption` (as img2dataset
+    writes). `cub`: the folder CUB_200_2011, with the ten captions per image of Reed et al. in `texts`. `parts`: the
+    `captions.jsonl` of all parts, to merge them."""
     input: str = field(metadata=UNRECORDED)
-    """The file or folder; for `parts` a pattern such as `data/captions-*.jsonl`."""
+    """File or folder to read; for `parts` a pattern such as `data/captions-*.jsonl`."""
     images: str | None = field(default=None, metadata=UNRECORDED)
-    """For `coco` and `csv` the folder of the images, for `shards` the folder to unpack them into."""
+    """Folder of the images for `coco` and `csv`; for `jsonl` too, default: the folder of `input`. For `shards` the folder
+    to unpack images into."""
     image_column: str = "image"
-    """Column of the image's file name, which becomes its id."""
+    """Column of the image's file name, which is also its id."""
     caption_column: str = "caption"
     """Column of the caption."""
     class_names: str | None = field(default=None, metadata=UNRECORDED)
-    """For `shards` with `.cls`: file with one class name a line, in the order of the labels."""
+    """For `shards` with `.cls`: file with one class name per line, in the order of the labels."""
     template: str = "a photo of a(n) {}"
-    """Caption of a picture with a class, `{}` for the class's name; `a(n)` becomes "a" or "an", as the word after it
-    asks."""
+    """For `shards` with `.cls`: caption of an image. `{}` is the class name; `a(n)` becomes "a" or "an"."""
     texts: str | None = field(default=None, metadata=UNRECORDED)
-    """For `cub` the folder `text_c10`, by default the one in `input`."""
+    """For `cub`: the folder `text_c10`. Default: the one in `input`."""
     part: str | None = None
-    """Do only a part of the images, `1/4` to `4/4`; each machine writes another `output`. For `shards` a part of the
-    shards, each machine with `images` of its own."""
+    """Process one of several parts of the images, e.g. `1/4` to `4/4` on four machines, each with its own `output`. For
+    `shards` the parts are of shards, and each machine needs its own `images`."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """Result of decoding an image: its upright size in pixels and the hash of its bytes, or why it cannot be used.
+    """Result of decoding an image: upright size in pixels and sha256, or the reason of a failure.
 
-    `reason` is `missing` or `unreadable`, with more in `message`; it is empty if the image can be used.
+    `reason` is `missing` or `unreadable`, with details in `message`, or empty after success.
     """
 
     width: int = 0
@@ -65,15 +64,15 @@ class Checked:
 
 @dataclass
 class Candidate:
-    """A captioned image that a source found; it is not yet known whether the image can be read.
+    """A captioned image that a source found. The image may be unreadable.
 
     Attributes:
-        id: Its id in the data set.
-        path: Where the image lies, or is to lie when `payload` is given.
-        captions: Its captions.
+        id: Id in the data set.
+        path: Path of the image; with `payload`, the path to write it to.
+        captions: Captions of the image.
         fields: Further fields of its row.
-        payload: The image itself, when it has no file yet.
-        checked: Result of decoding it, if it was decoded already.
+        payload: Content of the image, if it has no file yet.
+        checked: Result of decoding it, if known.
     """
 
     id: str
@@ -85,21 +84,21 @@ class Candidate:
 
 
 class Losses:
-    """What was left out, by reason: exact counts, and the first names."""
+    """Left-out items by reason: exact counts, and the first names."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
         self._names: dict[str, list[str]] = {}
 
     def add(self, reason: str, name: str) -> None:
-        """Note one item."""
+        """Add one item."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
         names = self._names.setdefault(reason, [])
         if len(names) < LISTED:
-            names.append(name.encode(errors="backslashreplace").decode())  # it must be possible to write it
+            names.append(name.encode(errors="backslashreplace").decode())  # must be valid UTF-8 in the manifest
 
     def names(self) -> dict[str, list[str]]:
-        """The names noted first, by reason, and how many more there are."""
+        """Return the first names by reason, and the number of further names."""
         return {
             reason: names + ([f"... and {more} more"] if (more := self.counts[reason] - len(names)) else [])
             for reason, names in self._names.items()
@@ -107,54 +106,45 @@ class Losses:
 
 
 class Source(NamedTuple):
-    """How one kind of input is read."""
+    """Functions that read one type of input."""
 
     inputs: Callable[[SourceOptions], dict[str, str | Path]]
-    """Returns what is read, by role: a file to hash, or a hash. Raises FileNotFoundError if something is missing, and
-    ValueError if an option is missing or the input as a whole is not what it should be."""
+    """Return the inputs by role: a file to hash, or a hash. Raise FileNotFoundError for a missing file, and ValueError for
+    a missing option or a broken input."""
     candidates: Callable[[SourceOptions, Losses], Iterator[Candidate]]
-    """Yields captioned images in the source's order; bad rows go to the losses. Raises ValueError as `inputs`."""
+    """Yield captioned images in the order of the source, and add bad rows to the losses. Raise the errors of `inputs`."""
 
 
 def input_file(options: SourceOptions) -> Path:
-    """Return `input`, which must be a file.
-
-    Raises:
-        FileNotFoundError: It is missing.
-        IsADirectoryError: It is a folder.
-    """
+    """Return the path of `input`. Raise the errors of `existing_file`."""
     return existing_file(options.input, f"`input` of source `{options.source}` of the captions step")
 
 
 def file_and_images(options: SourceOptions) -> dict[str, str | Path]:
-    """Return `input`, and a hash over names, sizes and times of the images.
-
-    Raises:
-        FileNotFoundError, ValueError: As `input_file` and `image_folder`.
-    """
+    """Return `input`, and a hash over the files in `images`."""
     return {"input": input_file(options), "images": folder_hash(image_folder(options))}
 
 
 def image_folder(options: SourceOptions) -> Path:
-    """The folder `images`, absolute.
+    """Return the absolute path of the folder `images`.
 
     Raises:
-        ValueError: It is not given.
-        FileNotFoundError: It is missing.
+        ValueError: The option `images` is missing.
+        FileNotFoundError: The folder is missing.
     """
     if options.images is None:
-        raise ValueError(f"captions.images: source `{options.source}` needs the folder of the images")
+        raise ValueError(f"captions.images: source `{options.source}` needs it, the folder of the images")
     return existing_folder(Path(options.images).absolute(), "image folder (`images` of the captions step)")
 
 
 def walk(folder: Path, losses: Losses) -> Iterator[str]:
-    """Yield the names of all files below a folder, relative to it, sorted folder by folder.
+    """Yield the relative paths of all files below a folder, sorted within each folder.
 
-    Links to folders are followed, but no folder is entered twice.
+    Links to folders are followed, and each folder is read once.
 
     Args:
         folder: The folder.
-        losses: Takes folders that were entered before or cannot be read, and pipes, devices and sockets.
+        losses: Collects repeated and unreadable folders, and pipes, devices and sockets.
     """
     entered: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(folder, onerror=partial(_unreadable, folder, losses), followlinks=True):
@@ -179,9 +169,9 @@ def _unreadable(folder: Path, losses: Losses, error: OSError) -> None:
 
 
 def folder_hash(folder: Path, suffixes: tuple[str, ...] = ("", *PICTURE_ENDINGS)) -> str:
-    """Return a hash over names, sizes and times of the files below a folder that have one of the suffixes.
+    """Return a hash over names, sizes and modification times of the files with these suffixes below a folder.
 
-    What the steps write has other suffixes, so that it may lie in the same folder.
+    Outputs of the steps have other suffixes, so they may be in the same folder.
     """
     return states_hash(
         (name, folder / name) for name in walk(folder, Losses()) if Path(name).suffix.lower() in suffixes

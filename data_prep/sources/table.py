@@ -1,4 +1,4 @@
-"""Source `csv`: a table with one row a caption. A CSV may quote its fields, a TSV may not."""
+"""Source `csv`: a table with one caption per row. CSV fields may be quoted, TSV fields may not."""
 
 import csv
 import json
@@ -19,17 +19,17 @@ from data_prep.sources.source import (
 from pcclip.data.picture_files import PICTURE_ENDINGS
 from pcclip.database import temporary_database
 
-MOST_LINES = 32  # of a row: a quotation mark that is open for longer is a mistake
+MOST_LINES = 32  # of a row; a quote that stays open longer is an error
 
 
 def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
-    """Yield images in the order in which they first occur, with the captions of all their rows.
+    """Yield images in the order of their first rows, with the captions of all their rows.
 
     Raises:
         ValueError: A column is missing.
     """
     folder = image_folder(options)
-    # The rows of an image may lie anywhere in the table: an index on disk finds them, whatever the table's size.
+    # The rows of an image may be anywhere in the table. An index on disk bounds the memory.
     with temporary_database() as database:
         database.execute("CREATE TABLE captions (image TEXT, caption TEXT)")
         database.execute("BEGIN")
@@ -44,12 +44,12 @@ def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
 
 def _rows(file: Path, options: SourceOptions, losses: Losses) -> Iterator[tuple[str, str]]:
     options_of: Any = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if file.suffix == ".tsv" else {"strict": True}
-    layout: Any = csv.reader([], **options_of).dialect  # made once, as a reader is made for each row
+    layout: Any = csv.reader([], **options_of).dialect  # parsed once: each row has its own reader
     with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
         try:
             columns = next(csv.reader([next(stream, "")], layout), [])
         except csv.Error as error:
-            raise ValueError(f"{file}: no table ({error})") from error
+            raise ValueError(f"{file}: not a table ({error})") from error
         for column in (options.image_column, options.caption_column):
             if column not in columns:
                 raise ValueError(f"{file}: no column {column!r}; its columns are {', '.join(columns) or 'none'}")
@@ -71,9 +71,9 @@ def _rows(file: Path, options: SourceOptions, losses: Losses) -> Iterator[tuple[
 
 
 def _parsed(stream: Iterable[str], image: int, layout: csv.Dialect) -> Iterator[tuple[int, list[str] | csv.Error]]:
-    """Yield (number of the first line, row or what is wrong with it) for each row after the header.
+    """Yield (number of the first line, row or error) for each row after the header.
 
-    A quoted field may hold several lines, but none that would be the row of an image. After a bad row, parsing goes on with
+    A quoted field may span lines, but not a line that is itself the row of an image. After a bad row, parsing continues at
     the next line.
     """
     lines, ahead, number = iter(stream), deque[str](), 2
@@ -100,6 +100,6 @@ def _parsed(stream: Iterable[str], image: int, layout: csv.Dialect) -> Iterator[
 
 
 def _names_image(line: str, column: int) -> bool:
-    """Return whether a line, taken by itself, is a row of an image."""
+    """Return whether a line alone is the row of an image."""
     row = next(csv.reader([line]), [])
     return column < len(row) and Path(row[column]).suffix.lower() in PICTURE_ENDINGS

@@ -1,4 +1,4 @@
-"""Step `captions`: bring a captioned image set into one `captions.jsonl` whose images all decode."""
+"""Step `captions`: read a captioned image set into one `captions.jsonl`, without unreadable images."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from pcclip.atomic import atomic_folder
 from pcclip.data.pictures import UnreadableImageError
 from pcclip.paths import existing_file
 
-CHUNK = 16  # images sent to a process at once
+CHUNK = 16  # images per task of a worker
 SOURCES = {
     "coco": Source(file_and_images, image_sets.coco_candidates),
     "csv": Source(file_and_images, table.candidates),
@@ -37,16 +37,16 @@ SOURCES = {
 
 @dataclass(kw_only=True)
 class Captions(SourceOptions, Workers, OutputStep):
-    """Bring a captioned image set into one `captions.jsonl` whose images all decode.
+    """Read a captioned image set into one `captions.jsonl`, without unreadable images.
 
-    Its rows also have each image's upright `width` and `height`, and its `sha256`.
+    Each row also has the image's upright `width` and `height`, and its `sha256`.
     """
 
     version: ClassVar[int] = 2
 
     duplicates: Literal["drop", "keep"] = "drop"
-    """What to do with an image that has the same bytes as an earlier one. The manifest lists it either way. Dropping is
-    the default because an image paired with its copy has no difference to describe."""
+    """Drop or keep an image with the same bytes as an earlier one. The manifest lists it in both cases. A pair of
+    duplicates has no difference to describe."""
 
     def check_options(self) -> None:
         if self.source != "parts" and not Path(self.input).exists():
@@ -54,7 +54,7 @@ class Captions(SourceOptions, Workers, OutputStep):
         if self.class_names is not None:
             existing_file(self.class_names, "`class_names` of the captions step")
         if self.template.count("{}") != 1:
-            raise ValueError(f"captions.template: {self.template!r} must hold {{}} once, for the class's name")
+            raise ValueError(f"captions.template: {self.template!r} must contain {{}} once, for the class name")
 
     def inputs(self) -> dict[str, str | Path]:
         return SOURCES[self.source].inputs(self)
@@ -63,13 +63,12 @@ class Captions(SourceOptions, Workers, OutputStep):
         return super().is_current(manifest) and (self._unpacked is None or self._unpacked.is_dir())
 
     def make(self, manifest: Manifest) -> Made:
-        """Read `input`, write `output`.
+        """Write the rows of all usable images.
 
-        Bad rows, images that are missing or do not decode, and repeated ids are left out, counted and listed in the
-        manifest.
+        Bad rows, missing or unreadable images, and repeated ids are left out, counted, and listed in the manifest.
 
         Raises:
-            ValueError: An input that is wholly broken (not JSON, without the column, ...), or not one usable image.
+            ValueError: The input as a whole is broken (not JSON, without the column, ...), or has no usable image.
         """
         output, unpacked = Path(self.output), self._unpacked
         if (
@@ -79,8 +78,7 @@ class Captions(SourceOptions, Workers, OutputStep):
             and any(unpacked.iterdir())
         ):
             raise ValueError(
-                f"{unpacked}: `images` is where the shards are unpacked, and this folder already holds something; "
-                "give a new one, or delete it"
+                f"{unpacked}: `images`, the folder to unpack the shards into, is not empty; name a new folder, or delete it"
             )
         losses = Losses()
         with ExitStack() as stack:
@@ -94,7 +92,7 @@ class Captions(SourceOptions, Workers, OutputStep):
                 output.unlink()
                 first = next((f"; first: {names[0]}" for names in losses.names().values()), "")
                 raise ValueError(
-                    f"{self.input}: not one usable captioned image ({summary.removeprefix(', ') or 'it is empty'}){first}"
+                    f"{self.input}: no usable captioned image ({summary.removeprefix(', ') or 'it is empty'}){first}"
                 )
         return Made({"images": images, **losses.counts}, losses.names(), message=f"{images} images{summary}")
 
@@ -104,10 +102,10 @@ class Captions(SourceOptions, Workers, OutputStep):
 
 
 def _rows(found: Iterator[Candidate], options: Captions, losses: Losses, unpacked: Path | None) -> Iterator[Row]:
-    ids: set[int] = set()  # hashes, which take far less memory than what they stand for
+    ids: set[int] = set()  # hashes, to save memory
     contents: set[int] = set()
     part, output = options.own_part, Path(options.output)
-    if part.count > 1 and options.source != "shards":  # there, whole shards belong to a part
+    if part.count > 1 and options.source != "shards":  # whose parts are whole shards
         found = (candidate for candidate in found if part.holds(candidate.id))
     checked = check_all(found, 1 if options.source == "parts" else options.workers)
     for candidate, image in progress(checked, desc="captions", unit="image"):
@@ -149,7 +147,7 @@ def _rows(found: Iterator[Candidate], options: Captions, losses: Losses, unpacke
 
 
 def _check(path: Path, payload: bytes | None) -> Checked:
-    """Decode one image, from its bytes or, where they are not given, from its file."""
+    """Decode one image from its payload or, without one, from its file."""
     try:
         content = read_bytes(path) if payload is None else payload
         width, height = check_image(content, str(path))
@@ -160,14 +158,14 @@ def _check(path: Path, payload: bytes | None) -> Checked:
 
 
 def check_all(candidates: Iterable[Candidate], workers: int) -> Iterator[tuple[Candidate, Checked]]:
-    """Decode all, and yield them in the order in which they come.
+    """Decode the images of candidates, and yield both in the same order.
 
     Args:
         candidates: What a source found.
-        workers: Processes that decode; fewer than 2 work in this one.
+        workers: Number of worker processes. 0 and 1 use this process.
 
     Raises:
-        ChildProcessError: A process died.
+        ChildProcessError: A worker process died.
     """
     stream, under_way = iter(candidates), deque[list[Candidate]]()
 

@@ -1,6 +1,6 @@
-"""Step `confused_pairs`: the pairs of classes that a model confuses, chosen without labels.
+"""Step `confused_pairs`: choose the pairs of classes that a model confuses, without labels.
 
-Texts are written for these pairs (`class_texts`), and every model is then measured on them: run it once, with the base model.
+Run it once, with the base model. The step `class_texts` writes texts for these pairs, and all models are evaluated on them.
 """
 
 from collections.abc import Mapping
@@ -25,28 +25,28 @@ from pcclip.tasks.images import ImageEmbeddings
 
 @dataclass(kw_only=True)
 class ConfusedPairs(Workers, OutputStep):
-    """Choose the pairs of classes that a model confuses, without labels. Write JSON Lines `{"first", "second"}`."""
+    """Choose the pairs of classes that a model confuses, without labels. Writes JSON Lines `{"first", "second"}`."""
 
     version: ClassVar[int] = 1
 
     images: str
     """Folder of class folders, or of tars with `classnames.txt`, or a file of `conf/datasets`. Labels are not used."""
     names: str | None = field(default=None, metadata=UNRECORDED)
-    """Text file to write as well: the names of all classes, one a line, for `class_texts --classes`."""
+    """Second output: a text file with all class names, one per line, for `class_texts --classes`."""
     count: PositiveInt
     """Number of pairs."""
     by: Literal["closest", "disagreement"] = "disagreement"
-    """`closest`: the classes with the closest texts. `disagreement`: those between which images are undecided."""
+    """`closest`: classes with the most similar text embeddings. `disagreement`: classes most often confused by images."""
     templates: list[str] | str = "openai"
-    """Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file."""
+    """Prompt templates with `{}` for the class name, or `openai`, `simple`, or a file. Their embeddings are averaged."""
     model: str
     """The base model: an open_clip name, `local-dir:FOLDER` or `hf-hub:NAME`."""
     pretrained: str | None = None
     """open_clip's pretrained tag or a weights file."""
     batch_size: PositiveInt = field(default=256, metadata=UNRECORDED)
-    """Images encoded at a time."""
+    """Images per batch."""
     cache_dir: str | None = field(default=None, metadata=UNRECORDED)
-    """Folder in which image embeddings are kept, for the evaluations that follow."""
+    """Cache folder of image embeddings, shared with later evaluations."""
 
     def inputs(self) -> Mapping[str, str | Path]:
         weights = Path(self.model.removeprefix("local-dir:"), "open_clip_model.safetensors")
@@ -63,7 +63,7 @@ class ConfusedPairs(Workers, OutputStep):
 
         Raises:
             FileNotFoundError: The images, the model or a file is missing.
-            ValueError: Images without labels, a bad template, or a model with embeddings that are not finite.
+            ValueError: Images have no labels, a template is bad, or an embedding is not finite.
         """
         templates, labelled = read_templates(self.templates, self.name), read_labelled(self.name, self.images)
         classes = labelled.classes
@@ -85,7 +85,7 @@ class ConfusedPairs(Workers, OutputStep):
 
 
 def closest_pairs(class_embeddings: Tensor, count: int) -> list[tuple[int, int]]:
-    """Return the `count` pairs of classes with the closest unit embeddings (C, D): closest first, smaller index first.
+    """Return the `count` pairs of classes with the most similar unit embeddings (C, D), most similar first.
 
     Raises:
         ValueError: An embedding is not finite.
@@ -98,15 +98,15 @@ def closest_pairs(class_embeddings: Tensor, count: int) -> list[tuple[int, int]]
 
 
 def disagreement_pairs(images: Tensor, class_embeddings: Tensor, count: int) -> list[tuple[int, int]]:
-    """Return the `count` pairs of classes between which unlabelled images are most often undecided.
+    """Return the `count` pairs of classes that unlabelled images confuse most often, most frequent first.
 
-    Counts the pair of the two nearest classes of each image, over the half of the images with the smallest margin between
-    these two. There are at most `count` pairs, most frequent first; ties are ordered by how close the classes are.
+    Each image counts for the pair of its two nearest classes. Only the half of the images with the smallest margin between
+    the two is used. Ties are sorted by the similarity of the classes.
 
     Args:
         images: Unit image embeddings, (N, D).
-        class_embeddings: Unit, (C, D).
-        count: Number of pairs wanted.
+        class_embeddings: Unit class embeddings, (C, D).
+        count: Maximum number of pairs.
 
     Raises:
         ValueError: An embedding is not finite.

@@ -1,4 +1,4 @@
-"""Step `pairs`: deal images into groups of G and draw the pairs of each group."""
+"""Step `pairs`: divide images into groups of G, and draw pairs within each group."""
 
 from array import array
 from collections.abc import Iterator
@@ -21,62 +21,62 @@ Indices = NDArray[np.int64]
 
 @dataclass(kw_only=True)
 class Pairs(OutputStep):
-    """Deal images into groups of G and draw the pairs of each group."""
+    """Divide images into groups of G, and draw pairs within each group."""
 
     version: ClassVar[int] = 1
 
     captions: str = field(metadata=INPUT)
-    """The `captions.jsonl` whose images are dealt."""
+    """The `captions.jsonl` of the images."""
     group_size: Annotated[int, Field(ge=2)] = 16
     """Images in a group, G."""
     rounds: PositiveInt = 1
-    """How often all images are dealt."""
+    """Number of times all images are divided into groups. No pair is drawn twice."""
     pairs_per_group: PositiveInt = 60
-    """Unordered pairs drawn in a group, at most G(G-1)/2."""
+    """Maximum number of unordered pairs per group, out of G(G-1)/2."""
     seed: int = 0
-    """Seed of choosing, dealing and drawing."""
+    """Seed of all random choices."""
     images: Annotated[int, Field(ge=2)] | None = None
-    """Number of images to take, drawn at random. Null takes all."""
+    """Number of images to use, drawn at random. Null: all."""
     all_pairs: bool = False
-    """Take every unordered pair of the images once, and ignore `pairs_per_group`. Each of n images is then stored in about
-    2n/G groups, so larger groups store it less often."""
+    """Use every unordered pair of the images once, and ignore `pairs_per_group`. Each of n images is then in about 2n/G
+    groups, so larger groups need less space."""
     dealing: Literal["random", "similar"] = "random"
-    """`similar` puts images that are alike into one group, so that differences are about detail."""
+    """How to form groups. `similar` puts similar images into one group, so that differences are about details."""
     model: str | None = None
-    """For `similar`: compare images by this model's embeddings; named as in `embed.model`. Null: by TF-IDF of the captions."""
+    """For `similar`: compare images by embeddings of this model, named as in `embed.model`. Null: by TF-IDF of captions."""
     pretrained: str | None = None
-    """open_clip's pretrained tag or a weights file of `model`."""
+    """open_clip's pretrained tag or a weights file for `model`."""
     similar_by: Literal["captions", "images"] = "captions"
     """What `model` embeds: `captions` or `images`."""
 
     def check_options(self) -> None:
         if self.all_pairs and self.rounds > 1:
             raise ValueError(
-                f"pairs.rounds: all_pairs leaves no pair for a second round, found {self.rounds}; set it to 1"
+                f"pairs.rounds: must be 1 with all_pairs, which uses every pair in one round, found {self.rounds}"
             )
         if self.model is not None and self.dealing != "similar":
-            raise ValueError("pairs.model: used only by `dealing: similar`; set that, or leave the model out")
+            raise ValueError("pairs.model: needs `dealing: similar`; set that, or remove the model")
         if self.model is None and self.similar_by == "images":
-            raise ValueError("pairs.similar_by: comparing images needs pairs.model, whose image tower embeds them")
+            raise ValueError("pairs.similar_by: `images` needs pairs.model, whose image tower embeds them")
 
     def inputs(self) -> dict[str, str | Path]:
-        """Return the captions, and the weights that `model` names as local files: they may change under the same name."""
+        """Return the captions, and local weights of `model`: they may change under the same name."""
         files = [Path(self.pretrained)] if self.pretrained else []
         if self.model is not None and self.model.startswith("local-dir:"):
             files += sorted(Path(self.model.removeprefix("local-dir:")).glob("*.safetensors"))
         return {**self.input_files(), **{f"model.{file.name}": file for file in files if file.is_file()}}
 
     def make(self, manifest: Manifest) -> Made:
-        """Read `captions`, write `output`.
+        """Write the pairs.
 
         Raises:
             FileNotFoundError: A file of `model` is missing.
-            ValueError: Fewer than two images, or fewer than were asked for.
+            ValueError: There are fewer than two images, or fewer than `images`.
         """
         captions = Path(self.captions)
         ids = [row["id"] for _, row in read_captions(captions)]
         if len(ids) < 2:
-            raise ValueError(f"{captions}: {len(ids)} image(s), but a pair needs two")
+            raise ValueError(f"{captions}: found {len(ids)} images, but a pair needs two")
         chosen = choose(captions, len(ids), self)
         vectors = _embed(captions, chosen, self) if self.dealing == "similar" else None
         ids = [ids[index] for index in chosen.tolist()]
@@ -92,21 +92,21 @@ class Pairs(OutputStep):
 
 
 def choose(captions: Path, total: int, options: Pairs) -> Indices:
-    """Positions of the images to deal, ascending.
+    """Return the row indices of the images to use, ascending.
 
     Raises:
-        ValueError: More images are asked for than there are.
+        ValueError: There are fewer than `options.images`.
     """
     if options.images is None:
         return np.arange(total)
     if options.images > total:
-        raise ValueError(f"pairs.images: {options.images} asked for, but {captions} has {total}")
+        raise ValueError(f"pairs.images: {options.images} is more than the {total} images of {captions}")
     drawn = np.random.default_rng([options.seed, options.images]).choice(total, options.images, replace=False)
     return np.sort(drawn)
 
 
 def _embed(captions: Path, chosen: Indices, options: Pairs) -> NDArray[np.float32]:
-    from data_prep.steps import similar  # scikit-learn takes seconds to import, and torch more
+    from data_prep.steps import similar  # scikit-learn and torch are slow to import
 
     if options.model is None:
         return similar.embed_by_words(captions, chosen, options.seed)
@@ -128,19 +128,19 @@ def deal(
     vectors: NDArray[np.float32] | None,
     paired: NDArray[np.bool_],
 ) -> Iterator[Row]:
-    """Yield the pairs rows, group by group; no unordered pair comes twice over all rounds.
+    """Yield rows of pairs, group by group. No unordered pair occurs twice, over all rounds.
 
-    When the number of images is no multiple of G, the last group of a round is smaller; an image that would be alone
-    sits out that round.
+    If G does not divide the number of images, the last group of a round is smaller. An image alone in its group is in no pair
+    of that round.
 
     Args:
-        ids: Ids of the images.
-        options: Pairs of the step.
-        vectors: (N, D) embeddings of the images: deal those together that are alike. None: deal at random.
-        paired: (N,) set to True where an image is in a pair.
+        ids: Ids of the N images.
+        options: The step.
+        vectors: Embeddings of the images, (N, D), to form groups of similar images. None: random groups.
+        paired: (N,), set to True for each image in a pair.
     """
     rng = np.random.default_rng(options.seed)
-    taken = np.empty(0, np.int64)  # pairs of earlier rounds as sorted numbers: 8 bytes a pair
+    taken = np.empty(0, np.int64)  # pairs of earlier rounds as sorted keys: 8 bytes per pair
     for turn in range(options.rounds):
         order = _order(len(ids), options, vectors, turn, rng)
         fresh = array("q")
@@ -148,10 +148,10 @@ def deal(
             members = order[start : start + options.group_size]
             first, second = _combinations(len(members))
             low, high = np.minimum(members[first], members[second]), np.maximum(members[first], members[second])
-            keys = low * len(ids) + high  # a number for each unordered pair of positions
+            keys = low * len(ids) + high  # one key per unordered pair of indices
             free = np.flatnonzero(~_contains(taken, keys))
             drawn = np.sort(free[rng.permutation(len(free))[: options.pairs_per_group]])
-            if turn + 1 < options.rounds:  # within a round nothing can repeat
+            if turn + 1 < options.rounds:  # no pair repeats within a round
                 fresh.extend(keys[drawn].tolist())
             group = f"r{turn}g{start // options.group_size:05d}"
             yield from _rows(ids, group, members, first[drawn], second[drawn], rng, paired)
@@ -164,10 +164,10 @@ def deal_all(
     vectors: NDArray[np.float32] | None,
     paired: NDArray[np.bool_],
 ) -> Iterator[Row]:
-    """Yield every unordered pair once, in groups of at most G.
+    """Yield rows of all unordered pairs, in groups of at most G. The arguments are those of `deal`.
 
-    The images are cut into k blocks of at most G/2, and every two blocks are a group: with the pairs across the blocks,
-    and, where the blocks follow one another, those within the first. An image is so stored k-1 times, about 2n/G.
+    The images are split into k blocks of at most G/2. Every two blocks form a group with all pairs between them. A group of
+    consecutive blocks also has the pairs within the first. Each image is in k-1 groups, about 2n/G.
     """
     rng = np.random.default_rng(options.seed)
     order = _order(len(ids), options, vectors, 0, rng)
@@ -186,7 +186,7 @@ def deal_all(
             wanted = (first < size) & (second >= size)
             if other == one + 1:
                 wanted |= second < size
-            if one == 0 and other == last:  # the last block has no next one
+            if one == 0 and other == last:  # the last block has no successor
                 wanted |= first >= size
             yield from _rows(ids, f"r0g{group:05d}", members, first[wanted], second[wanted], rng, paired)
             group += 1
@@ -209,12 +209,11 @@ def _combinations(size: int) -> tuple[Indices, Indices]:
 
 
 def _contains(haystack: Indices, needles: Indices) -> NDArray[np.bool_]:
-    """Which needles are in the sorted haystack."""
+    """Return which needles are in the sorted haystack."""
     if not len(haystack):
         return np.zeros(len(needles), np.bool_)
     places = np.minimum(np.searchsorted(haystack, needles), len(haystack) - 1)
-    found: NDArray[np.bool_] = haystack[places] == needles
-    return found
+    return haystack[places] == needles
 
 
 def _rows(
@@ -226,7 +225,7 @@ def _rows(
     rng: np.random.Generator,
     paired: NDArray[np.bool_],
 ) -> Iterator[Row]:
-    """Rows of a group's pairs, given as positions among its members; chance says which of the two is first."""
+    """Yield rows of a group's pairs, given as indices into `members`. The order within a pair is random."""
     paired[members[first]] = paired[members[second]] = True
     names = [ids[index] for index in members.tolist()]
     for i, j in zip(first.tolist(), second.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""Dealing images that are alike into the same group: vectors of their captions' words, and a bisection of any vectors."""
+"""Groups of similar images: TF-IDF vectors of captions, and recursive bisection of any vectors."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -15,19 +15,23 @@ from sklearn.preprocessing import Normalizer
 from data_prep.files import Row, read_captions
 from data_prep.progress import progress
 
-WIDTH = 128  # of the vectors that are bisected, whatever made them: half a gigabyte for a million images
-SAMPLE = 20_000  # rows that decide the words' weights, or a block's direction: more would change neither much
-CHUNK = 1024
+WIDTH = 128  # maximum width of the vectors: 0.5 GB for a million images
+SAMPLE = 20_000  # rows to fit TF-IDF, or the direction of a cut; more rows change little
+CHUNK = 1024  # rows embedded at a time
 
 Indices = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 
 
 def embed_by_words(captions: Path, chosen: Indices, seed: int) -> Vectors:
-    """Unit vectors (N, D) of the chosen rows of `captions` by TF-IDF of their words; D is 128, or the number of words where
-    there are few words or images.
+    """Return unit TF-IDF vectors (N, D) of the captions of chosen rows. An image without captions has the zero vector.
 
-    An image without captions has the zero vector.
+    D is at most 128: more words are reduced by truncated SVD.
+
+    Args:
+        captions: The `captions.jsonl`.
+        chosen: Indices of rows, ascending.
+        seed: Seed of the sample and of the SVD.
 
     Raises:
         ValueError: No caption has a word.
@@ -37,9 +41,8 @@ def embed_by_words(captions: Path, chosen: Indices, seed: int) -> Vectors:
     texts = [_text(row) for rows in chunks(captions, sample) for row in rows]
     try:
         words.fit(texts)
-    except ValueError as error:  # no words at all
-        raise ValueError(f"{captions}: captions cannot be compared ({error}); use `dealing: random`") from error
-    # Fewer texts than the width cannot be reduced to it, and need not be.
+    except ValueError as error:  # no words
+        raise ValueError(f"{captions}: captions cannot be compared ({error}); set `dealing: random`") from error
     narrow = min(len(words.vocabulary_), len(texts)) > WIDTH
     steps = [words, TruncatedSVD(WIDTH, random_state=seed)] if narrow else [words]
     pipeline: Pipeline = make_pipeline(*steps, Normalizer())
@@ -54,10 +57,10 @@ def embed_by_words(captions: Path, chosen: Indices, seed: int) -> Vectors:
 
 
 def order(vectors: Vectors, group_size: int, rng: np.random.Generator) -> Indices:
-    """Positions of the N vectors, ordered so that each run of G (0 to G-1, G to 2G-1, ...) is alike.
+    """Return the indices of vectors (N, D) in an order in which each run of G (0 to G-1, G to 2G-1, ...) is similar.
 
-    Blocks are halved along the line between two clusters until one group is left. Where a block is cut, and which two
-    members its clusters grow from, is left to chance, so that rounds deal different groups.
+    Blocks are split along the line between two clusters until one group is left. The place of the cut and the initial
+    members of the clusters are random, so each round has other groups.
     """
     members: Indices = rng.permutation(len(vectors))
     blocks = [(0, len(members))]
@@ -69,7 +72,7 @@ def order(vectors: Vectors, group_size: int, rng: np.random.Generator) -> Indice
         block = members[start:stop]
         cut = group_size * int(np.clip(round(groups * rng.uniform(0.35, 0.65)), 1, groups - 1))
         direction = _direction(vectors[block[:: -(-len(block) // SAMPLE)]], rng)
-        parts = np.array_split(block, -(-len(block) // SAMPLE))  # so that no large block is copied whole
+        parts = np.array_split(block, -(-len(block) // SAMPLE))  # no copy of a large block
         along = np.concatenate([vectors[part] @ direction for part in parts])
         members[start:stop] = block[np.argpartition(along, cut)]
         blocks += [(start, start + cut), (start + cut, stop)]
@@ -77,16 +80,15 @@ def order(vectors: Vectors, group_size: int, rng: np.random.Generator) -> Indice
 
 
 def _direction(vectors: Vectors, rng: np.random.Generator) -> Vectors:
-    """From one to the other of two clusters, found by a few rounds of 2-means from two members."""
+    """Return the direction (D,) between two clusters, found by a few rounds of 2-means."""
     one, other = vectors[rng.choice(len(vectors), 2, replace=False)]
     for _ in range(4):
         along = vectors @ (other - one)
         upper = along > along.mean()
-        if upper.all() or not upper.any():  # all alike: any cut is as good
+        if upper.all() or not upper.any():  # all equal
             break
         one, other = vectors[~upper].mean(0), vectors[upper].mean(0)
-    direction: Vectors = other - one
-    return direction
+    return other - one
 
 
 def _text(row: Row) -> str:
@@ -94,7 +96,7 @@ def _text(row: Row) -> str:
 
 
 def chunks(captions: Path, chosen: Indices) -> Iterator[list[Row]]:
-    """The chosen rows (ascending positions), in lists of at most `CHUNK`."""
+    """Yield the chosen rows (ascending indices) in lists of at most `CHUNK`."""
 
     def rows() -> Iterator[Row]:
         wanted = iter(chosen.tolist())

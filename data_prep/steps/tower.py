@@ -1,4 +1,4 @@
-"""What a CLIP model says of images: vectors to deal groups by, and texts that do not fit their images."""
+"""Uses of a CLIP model: embeddings to form groups by, and a check that texts fit their images."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -17,11 +17,11 @@ from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.loading import load_clip
 
 BATCH = 64  # images
-ROWS = 960  # at once: whole groups, mostly, so that few images are embedded twice
+ROWS = 960  # rows at a time: mostly whole groups, so few images are embedded twice
 
 
 def load_tower(name: str, pretrained: str | None) -> DifferenceCLIP:
-    """Return a frozen model, on the GPU if there is one."""
+    """Load a frozen model, onto a GPU if available."""
     model = load_clip(name, pretrained).requires_grad_(False).eval()
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -29,28 +29,27 @@ def load_tower(name: str, pretrained: str | None) -> DifferenceCLIP:
 def embed_by_model(
     captions: Path, chosen: Indices, *, name: str, pretrained: str | None, by: str, seed: int
 ) -> Vectors:
-    """Unit vectors (N, D) of the chosen rows of `captions` by a tower, reduced to D of at most 128.
+    """Return unit embeddings (N, D) of chosen rows by a model, reduced to D of at most 128.
 
     Args:
         captions: The `captions.jsonl`.
-        chosen: Positions of rows, ascending.
-        name: The model, as `pcclip.model.loading.load_clip` takes it.
-        pretrained: Its weights, where the name does not carry them.
-        by: `captions` (mean of the unit embeddings of an image's captions; zero without captions) or `images`.
-        seed: Seed of the reduction.
+        chosen: Indices of rows, ascending.
+        name: Name of the model for `pcclip.model.loading.load_clip`.
+        pretrained: Its weights, if the name does not include them.
+        by: `captions` (mean embedding of an image's captions, zero without captions) or `images`.
+        seed: Seed of the random projection.
 
     Raises:
         FileNotFoundError: A file of the model is missing.
-        ValueError: An image is missing or cannot be read, or the model is unknown or has random weights.
+        ValueError: An image is missing or unreadable, or the model is unknown or has no pretrained weights.
     """
     if not (pretrained or name.startswith(("local-dir:", "hf-hub:"))):
         raise ValueError(
-            f"pairs.model: {name} comes without weights; give `pretrained`, or as model a folder that carries its own "
-            "(`local-dir:FOLDER`)"
+            f"pairs.model: {name} has no weights; set `pairs.pretrained`, or name a model with weights (`local-dir:FOLDER`)"
         )
     model = load_tower(name, pretrained)
     embed_rows = embed_images if by == "images" else _embed_captions
-    # A random projection keeps distances well enough, and unlike a fitted one needs no second look at the images.
+    # A random projection nearly preserves distances, and needs no second pass over the images to be fitted.
     narrow = model.embed_dim > WIDTH
     projection = GaussianRandomProjection(WIDTH, random_state=seed)
     vectors = np.zeros((len(chosen), min(WIDTH, model.embed_dim)), np.float32)
@@ -77,40 +76,37 @@ def embed_images(model: DifferenceCLIP, captions: Path, rows: list[Row]) -> Vect
     """Return unit embeddings (N, D) of the images of rows of `captions`.
 
     Raises:
-        ValueError: An image is missing or cannot be read.
+        ValueError: An image is missing or unreadable.
     """
     files = [str(image_path(captions, row)) for row in rows]
     pictures = [(number, ImageFile(file, file)) for number, file in enumerate(files)]
     parts = []
     for batch in encode_pictures(model, pictures, batch_size=BATCH, workers=0):
         for number, reason in batch.unreadable.items():
-            raise ValueError(
-                f"{files[number]}: cannot be read as an image ({reason}); run `pcclip-data captions` to drop it"
-            )
+            raise ValueError(f"{files[number]}: unreadable image ({reason}); run `pcclip-data captions` to drop it")
         parts.append(batch.embeddings.numpy())
     return np.concatenate(parts)
 
 
 def _unit(vectors: Vectors) -> Vectors:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-    return unit
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
 
 
 def misfits(
     rows: Iterable[tuple[int, Row]], captions: Path, name: str, pretrained: str | None
 ) -> Iterator[tuple[int, str, str]]:
-    """Yield (line, reason, detail) of the rows whose text fits the difference of their images no better than the reverse.
+    """Yield (line, reason, detail) of each row whose reverse text fits the difference of its images at least as well.
 
     Args:
-        rows: (Line, row) of screened differences, whose images `captions` has.
-        captions: The `captions.jsonl`, which says where the images lie.
-        name: The model, as `load_clip` takes it.
-        pretrained: Its weights, where the name does not carry them.
+        rows: (Line, row) of screened differences.
+        captions: The `captions.jsonl` of their images.
+        name: Name of the model for `load_clip`.
+        pretrained: Its weights, if the name does not include them.
 
     Raises:
         FileNotFoundError: A file of the model is missing.
-        ValueError: An image is missing or cannot be read, or an unknown model.
+        ValueError: An image is missing or unreadable, or the model is unknown.
     """
     model = load_tower(name, pretrained)
     stream = iter(rows)

@@ -1,4 +1,4 @@
-"""Drawing: outlines of the shapes, all of area 1, and pictures with smooth edges."""
+"""Draw scenes: outlines of the shapes, all of area 1, and pictures with smooth edges."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 Points = NDArray[np.float64]
 OVERSAMPLING = 4
-# Light falls on every picture warm from the left and cool from the right, in grey levels of red, green and blue at the two
-# edges. As perspective and light do in photographs, it lets a small convolutional tower see where something lies.
+# Every picture is lit warm from the left and cool from the right: this is added to red, green and blue at the left edge, and
+# subtracted at the right edge. Like perspective in photographs, it lets a small convolutional tower see positions.
 WARM = np.array([22.0, 0.0, -22.0])
 
 
@@ -37,7 +37,7 @@ def _cross() -> Points:
 
 
 def _crescent() -> Points:
-    """A disc less a smaller disc that covers its right side."""
+    """Return a disc minus a smaller disc that covers its right side."""
     radius, shift = 0.78, 0.5
     x = (1 - radius**2 + shift**2) / (2 * shift)
     outer_end, inner_end = np.arccos(x), np.arctan2(np.sqrt(1 - x**2), x - shift)
@@ -52,18 +52,14 @@ def _crescent() -> Points:
 
 
 def polygon_area(points: Points) -> float:
-    """Area of a polygon (shoelace formula)."""
+    """Return the area of a polygon (shoelace formula)."""
     x, y = points[:, 0], points[:, 1]
     return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
 
 
 @cache
 def outline(shape: str) -> tuple[Points, Points | None]:
-    """A shape of area 1, its bounding box centred on the origin: outer polygon, and the hole if it has one.
-
-    Raises:
-        KeyError: An unknown shape.
-    """
+    """Return the outer polygon and the hole, if any, of a shape of area 1 with its bounding box centred on the origin."""
     outer, hole = {
         "circle": (_regular(48), None),
         "square": (_regular(4, turn=np.pi / 4), None),
@@ -81,14 +77,14 @@ def outline(shape: str) -> tuple[Points, Points | None]:
 
 @cache
 def extent(shape: str) -> tuple[float, float]:
-    """Width and height of a shape of area 1."""
+    """Return width and height of a shape of area 1."""
     outer, _ = outline(shape)
     width, height = outer.max(axis=0) - outer.min(axis=0)
     return float(width), float(height)
 
 
 def coverage(scene: Scene, side: int) -> NDArray[np.float64]:
-    """Share of each pixel that the shapes cover, (side, side), 0 to 1."""
+    """Return the share of each pixel that shapes cover, (side, side), 0 to 1."""
     fine = side * OVERSAMPLING
     mask = Image.new("L", (fine, fine), 0)
     pen = ImageDraw.Draw(mask)
@@ -96,7 +92,7 @@ def coverage(scene: Scene, side: int) -> NDArray[np.float64]:
     for centre in scene.centres:
         for points, fill in ((outer, 255), (hole, 0)):
             if points is not None:
-                # PIL's pixel centres lie at whole numbers, ours at halves.
+                # pixel centres are at whole numbers in Pillow, at halves here
                 place = (points * scene.size + centre) * fine - 0.5
                 pen.polygon([(float(x), float(y)) for x, y in place], fill=fill)
     return np.asarray(mask.reduce(OVERSAMPLING), dtype=np.float64) / 255

@@ -1,4 +1,4 @@
-"""Texts for the evaluations of the embedded world: on its classes, how two classes differ, and captions true and false."""
+"""Evaluation texts of the embedded world: descriptions and comparisons of classes, and true and false captions."""
 
 import random
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from data_prep.world.vocabulary import background_phrase, grade, noun_phrase, pl
 ATTRIBUTES = ("shape", "colour", "size", "count", "brightness", "position")
 NAMED = ("shape", "colour", "size", "count")
 _RANGES = {"size": SIZES, "brightness": BRIGHTNESSES, "position": (0.0, 1.0)}
-TEXTS = 3  # texts on each ordered pair of classes
+TEXTS = 3  # per ordered pair of classes
 
 
 @dataclass(frozen=True)
 class WorldClass:
-    """A class: all scenes of one shape, of any colour or of one."""
+    """A class: all scenes of one shape, in any colour or in one."""
 
     shape: str
     colour: str | None = None
@@ -29,18 +29,18 @@ class WorldClass:
         return " ".join(filter(None, (self.colour, self.shape)))
 
     def scene(self) -> Scene:
-        """A scene of the class, alike in all else to those of other classes."""
+        """Return a scene of the class. Scenes of other classes differ in shape and colour only."""
         return Scene(self.shape, self.colour or "red", size=0.18, count=1, brightness=0.5, position=0.5)
 
 
 def description(of: WorldClass) -> str:
-    """A sentence on what pictures of the class may show, in the words of captions."""
+    """Return a sentence about pictures of the class, in the vocabulary of captions."""
     many = " ".join(filter(None, (of.colour, plural(of.shape))))
     return f"You can see one {of.name} and some {many}, small and large, on a dark and on a light background."
 
 
 def comparatives(rng: random.Random, classes: Sequence[WorldClass]) -> list[dict[str, str]]:
-    """Rows `{"first", "second", "text"}` for every ordered pair of classes, `TEXTS` of each."""
+    """Return rows `{"first", "second", "text"}`, `TEXTS` for each ordered pair of classes."""
     return [
         {"first": first.name, "second": second.name, "text": text}
         for first, second in permutations(classes, 2)
@@ -58,11 +58,11 @@ def _texts(rng: random.Random, first: WorldClass, second: WorldClass) -> list[st
 
 
 def caption_choice(rng: random.Random, scene: Scene, attribute: str) -> tuple[str, str]:
-    """A caption that names everything, and the same with another word for one attribute.
+    """Return a caption with all attributes, and the same caption with one attribute wrong.
 
-    Of graded attributes the other word is at least two grades away, so that it is plainly false.
+    The wrong word of a graded attribute is at least two grades away.
     """
-    seed = rng.random()  # the same wording twice
+    seed = rng.random()  # the same wording in both
     return _caption(random.Random(seed), scene), _caption(random.Random(seed), _other(rng, scene, attribute))
 
 

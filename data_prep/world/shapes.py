@@ -1,21 +1,21 @@
-"""Steps `shapes` and `shapes_eval`: the embedded world as files, for training and for every kind of evaluation.
+"""Steps `shapes` and `shapes_eval`: write the embedded world to files, for training and evaluation.
 
-The output folder of `shapes` holds::
+The output folder of `shapes`::
 
-    train/  captions.jsonl, images/     pictures to train on
-    val/    captions.jsonl, images/     held-out pictures that go through the same steps
-    test/   attributes.csv, texts.yaml, images/     held-out pictures with their attributes, and test sentences
+    train/  captions.jsonl, images/     training pictures
+    val/    captions.jsonl, images/     held-out pictures for the same steps
+    test/   attributes.csv, texts.yaml, images/     held-out pictures, their attributes, and test sentences
     zero_shot/shape/<shape>/, zero_shot/colour/<colour>/     held-out pictures by class
     zero_shot/unseen/<colour shape>/    combinations of colour and shape that occur nowhere else
 
-That of `shapes_eval` holds::
+The output folder of `shapes_eval`::
 
-    grid/<colour shape>/              held-out pictures of every combination of shape and colour
-    probe/<shape>/                    pictures to fit linear probes on; `shapes` has those to test on
-    classes.jsonl, shapes.jsonl       the classes, with their shape and colour and a description of each
-    comparatives_unseen.jsonl, comparatives_shape.jsonl     how two classes differ, in the describer's words
+    grid/<colour shape>/              held-out pictures of all combinations of shape and colour
+    probe/<shape>/                    pictures to fit linear probes; the test pictures are those of `shapes`
+    classes.jsonl, shapes.jsonl       classes with shape, colour and description
+    comparatives_unseen.jsonl, comparatives_shape.jsonl     texts on how two classes differ, by the describer
     edits.jsonl                       changes of shape or colour of the grid's pictures, for embedding arithmetic
-    choices/replace_<attribute>.json  captions of the grid's pictures, true and false, in SugarCrepe's layout
+    choices/replace_<attribute>.json  true and false captions of the grid's pictures, in SugarCrepe's layout
 """
 
 import csv
@@ -45,19 +45,19 @@ from data_prep.world.vocabulary import with_article
 from data_prep.world.wordings import SECOND_LEADS, WORDINGS, attribute_texts
 from pcclip.atomic import atomic_folder
 
-# Part of each picture's seed: changing the number of pictures of one part leaves the others as they are.
+# The index is part of each picture's seed, so the size of one part does not affect the others.
 PARTS = ("train", "val", "test", "shape", "colour", "unseen")
-# The same for `shapes_eval`; `shapes` has 0 to 5.
+# The same for `shapes_eval`; `shapes` uses 0 to 5.
 GRID, PROBE = 6, 7
 SHAPE_CLASSES = [WorldClass(shape) for shape in SHAPES]
 GRID_CLASSES = [WorldClass(shape, colour) for shape in SHAPES for colour in COLOURS]
 UNSEEN_CLASSES = [WorldClass(shape, colour) for shape, colour in UNSEEN]
-CHUNK = 64  # pictures that a process draws at a time
+CHUNK = 64  # pictures per task of a worker
 
 
 @dataclass(kw_only=True)
 class Shapes(Workers, OutputStep):
-    """Make the embedded world as files, for training and for evaluation."""
+    """Make the embedded world: images, captions and test sentences."""
 
     version: ClassVar[int] = 3
 
@@ -68,11 +68,11 @@ class Shapes(Workers, OutputStep):
     val: NonNegativeInt = 320
     """Number of validation pictures."""
     test: NonNegativeInt = 400
-    """Number of test pictures with a table of attributes."""
+    """Number of test pictures."""
     per_class: NonNegativeInt = 40
     """Number of pictures of each zero-shot class."""
     captions_per_image: PositiveInt = 5
-    """Captions written of each training and validation picture."""
+    """Captions per training and validation picture."""
 
     def make(self, manifest: Manifest) -> Made:
         parts = plan(self)
@@ -88,7 +88,7 @@ class Shapes(Workers, OutputStep):
 
 @dataclass(frozen=True)
 class PlannedPicture:
-    """One picture to draw: its scene and where it goes, relative to the output folder."""
+    """A picture to draw: its scene, and its path relative to the output folder."""
 
     scene: Scene
     file: str
@@ -121,14 +121,14 @@ def plan(options: Shapes) -> dict[str, list[PlannedPicture]]:
 
 
 def save(folder: Path, pictures: Sequence[PlannedPicture]) -> int:
-    """Draw pictures into their files and return how many."""
+    """Draw pictures into their files and return their number."""
     for picture in pictures:
         draw(picture.scene, COLOURS[picture.scene.colour], PICTURE).save(folder / picture.file)
     return len(pictures)
 
 
 def draw_all(folder: Path, pictures: list[PlannedPicture], workers: int) -> None:
-    """Draw pictures into their files, in `workers` processes."""
+    """Draw pictures into their files."""
     for parent in {(folder / picture.file).parent for picture in pictures}:
         parent.mkdir(parents=True, exist_ok=True)
     chunks = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
@@ -164,24 +164,24 @@ def _write_test(folder: Path, pictures: list[PlannedPicture]) -> None:
     for name, wordings in (("texts", WORDINGS), ("texts_second_leads", SECOND_LEADS)):
         with (folder / f"{name}.yaml").open("w", encoding="utf-8") as stream:
             stream.write(
-                "# Test sentences; in each `text` the first image has more of the attribute (more position: further right).\n"
-                "# Beside them the ordinary prompts that they are compared with.\n"
+                "# Test sentences. In each `text` the first image has more of the attribute (more position: further right).\n"
+                "# `prompts` are ordinary prompts to compare them with.\n"
             )
             yaml.safe_dump(attribute_texts(wordings), stream, sort_keys=False, width=200)
 
 
 @dataclass(kw_only=True)
 class ShapesEval(Workers, OutputStep):
-    """Make what the embedded world's evaluations need besides the folders of the step `shapes`."""
+    """Make further files for evaluations in the embedded world."""
 
     version: ClassVar[int] = 3
 
     seed: int = 0
     """Seed of all scenes and texts."""
     per_combination: PositiveInt = 10
-    """Pictures of each combination of shape and colour."""
+    """Pictures per combination of shape and colour."""
     probe: PositiveInt = 100
-    """Pictures of each shape to fit linear probes on."""
+    """Pictures per shape to fit linear probes."""
 
     def make(self, manifest: Manifest) -> Made:
         grid = _pictures(self.seed, GRID, "grid", GRID_CLASSES, self.per_combination)
@@ -203,7 +203,7 @@ class ShapesEval(Workers, OutputStep):
 
 
 def _pictures(seed: int, part: int, folder: str, classes: list[WorldClass], each: int) -> list[PlannedPicture]:
-    # A shape's pictures have the colours that it has in training, as everywhere else.
+    # Pictures of a shape have the colours that it has in training.
     return [
         PlannedPicture(
             random_scene(
@@ -223,9 +223,9 @@ def _class_row(of: WorldClass) -> dict[str, Any]:
 
 
 def _edits(rng: random.Random, picture: PlannedPicture) -> list[dict[str, str]]:
-    """One edit of the colour and one of the shape, to another by lot.
+    """Return one edit of the colour and one of the shape, drawn at random.
 
-    As in SIMAT, the texts name only what changes; what stays is to come from the picture.
+    As in SIMAT, the texts name only the change. The picture tells the rest.
     """
     scene = picture.scene
     colour = rng.choice([colour for colour in COLOURS if colour != scene.colour])

@@ -1,4 +1,4 @@
-"""The step captions: images are decoded in order by any number of processes, duplicates are found, the manifest stays small."""
+"""The step captions: any number of workers gives the same output, duplicates are found, and the manifest stays small."""
 
 import hashlib
 import json
@@ -68,14 +68,14 @@ def test_files_below_the_output_are_relative(table: Captions, tmp_path: Path, re
         ({"source": "excel"}, ValueError, r"captions\.source.*excel"),
         ({"duplicates": "merge"}, ValueError, r"captions\.duplicates.*merge"),
         ({"workers": -1}, ValueError, r"captions\.workers.*-1"),
-        ({"input": "EMPTY"}, IsADirectoryError, r"empty: is a folder, expected a file: `input`"),
+        ({"input": "EMPTY"}, IsADirectoryError, r"empty: .*`input`"),
         ({"source": "folder"}, NotADirectoryError, r"captions.csv: .*`folder`"),
-        ({"caption_column": "text"}, ValueError, r"captions.csv: no column 'text'; its columns are image, caption"),
-        ({"images": None}, ValueError, r"captions.images: source `csv` needs"),
-        ({"images": "nowhere"}, FileNotFoundError, r"nowhere: image folder .* not found"),
-        ({"input": "nowhere.csv"}, FileNotFoundError, r"nowhere.csv: `input` of the captions step not found"),
-        ({"source": "shards", "input": "EMPTY"}, FileNotFoundError, r"no .tar files in it"),
-        ({"images": "EMPTY"}, ValueError, r"not one usable captioned image \(1 incomplete_row, 5 missing\)"),
+        ({"caption_column": "text"}, ValueError, r"captions.csv: .*'text'"),
+        ({"images": None}, ValueError, r"captions\.images"),
+        ({"images": "nowhere"}, FileNotFoundError, r"nowhere: "),
+        ({"input": "nowhere.csv"}, FileNotFoundError, r"nowhere\.csv: `input`"),
+        ({"source": "shards", "input": "EMPTY"}, FileNotFoundError, r"empty: "),
+        ({"images": "EMPTY"}, ValueError, r"captions\.csv: .*1 incomplete_row, 5 missing"),
     ],
 )
 def test_bad_input(

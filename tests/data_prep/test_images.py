@@ -1,4 +1,4 @@
-"""Images on their way into shards: every kind of file is stored upright in plain RGB or grey, or refused with a reason."""
+"""Images in shards: kept as they are or stored as an upright JPEG, or refused. tests/data/test_pictures.py tests decoding."""
 
 import contextlib
 import io
@@ -14,8 +14,6 @@ from PIL import Image
 
 from data_prep.images import check_image, encode_image, image_header
 from pcclip.data.pictures import UnreadableImageError
-
-RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 128, 0), (0, 0, 255), (255, 255, 255)
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -36,152 +34,80 @@ def pixels(payload: bytes) -> np.ndarray:
         return np.asarray(image.convert("RGB")).astype(int)
 
 
-def stored(payload: bytes, resize: int | None = None) -> np.ndarray:
-    return pixels(encode_image(payload, "a.file", resize, 95).payload)
-
-
-def palette_with_hole() -> bytes:
-    image = Image.new("P", (16, 16), 0)
-    image.putpalette([*BLUE, *RED])
-    image.paste(1, (8, 0, 16, 16))
-    return encoded(image, "PNG", transparency=0)
-
-
-def rgba_with_hole() -> Image.Image:
-    image = Image.new("RGBA", (16, 16), (*BLUE, 0))
-    image.paste((*RED, 255), (8, 0, 16, 16))
-    return image
-
-
-def two_frames(kind: str) -> bytes:
-    first, second = Image.new("RGB", (16, 16), RED), Image.new("RGB", (16, 16), BLUE)
-    return encoded(first, kind, save_all=True, append_images=[second])
-
-
-@pytest.mark.parametrize(
-    "payload",
-    [palette_with_hole(), encoded(rgba_with_hole(), "PNG"), encoded(rgba_with_hole(), "WEBP", lossless=True)],
-    ids=["palette", "rgba", "webp"],
-)
-def test_what_is_transparent_becomes_white(payload: bytes) -> None:
-    found = stored(payload)
-    assert np.abs(found[:, :6] - WHITE).max() < 12
-    assert np.abs(found[:, 10:] - RED).max() < 12
-
-
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
-def test_of_animations_the_first_frame_is_stored(kind: str) -> None:
-    kept = encode_image(two_frames(kind), "a", None, 95)
+def test_the_first_frame_of_an_animation_is_stored(kind: str) -> None:
+    first, second = (Image.new("RGB", (16, 16), colour) for colour in ("red", "blue"))
+    kept = encode_image(encoded(first, kind, save_all=True, append_images=[second]), "a", None, 95)
     assert kept.extension == "jpg"
-    assert np.abs(pixels(kept.payload) - RED).max() < 12
+    assert np.abs(pixels(kept.payload) - (255, 0, 0)).max() < 12
 
 
-def test_cmyk() -> None:
-    cmyk = encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95)
-    assert np.abs(stored(cmyk) - RED).max() < 12
-
-
-@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_sixteen_bits_keep_their_range(kind: str) -> None:
-    ramp = np.linspace(0, 0xFFFF, 64).astype(np.uint16)[None].repeat(16, 0)
-    found = stored(encoded(Image.fromarray(ramp), kind))
-    assert np.abs(found[8, :, 0] - np.linspace(0, 255, 64)).max() < 4
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("resize", [None, 96])
-def test_pictures_stand_upright(orientation: int, resize: int | None) -> None:
+@pytest.mark.parametrize("turned", [Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180])
+def test_images_are_upright(turned: Image.Transpose) -> None:
     upright = photo(256, 128)
-    turns = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,  # what is to be turned clockwise has been turned the other way
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }
-    turned = upright.transpose(turns[orientation]) if orientation > 1 else upright.copy()
-    exif = turned.getexif()
-    exif[0x0112] = orientation
-    payload = encoded(turned, "JPEG", exif=exif, quality=95)
-    expected = upright if resize is None else upright.resize((96, 48), Image.Resampling.BICUBIC)
-    found = stored(payload, resize)
-    assert found.shape == np.asarray(expected).shape
-    assert np.abs(found - np.asarray(expected)).mean() < 6
+    image = upright.transpose(turned)
+    exif = image.getexif()
+    exif[0x0112] = 6 if turned == Image.Transpose.ROTATE_90 else 3
+    payload = encoded(image, "JPEG", exif=exif, quality=95)
+    found = pixels(encode_image(payload, "a", 96, 95).payload)
+    expected = np.asarray(upright.resize((96, 48), Image.Resampling.BICUBIC))
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).mean() < 6
     assert check_image(payload, "a") == upright.size
 
 
-def test_a_file_that_will_do_keeps_its_bytes() -> None:
-    for kind, extension in (("JPEG", "jpg"), ("PNG", "png"), ("WEBP", "webp")):
-        for image in (photo(), photo().convert("L")):
-            payload = encoded(image, kind)
-            kept = encode_image(payload, "a", 64, 50)
-            assert (kept.payload, kept.extension) == (payload, extension)
-            assert image_header(payload, "a") == (extension, (64, 48))
+@pytest.mark.parametrize(("kind", "extension"), [("JPEG", "jpg"), ("PNG", "png"), ("WEBP", "webp")])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_plain_file_keeps_its_bytes(kind: str, extension: str, mode: str) -> None:
+    payload = encoded(photo().convert(mode), kind)
+    kept = encode_image(payload, "a", 64, 50)
+    assert (kept.payload, kept.extension) == (payload, extension)
+    assert image_header(payload, "a") == (extension, (64, 48))
 
 
 @pytest.mark.parametrize("size", [(1000, 400), (400, 1000), (301, 299), (2048, 1536)])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_large_ones_are_shrunk_as_a_plain_resize_would(size: tuple[int, int], kind: str) -> None:
+def test_large_images_are_shrunk_like_a_plain_resize(size: tuple[int, int], kind: str) -> None:
     payload = encoded(photo(*size), kind, **({"quality": 95} if kind == "JPEG" else {}))
-    found = stored(payload, 100)
+    found = pixels(encode_image(payload, "a", 100, 95).payload)
     assert max(found.shape) == 100
     assert abs(found.shape[0] - 100 * size[1] / max(size)) <= 0.5
     plain = photo(*size).resize((found.shape[1], found.shape[0]), Image.Resampling.BICUBIC)
     assert np.abs(found - np.asarray(plain)).mean() < 4
 
 
-def test_nothing_of_the_file_but_its_pixels_is_stored() -> None:
+def test_only_pixels_are_stored() -> None:
     payload = encoded(photo(), "JPEG", comment=b"who took it, and where")
     assert b"who took it" not in encode_image(payload, "a", 32, 90).payload
 
 
 def bomb() -> bytes:
-    """A PNG that says it has four thousand million pixels."""
+    """A PNG with four thousand million pixels in its header."""
     header = b"IHDR" + struct.pack(">IIBBBBB", 65000, 65000, 8, 2, 0, 0, 0)
     chunks = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     return b"\x89PNG\r\n\x1a\n" + chunks + encoded(photo(), "PNG")[33:]
 
 
 @pytest.mark.parametrize(
-    ("payload", "reason"),
-    [
-        (b"no picture", r"not a JPEG, PNG, WEBP, GIF, BMP, TIFF or AVIF file"),
-        (b"", r"not a JPEG, PNG"),
-        (encoded(photo(), "JPEG")[:-200], r"(?i:truncated)"),
-        (encoded(photo(), "PNG")[:-400], r"truncated|broken"),
-        (bomb(), r"has more than \d+ pixels; shrink it"),
-    ],
+    "payload",
+    [b"no picture", b"", encoded(photo(), "JPEG")[:-200], encoded(photo(), "PNG")[:-400], bomb()],
     ids=["text", "empty", "jpeg", "png", "bomb"],
 )
-@pytest.mark.parametrize("resize", [None, 16])
-def test_unreadable_files_are_refused_with_a_reason(payload: bytes, reason: str, resize: int | None) -> None:
-    with pytest.raises(UnreadableImageError, match=f"^a.jpg: .*{reason}") as caught:
-        encode_image(payload, "a.jpg", resize, 90)
+@pytest.mark.parametrize(
+    "read", [check_image, *(partial(encode_image, resize=resize, quality=90) for resize in (None, 16))]
+)
+def test_unreadable_files_are_refused(payload: bytes, read: Callable[[bytes, str], object]) -> None:
+    with pytest.raises(UnreadableImageError, match=r"^a\.jpg: ") as caught:
+        read(payload, "a.jpg")
     assert "0x" not in caught.value.reason  # an address would make the manifest differ from run to run
-    with pytest.raises(UnreadableImageError, match=reason):
-        check_image(payload, "a.jpg")
-
-
-def test_a_picture_just_too_large_is_refused_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 48 - 1)  # Pillow itself only warns, up to twice as much
-    with pytest.raises(UnreadableImageError, match="has more than"):
-        encode_image(encoded(photo(), "PNG"), "a", None, 90)
 
 
 def test_damaged_files_never_raise_anything_else() -> None:
     random = np.random.default_rng(0)
     exif = photo().getexif()
     exif[0x0112] = 6
-    for kind, options in (
-        ("JPEG", {"exif": exif}),
-        ("PNG", {"exif": exif}),
-        ("WEBP", {}),
-        ("GIF", {}),
-        ("BMP", {}),
-        ("AVIF", {}),
-    ):
+    kinds: dict[str, dict[str, Any]] = {"JPEG": {"exif": exif}, "PNG": {"exif": exif}, "WEBP": {}, "GIF": {}}
+    for kind, options in {**kinds, "BMP": {}, "AVIF": {}}.items():
         whole = encoded(photo(), kind, **options)
         for _ in range(60):
             damaged = bytearray(whole)

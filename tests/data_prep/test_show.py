@@ -1,4 +1,4 @@
-"""Pages of sample pairs: what they show is what the data hold, and no text of theirs can act."""
+"""Pages of sample pairs show what the data contain, and escape all texts."""
 
 import base64
 import io
@@ -96,9 +96,9 @@ def test_pairs_of_rows(tmp_path: Path, write: Write) -> None:
     for number, article in zip(numbers, found, strict=True):
         assert f"<dd>reverse {number}</dd>" in article
         assert '<p class="reason">empty: no &lt;words&gt;</p>' in article
-        assert article.count("cannot be read") == (number % 3 == 2)  # there is no d.png
+        assert article.count("unreadable") == (number % 3 == 2)  # there is no d.png
     assert len(page.read_text()) < 300_000  # pictures are shrunk
-    few = show.pairs_from_rows(differences, [captions], 1000, seed=0)
+    few = show.pairs_from_rows(differences, [captions], 1000, random.Random(0))
     assert [pair["text"] for pair in few] == [f"text {number}" for number in range(50)]
 
 
@@ -117,8 +117,8 @@ def test_every_row_is_as_likely(tmp_path: Path, write: Write) -> None:
     [
         ({"output": "page.pdf"}, r"page\.pdf"),
         ({"pairs": 0}, r"show\.pairs"),
-        ({"shards": None}, r"give either `shards`, or `differences`"),
-        ({"differences": "d.jsonl"}, r"give either `shards`, or `differences`"),
+        ({"shards": None}, r"`shards`.*`differences`"),
+        ({"differences": "d.jsonl"}, r"`shards`.*`differences`"),
     ],
 )
 def test_bad_options(shards: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -130,18 +130,18 @@ def test_bad_options(shards: Path, tmp_path: Path, change: dict[str, Any], messa
 def test_what_cannot_be_shown(tmp_path: Path, write: Write) -> None:
     embedded = write_embedded_shards(tmp_path / "embedded", np.ones((2, 3, 4)), "print")
     page = str(tmp_path / "page.html")
-    with pytest.raises(ValueError, match=r"holds embeddings, no pictures"):
+    with pytest.raises(ValueError, match=r"embedded: .*embeddings"):
         show.Show(output=page, shards=str(embedded)).run()
     empty = write("none.jsonl", [])
-    with pytest.raises(ValueError, match=r"none.jsonl: holds no pair to show"):
+    with pytest.raises(ValueError, match=r"none\.jsonl"):
         show.Show(output=page, differences=str(empty)).run()
     differences, captions = rows_and_captions(tmp_path, write)
     captions.write_text(json.dumps({"id": "a", "file": "a.png", "captions": []}) + "\n")
-    with pytest.raises(ValueError, match=r"image 'b' is in none of the files"):
+    with pytest.raises(ValueError, match=r"rejected\.jsonl: image 'b'"):
         show.Show(output=page, differences=str(differences), captions=[str(captions)]).run()
     folder = write_image_shards(tmp_path / "damaged", 2, 2, 2)
     size = (folder / "00000.tar").stat().st_size
     (folder / "00000.tar").write_bytes(b"x" * size)
-    with pytest.raises(ValueError, match=r"00000.tar: .*pcclip-data verify"):
+    with pytest.raises(ValueError, match=r"damaged"):
         show.Show(output=page, shards=str(folder)).run()
     assert not Path(page).exists()

@@ -93,7 +93,7 @@ def test_images_without_captions(write: Write) -> None:
     rows: Rows = [{"id": f"i{index}", "file": "x", "captions": ["a red dog"] * (index % 2)} for index in range(6)]
     vectors = similar.embed_by_words(write("c.jsonl", rows), np.arange(6), 0)
     assert np.linalg.norm(vectors, axis=1).round(3).tolist() == [0, 1] * 3
-    with pytest.raises(ValueError, match=r"captions cannot be compared .*use `dealing: random`"):
+    with pytest.raises(ValueError, match=r"captions.*dealing: random"):
         similar.embed_by_words(write("d.jsonl", rows[::2]), np.arange(3), 0)
 
 
@@ -135,12 +135,12 @@ def test_dealing_by_images_follows_the_pictures(
     assert topics_shared(read(output)) > 0.9
     (tmp_path / "7.png").write_bytes(b"no image")
     options.seed = 1
-    with pytest.raises(ValueError, match=r"7.png: cannot be read as an image"):
+    with pytest.raises(ValueError, match=r"7.png: unreadable image"):
         options.run()
 
 
 def test_a_model_needs_weights(captions: Path) -> None:
-    with pytest.raises(ValueError, match=r"pairs.model: ViT-B-32 comes without weights; give `pretrained`"):
+    with pytest.raises(ValueError, match=r"pairs.model: ViT-B-32 .*pairs.pretrained"):
         tower.embed_by_model(captions, np.arange(2), name="ViT-B-32", pretrained=None, by="captions", seed=0)
 
 

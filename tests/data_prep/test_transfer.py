@@ -100,25 +100,21 @@ def test_only_matching_groups_are_taken(options: transfer.Transfer, read: Read) 
 
 def test_a_class_without_enough_pictures_is_named(options: transfer.Transfer, write: Write) -> None:
     write("new.jsonl", [row for row in captioned("new", 2) if "bus" not in row["id"]])
-    with pytest.raises(
-        ValueError, match=r"differences.jsonl, line 2: .*new.jsonl has no unused picture of 'a photo of a bus'"
-    ):
+    with pytest.raises(ValueError, match=r"differences.jsonl, line 2: .*new.jsonl.*'a photo of a bus'"):
         options.run()
     write("new.jsonl", captioned("new", 1))
-    with pytest.raises(
-        ValueError, match=r"line 4: .*new.jsonl has no unused picture of 'a photo of a owl'.*'old_owl1'"
-    ):
+    with pytest.raises(ValueError, match=r"line 4: .*new.jsonl.*'a photo of a owl'.*'old_owl1'"):
         options.run()
     assert not Path(options.output).exists()
 
 
 def test_bad_rows_are_named(options: transfer.Transfer, write: Write) -> None:
     write("differences.jsonl", [pair("g0", "old_cat0", "old_dog0"), pair("g0", "old_cat0", "lost_dog0")])
-    with pytest.raises(ValueError, match=r"differences.jsonl, line 2: picture 'lost_dog0' is not in .*old.jsonl"):
+    with pytest.raises(ValueError, match=r"differences.jsonl, line 2: .*'lost_dog0'.*old.jsonl"):
         options.run()
     write("differences.jsonl", [])
     with pytest.raises(ValueError, match=r"differences.jsonl: transfer.groups"):
         options.run()
     write("differences.jsonl", [{"pair_id": "p", "group": "g", "first": "old_cat0", "second": "old_dog0", "text": "t"}])
-    with pytest.raises(ValueError, match=r"line 1: `reverse_text` must be a str, the key is missing"):
+    with pytest.raises(ValueError, match=r"line 1: `reverse_text`"):
         options.run()
