@@ -1,6 +1,6 @@
 """Groups of similar images: TF-IDF vectors of captions, and recursive bisection of any vectors."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,18 @@ def embed_by_words(captions: Path, chosen: Indices, seed: int) -> Vectors:
     steps = [words, TruncatedSVD(WIDTH, random_state=seed)] if narrow else [words]
     pipeline: Pipeline = make_pipeline(*steps, Normalizer())
     pipeline.fit(texts)
-    vectors = np.zeros((len(chosen), WIDTH if narrow else len(words.vocabulary_)), np.float32)
-    start = 0
-    for rows in chunks(captions, chosen):
+
+    def embed(rows: list[Row]) -> Vectors:
         found: Any = pipeline.transform([_text(row) for row in rows])
-        vectors[start : start + len(rows)] = found if isinstance(found, np.ndarray) else found.toarray()
-        start += len(rows)
-    return vectors
+        return found if narrow else found.toarray()
+
+    return embed_in_chunks(captions, chosen, WIDTH if narrow else len(words.vocabulary_), embed)
+
+
+def embed_in_chunks(captions: Path, chosen: Indices, width: int, embed: Callable[[list[Row]], Vectors]) -> Vectors:
+    """Return vectors (N, width) of chosen rows (ascending indices). `embed` gets at most `CHUNK` rows at a time."""
+    vectors = (vector for rows in chunks(captions, chosen) for vector in embed(rows))
+    return np.fromiter(vectors, np.dtype((np.float32, width)), len(chosen))
 
 
 def order(vectors: Vectors, group_size: int, rng: np.random.Generator) -> Indices:
@@ -97,15 +102,9 @@ def _text(row: Row) -> str:
 
 def chunks(captions: Path, chosen: Indices) -> Iterator[list[Row]]:
     """Yield the chosen rows (ascending indices) in lists of at most `CHUNK`."""
-
-    def rows() -> Iterator[Row]:
-        wanted = iter(chosen.tolist())
-        position = next(wanted, None)
-        for index, (_, row) in enumerate(read_captions(captions)):
-            if index == position:
-                position = next(wanted, None)
-                yield row
-
-    stream = iter(progress(rows(), desc="embed captions", unit="row", total=len(chosen)))
+    used = np.zeros(chosen[-1] + 1, np.bool_)
+    used[chosen] = True
+    rows = (row for (_, row), use in zip(read_captions(captions), used, strict=False) if use)
+    stream = iter(progress(rows, desc="embed", unit="row", total=len(chosen)))
     while chunk := list(islice(stream, CHUNK)):
         yield chunk

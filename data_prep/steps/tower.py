@@ -10,7 +10,7 @@ from sklearn.random_projection import GaussianRandomProjection
 
 from data_prep.files import CAPTION_KEYS, Row, image_path
 from data_prep.line_index import LineIndex
-from data_prep.steps.similar import WIDTH, Indices, Vectors, chunks
+from data_prep.steps.similar import WIDTH, Indices, Vectors, embed_in_chunks
 from pcclip.data.encoding import encode_pictures
 from pcclip.data.labelled import ImageFile
 from pcclip.model.clip import DifferenceCLIP
@@ -52,15 +52,14 @@ def embed_by_model(
     # A random projection nearly preserves distances, and needs no second pass over the images to be fitted.
     narrow = model.embed_dim > WIDTH
     projection = GaussianRandomProjection(WIDTH, random_state=seed)
-    vectors = np.zeros((len(chosen), min(WIDTH, model.embed_dim)), np.float32)
-    start = 0
-    for rows in chunks(captions, chosen):
+    if narrow:
+        projection.fit(np.zeros((1, model.embed_dim), np.float32))  # uses the width only
+
+    def embed(rows: list[Row]) -> Vectors:
         found = embed_rows(model, captions, rows)
-        if narrow:
-            found = projection.transform(found) if start else projection.fit_transform(found)
-        vectors[start : start + len(rows)] = _unit(found)
-        start += len(rows)
-    return vectors
+        return _unit(projection.transform(found) if narrow else found)
+
+    return embed_in_chunks(captions, chosen, min(WIDTH, model.embed_dim), embed)
 
 
 def _embed_captions(model: DifferenceCLIP, _: Path, rows: list[Row]) -> Vectors:

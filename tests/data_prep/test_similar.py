@@ -1,7 +1,6 @@
-"""Similar dealing: alike images in a group, by words and by towers; other groups each round; the same for a seed."""
+"""Groups of similar images, by words and by models: other groups each round, and the same for a seed."""
 
 from collections.abc import Callable
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -142,14 +141,3 @@ def test_dealing_by_images_follows_the_pictures(
 def test_a_model_needs_weights(captions: Path) -> None:
     with pytest.raises(ValueError, match=r"pairs.model: ViT-B-32 .*pairs.pretrained"):
         tower.embed_by_model(captions, np.arange(2), name="ViT-B-32", pretrained=None, by="captions", seed=0)
-
-
-def test_all_pairs_keeps_alike_images_together(captions: Path) -> None:
-    vectors = similar.embed_by_words(captions, np.arange(64), 0)
-    ids = [f"i{index}" for index in range(64)]
-    rows = list(
-        pairs.deal_all(
-            ids, pairs.Pairs(captions="", output="", group_size=8, all_pairs=True), vectors, np.zeros(64, bool)
-        )
-    )
-    assert {frozenset((row["first"], row["second"])) for row in rows} == set(map(frozenset, combinations(ids, 2)))
