@@ -1,1 +1,1 @@
-"""The embedded world: small pictures with known, graded attributes, and everything that is said about them."""
+"""The embedded world: small pictures with known attributes, and texts about them."""

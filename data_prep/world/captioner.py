@@ -1,11 +1,11 @@
-"""The world's caption writer: like people, it names some of what is visible, each time in other words."""
+"""The world's caption writer. Like people, it names some of the attributes, in varied words."""
 
 import random
 
 from data_prep.world.scene import Scene
 from data_prep.world.vocabulary import background_phrase, noun_phrase, position_phrase, sentence
 
-# How often a caption names an attribute.
+# Probability that a caption names an attribute.
 NAMED = {"shape": 0.9, "colour": 0.7, "count": 0.7, "size": 0.9, "brightness": 0.6, "position": 0.65}
 
 PLAIN = (

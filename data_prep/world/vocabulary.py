@@ -1,4 +1,4 @@
-"""The world's vocabulary: how graded attributes are put into words, and noun phrases about a scene."""
+"""The world's vocabulary: words for graded attributes, and noun phrases about a scene."""
 
 import random
 from bisect import bisect
@@ -8,7 +8,7 @@ from data_prep.world.scene import SIZES, Scene
 
 NUMERALS = ("no", "one", "two", "three", "four")
 
-# Upper bounds of all grades but the last, and the words of each grade.
+# Upper bounds of all grades except the last, and the words for each grade.
 SIZE_BOUNDS = tuple(SIZES[0] + fifth * (SIZES[1] - SIZES[0]) / 5 for fifth in (1, 2, 3, 4))
 SIZE_WORDS = (("tiny", "very small"), ("small",), ("medium-sized",), ("large", "big"), ("huge", "very large"))
 BRIGHTNESS_BOUNDS = (0.2, 0.4, 0.6, 0.8)
@@ -31,7 +31,7 @@ GRADED = ("size", "count", "brightness", "position")
 
 
 def grade(scene: Scene, attribute: str) -> int:
-    """The grade that words give to a graded attribute: 0 to 4, for `count` the number itself."""
+    """Return the grade of a graded attribute: 0 to 4, or for `count` the number itself."""
     if attribute == "count":
         return scene.count
     bounds = {"size": SIZE_BOUNDS, "brightness": BRIGHTNESS_BOUNDS, "position": POSITION_BOUNDS}[attribute]
@@ -39,22 +39,22 @@ def grade(scene: Scene, attribute: str) -> int:
 
 
 def plural(shape: str) -> str:
-    """`circle` to `circles`, `cross` to `crosses`."""
+    """Return the plural, e.g. `circles` or `crosses`."""
     return shape + ("es" if shape.endswith("s") else "s")
 
 
 def with_article(phrase: str) -> str:
-    """`orange star` to `an orange star`."""
+    """Return a phrase with `a` or `an`, e.g. `an orange star`."""
     return f"{'an' if phrase[0] in 'aeio' else 'a'} {phrase}"
 
 
 def noun(scene: Scene, shape: str = "shape") -> str:
-    """`shape` in the number of the scene's shapes."""
+    """Return the noun `shape`, in the plural if the scene has several shapes."""
     return shape if scene.count == 1 else plural(shape)
 
 
 def noun_phrase(rng: random.Random, scene: Scene, named: Collection[str]) -> str:
-    """What is in the scene, e.g. `three tiny red stars`, naming only the attributes in `named`."""
+    """Return a phrase about the scene with the attributes in `named`, e.g. `three tiny red stars`."""
     words = []
     if "size" in named:
         words.append(rng.choice(SIZE_WORDS[grade(scene, "size")]))
@@ -70,16 +70,16 @@ def noun_phrase(rng: random.Random, scene: Scene, named: Collection[str]) -> str
 
 
 def background_phrase(rng: random.Random, scene: Scene) -> str:
-    """The background in words, e.g. `a pale background`."""
+    """Return a phrase about the background, e.g. `a pale background`."""
     word = rng.choice(BRIGHTNESS_WORDS[grade(scene, "brightness")])
     return f"{with_article(word)} {rng.choice(('background', 'background', 'backdrop'))}"
 
 
 def position_phrase(rng: random.Random, scene: Scene) -> str:
-    """Where the shapes are, e.g. `on the far left`."""
+    """Return a phrase about the position, e.g. `on the far left`."""
     return rng.choice(POSITION_WORDS[grade(scene, "position")])
 
 
 def sentence(text: str) -> str:
-    """Capital letter and full stop."""
+    """Return a text with a capital letter and a full stop."""
     return f"{text[0].upper()}{text[1:]}."
