@@ -39,5 +39,5 @@ def output_lock(output: Path) -> Iterator[None]:
         yield
     finally:
         if lock.is_locked:
-            file.unlink()  # a lock file is otherwise kept
+            file.unlink(missing_ok=True)  # `release` keeps it
         lock.release()

@@ -28,7 +28,7 @@ def inputs(options: SourceOptions) -> dict[str, str | Path]:
         ValueError: The option `images` is missing.
     """
     if options.images is None:
-        raise ValueError("captions.images: source `shards` needs it, the folder to unpack images into")
+        raise ValueError("captions.images: set it to a new folder, to unpack the images of the shards into")
     found: dict[str, str | Path] = {"shards": states_hash((path.name, path) for path in _shards(options))}
     if options.class_names is not None:
         found["class_names"] = Path(options.class_names)

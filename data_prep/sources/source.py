@@ -133,7 +133,7 @@ def image_folder(options: SourceOptions) -> Path:
         FileNotFoundError: The folder is missing.
     """
     if options.images is None:
-        raise ValueError(f"captions.images: source `{options.source}` needs it, the folder of the images")
+        raise ValueError(f"captions.images: set it to the folder of the images, for source `{options.source}`")
     return existing_folder(Path(options.images).absolute(), "image folder (`images` of the captions step)")
 
 

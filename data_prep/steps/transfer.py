@@ -75,5 +75,6 @@ def transferred(files: dict[str, Path], options: Transfer) -> Iterator[Row]:
         yield {**row, "first": others[row["first"]], "second": others[row["second"]]}
     if not replaced:
         raise ValueError(
-            f"{files['differences']}: transfer.groups: {options.groups!r} matches no group, e.g. {min(names, default='')}"
+            f"{files['differences']}: transfer.groups: {options.groups!r} matches no group. Groups are named like "
+            f"{min(names, default='')!r}"
         )

@@ -1,4 +1,4 @@
-"""Dealing: groups of G, no pair twice, the same for the same seed."""
+"""Groups of G, no pair twice, and the same pairs for the same seed."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ def test_seed_decides() -> None:
     assert deal(20, seed=1) == deal(20, seed=1) != deal(20, seed=2)
 
 
-# Digests of what earlier versions dealt: pairs that were described once must not be dealt anew.
+# Digests of earlier versions: pairs that have texts must stay the same.
 @pytest.mark.parametrize(
     ("number", "options", "digest"),
     [
@@ -99,18 +99,18 @@ def test_the_papers_setting(write: Write, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        ([{"id": "a", "file": "a.png", "captions": []}], {}, r"1 image\(s\), but a pair needs two"),
-        ([{"id": "a", "file": "a.png"}], {}, r"c.jsonl, line 1: `captions` must be a list, the key is missing"),
-        ([{"id": 3, "file": "a.png", "captions": []}], {}, r"line 1: `id` must be a str, found 3"),
-        ([{"id": "a", "file": "a", "captions": []}] * 2, {}, r"line 2: image id 'a' was already used in line 1"),
+        ([{"id": "a", "file": "a.png", "captions": []}], {}, r"c\.jsonl: .* 1 "),
+        ([{"id": "a", "file": "a.png"}], {}, r"c\.jsonl, line 1: `captions`"),
+        ([{"id": 3, "file": "a.png", "captions": []}], {}, r"line 1: `id`.* 3"),
+        ([{"id": "a", "file": "a", "captions": []}] * 2, {}, r"line 2: .*'a'.* line 1"),
         ([], {"group_size": 1}, r"pairs\.group_size"),
         ([], {"images": 1}, r"pairs\.images"),
-        ([{"id": i, "file": "a", "captions": []} for i in "ab"], {"images": 3}, r"pairs.images: 3 asked for, .* has 2"),
+        ([{"id": i, "file": "a", "captions": []} for i in "ab"], {"images": 3}, r"pairs\.images: 3 .* 2 .*c\.jsonl"),
         ([], {"dealing": "sorted"}, r"pairs\.dealing.*sorted"),
         ([], {"similar_by": "names"}, r"pairs\.similar_by.*names"),
-        ([], {"all_pairs": True, "rounds": 2}, r"pairs.rounds: all_pairs leaves no pair for a second round, found 2"),
-        ([], {"model": "ViT-B-32"}, r"pairs.model: used only by `dealing: similar`"),
-        ([], {"dealing": "similar", "similar_by": "images"}, r"pairs.similar_by: comparing images needs pairs.model"),
+        ([], {"all_pairs": True, "rounds": 2}, r"pairs\.rounds.*2"),
+        ([], {"model": "ViT-B-32"}, r"pairs\.model: .*dealing"),
+        ([], {"dealing": "similar", "similar_by": "images"}, r"pairs\.similar_by: .*pairs\.model"),
     ],
 )
 def test_bad_input(write: Write, tmp_path: Path, rows: Rows, options: dict[str, Any], message: str) -> None:
