@@ -25,9 +25,9 @@ from pcclip.data.labelled import ImageFile
 from pcclip.model import DifferenceCLIP, load_clip
 from pcclip.tools.gallery import embed_pictures
 from pcclip.tools.inference import InferenceModel, wordings
-from pcclip.tools.output import write_rows
+from pcclip.tools.picture_command import write_rows
 from pcclip.tools.picture_sources import find_pictures
-from pcclip.tools.ranking import COLUMNS, table
+from pcclip.tools.rank import COLUMNS, table
 
 
 def draw(folder: Path, count: int, side: int) -> Path:

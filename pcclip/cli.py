@@ -1,6 +1,6 @@
-"""The `pcclip` command: `fit`, `validate`, `test` and `predict` are a LightningCLI, the others are in `pcclip.commands`.
+"""The `pcclip` command. `fit`, `validate`, `test` and `predict` are a LightningCLI, the others are tools.
 
-Nothing heavy is imported before it is known what is asked for, so that `pcclip --help` answers at once.
+Heavy modules are imported by the commands that need them, so that `pcclip --help` is fast.
 """
 
 import sys

@@ -1,5 +1,6 @@
-"""Running a command: its options, its errors in one line, its exit code."""
+"""Run a command: parse its options, print its errors in one line, return its exit code."""
 
+import importlib.util
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +11,20 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 _SOURCES = (Path(__file__).parent, Path(__file__).parents[1] / "data_prep")
 _WORKER = re.compile(r"Caught \w+ in DataLoader worker")  # how torch raises a worker's error again, with its traceback
 _FRAME = re.compile(r'^  File "(.+?)", line', re.MULTILINE)
+
+
+class ToolWarning(UserWarning):
+    """Warning for the user of a tool command."""
+
+
+def need(package: str, extra: str) -> None:
+    """Check that an optional package is installed.
+
+    Raises:
+        ValueError: It is not. Names the extra that installs it.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise ValueError(f"{package} is not installed; run pip install '.[{extra}]' in pcclip's folder")
 
 
 def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from pcclip.cli import TOOLS
+
 ROOT = Path(__file__).parents[1]
 TOP = ["pcclip.tools", "pcclip.commands", "pcclip.experiments"]
 ABOVE = ["pcclip.tasks", "pcclip.callbacks", "pcclip.reports", *TOP]
@@ -22,7 +24,7 @@ FORBIDDEN = {
     "data_prep": ["pcclip.callbacks", *TOP],
 }
 # `pcclip prompt --ask.model` has a language model write the texts.
-EXCEPTIONS = {("pcclip.commands.prompt", "data_prep.steps.class_texts")}
+EXCEPTIONS = {("pcclip.tools.prompt", "data_prep.steps.class_texts")}
 
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
@@ -74,7 +76,8 @@ def test_one_module_knows_sqlite() -> None:
 
 
 # Their modules are named by what users type: a task, command, step or source may be named like the module that does its work.
-NAMED_BY_USERS = ("pcclip.tasks", "pcclip.commands", "data_prep.steps", "data_prep.sources")
+TOOL_MODULES = [f"pcclip.tools.{name}" for name in TOOLS]
+NAMED_BY_USERS = ("pcclip.tasks", "pcclip.commands", "data_prep.steps", "data_prep.sources", *TOOL_MODULES)
 ENTRIES = {"pcclip", "data_prep", "pcclip.cli", "data_prep.cli"}
 
 

@@ -1,4 +1,4 @@
-"""Named axes: templates and the words that fill them, from a YAML file such as the shipped `attributes.yaml`."""
+"""Axes in words: pairs of opposite texts, given or read by name from a YAML file such as the shipped `attributes.yaml`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from pcclip.commands.options import AxisOptions
 from pcclip.metrics.protocol import Wording
 from pcclip.paths import read_text
 
@@ -15,24 +16,19 @@ SHIPPED = Path(str(resources.files("pcclip.tools") / "attributes.yaml"))
 
 @dataclass(frozen=True)
 class Attribute:
-    """An axis by name.
-
-    Attributes:
-        name: Its name.
-        more: What pictures show that have more of it.
-        less: What they show that have less.
-        wordings: The sentences.
-    """
+    """Axis with a name."""
 
     name: str
     more: str
+    """What a picture with more of it shows."""
     less: str
+    """What a picture with less of it shows."""
     wordings: list[Wording]
 
 
 @dataclass
 class Words:
-    """What an attribute's templates are filled with."""
+    """Words that fill the templates for one attribute."""
 
     more: str
     less: str
@@ -40,12 +36,27 @@ class Words:
 
 @dataclass
 class AttributeFile:
-    """The content of a file of attributes."""
+    """Content of a file of attributes."""
 
     templates: list[str]
-    """Sentences on two pictures with `{more}` and `{less}`."""
+    """Sentences about two pictures, with `{more}` and `{less}`."""
     attributes: dict[str, Words]
-    """Words by the name of the attribute."""
+    """Name of each attribute to its words."""
+
+
+def axes_of(options: AxisOptions) -> list[Attribute]:
+    """Return the attributes that the options name, or one attribute made of their two texts.
+
+    Raises:
+        FileNotFoundError: The file of attributes does not exist.
+        ValueError: Both or neither are given, or as `wordings` and `read_attribute`.
+    """
+    if bool(options.more or options.less) == bool(options.attribute):
+        raise ValueError("give either --more and --less, or --attribute")
+    if not options.attribute:
+        return [Attribute("axis", "more", "less", wordings(options.more or [], options.less or []))]
+    names = [options.attribute] if isinstance(options.attribute, str) else options.attribute
+    return [read_attribute(name, options.attributes or SHIPPED) for name in dict.fromkeys(names)]
 
 
 def read_attribute(name: str, file: str | Path = SHIPPED) -> Attribute:
@@ -53,7 +64,7 @@ def read_attribute(name: str, file: str | Path = SHIPPED) -> Attribute:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: Not YAML of that form, a text that equals its reverse, or an unknown attribute.
+        ValueError: Invalid YAML, a text that equals its reverse, or an unknown attribute.
     """
     text = read_text(file, "attributes", "name a file with --attributes FILE")
     parser = ArgumentParser(exit_on_error=False)
@@ -72,10 +83,10 @@ def read_attribute(name: str, file: str | Path = SHIPPED) -> Attribute:
 
 
 def wordings(more: str | Sequence[str], less: str | Sequence[str]) -> list[Wording]:
-    """Pair texts with their reverses.
+    """Pair each text with its opposite.
 
     Raises:
-        ValueError: Not as many of one as of the other, an empty text, or one that equals its reverse.
+        ValueError: The numbers of texts differ, or a text is empty or equals its opposite.
     """
     mores = [more] if isinstance(more, str) else list(more)
     lesses = [less] if isinstance(less, str) else list(less)

@@ -22,7 +22,7 @@ from pcclip.model.loading import CONFIG_FILE
 from pcclip.tools.attributes import wordings
 from pcclip.tools.gallery import Gallery
 from pcclip.tools.inference import InferenceModel
-from pcclip.tools.neighbours import exact_index, search
+from pcclip.tools.search import exact_index, search
 
 SHOWN = 24  # pictures in the order of a ranking, spread evenly over it
 FOUND = 8  # pictures that a search shows

@@ -15,11 +15,11 @@ from pathlib import Path
 from braceexpand import braceexpand
 from PIL import Image
 
+from pcclip.command_line import ToolWarning
 from pcclip.data.labelled import ImageFile
 from pcclip.data.picture_files import PICTURE_ENDINGS, Skipped, is_copy, is_picture, is_picture_name, walk
 from pcclip.data.pictures import upright
 from pcclip.paths import read_text
-from pcclip.tools.output import ToolWarning
 
 
 @dataclass(frozen=True)

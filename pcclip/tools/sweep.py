@@ -1,4 +1,4 @@
-"""A sweep over weight ensembles: each blend measured by the evaluation of a run's configuration."""
+"""Evaluate weight ensembles of two models by the tasks of a training configuration."""
 
 import warnings
 from collections.abc import Sequence
@@ -7,37 +7,38 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
+from pcclip.atomic import atomic_folder
 from pcclip.callbacks.evaluation import Evaluation
+from pcclip.command_line import ToolWarning
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.ensemble import blend
 from pcclip.paths import existing_file
-from pcclip.reports.plots import name_of
-from pcclip.results import Result, unchanged
+from pcclip.reports.plots import METRICS, name_of, tradeoff_charts
+from pcclip.results import Result, markdown_table, unchanged, write_results
 from pcclip.tasks import Evaluator
-from pcclip.tools.output import ToolWarning
 from pcclip.training_cli import PairCLI
 
 
 def sweep(
     base: DifferenceCLIP, finetuned: DifferenceCLIP, config: str | Path, alphas: Sequence[float]
 ) -> dict[str, list[Result]]:
-    """Measure `alpha * finetuned + (1 - alpha) * base` for each alpha.
+    """Evaluate `alpha * finetuned + (1 - alpha) * base` for each alpha.
 
     Args:
         base: The model before finetuning.
-        finetuned: The model after it. It is changed: it ends as the last blend.
-        config: Configuration of the run, for its evaluation.
+        finetuned: The model after finetuning. It is changed in place, and ends as the last blend.
+        config: Training configuration; its `Evaluation` callbacks name the tasks.
         alphas: From 0 (base) to 1 (finetuned).
 
     Returns:
-        The rows of each, under the names `base`, `finetuned` and `ensembled <alpha>`.
+        Results of each blend, by the names `base`, `finetuned` and `ensembled <alpha>`.
 
     Raises:
         FileNotFoundError: The configuration, or a file that it names, does not exist.
-        ValueError: It has no evaluation, or the models are not alike.
+        ValueError: The configuration has no `Evaluation`, or the models have different architectures.
     """
     before, after = base.state_dict(), {key: value.clone() for key, value in finetuned.state_dict().items()}
-    blend(before, after, 0.0)  # models that are not alike are refused before any file is read
+    blend(before, after, 0.0)  # raises for different architectures, before any file is read
     evaluators = read_evaluators(config)
     results: dict[str, list[Result]] = {}
     for alpha in sorted(set(alphas)):
@@ -54,12 +55,22 @@ def sweep(
     return results
 
 
+def write_sweep(results: dict[str, list[Result]], folder: str | Path) -> None:
+    """Write the results and their charts into a new folder, and print a table of the main metrics."""
+    shown = {model: [row for row in rows if row.metric in METRICS] for model, rows in results.items()}
+    with atomic_folder(folder) as target:
+        write_results(target / "results.json", results)
+        for title, chart in tradeoff_charts(results).items():
+            (target / f"{title.replace(': ', '_')}.svg").write_text(chart, encoding="utf-8")
+    print(f"\n{markdown_table(shown)}\nall metrics and the plots: {folder}")
+
+
 def read_evaluators(config: str | Path) -> list[Evaluator]:
-    """Return what the evaluations of a training configuration measure; nothing else of it is made.
+    """Return the evaluators of a training configuration, without its model and data.
 
     Raises:
         FileNotFoundError: The configuration, or a file that it names, does not exist.
-        ValueError: It has no evaluation.
+        ValueError: The configuration has no `Evaluation`.
     """
     existing_file(config, "configuration", "name the one that the model was finetuned with")
     evaluations = _EvaluationCLI("test", ["--config", str(config)]).evaluations
@@ -69,10 +80,9 @@ def read_evaluators(config: str | Path) -> list[Evaluator]:
 
 
 class _EvaluationCLI(PairCLI):
-    """Reads a configuration and makes only its evaluations."""
+    """CLI that makes only the `Evaluation` callbacks of a configuration."""
 
     def instantiate_classes(self) -> None:
-        """Make the evaluations."""
         found = [each for each in self.config.trainer.callbacks if each.class_path.rpartition(".")[2] == "Evaluation"]
         parser = ArgumentParser()
         parser.add_argument("--evaluations", type=list[Evaluation])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pcclip.model import DifferenceCLIP, load_clip, save_clip
 from pcclip.model.trainable import set_trainable
-from pcclip.tools.exporting import export
+from pcclip.tools.export import export
 from pcclip.tools.inference import InferenceModel
 from tests.helpers.models import HUGGING_FACE, KINDS, make_clip
 from tests.helpers.pictures import odd_pictures

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pcclip.cli import main
 from pcclip.results import Result, write_results
-from pcclip.tools.exporting import export
+from pcclip.tools.export import export
 from pcclip.tools.inference import InferenceModel
 from pcclip.tools.open_model import load_model
 from tests.helpers.models import make_clip

@@ -55,7 +55,7 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_difference_moves_the_pictures(pipeline_folder: Path, tmp_path: Path) -> None:
-    from pcclip.tools.generation import clip_score, generate, load_pipeline
+    from pcclip.tools.generate import clip_score, generate, load_pipeline
 
     model = InferenceModel(make_clip(tmp_path, "vit"), "tiny")
     pipeline = load_pipeline(pipeline_folder, model)

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 import pcclip
+from pcclip.command_line import ToolWarning
 from pcclip.metrics.attribute_ranking import attribute_scores
 from pcclip.metrics.protocol import Wording
 from pcclip.tasks import Retrieval
 from pcclip.tools.attributes import read_attribute
 from pcclip.tools.inference import InferenceModel
 from pcclip.tools.open_model import load_model
-from pcclip.tools.output import ToolWarning
 from pcclip.tools.picture_sources import find_pictures
 
 MORE, LESS = "the first is brighter", "the first is darker"

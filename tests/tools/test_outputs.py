@@ -12,7 +12,8 @@ from PIL import Image
 
 from pcclip.cli import main
 from pcclip.data.picture_files import save_png
-from pcclip.reports import contact_sheet
+from pcclip.reports.contact_sheet import TILE
+from pcclip.tools.gallery import Gallery
 from pcclip.tools.library import folders_below
 from pcclip.tools.picture_sources import find_pictures
 
@@ -124,7 +125,9 @@ def test_a_full_disk_leaves_nothing(
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(*((Image.Image, "save") if full == "png" else ("pcclip.tools.output.write_rows",)), fail)
+    monkeypatch.setattr(
+        *((Image.Image, "save") if full == "png" else ("pcclip.tools.picture_command.write_rows",)), fail
+    )
     code, said = pcclip(command)
     assert code == 2
     assert sorted(here.rglob("*")) == before
@@ -169,10 +172,8 @@ def test_a_sheet_holds_no_picture_at_its_full_size(
     for number in range(3):
         Image.new("RGB", (1600, 1200), (80 * number, 90, 90)).save(here / "large" / f"{number}.jpg")
     drawn: list[Any] = []
-    monkeypatch.setattr(
-        contact_sheet, "contact_sheet", lambda pictures, *_, **__: drawn.extend(pictures) or Image.new("RGB", (9, 9))
-    )
+    pick = Gallery.pick
+    monkeypatch.setattr(Gallery, "pick", lambda *place: drawn.append(pick(*place)) or drawn[-1])
     assert pcclip(command)[0] == 0
-    sizes = [picture.size for picture in drawn if picture is not None]
-    assert len(sizes) >= 3
-    assert max(map(max, sizes)) == contact_sheet.TILE
+    assert len(drawn) >= 3
+    assert max(max(picture.size) for picture in drawn) == TILE

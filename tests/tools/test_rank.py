@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from pcclip.cli import main
+from pcclip.command_line import ToolWarning
 from pcclip.tools.attributes import read_attribute
+from pcclip.tools.classify import calibrate
 from pcclip.tools.inference import InferenceModel
-from pcclip.tools.output import ToolWarning
 from pcclip.tools.picture_sources import find_pictures
-from pcclip.tools.thresholds import calibrate
 
 AXIS = ["--more", "the first is brighter", "--less", "the first is darker"]
 

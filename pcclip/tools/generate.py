@@ -1,8 +1,8 @@
-"""Text-to-image with arithmetic: a prompt's embedding plus lambda times a difference text's (extra `generation`).
+"""`pcclip generate`: text-to-image with arithmetic on text states (extra `generation`).
 
-Stable Diffusion is conditioned on the hidden state of each of the prompt's tokens. What a difference text says is in its
-hidden state at the end-of-text token, the one that was trained; it is added to every state of the prompt but the first,
-which is the same for all texts.
+Stable Diffusion is conditioned on the hidden states of the prompt's tokens. Only the state at the end-of-text token of a
+difference text was trained. So lambda times this state is added to every state of the prompt except the first one, which is
+the same for all texts.
 """
 
 import tempfile
@@ -16,17 +16,53 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from pcclip.atomic import atomic_path
+from pcclip.commands.options import Generate
+from pcclip.data.picture_files import save_png
 from pcclip.metrics.protocol import Wording
+from pcclip.reports.contact_sheet import contact_sheet
 from pcclip.tools.huggingface import save_huggingface
 from pcclip.tools.inference import InferenceModel
+from pcclip.tools.open_model import load_model
+from pcclip.tools.output import claim
+
+
+def run(options: Generate) -> None:
+    """Generate images, print their CLIPScore, and write the contact sheet."""
+    output = claim(options.output, options.overwrite, ".png")
+    model = load_model(options.model, options.pretrained, options.device)
+    model.warn_of_cuts([options.prompt, options.difference, options.reverse])
+    judge = load_model(options.judge, device=options.device) if options.judge else model
+    pictures = generate(
+        load_pipeline(options.pipeline, model),
+        options.prompt,
+        Wording(options.difference, options.reverse),
+        options.lambdas,
+        seeds=options.seeds,
+        steps=options.steps,
+        guidance=options.guidance,
+        side=options.side,
+    )
+    target = options.target or options.prompt
+    for factor, row in pictures.items():
+        print(f"lambda {factor:g}: CLIPScore {clip_score(judge, row, target):.2f} with {target!r}")
+    sheet = contact_sheet(
+        [picture for row in pictures.values() for picture in row],
+        [f"lambda {factor:g}" for factor, row in pictures.items() for _ in row],
+        f"{options.prompt} + lambda x: {options.difference}",
+        columns=len(options.seeds),
+    )
+    with atomic_path(output) as path:
+        save_png(sheet, path)
+    print(f"written to {output}")
 
 
 def load_pipeline(folder: str | Path, model: InferenceModel) -> Any:
     """Return a Stable Diffusion pipeline with the text encoder of the model.
 
     Raises:
-        FileNotFoundError: No such folder.
-        ValueError: Not a pipeline, a text tower that Hugging Face cannot hold, or one of another width.
+        FileNotFoundError: The folder is missing or holds no pipeline.
+        ValueError: Not a Stable Diffusion pipeline, or a text tower of another width or an unsupported architecture.
     """
     if not (Path(folder) / "model_index.json").is_file():
         raise FileNotFoundError(f"{folder}: not the folder of a diffusers pipeline; it has no model_index.json")
@@ -34,7 +70,7 @@ def load_pipeline(folder: str | Path, model: InferenceModel) -> Any:
         save_huggingface(model.clip, Path(exported), text_only=True)
         encoder = CLIPTextModel.from_pretrained(exported)
         tokenizer = CLIPTokenizer.from_pretrained(exported)
-    kind: Any = StableDiffusionPipeline  # diffusers has types in part only
+    kind: Any = StableDiffusionPipeline  # diffusers is only partly typed
     try:
         pipeline = kind.from_pretrained(folder, text_encoder=encoder, tokenizer=tokenizer)
     except (OSError, TypeError, KeyError, ValueError) as error:
@@ -57,20 +93,20 @@ def generate(
     guidance: float = 7.5,
     side: int | None = None,
 ) -> dict[float, list[Image.Image]]:
-    """Generate pictures of a prompt, moved by a difference text.
+    """Generate images of a prompt that is moved by a difference text.
 
     Args:
         pipeline: From `load_pipeline`.
-        prompt: What is to be seen.
-        difference: How what is wanted differs; its reverse is subtracted, unless it is empty.
-        lambdas: Factors of the difference; 0 leaves the prompt as it is.
-        seeds: One picture for each, from the same noise for every lambda.
+        prompt: What the image shows.
+        difference: How it differs. The reverse text is subtracted unless it is empty.
+        lambdas: Factors of the difference; 0 is the plain prompt.
+        seeds: Seeds of the noise; the same for every lambda.
         steps: Denoising steps.
         guidance: Guidance scale.
-        side: Width and height in pixels; the pipeline's own if None.
+        side: Width and height in pixels; the pipeline's own by default.
 
     Returns:
-        For each lambda a picture for each seed.
+        For each lambda, one image for each seed.
     """
     with torch.no_grad():
         states, _ = _encode(pipeline, prompt)
@@ -98,13 +134,13 @@ def generate(
 
 
 def clip_score(judge: InferenceModel, pictures: Sequence[Image.Image], text: str) -> float:
-    """Return the CLIPScore of pictures with a text: 100 times their mean cosine, at least 0; any model may judge."""
+    """Return the CLIPScore of images and a text: 100 times their mean cosine, at least 0."""
     embeddings = judge.embed(pictures).embeddings
     return max(0.0, 100 * float((embeddings @ judge.embed_texts([text])[0].cpu()).mean()))
 
 
 def _encode(pipeline: Any, text: str) -> tuple[Tensor, Tensor]:
-    """Return the hidden states (1, L, W) of a text, padded to the context, and the one at its end (W,)."""
+    """Return the hidden states (1, L, W) of a text, padded to the context length, and the one at the end of the text (W,)."""
     length = pipeline.tokenizer.model_max_length
     ids = pipeline.tokenizer(
         text, padding="max_length", max_length=length, truncation=True, return_tensors="pt"

@@ -1,4 +1,4 @@
-"""Exporting a model to other libraries: a folder with weights, tokenizer, preprocessing and model card."""
+"""`pcclip export`: a folder for another library, with weights, tokenizer, preprocessing and model card."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -8,10 +8,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pcclip import __version__
 from pcclip.atomic import atomic_folder
+from pcclip.command_line import need
+from pcclip.commands.options import Export
 from pcclip.model.loading import LOCAL, save_clip
 from pcclip.results import markdown_table, read_results
 from pcclip.tools.inference import InferenceModel
-from pcclip.tools.output import need, new_folder
+from pcclip.tools.open_model import load_model
+from pcclip.tools.output import claim
 
 Format = Literal["open_clip", "huggingface"]
 SHOWN = (
@@ -27,31 +30,39 @@ SHOWN = (
 TEMPLATES = Environment(loader=PackageLoader("pcclip.tools", ""), undefined=StrictUndefined, keep_trailing_newline=True)
 
 
+def run(options: Export) -> None:
+    """Load the model and export it."""
+    claim(options.output, options.overwrite)
+    model = load_model(options.model, options.pretrained, options.device)
+    export(model, options.output, options.format, text_only=options.text_only, overwrite=options.overwrite)
+    print(f"written to {options.output}")
+
+
 def export(
     model: InferenceModel, folder: str | Path, layout: Format, *, text_only: bool = False, overwrite: bool = False
 ) -> None:
-    """Write a folder that another library loads; weights are safetensors.
+    """Write a folder that another library loads. Weights are safetensors.
 
     Args:
         model: The model.
-        folder: A new folder.
-        layout: `open_clip`, which `local-dir:FOLDER` loads; or `huggingface`, for `CLIPModel.from_pretrained(FOLDER)`.
-        text_only: The text tower alone; `huggingface` only.
-        overwrite: Whether a folder that was exported earlier may be replaced.
+        folder: New folder.
+        layout: `open_clip` for `local-dir:FOLDER`, or `huggingface` for `CLIPModel.from_pretrained(FOLDER)`.
+        text_only: Export the text tower only; `huggingface` only.
+        overwrite: Whether to replace an earlier export.
 
     Raises:
-        FileExistsError: The folder is there already.
-        ValueError: An architecture that the layout cannot hold, or transformers is not installed.
+        FileExistsError: The folder exists.
+        ValueError: The layout does not support the architecture, or transformers is not installed.
     """
     folder = Path(folder)
     if text_only and layout != "huggingface":
-        raise ValueError("the text tower alone can be exported to Hugging Face only; open_clip loads whole models")
-    with atomic_folder(new_folder(folder, overwrite)) as target:
+        raise ValueError("the text tower alone can be exported to Hugging Face only; use --format huggingface")
+    with atomic_folder(claim(folder, overwrite)) as target:
         if layout == "open_clip":
             save_clip(model.clip, target)
         else:
             need("transformers", "huggingface")
-            from pcclip.tools.huggingface import save_huggingface  # with transformers, which not everybody has
+            from pcclip.tools.huggingface import save_huggingface  # here: transformers is optional
 
             save_huggingface(model.clip, target, text_only=text_only)
         card = model_card(model, folder.name, layout, text_only)
@@ -59,9 +70,9 @@ def export(
 
 
 def model_card(model: InferenceModel, name: str, layout: Format, text_only: bool) -> str:
-    """Return Markdown with the front matter that model hubs read.
+    """Return the model card: Markdown with the front matter that model hubs read.
 
-    It says how to load the model and, if the run that saved it is found, how it was trained and what it reaches.
+    It says how to load the model. If the run that saved the model is found, it also has the settings and results.
     """
     path = Path(model.source.removeprefix(LOCAL))
     config = run_configuration(path)
@@ -85,10 +96,10 @@ def model_card(model: InferenceModel, name: str, layout: Format, text_only: bool
 
 
 def run_configuration(path: Path) -> dict[str, Any] | None:
-    """Return the configuration of the last run that saved a model folder, or that a checkpoint is of; None if not found.
+    """Return the configuration of the run that wrote a checkpoint or saved model; None if it is not found.
 
-    It is the `config.yaml` in one of the two folders above a checkpoint, and for a saved model one next to it or below its
-    neighbours, whose `SaveModel` names the folder.
+    For a checkpoint it is `config.yaml` in one of the two folders above. For a saved model it is the newest `config.yaml`
+    below the parent folder whose `SaveModel` callback names the model's folder.
     """
     if path.suffix == ".ckpt":
         files = [folder / "config.yaml" for folder in path.absolute().parents[:2]]
@@ -96,19 +107,15 @@ def run_configuration(path: Path) -> dict[str, Any] | None:
         files = sorted(path.absolute().parent.rglob("config.yaml"), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in filter(Path.is_file, files):
         config: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if path.suffix == ".ckpt" or path.name in {Path(name).name for name in _saved_to(config)}:
+        callbacks = config["trainer"].get("callbacks") or []
+        saved = [each["init_args"]["folder"] for each in callbacks if each["class_path"].endswith(".SaveModel")]
+        if path.suffix == ".ckpt" or path.name in {Path(folder).name for folder in saved}:
             return config
     return None
 
 
-def _saved_to(config: dict[str, Any]) -> list[str]:
-    """Return the folders of the configuration's `SaveModel` callbacks."""
-    callbacks = config["trainer"].get("callbacks") or []
-    return [each["init_args"]["folder"] for each in callbacks if each["class_path"].endswith(".SaveModel")]
-
-
 def _without_paths(value: Any) -> Any:
-    """Cut absolute paths in a setting to their last part."""
+    """Replace absolute paths in a setting by their last part."""
     if isinstance(value, dict):
         return {key: _without_paths(inner) for key, inner in value.items()}
     if isinstance(value, list):

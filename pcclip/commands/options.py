@@ -1,0 +1,300 @@
+"""Options of the tool commands: one dataclass each. Its docstring is the command's help, its fields are the options.
+
+Importing this module is cheap. Annotations are not postponed: to resolve postponed ones, jsonargparse would import torch.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from jsonargparse.typing import ClosedUnitInterval, PositiveInt
+
+DEMO = "runs/demo/finetuned"
+
+
+def default_cache() -> str:
+    """Return `$XDG_CACHE_HOME/pcclip`, by default `~/.cache/pcclip`."""
+    return str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pcclip")
+
+
+@dataclass(kw_only=True)
+class Options:
+    """Options of a command."""
+
+    positional: ClassVar[dict[str, str]] = {}
+    """Field that takes all positional arguments, and its help."""
+    packages: ClassVar[dict[str, str]] = {}
+    """Optional packages that the command imports, and the extra that installs each."""
+
+
+@dataclass(kw_only=True)
+class ModelOptions(Options):
+    """Options that name a model."""
+
+    model: str = DEMO
+    """Saved folder, checkpoint (.ckpt), or open_clip name with `--pretrained`."""
+    pretrained: str | None = None
+    """Pretrained tag of open_clip, or weights file."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto uses a GPU if there is one."""
+
+
+@dataclass(kw_only=True)
+class EmbeddingOptions(ModelOptions):
+    """Options of commands that embed pictures."""
+
+    positional: ClassVar[dict[str, str]] = {
+        "pictures": "folders, patterns, lists (.txt, .csv, - for standard input), webdataset shards, pictures"
+    }
+
+    pictures: list[str]
+    cache: str | None = field(default_factory=default_cache)
+    """Folder for cached embeddings; null disables the cache."""
+    batch_size: PositiveInt = 256
+    """Pictures in a batch."""
+    workers: int | None = None
+    """Processes that decode pictures; by default one for each spare core, at most eight."""
+
+
+@dataclass(kw_only=True)
+class OutputOptions(Options):
+    """Options of commands that write files."""
+
+    output: str
+    overwrite: bool = False
+    """Replace existing output."""
+
+
+@dataclass(kw_only=True)
+class PictureOptions(EmbeddingOptions, OutputOptions):
+    """Options of commands that write a table of pictures and a contact sheet."""
+
+    output: str
+    """CSV file. The contact sheet has the same name with .png."""
+
+
+@dataclass(kw_only=True)
+class AxisOptions(Options):
+    """Options that name an axis: two texts, or an attribute."""
+
+    more: str | list[str] = ""
+    """Text that is true of (first, second) if the first picture has more. Several, as [TEXT, TEXT], are averaged."""
+    less: str | list[str] = ""
+    """Opposite text; one for each of `--more`."""
+    attribute: str | list[str] | None = None
+    """Name of an attribute, such as size, instead of `--more` and `--less`."""
+    attributes: str | None = None
+    """YAML file of attributes; by default the shipped one."""
+
+
+@dataclass(kw_only=True)
+class Rank(PictureOptions, AxisOptions):
+    """Order pictures along an axis given in words, most first: a table and a contact sheet.
+
+    pcclip rank PICTURES --more TEXT --less TEXT, or pcclip rank PICTURES --attribute size
+    """
+
+    output: str = "ranked.csv"
+    sheet: PositiveInt = 60
+    """Pictures on the contact sheet, at equal distances in the order of the table."""
+
+
+@dataclass(kw_only=True)
+class Classify(PictureOptions, AxisOptions):
+    """Classify pictures by thresholds on one or more axes.
+
+    pcclip classify PICTURES --attribute size --threshold 0
+    pcclip classify PICTURES --attribute [size, count] --threshold '{size: 0, count: 0.02}'
+    pcclip classify PICTURES --attribute size --examples examples.csv
+    """
+
+    output: str = "classified.csv"
+    sheet: PositiveInt = 60
+    """Pictures on the contact sheet, at equal distances in the order of the table."""
+    threshold: float | dict[str, float] | None = None
+    """Score above which a picture has more, or a score for each axis by name. The mean picture scores 0."""
+    examples: str | None = None
+    """Table to choose the thresholds by: column `path`, and for each axis a column of 1 (more) and 0 (less)."""
+    split: str | None = None
+    """New folder for copies of the pictures, with a subfolder for each class."""
+
+
+@dataclass(kw_only=True)
+class Compare(ModelOptions, AxisOptions):
+    """Say which of two pictures has more of something, and by how much.
+
+    pcclip compare A.jpg B.jpg --attribute size
+    """
+
+    positional: ClassVar[dict[str, str]] = {"pictures": "two pictures"}
+
+    pictures: list[str]
+
+
+@dataclass(kw_only=True)
+class Search(PictureOptions):
+    """Find pictures that differ from a given one as a text says: the nearest to `image + lambda * difference`.
+
+    pcclip search PICTURES --image Q.jpg --text "the first picture is at night, the second by day"
+
+    In the text, the wanted picture is the first and the given picture is the second.
+    """
+
+    image: str
+    """Given picture."""
+    text: str
+    """How the wanted picture, the first, differs from it."""
+    reverse: str | None = None
+    """Opposite text. Its embedding is subtracted."""
+    lambdas: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0])
+    """Factors of the difference."""
+    count: PositiveInt = 8
+    """Results for each lambda."""
+    engine: Literal["exact", "faiss"] = "exact"
+    """faiss is approximate, for millions of pictures (extra `search`)."""
+    output: str = "found.csv"
+
+
+@dataclass
+class Ask:
+    """Language model that writes texts on how the classes differ, as `pcclip-data class_texts` does."""
+
+    model: str
+    """Name of the model at the endpoint."""
+    base_url: str | None = None
+    """OpenAI-compatible endpoint; OpenAI's own by default."""
+    kind: str | None = None
+    """What the classes are, for example flowers. It is part of the prompt."""
+
+
+@dataclass(kw_only=True)
+class Prompt(PictureOptions):
+    """Classify pictures with texts on how the classes differ (comparative prompting).
+
+    pcclip prompt PICTURES --classes "a cat,a dog"
+    pcclip prompt PICTURES --classes classes.txt --comparatives comparatives.jsonl
+    pcclip prompt PICTURES --classes classes.txt --comparatives comparatives.jsonl --ask.model NAME
+    """
+
+    classes: str
+    """Class names separated by commas, or a file with one name a line."""
+    template: str | list[str] = "a photo of a {}"
+    """Prompt with {} for the class name. Several are averaged."""
+    comparatives: str | None = None
+    """JSON Lines file: first, second, text (describes first against second)."""
+    ask: Ask | None = None
+    """Language model that writes `--comparatives`. Answers are cached in that file, so nothing is asked twice."""
+    alpha: ClosedUnitInterval = 0.8
+    """Weight of the plain prompts; the texts of `--comparatives` have the rest."""
+    output: str = "classes.csv"
+    sheet: PositiveInt = 60
+    """Pictures on the contact sheet, at equal distances in the order of the table."""
+
+
+@dataclass(kw_only=True)
+class Ensemble(OutputOptions):
+    """Blend two models in weight space: `alpha * finetuned + (1 - alpha) * base`.
+
+    pcclip ensemble --base A --model B --alpha 0.5 --output DIR saves one blend;
+    pcclip ensemble --base A --model B --sweep CONFIG --output DIR evaluates several and plots the results.
+    """
+
+    base: str
+    """Model before finetuning."""
+    pretrained: str | None = None
+    """Weights of `--base`, if that is an open_clip name."""
+    model: str = DEMO
+    """Finetuned model."""
+    alpha: ClosedUnitInterval | None = None
+    """0 is the base, 1 the finetuned model."""
+    sweep: str | None = None
+    """Configuration of `pcclip fit` whose tasks evaluate the blends."""
+    alphas: list[ClosedUnitInterval] = field(default_factory=lambda: [0, 0.25, 0.5, 0.75, 1])
+    """Blends of the sweep."""
+    output: str
+    """New folder."""
+
+
+@dataclass(kw_only=True)
+class Export(ModelOptions, OutputOptions):
+    """Save a model for another library: weights (safetensors), tokenizer, preprocessing and model card."""
+
+    format: Literal["open_clip", "huggingface"]
+    """open_clip (`local-dir:FOLDER`) or huggingface (`CLIPModel.from_pretrained(FOLDER)`)."""
+    text_only: bool = False
+    """Export the text tower only; huggingface only."""
+    output: str
+    """New folder."""
+
+
+@dataclass(kw_only=True)
+class Generate(ModelOptions, OutputOptions):
+    """Generate images from a prompt, moved by lambda times a difference text (extra `generation`).
+
+    pcclip generate --pipeline DIR --prompt "a photo of a dog" --difference "the first dog is larger than the second"
+    """
+
+    packages: ClassVar[dict[str, str]] = {"diffusers": "generation", "transformers": "generation"}
+
+    pipeline: str
+    """Folder of a Stable Diffusion pipeline."""
+    prompt: str
+    """What the image shows."""
+    difference: str
+    """How it, called the first, differs."""
+    reverse: str = ""
+    """Opposite text. Its embedding is subtracted."""
+    lambdas: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0])
+    """Factors of the difference; one row of images for each."""
+    target: str | None = None
+    """Text for CLIPScore; the prompt by default."""
+    judge: str | None = None
+    """Model for CLIPScore; `--model` by default."""
+    steps: PositiveInt = 30
+    """Denoising steps."""
+    guidance: float = 7.5
+    """Guidance scale."""
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3])
+    """Seeds of the noise; one image for each seed and lambda."""
+    side: PositiveInt | None = None
+    """Width and height in pixels; the pipeline's own by default."""
+    output: str = "generated.png"
+    """PNG file."""
+
+
+@dataclass(kw_only=True)
+class Report(OutputOptions):
+    """Write one HTML page on the results of runs: tables with intervals, the alpha trade-off, ranked pictures."""
+
+    positional: ClassVar[dict[str, str]] = {"runs": "folders of runs, such as runs/demo, or results.json files"}
+
+    runs: list[str]
+    output: str = "report.html"
+    """HTML file."""
+
+
+@dataclass(kw_only=True)
+class Demo(EmbeddingOptions):
+    """Serve a page to try models on pictures: rank by a text, search by a difference, compare two models.
+
+    pcclip demo photos --model runs/demo/finetuned --base runs/demo/base
+    pcclip demo . --below true
+
+    Each of PICTURES is a choice on the page. Visitors can reach no other files. Needs the extra `demo`.
+    """
+
+    packages: ClassVar[dict[str, str]] = {"gradio": "demo"}
+
+    base: str | None = None
+    """Model to compare with `--model` when the page opens."""
+    others: list[str] = field(default_factory=list)
+    """Further models to choose from."""
+    below: bool = False
+    """Offer all folders of pictures and saved models below PICTURES."""
+    host: str = "127.0.0.1"
+    """Address to listen on; this machine only by default."""
+    port: PositiveInt = 7860
+    """Port to listen on."""
+    upload_limit: PositiveInt = 10
+    """Maximum size of an uploaded picture in MB."""

@@ -1,0 +1,79 @@
+"""`pcclip demo`: check the address and what is named, load what the page opens with, and serve it."""
+
+import socket
+import threading
+from dataclasses import replace
+
+from pcclip.commands.options import Demo
+from pcclip.tools.demo_page import build_page
+from pcclip.tools.gallery import Gallery
+from pcclip.tools.inference import InferenceModel
+from pcclip.tools.library import Library, folders_below, models_below
+from pcclip.tools.open_model import load_model
+from pcclip.tools.picture_command import embed
+from pcclip.tools.picture_sources import find_pictures
+
+MAX_PORT = 65535
+
+
+def run(options: Demo) -> None:
+    """Load and embed what the page opens with, and serve the page until interrupted."""
+    _check_address(options)
+    library = _library(options)
+    for model in (options.model, options.base, *options.others):
+        if model is not None:
+            library.model(model)
+    library.shown(library.pictures[0], options.model)
+    page = build_page(library, library.pictures[0], options.model, options.base)
+    page.launch(
+        server_name=options.host,
+        server_port=options.port,
+        max_file_size=f"{options.upload_limit}mb",
+        quiet=True,
+        share=False,
+        prevent_thread_lock=True,
+    )
+    print(f"http://{options.host}:{options.port} (interrupt to end)", flush=True)
+    page.block_thread()
+
+
+def _check_address(options: Demo) -> None:
+    """Check that the page can be served, before models are loaded.
+
+    Raises:
+        ValueError: The port is too high.
+        OSError: The port is in use, or this machine does not have the address.
+    """
+    if options.port > MAX_PORT:
+        raise ValueError(f"--port {options.port}: ports go up to {MAX_PORT}")
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((options.host, options.port))
+    except OSError as error:
+        where = f"--host {options.host} --port {options.port}"
+        raise OSError(f"{where}: cannot listen there ({error.strerror}); choose another port or host") from error
+
+
+def _library(options: Demo) -> Library:
+    """Check what is named, and collect the choices, named ones first."""
+    models = [options.model, *([options.base] if options.base else []), *options.others]
+    if options.below:
+        folders = [folder for root in options.pictures for folder in folders_below(root)]
+        listed = {folder: find_pictures([folder]) for folder in folders[:1]}
+        models += [model for root in options.pictures for model in models_below(root)]
+        if not folders:
+            raise ValueError(f"{', '.join(options.pictures)}: no folder of pictures below; name others")
+    else:
+        listed = {source: find_pictures([source]) for source in options.pictures}
+        folders = list(listed)
+
+    def load_named(name: str) -> InferenceModel:
+        return load_model(name, options.pretrained if name == options.model else None, options.device)
+
+    def embed_named(model: InferenceModel, name: str) -> Gallery:
+        on_server = threading.current_thread() is not threading.main_thread()
+        chosen = replace(options, workers=0) if on_server else options  # a server's threads must not fork
+        return embed(chosen, model, listed.get(name) or find_pictures([name]))
+
+    return Library(list(dict.fromkeys(folders)), list(dict.fromkeys(models)), load_named, embed_named)

@@ -1,0 +1,39 @@
+"""`pcclip rank`: order pictures by their scores on an axis."""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from pcclip.commands.options import Rank
+from pcclip.tools.attributes import axes_of
+from pcclip.tools.gallery import Gallery
+from pcclip.tools.inference import in_order
+from pcclip.tools.picture_command import draw_sheet, embed, prepare, write_outputs
+
+COLUMNS = ("path", "score", "rank", "percentile")
+
+
+def run(options: Rank) -> None:
+    """Rank, and write the table and the contact sheet."""
+    axis, *others = axes_of(options)
+    if others:
+        raise ValueError(f"--attribute {options.attribute}: give one attribute to rank by")
+    output, pictures, model = prepare(options)
+    gallery = embed(options, model, pictures)
+    scores = model.scores(gallery, model.axis(axis.wordings))
+    title = f"{axis.name}: {axis.more} first, {axis.less} last"
+    order = scores.argsort(descending=True, stable=True)
+    sheet = draw_sheet(gallery, order, [f"{value:+.3f}" for value in scores.tolist()], title, options.sheet)
+    drawn = write_outputs(output, COLUMNS, table(gallery, scores), sheet, gallery)
+    print(f"{'rank':>6}  {'score':>8}  path")
+    for row in in_order(gallery, scores):
+        if row.rank <= 3 or row.rank > len(scores) - 3:
+            print(f"{row.rank:>6}  {row.score:>+8.4f}  {row.path}")
+        elif row.rank == 4:
+            print("   ...")
+    print(f"{len(scores)} pictures ranked: {output} and {drawn}")
+
+
+def table(gallery: Gallery, scores: Tensor) -> Iterator[tuple[object, ...]]:
+    """Yield the rows of the CSV, with `COLUMNS`, for scores (N,)."""
+    return ((row.path, f"{row.score:.6f}", row.rank, f"{row.percentile:.2f}") for row in in_order(gallery, scores))
