@@ -1,82 +1,118 @@
-"""Finding the rows of a large JSON Lines file by a key, in memory that does not grow with the file."""
+"""Random access to the rows of JSON Lines files."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import ExitStack
+from array import array
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
-from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from data_prep.files import Row, read_jsonl_with_offsets
-from pcclip.database import temporary_database
+from data_prep.parts import hash64
+
+Hashes = NDArray[np.uint64]
+Numbers = NDArray[np.int64]
+L = TypeVar("L", bound="Lines")
 
 
-class LineIndex:
-    """Line numbers and offsets of a file's rows by the value of one key, kept in a temporary database on disk.
-
-    Use it as a context manager; the database goes with it.
+class Lines:
+    """Rows of JSON Lines files by their place: the byte at which they begin, counted over all files. Use as a context manager.
 
     Args:
-        path: A JSON Lines file, which must not change meanwhile.
-        required: Keys that every row must have, and their types; see `read_jsonl`.
-        key: The key to find rows by; its values are strings.
-        unique: Whether a value may occur once only.
-
-    Raises:
-        FileNotFoundError: The file is missing.
-        ValueError: A bad row, or with `unique` a value that occurs twice.
-        OSError: The temporary folder is full.
+        files: The files. They must not change meanwhile.
     """
 
-    def __init__(self, path: Path, required: Mapping[str, type], key: str, *, unique: bool = False) -> None:
-        self.path = path
-        self._key = key
-        with ExitStack() as stack:
-            self._database = stack.enter_context(temporary_database())
-            self._fill(required, unique)
-            self._stream = stack.enter_context(path.open("rb"))
-            self._open = stack.pop_all()
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+        self._ends = list(accumulate(file.stat().st_size for file in files))
+        self._streams = [file.open("rb") for file in files]
 
-    def _fill(self, required: Mapping[str, type], unique: bool) -> None:
-        run = self._database.execute
-        run("CREATE TABLE lines (value TEXT, number INTEGER, offset INTEGER)")
-        run("BEGIN")
-        self._database.executemany(
-            "INSERT INTO lines VALUES (?, ?, ?)",
-            ((row[self._key], number, offset) for number, offset, row in read_jsonl_with_offsets(self.path, required)),
-        )
-        run("CREATE INDEX by_value ON lines (value, number)")
-        run("COMMIT")
-        if unique:
-            twice = run("SELECT value, MIN(number), MAX(number) FROM lines GROUP BY value HAVING COUNT(*) > 1 LIMIT 1")
-            for value, earlier, number in twice:
+    def __enter__(self: L) -> L:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in self._streams:
+            stream.close()
+
+    def at(self, place: int) -> tuple[Path, Row]:
+        """Return the row at a place, and its file."""
+        number, offset = self._locate(place)
+        self._streams[number].seek(offset)
+        row: Row = json.loads(self._streams[number].readline())
+        return self.files[number], row
+
+    def where(self, place: int) -> str:
+        """Return the file and the line number of a place, for messages. Reads the file up to there."""
+        number, offset = self._locate(place)
+        rows = read_jsonl_with_offsets(self.files[number], {})
+        return f"{self.files[number]}, line {next(line for line, start, _ in rows if start == offset)}"
+
+    def _locate(self, place: int) -> tuple[int, int]:
+        number = bisect_right(self._ends, place)
+        return number, place - (self._ends[number - 1] if number else 0)
+
+
+class LineIndex(Lines):
+    """Rows of JSON Lines files by the value of one key, which is unique over all files.
+
+    Holds a 64-bit hash and two numbers for each row in memory, 24 bytes together.
+
+    Args:
+        files: The files. They must not change meanwhile.
+        required: Keys that every row must have, and their types; see `read_jsonl`.
+        key: The key to find rows by. Its values are strings.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: A bad row, or a value that occurs twice.
+    """
+
+    def __init__(self, files: Sequence[Path], required: Mapping[str, type], key: str) -> None:
+        self._key = key
+        hashes, places, start = array("Q"), array("q"), 0
+        for file in files:
+            for _, offset, row in read_jsonl_with_offsets(file, required):
+                hashes.append(hash64(row[key]))
+                places.append(start + offset)
+            start += file.stat().st_size
+        super().__init__(files)
+        self.places = np.asarray(places, np.int64)
+        """Places of all rows, in the order of the files."""
+        self._order = np.argsort(np.asarray(hashes, np.uint64), kind="stable")
+        self._hashes = np.asarray(hashes, np.uint64)[self._order]
+        twice = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
+        if len(twice):
+            earlier, later = self.places[self._order[twice[0] : twice[0] + 2]].tolist()
+            with self:  # closes the files
                 raise ValueError(
-                    f"{self.path}, line {number}: `{self._key}` {value!r} was already used in line {earlier}; "
+                    f"{self.where(later)}: `{key}` {self.at(later)[1][key]!r} was already used in {self.where(earlier)}; "
                     "it must be unique"
                 )
 
-    def __enter__(self) -> LineIndex:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.__exit__(kind, error, trace)
-
-    def rows(self, value: str) -> list[tuple[int, Row]]:
-        """(Line number, row) of the rows with a value, in the order of the file; none for an unknown value."""
-        places = self._database.execute("SELECT number, offset FROM lines WHERE value = ? ORDER BY number", (value,))
-        return [(number, self._read(offset)) for number, offset in places.fetchall()]
+    def numbers(self, hashes: Hashes) -> Numbers:
+        """Return the numbers of the rows whose values have these hashes, in the order of the files; -1 if unknown."""
+        found = positions(self._hashes, hashes)
+        found[found >= 0] = self._order[found[found >= 0]]
+        return found
 
     def get(self, value: str) -> Row | None:
-        """The first row with a value, or None."""
-        place = self._database.execute(
-            "SELECT offset FROM lines WHERE value = ? ORDER BY number LIMIT 1", (value,)
-        ).fetchone()
-        return None if place is None else self._read(place[0])
+        """Return the row with a value, or None."""
+        (number,) = self.numbers(np.array([hash64(value)], np.uint64)).tolist()
+        if number < 0:
+            return None
+        _, row = self.at(int(self.places[number]))
+        return row if row[self._key] == value else None  # another value may have the same hash
 
-    def _read(self, offset: int) -> Row:
-        self._stream.seek(offset)
-        row: Row = json.loads(self._stream.readline())
-        return row
+
+def positions(known: Hashes, wanted: Hashes) -> Numbers:
+    """Return the last position of each wanted hash in sorted ones, or -1."""
+    found = np.searchsorted(known, wanted, side="right") - 1
+    if len(known):
+        found[known[found] != wanted] = -1
+    return found

@@ -1,97 +1,96 @@
-"""Writing one shard: from the numbers of its groups to a tar file, in any process and always with the same bytes."""
+"""Pack the rows and images of groups into one shard."""
 
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from data_prep.group_index import GroupReader, SourceGroup, Sources
+from data_prep.files import Row, image_path
+from data_prep.group_index import GroupRows
 from data_prep.images import StoredImage, encode_image, read_bytes
+from data_prep.line_index import Lines
 from data_prep.partial import FinishedShard, PartialFolder, ShardFile
 from pcclip.data.pictures import UnreadableImageError
-from pcclip.data.record import GroupRecord
+from pcclip.data.record import GroupRecord, PairRecord
 
 
 @dataclass(frozen=True)
 class Packing:
-    """Settings of packing: input files, output folder, image size and image quality."""
+    """Input files, output folder, image size and JPEG quality."""
 
-    sources: Sources
+    captions: list[Path]
+    differences: list[Path]
     partial: PartialFolder
     resize: int | None
     quality: int
 
+    def write_shard(self, name: str, first_key: int, groups: Sequence[GroupRows]) -> FinishedShard:
+        """Write a shard into the folder, and a record of it for restarts.
 
-@dataclass(frozen=True)
-class PackedGroup:
-    """A group as it goes into a shard."""
-
-    record: GroupRecord
-    images: list[StoredImage]
-
-
-def write_shard(packing: Packing, name: str, first_key: int, groups: Sequence[int]) -> FinishedShard:
-    """Write a shard into the folder, and a record of it for restarts.
-
-    Args:
-        packing: What to write from and how.
-        name: The shard's file name.
-        first_key: Key of its first group; the others count on from it.
-        groups: Numbers of its groups in the index.
-    """
-    file = ShardFile(packing.partial.shards / name)
-    try:
-        with GroupReader(packing.sources) as reader:
-            for key, number in enumerate(groups, start=first_key):
-                group = pack(reader.read(number), packing.resize, packing.quality, file.written.unreadable)
-                if group.images:
-                    pairs = len(group.record["pairs"])
-                    file.add(f"{key:08d}", _members(group), images=len(group.images), pairs=pairs)
-    except BaseException as error:
-        file.discard(error)
-        raise
-    done = file.finish()
-    if not done.images:
-        (packing.partial.shards / name).unlink()
-        done.shard.bytes = 0
-    packing.partial.record(done)
-    return done
-
-
-def pack(group: SourceGroup, resize: int | None, quality: int, unreadable: dict[str, str]) -> PackedGroup:
-    """Read a group's images; those that are unreadable or have changed go out with their pairs.
-
-    Args:
-        group: What to pack.
-        resize: Longest side of a stored image in pixels, or None.
-        quality: JPEG quality of images encoded again.
-        unreadable: Takes the reasons of unreadable images by id.
-    """
-    stored: list[StoredImage] = []
-    place: dict[int, int] = {}
-    for index, image in enumerate(group.images):
+        Args:
+            name: The shard's file name.
+            first_key: Key of its first group. The keys of the others follow.
+            groups: Its groups.
+        """
+        file = ShardFile(self.partial.shards / name)
         try:
-            payload = read_bytes(image.path)
-            if image.sha256 and hashlib.sha256(payload).hexdigest() != image.sha256:
-                raise UnreadableImageError(str(image.path), "is not the picture that the captions step read")
-            stored.append(encode_image(payload, image.name, resize, quality))
-        except UnreadableImageError as error:
-            unreadable[image.id] = f"{image.name}: {error.reason}"
-        else:
-            place[index] = len(place)
-    return PackedGroup(
-        {
-            "images": [{"id": group.images[index].id, "captions": group.images[index].captions} for index in place],
-            "pairs": [
-                {"first": place[pair["first"]], "second": place[pair["second"]], "text": pair["text"]}
-                for pair in group.pairs
-                if pair["first"] in place and pair["second"] in place
-            ],
-        },
-        stored,
-    )
+            with Lines(self.captions) as captions, Lines(self.differences) as differences:
+                for key, group in enumerate(groups, start=first_key):
+                    sources = [captions.at(place) for place in group.images]
+                    rows = [differences.at(place)[1] for place in group.differences]
+                    record, images = self.pack(sources, rows, file.written.unreadable)
+                    if images:
+                        members = {
+                            f"{place:02d}.{image.extension}": image.payload for place, image in enumerate(images)
+                        }
+                        members["json"] = json.dumps(record, ensure_ascii=False).encode()
+                        file.add(f"{key:08d}", members, images=len(images), pairs=len(record["pairs"]))
+        except BaseException as error:
+            file.discard(error)
+            raise
+        done = file.finish()
+        if not done.images:
+            (self.partial.shards / name).unlink()
+            done.shard.bytes = 0
+        self.partial.record(done)
+        return done
 
+    def pack(
+        self, sources: Sequence[tuple[Path, Row]], rows: Sequence[Row], unreadable: dict[str, str]
+    ) -> tuple[GroupRecord, list[StoredImage]]:
+        """Return the record and the images of a group, without images that cannot be read or have changed, and their pairs.
 
-def _members(group: PackedGroup) -> dict[str, bytes]:
-    members = {f"{index:02d}.{image.extension}": image.payload for index, image in enumerate(group.images)}
-    return {**members, "json": json.dumps(group.record, ensure_ascii=False).encode()}
+        Args:
+            sources: Captions file and row of each image.
+            rows: Its rows of differences, which determine the order of the images.
+            unreadable: Receives the reason of each image that is left out, by id.
+        """
+        found = {row["id"]: (file, row) for file, row in sources}
+        rows = sorted(rows, key=lambda row: row["pair_id"] if "key" in row else "")
+        stored: dict[str, StoredImage] = {}
+        for name in dict.fromkeys(row[side] for row in rows for side in ("first", "second")) or found:
+            file, row = found[name]
+            try:
+                stored[name] = self._stored(image_path(file, row), row)
+            except UnreadableImageError as error:
+                unreadable[name] = f"{row['file']}: {error.reason}"
+        places = {name: place for place, name in enumerate(stored)}
+        pairs: list[PairRecord] = []
+        for row in rows:
+            if row["first"] in places and row["second"] in places:
+                first, second = places[row["first"]], places[row["second"]]
+                pairs.append({"first": first, "second": second, "text": row["text"]})
+                pairs.append({"first": second, "second": first, "text": row["reverse_text"]})
+        images = [found[name][1] for name in stored]
+        record: GroupRecord = {
+            "images": [{"id": row["id"], "captions": row["captions"]} for row in images],
+            "pairs": pairs,
+        }
+        return record, list(stored.values())
+
+    def _stored(self, path: Path, row: Row) -> StoredImage:
+        payload = read_bytes(path)
+        if row.get("sha256") and hashlib.sha256(payload).hexdigest() != row["sha256"]:
+            raise UnreadableImageError(str(path), "is not the picture that the captions step read")
+        return encode_image(payload, row["file"], self.resize, self.quality)

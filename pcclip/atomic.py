@@ -94,17 +94,10 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def temporary_prefix(target: Path) -> str:
-    """Return how the names of this process's temporary files of `target` begin: `.STEM.TOKEN-`.
-
-    The token is random: processes in different containers may have the same process id.
-    """
-    return f".{target.stem}.{_token(os.getpid())}-"
-
-
 @cache
 def _token(process: int) -> str:
-    return secrets.token_hex(4)  # by process id, so that a forked process draws another one
+    # Random, as processes in different containers may have the same id. By id, so that a forked process draws another one.
+    return secrets.token_hex(4)
 
 
 def remove_leftovers(*targets: str | Path) -> None:
@@ -128,7 +121,7 @@ def remove_temporary(folder: Path) -> None:
 
 
 def _temporary(target: Path) -> Path:
-    return target.with_name(f"{temporary_prefix(target)}{secrets.token_hex(4)}.tmp{target.suffix}")
+    return target.with_name(f".{target.stem}.{_token(os.getpid())}-{secrets.token_hex(4)}.tmp{target.suffix}")
 
 
 @contextmanager

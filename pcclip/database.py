@@ -31,33 +31,21 @@ def kept_database(file: Path, remedy: str) -> Iterator[Database]:
 
 
 @contextmanager
-def temporary_database(file: Path | None = None) -> Iterator[Database]:
-    """Yield a database that is not kept: nothing protects it from a power cut.
-
-    Args:
-        file: Where to make it. None: in `TMPDIR`, else /var/tmp; that file has no name and goes with the process.
+def temporary_database() -> Iterator[Database]:
+    """Yield a database in a file without a name, which ends with the process: in `TMPDIR`, else in /var/tmp.
 
     Raises:
         OSError: The database cannot be written; names the folder.
     """
-    if file is None:
-        folders = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp")
-        place = Path(next(folder for folder in folders if folder and os.access(folder, os.W_OK)))
-        remedy = "make room, or set TMPDIR to a folder on another disk"
-    else:
-        place, remedy = file.parent.parent, "make room"
-    with _naming(place, remedy):
-        database = sqlite3.connect(file or "", isolation_level=None)
+    folders = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp")
+    place = Path(next(folder for folder in folders if folder and os.access(folder, os.W_OK)))
+    with _naming(place, "make room, or set TMPDIR to a folder on another disk"):
+        database = sqlite3.connect("", isolation_level=None)
         try:
             database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
             yield database
         finally:
             database.close()
-
-
-def finished_database(file: Path) -> Database:
-    """Open a database that no process changes any more."""
-    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
 
 
 @contextmanager

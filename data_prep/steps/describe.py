@@ -79,7 +79,7 @@ class Describe(ModelStep):
             ValueError: A bad row, a pair of an unknown image, an image that the backend cannot describe, an output of other
                 settings, or an endpoint with which it is useless to go on.
         """
-        with LineIndex(Path(self.captions), CAPTION_KEYS, "id", unique=True) as index:
+        with LineIndex([Path(self.captions)], CAPTION_KEYS, "id") as index:
             pairs = CaptionedPairs(Path(self.pairs), index, self.own_part)
             return self.ask(self._task(pairs)) if self.asks_model else self._describe(pairs)
 
@@ -151,7 +151,7 @@ class CaptionedPairs:
         if first is None or second is None:
             side = "first" if first is None else "second"
             raise ValueError(
-                f"{self._pairs}, line {number}: `{side}` is {pair[side]!r}, which {self._captions.path} does not have"
+                f"{self._pairs}, line {number}: `{side}` is {pair[side]!r}, which {self._captions.files[0]} does not have"
             )
         return first, second
 
@@ -162,7 +162,7 @@ class CaptionedPairs:
             ValueError: It has none.
         """
         if not image["captions"]:
-            raise ValueError(f"{self._captions.path}: image {image['id']!r} has no captions")
+            raise ValueError(f"{self._captions.files[0]}: image {image['id']!r} has no captions")
         return "\n".join(str(caption).strip() for caption in image["captions"][:most])
 
 

@@ -82,7 +82,7 @@ class Opinion(ModelStep):
             ValueError: A bad row, an unknown image or one without captions, answers of other settings, or an endpoint with
                 which it is useless to go on.
         """
-        with LineIndex(Path(self.captions), CAPTION_KEYS, "id", unique=True) as index:
+        with LineIndex([Path(self.captions)], CAPTION_KEYS, "id") as index:
             pairs = CaptionedPairs(Path(self.differences), index, self.own_part, DIFFERENCE_KEYS)
             questions = {question.id: question for question in self._drawn(pairs)}
         named = [(name, partial(questions.__getitem__, name)) for name in questions]

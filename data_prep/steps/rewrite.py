@@ -76,11 +76,10 @@ class Rewrite(ModelStep):
                 yield name, partial(Question, name, {"caption_id": name, "id": row["id"]}, {"caption": caption.strip()})
 
     def _rewritten(self) -> Iterator[Row]:
-        with LineIndex(self.answers, {"id": str, "caption_id": str, "text": str}, "id") as answers:
+        with LineIndex([self.answers], {"caption_id": str, "text": str}, "caption_id") as answers:
             for row in self._images():
-                found = {answer["caption_id"]: answer["text"] for _, answer in answers.rows(row["id"])}
                 names = [f"{row['id']}#{number}" for number in range(len(row["captions"]))]
-                if texts := [found[name] for name in names if name in found]:
+                if texts := [answer["text"] for answer in map(answers.get, names) if answer is not None]:
                     yield {**row, "captions": texts}
 
     def _rewritten_scenes(self) -> Iterator[Row]:

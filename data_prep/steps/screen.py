@@ -147,7 +147,7 @@ class Screener:
         with ExitStack() as stack:
             index = None
             if options.captions:
-                index = stack.enter_context(LineIndex(Path(options.captions), CAPTION_KEYS, "id", unique=True))
+                index = stack.enter_context(LineIndex([Path(options.captions)], CAPTION_KEYS, "id"))
             self._judge = Judge(options, index)
             self._open = stack.pop_all()
 

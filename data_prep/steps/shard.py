@@ -10,19 +10,19 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 from braceexpand import braceexpand
-from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from data_prep.group_index import GroupIndex
+from data_prep.group_index import GroupIndex, GroupRows, Mask
+from data_prep.line_index import Numbers
 from data_prep.manifest import Manifest, package_versions
-from data_prep.packing import Packing, write_shard
+from data_prep.packing import Packing
 from data_prep.partial import FinishedShard, PartialFolder
 from data_prep.progress import progress
 from data_prep.step import INPUT, OutputStep, Workers
 from data_prep.workers import in_order
 from pcclip.data.format import DatasetInfo
 
-Job = tuple[str, int, NDArray[np.int64]]  # name, key of the first group, and numbers of the groups
+Job = tuple[str, int, Numbers]  # name, key of the first group, and numbers of the groups
 LISTED = 1000  # unreadable images named in the manifest; all are counted
 
 
@@ -71,7 +71,7 @@ class Shard(Workers, OutputStep):
         output = Path(self.output)
         captions, differences = ([Path(file) for file in files] for files in (self.captions, self.differences))
         partial = PartialFolder(output)
-        with GroupIndex(captions, differences, output) as index:
+        with GroupIndex(captions, differences) as index:
             groups, used = choose_groups(index, self)
             jobs = plan_shards(groups, self)
             sizes, manifest.inputs["images"] = index.image_hashes(used)
@@ -80,8 +80,8 @@ class Shard(Workers, OutputStep):
                 return
             plan = {"step_version": self.version, "inputs": manifest.inputs, "options": manifest.options}
             partial.begin({**plan, "versions": package_versions()})
-            packing = Packing(index.sources, partial, self.resize, self.quality)
-            info, unreadable = write_shards(packing, jobs, self.workers)
+            packing = Packing(captions, differences, partial, self.resize, self.quality)
+            info, unreadable = write_shards(packing, index, jobs, self.workers)
         if not info.shards:
             shutil.rmtree(partial.folder)
             raise ValueError(
@@ -99,19 +99,19 @@ class Shard(Workers, OutputStep):
             )
 
 
-def choose_groups(index: GroupIndex, options: Shard) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Numbers of the groups to pack, in the order of packing, and which images are in them.
+def choose_groups(index: GroupIndex, options: Shard) -> tuple[Numbers, Mask]:
+    """Return the numbers of the groups to pack, in the order of packing, and which images are in them.
 
     Raises:
         ValueError: A pattern matches no group, or there is nothing to pack.
     """
-    chosen = matching_groups(index, options)
+    chosen = matching(index, "groups_include", options.groups_include)
+    chosen &= ~matching(index, "groups_exclude", options.groups_exclude)
     groups, used = np.flatnonzero(chosen), index.images_in(chosen)
     if options.unpaired:
         free = np.flatnonzero(~index.images_in(np.ones_like(chosen)))
         order = np.random.default_rng(options.seed).permutation(len(free))
-        more = index.add_unpaired(free[order], options.group_size)
-        groups = np.concatenate([groups, index.paired_groups + np.arange(more)])
+        groups = np.concatenate([groups, index.add_unpaired(free[order], options.group_size)])
         used[free] = True
     if not len(groups):
         raise ValueError(
@@ -120,32 +120,27 @@ def choose_groups(index: GroupIndex, options: Shard) -> tuple[NDArray[np.int64],
     return groups[np.random.default_rng(options.seed).permutation(len(groups))], used
 
 
-def matching_groups(index: GroupIndex, options: Shard) -> NDArray[np.bool_]:
-    """Which groups match `groups_include` and not `groups_exclude`, (groups with pairs,).
+def matching(index: GroupIndex, option: str, entries: list[str]) -> Mask:
+    """Return which groups with differences have names that match a pattern, (groups with differences,).
+
+    Args:
+        index: The groups.
+        option: Name of the option with the patterns, for the error.
+        entries: Shell patterns with ranges.
 
     Raises:
-        ValueError: A pattern matches no group at all, which is most likely a misspelling.
+        ValueError: A pattern matches no group, so it is probably misspelt.
     """
-
-    def matching(key: str, written: list[str]) -> NDArray[np.bool_]:
-        patterns = [pattern for entry in written for pattern in braceexpand(entry)]
-        waiting = set(patterns)
-        found = np.zeros(index.paired_groups, bool)
-        for number, name in enumerate(index.names()):
-            hits = [pattern for pattern in patterns if fnmatchcase(name, pattern)]
-            waiting.difference_update(hits)
-            found[number] = bool(hits)
-        if waiting and index.paired_groups:
-            pattern = next(pattern for pattern in patterns if pattern in waiting)
-            raise ValueError(
-                f"shard.{key}: {pattern!r} matches no group; groups are named like {next(index.names())!r}"
-            )
-        return found
-
-    return matching("groups_include", options.groups_include) & ~matching("groups_exclude", options.groups_exclude)
+    found = np.zeros(len(index.names), bool)
+    for pattern in (pattern for entry in entries for pattern in braceexpand(entry)):
+        hits = [fnmatchcase(name, pattern) for name in index.names]
+        if index.names and not any(hits):
+            raise ValueError(f"shard.{option}: {pattern!r} matches no group; groups are named like {index.names[0]!r}")
+        found |= np.array(hits, bool)
+    return found
 
 
-def plan_shards(groups: NDArray[np.int64], options: Shard) -> list[Job]:
+def plan_shards(groups: Numbers, options: Shard) -> list[Job]:
     """Return the shards to write: `000000.tar`, `000001.tar`, ..., or those of them that belong to `part`.
 
     Raises:
@@ -162,7 +157,9 @@ def plan_shards(groups: NDArray[np.int64], options: Shard) -> list[Job]:
     return jobs[part.index :: part.count]
 
 
-def write_shards(packing: Packing, jobs: Sequence[Job], workers: int) -> tuple[DatasetInfo, dict[str, str]]:
+def write_shards(
+    packing: Packing, index: GroupIndex, jobs: Sequence[Job], workers: int
+) -> tuple[DatasetInfo, dict[str, str]]:
     """Write shards, except those that an earlier run has finished.
 
     Returns:
@@ -170,20 +167,20 @@ def write_shards(packing: Packing, jobs: Sequence[Job], workers: int) -> tuple[D
     """
     earlier = {name: done for name, _, _ in jobs if (done := packing.partial.finished(name))}
     left = [job for job in jobs if job[0] not in earlier]
-    remaining = in_order(partial(_write, packing), left, min(workers, len(left)), "shard.workers")
+    items = ((name, key, [index.rows(group) for group in groups.tolist()]) for name, key, groups in left)
+    remaining = in_order(partial(_write, packing), items, min(workers, len(left)), "shard.workers")
     info = DatasetInfo(kind="images", group_size=0, images=0, pairs=0, shards=[])
     unreadable: dict[str, str] = {}
     nothing: tuple[int, ...] = ()
-    with progress(nothing, desc="shard", unit="group", total=sum(len(numbers) for _, _, numbers in jobs)) as bar:
-        for name, _, numbers in jobs:
+    with progress(nothing, desc="shard", unit="group", total=sum(len(groups) for _, _, groups in jobs)) as bar:
+        for name, _, groups in jobs:
             done = earlier.get(name) or next(remaining)
             if done.images:
                 done.add_to(info)
             unreadable |= done.unreadable
-            bar.update(len(numbers))
+            bar.update(len(groups))
     return info, unreadable
 
 
-def _write(packing: Packing, job: Job) -> FinishedShard:
-    name, first_key, groups = job
-    return write_shard(packing, name, first_key, groups.tolist())
+def _write(packing: Packing, item: tuple[str, int, list[GroupRows]]) -> FinishedShard:
+    return packing.write_shard(*item)

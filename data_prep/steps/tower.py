@@ -109,7 +109,7 @@ def misfits(
     """
     model = load_tower(name, pretrained)
     stream = iter(rows)
-    with LineIndex(captions, CAPTION_KEYS, "id", unique=True) as index, torch.inference_mode():
+    with LineIndex([captions], CAPTION_KEYS, "id") as index, torch.inference_mode():
         while batch := list(islice(stream, ROWS)):
             ids = dict.fromkeys(row[side] for _, row in batch for side in ("first", "second"))
             places = {image: place for place, image in enumerate(ids)}

@@ -1,20 +1,22 @@
 """Step `verify`: check a shard folder from its hashes down to its texts, and print what it holds."""
 
 import json
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from pydantic import NonNegativeInt
 
+from data_prep.parts import hash64
 from data_prep.progress import progress
-from data_prep.shard_check import Checks, Findings, check_shard, context_length
+from data_prep.rules.length import TokenCounter
+from data_prep.shard_check import Findings, check_shard
 from data_prep.step import Step, Workers
 from data_prep.workers import in_order
 from pcclip.atomic import atomic_text
 from pcclip.data.format import DATASET_FILE, DatasetInfo
-from pcclip.database import Database, temporary_database
 
 
 @dataclass(kw_only=True)
@@ -49,7 +51,7 @@ class Verify(Workers, Step):
             for kind in ("one-way pairs", "texts equal to their reverse"):
                 if found.counts[kind]:
                     found.problem(kind, f"{folder}: {found.counts[kind]} of {found.counts['pairs']}")
-        context = context_length(self.tokenizer) if self.tokenizer else None
+        context = TokenCounter(self.tokenizer).context_length if self.tokenizer else None
         print("\n".join(statistics_lines(folder, info, found, context)))
         if self.report:
             write_report(Path(self.report), found)
@@ -68,16 +70,23 @@ def check_folder(folder: Path, info: DatasetInfo, options: Verify) -> Findings:
             found.problem("foreign file", f"{path}: not named in {DATASET_FILE}; delete it")
     every = 1 if options.decode is None else -(-info.images // options.decode) if options.decode else 0
     width = None if info.embedding is None else info.embedding.width
-    check = partial(check_shard, Checks(folder, width, every, options.tokenizer))
+    check = partial(check_shard, folder, width, every, options.tokenizer)
     results = in_order(check, shards, min(options.workers, len(shards)), "verify.workers")
-    with temporary_database() as database:
-        seen = _Seen(database)
-        for shard, one in zip(shards, progress(results, desc="verify", unit="shard", total=len(shards)), strict=True):
-            found.merge(one)
-            for kind, what in seen.clashes(one):
-                found.problem(kind, f"{folder / shard.name}: {what}")
-        found.counts["different images"] = seen.ids
-    largest = max(found.histograms["images per group"].counts, default=0)
+    keys: set[int] = set()
+    images: dict[int, bytes] = {}
+    for shard, one in zip(shards, progress(results, desc="verify", unit="shard", total=len(shards)), strict=True):
+        found.merge(one)
+        for key in one.keys:
+            if hash64(key) in keys:
+                found.problem("duplicate key", f"{folder / shard.name}: group {key}: another group has the same key")
+            keys.add(hash64(key))
+        for name, digest in one.images:
+            if images.setdefault(hash64(name), digest) != digest:
+                found.problem(
+                    "duplicate id", f"{folder / shard.name}: image {name!r}: another group has another image of this id"
+                )
+    found.counts["different images"] = len(images)
+    largest = max(found.histograms["images per group"], default=0)
     for name, said, is_now in (
         ("images", info.images, found.counts["images"]),
         ("pairs", info.pairs, found.counts["pairs"]),
@@ -90,39 +99,9 @@ def check_folder(folder: Path, info: DatasetInfo, options: Verify) -> Findings:
     return found
 
 
-class _Seen:
-    """Keys and images of all shards so far, in a temporary database since there may be millions."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        database.executescript(
-            "CREATE TABLE keys (key TEXT PRIMARY KEY) WITHOUT ROWID;"
-            "CREATE TABLE images (id TEXT PRIMARY KEY, digest BLOB) WITHOUT ROWID;"
-        )
-
-    @property
-    def ids(self) -> int:
-        """Number of different ids."""
-        return int(self._database.execute("SELECT COUNT(*) FROM images").fetchone()[0])
-
-    def clashes(self, shard: Findings) -> Iterator[tuple[str, str]]:
-        """(Kind, description) of keys that were met before, and of ids that were met with another image."""
-        run = self._database.execute
-        run("BEGIN")
-        for key in shard.keys:
-            if not run("INSERT OR IGNORE INTO keys VALUES (?)", (key,)).rowcount:
-                yield "duplicate key", f"group {key}: another group has the same key"
-        for name, digest in shard.images:
-            if not run("INSERT OR IGNORE INTO images VALUES (?, ?)", (name, digest)).rowcount:
-                (before,) = run("SELECT digest FROM images WHERE id = ?", (name,)).fetchone()
-                if before != digest:
-                    yield "duplicate id", f"image {name!r}: another group has another image under this id"
-        run("COMMIT")
-
-
 def statistics_lines(folder: Path, info: DatasetInfo, found: Findings, context: int | None) -> list[str]:
     """What the folder holds, line by line."""
-    counts, texts = found.counts, max(found.histograms["words per text"].total, 1)
+    counts, texts = found.counts, max(found.histograms["words per text"].total(), 1)
 
     def share(name: str) -> str:
         return f"{counts[name]} ({counts[name] / texts:.1%})"
@@ -132,9 +111,9 @@ def statistics_lines(folder: Path, info: DatasetInfo, found: Findings, context: 
         f"  groups {counts['groups']}, image places {counts['images']} of {counts['different images']} images, "
         f"ordered pairs {counts['pairs']}",
     ]
-    lines += [f"  {name}: {histogram}" for name, histogram in found.histograms.items() if histogram.counts]
+    lines += [f"  {name}: {distribution(histogram)}" for name, histogram in found.histograms.items() if histogram]
     if context is not None:
-        longer = found.histograms["tokens per text"].above(context)
+        longer = sum(count for tokens, count in found.histograms["tokens per text"].items() if tokens > context)
         lines.append(f"  texts longer than {context} tokens: {longer} ({longer / texts:.1%})")
     lines += [f"  {name}: {share(name)}" for name in ("texts that name both", "texts that name none")]
     lines += [f"  {name}: {share(name)}" for name in ("one-way pairs", "texts equal to their reverse")]
@@ -143,6 +122,14 @@ def statistics_lines(folder: Path, info: DatasetInfo, found: Findings, context: 
     else:
         lines.append(f"  embeddings of width {info.embedding.width}, {counts['damaged images']} of damaged images")
     return lines
+
+
+def distribution(histogram: Counter[int]) -> str:
+    """Return mean, median, 95 % quantile, minimum and maximum of a histogram that is not empty, in words."""
+    values, counts = np.array(sorted(histogram.items())).T
+    median, high = values[np.searchsorted(counts.cumsum(), np.array([0.5, 0.95]) * counts.sum())]
+    mean = np.average(values, weights=counts)
+    return f"mean {mean:.1f}, median {median}, 95 % up to {high}, {values[0]} to {values[-1]}"
 
 
 def summary(folder: Path, found: Findings, show: int) -> str:
@@ -158,14 +145,10 @@ def summary(folder: Path, found: Findings, show: int) -> str:
 
 def write_report(file: Path, found: Findings) -> None:
     """Write all numbers and problems as JSON."""
-    histograms = {
-        name: {str(value): histogram.counts[value] for value in sorted(histogram.counts)}
-        for name, histogram in found.histograms.items()
-    }
     report = {
-        "counts": dict(found.counts),
-        "histograms": histograms,
-        "problem_counts": dict(found.problem_counts),
+        "counts": found.counts,
+        "histograms": {name: dict(sorted(histogram.items())) for name, histogram in found.histograms.items()},
+        "problem_counts": found.problem_counts,
         "problems": found.problems,
     }
     with atomic_text(file) as stream:

@@ -145,7 +145,7 @@ def decode_group(
     count = len(record["images"])
     images = embeddings = None
     if EMBEDDINGS_EXTENSION in sample.members:
-        embeddings = _decode_embeddings(sample, count)
+        embeddings = decode_embeddings(sample, count)
         intact = embeddings.isfinite().all(-1)
         damaged = [Damage("damaged_row", f"{sample.where}: row {i}") for i in (~intact).nonzero().view(-1).tolist()]
         embeddings = torch.nn.functional.normalize(embeddings.nan_to_num(), dim=-1)
@@ -185,7 +185,7 @@ def _npy_header(header: bytes) -> tuple[np.dtype[np.float32], tuple[int, ...]]:
     return dtype, shape
 
 
-def _decode_embeddings(sample: Sample, count: int) -> Tensor:
+def decode_embeddings(sample: Sample, count: int) -> Tensor:
     payload = sample.members[EMBEDDINGS_EXTENSION]
     try:
         # Not `np.load`, which also opens zip archives, and allocates as much memory as the header says.

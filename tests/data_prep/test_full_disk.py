@@ -28,7 +28,6 @@ def full_disk(size: int) -> Iterator[None]:
         (["pairs", "--captions", "CAPTIONS"], 4096, "out.x"),
         (["describe", "--backend", "compose", "--captions", "CAPTIONS", "--pairs", "PAIRS"], 4096, "out.x"),
         (["screen", "--differences", "DIFFERENCES"], 4096, "folder/"),
-        (["shard", "--captions", "[CAPTIONS]", "--differences", "[DIFFERENCES]"], 4096, "folder"),  # its index
         (["shard", "--captions", "[CAPTIONS]", "--differences", "[DIFFERENCES]"], 65536, "000000.tar"),
     ],
 )

@@ -12,8 +12,9 @@ import pytest
 import webdataset as wds
 from PIL import Image
 
-from data_prep import packing, partial
 from data_prep.manifest import Manifest
+from data_prep.packing import Packing
+from data_prep.partial import FinishedShard
 from data_prep.steps import shard
 from pcclip.data.format import DatasetInfo
 from pcclip.data.record import GroupRecord, parse_group
@@ -222,16 +223,16 @@ def test_an_interrupted_run_is_continued(options: shard.Shard, tmp_path: Path, m
     options.groups_per_shard, options.resize = 1, 24
     options.run()
     written: list[str] = []
-    pack_one = packing.write_shard
+    pack_one = Packing.write_shard
 
-    def until_the_fourth(job: packing.Packing, name: str, *rest: Any) -> partial.FinishedShard:
+    def until_the_fourth(job: Packing, name: str, *rest: Any) -> FinishedShard:
         if len(written) == 3:
             raise KeyboardInterrupt
         written.append(name)
         return pack_one(job, name, *rest)
 
     again = replace(options, output=str(tmp_path / "again"))
-    monkeypatch.setattr(shard, "write_shard", until_the_fourth)
+    monkeypatch.setattr(Packing, "write_shard", until_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         again.run()
     assert not (tmp_path / "again").exists()
@@ -240,7 +241,7 @@ def test_an_interrupted_run_is_continued(options: shard.Shard, tmp_path: Path, m
     (tmp_path / "again.partial/records" / (written[1] + ".json")).write_text('{"shard": {"na')
     continued: list[str] = []
     monkeypatch.setattr(
-        shard, "write_shard", lambda job, name, *rest: continued.append(name) or pack_one(job, name, *rest)
+        Packing, "write_shard", lambda job, name, *rest: continued.append(name) or pack_one(job, name, *rest)
     )
     again.run()
     assert continued == [f"{number:06d}.tar" for number in (0, 1, 3, 4, 5)]
@@ -272,7 +273,7 @@ def test_a_kill_between_finishing_and_renaming_costs_no_shard(
         with pytest.raises(KeyboardInterrupt):
             options.run()
     (tmp_path / "shards.partial/shards/.000001.1-0a0a0a0a.tmp.tar").touch()  # of a worker that was killed
-    monkeypatch.setattr(shard, "write_shard", lambda *_: 1 / 0)
+    monkeypatch.setattr(Packing, "write_shard", lambda *_: 1 / 0)
     options.run()
     assert content(tmp_path / "shards") == content(tmp_path / "whole")
     assert not (tmp_path / "shards.partial").exists()
@@ -353,7 +354,7 @@ GOOD = {"pair_id": "p", "group": "g", "first": "a", "second": "b", "text": "t", 
         ({"text": None}, {}, r"d.jsonl, line 1: `text` must be a str, found None"),
         ({}, {"groups_include": ["h*"]}, r"shard.groups_include: 'h\*' matches no group; groups are named like 'g'"),
         ({}, {"groups_exclude": ["g"]}, r"no groups to pack"),
-        ({}, {"captions": ["c.jsonl", "c.jsonl"]}, r"image id 'a' is also in .*c.jsonl"),
+        ({}, {"captions": ["c.jsonl", "c.jsonl"]}, r"c.jsonl, line \d: `id` '[ab]' .*c.jsonl, line \d"),
         ({}, {"resize": 0}, r"shard\.resize"),
         ({}, {"quality": 101}, r"shard\.quality"),
         ({}, {"workers": -1}, r"shard\.workers"),

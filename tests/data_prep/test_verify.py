@@ -5,6 +5,7 @@ import io
 import json
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_prep.shard_check import token_counter
-from data_prep.statistics import Histogram
 from data_prep.steps import shard, verify
 from pcclip.data.format import DatasetInfo
 from tests.helpers.shards import add, group_record, image_sample, write_dataset, write_embedded_shards
@@ -96,10 +95,10 @@ CHANGES: list[tuple[str, Callable[[list[Sample], list[dict[str, Any]]], Any]]] =
     (r"duplicate id: 1\n.*'g0i0': another group has another", lambda s, r: r[3]["images"][1].update(id="g0i0")),
     (r"duplicate key: 1\n.*00001.tar: group 00000000", lambda s, r: s[3].update(__key__=b"00000000")),
     (r"empty caption: 1\n.*image 0 \(g2i0\)", lambda s, r: r[2]["images"][0].update(captions=[""])),
-    (r"foreign member: 1\n.*00000000.00.pickle has no place", lambda s, r: s[0].update({"00.pickle": b"cos\nsystem"})),
-    (r"foreign member: 1\n.*image 3 is beyond the 3", lambda s, r: s[0].update({"03.png": s[0]["00.png"]})),
+    (r"foreign member: 1\n.*00000000: 00.pickle", lambda s, r: s[0].update({"00.pickle": b"cos\nsystem"})),
+    (r"foreign member: 1\n.*image 3.*beyond", lambda s, r: s[0].update({"03.png": s[0]["00.png"]})),
     (r"foreign member: 1\n.*is called jpg, but is png", lambda s, r: rename_member(s[0], "01.png", "01.jpg")),
-    (r"foreign member: 1\n.*embeddings.npy in a shard of images", lambda s, r: s[0].update({"embeddings.npy": b"x"})),
+    (r"foreign member: 1\n.*embeddings.npy", lambda s, r: s[0].update({"embeddings.npy": b"x"})),
     (r"missing image: 1\n.*00000003: image 2 is not there", lambda s, r: s[3].pop("02.png")),
     (r"unreadable image: 1\n.*00000003: image 2:", lambda s, r: s[3].update({"02.png": s[3]["02.png"][:60]})),
     (r"unreadable image: 1\n.*shards hold JPEG", lambda s, r: s[3].update({"02.png": GIF})),
@@ -186,7 +185,7 @@ def test_a_link_is_a_foreign_member(tmp_path: Path) -> None:
     content = path.read_bytes()
     description["shards"][1] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (folder / "dataset.json").write_text(json.dumps(description))
-    assert "00000002.03.png is not a plain file" in problems(folder)
+    assert re.search(r"foreign member: 1\n.*00000002: 03.png", problems(folder))
 
 
 def test_directions_are_reported_and_wrong_only_when_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -244,11 +243,11 @@ def rewrite_embeddings(folder: Path, payload: bytes) -> None:
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.ones((3, 9)), r"float64 (3, 9), expected floats (3, 8)"),
-        (np.ones((2, 8)), r"float64 (2, 8), expected"),
-        (np.ones((3, 8), int), r"int64 (3, 8), expected floats"),
-        (np.array([{}], object), r"cannot be read (Object arrays cannot be loaded"),
-        (None, r"embeddings.npy cannot be read"),
+        (np.ones((3, 9)), "width 9, expected 8"),
+        (np.ones((2, 8)), "(2, 8)"),
+        (np.ones((3, 8), int), "int64"),
+        (np.array([{}], object), "object"),
+        (None, "embeddings.npy"),
     ],
 )
 def test_wrong_embeddings(tmp_path: Path, array: np.ndarray | None, message: str) -> None:
@@ -264,9 +263,6 @@ def test_wrong_embeddings(tmp_path: Path, array: np.ndarray | None, message: str
 
 def test_tokens_are_those_of_the_text_tower(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     long = "first second " * 45
-    count = token_counter("ViT-B-32")
-    # Start and end, and one token a word.
-    assert count(["a dog", "the first dog", long]) == [4, 5, 92]
     folder = folder_of(tmp_path, lambda s, r: swap(r[1], 0, text=long))
     options(folder, tokenizer="ViT-B-32").run()
     assert "texts longer than 77 tokens: 1 (4.2%)" in capsys.readouterr().out
@@ -277,14 +273,8 @@ def test_missing_folder(tmp_path: Path) -> None:
         options(tmp_path / "nowhere").run()
 
 
-def test_histogram() -> None:
+def test_distribution() -> None:
     values = np.random.default_rng(0).integers(0, 50, 1001)
-    one, other = Histogram(), Histogram()
-    for place, value in enumerate(values):
-        (one if place % 3 else other).add(int(value))
-    one.merge(other)
-    assert one.total == 1001
-    assert one.mean == pytest.approx(values.mean())
-    assert one.quantile(0.5) == np.median(values)
-    assert one.above(30) == (values > 30).sum()
-    assert str(Histogram()) == "none"
+    words = verify.distribution(Counter(values.tolist()))
+    expected = (round(values.mean(), 1), np.median(values), np.quantile(values, 0.95, method="inverted_cdf"))
+    assert [float(number) for number in re.findall(r"[\d.]+", words)] == [*expected[:2], 95, expected[2], 0, 49]
