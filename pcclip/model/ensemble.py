@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from pcclip.model.clip import DifferenceCLIP
@@ -30,7 +31,8 @@ def blend(base: Mapping[str, Tensor], finetuned: Mapping[str, Tensor], alpha: fl
         start = base[key]
         if tuned.is_floating_point():
             start = start.to(tuned.device, tuned.dtype)
-            blended[key] = start + alpha * (tuned - start)  # exact for weights that did not change
+            # Weights that did not change stay bit for bit: the sum would turn -0.0 into 0.0, and fingerprints would differ.
+            blended[key] = torch.where(tuned == start, tuned, start + alpha * (tuned - start))
         else:
             blended[key] = tuned.clone()
     return blended

@@ -25,6 +25,11 @@ def test_blend(alpha: float, expected: list[float]) -> None:
     assert blended["weight"].tolist() == expected
     assert int(blended["count"]) == 8
     assert torch.equal(blend(TUNED, TUNED, 0.3)["weight"], TUNED["weight"])
+
+
+def test_weights_that_did_not_change_keep_their_bits() -> None:
+    frozen = {"weight": torch.tensor([-0.0, 0.0, 0.1])}
+    assert blend(frozen, frozen, 0.3)["weight"].signbit().tolist() == [True, False, False]
     assert BASE["weight"].tolist() == [0.0, 2.0]
 
 
