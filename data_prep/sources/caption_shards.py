@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import clean, states_hash
+from data_prep.files import clean
 from data_prep.parts import Part
 from data_prep.sources.source import REPLACED, Candidate, Losses, SourceOptions
 from pcclip.data.damage import DamagedGroupError
@@ -20,25 +20,11 @@ LONGEST_LABEL = 10  # digits
 END = 1024  # zero bytes at the end of a tar
 
 
-def inputs(options: SourceOptions) -> dict[str, str | Path]:
-    """Return a hash over the shards, and the file of class names.
-
-    Raises:
-        FileNotFoundError: There are no shards.
-        ValueError: The option `images` is missing.
-    """
-    if options.images is None:
-        raise ValueError("captions.images: set it to a new folder, to unpack the images of the shards into")
-    found: dict[str, str | Path] = {"shards": states_hash((path.name, path) for path in _shards(options))}
-    if options.class_names is not None:
-        found["class_names"] = Path(options.class_names)
-    return found
-
-
 def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
     """Yield images with their content, in the order of the shards.
 
     Raises:
+        FileNotFoundError: There are no shards.
         ValueError: A class has no name.
     """
     folder, class_captions = Path(str(options.images)).absolute(), []

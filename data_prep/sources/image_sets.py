@@ -5,20 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import CAPTION_KEYS, clean, image_path, read_jsonl, states_hash
+from data_prep.files import CAPTION_KEYS, clean, image_path, read_jsonl
 from data_prep.sources.source import (
     REPLACED,
     Candidate,
     Checked,
     Losses,
     SourceOptions,
-    folder_hash,
     image_folder,
     input_file,
     walk,
 )
 from pcclip.data.picture_files import PICTURE_ENDINGS
-from pcclip.paths import existing_folder
+from pcclip.paths import existing_file, existing_folder
 
 IGNORED = (".txt", ".json", ".jsonl")  # in a folder: captions, and outputs of the steps
 CHECKED_KEYS = {**CAPTION_KEYS, "width": int, "height": int, "sha256": str}
@@ -66,32 +65,17 @@ def _read_coco(file: Path) -> tuple[list[Any], list[Any]]:
     return images, annotations
 
 
-def cub_inputs(options: SourceOptions) -> dict[str, str | Path]:
-    """Return images.txt, and hashes over images and captions.
+def cub_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+    """Yield images in the order of images.txt, with the ids in it and the names of their classes.
 
     Raises:
-        FileNotFoundError: One of them is missing.
+        FileNotFoundError: `input` or `texts` is not the right folder.
     """
-    root, texts = Path(options.input), _cub_texts(options)
-    if not (root / "images.txt").is_file() or not (root / "images").is_dir():
-        raise FileNotFoundError(
-            f"{root}: `input` of the step captions must be the folder CUB_200_2011 with images.txt and images/"
-        )
-    if not texts.is_dir():
-        raise FileNotFoundError(
-            f"{texts}: captions not found; set captions.texts to the folder text_c10 of Reed et al."
-        )
-    return {
-        "input": root / "images.txt",
-        "images": folder_hash(root / "images"),
-        "texts": folder_hash(texts, (".txt",)),
-    }
-
-
-def cub_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
-    """Yield images in the order of images.txt, with the ids in it and the names of their classes."""
-    root, texts = Path(options.input).absolute(), _cub_texts(options)
-    lines = (root / "images.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+    root = existing_folder(options.input, "CUB_200_2011 (`input` of the step captions)").absolute()
+    remedy = "set captions.texts to the folder text_c10 of Reed et al."
+    texts = existing_folder(options.texts or root / "text_c10", "captions", remedy)
+    file = existing_file(root / "images.txt", "list of images", "`input` must be the folder CUB_200_2011")
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
         name, _, file = line.strip().partition(" ")
         if not Path(file).name or REPLACED in line:
@@ -106,19 +90,13 @@ def class_name(folder: str) -> str:
     return folder.split(".", 1)[-1].replace("_", " ")
 
 
-def _cub_texts(options: SourceOptions) -> Path:
-    return Path(options.input) / "text_c10" if options.texts is None else Path(options.texts)
-
-
-def folder_inputs(options: SourceOptions) -> dict[str, str | Path]:
-    """Return a hash over images and captions."""
-    folder = existing_folder(options.input, "`input` of source `folder` of the captions step")
-    return {"input": folder_hash(folder, (".txt", *PICTURE_ENDINGS))}
-
-
 def folder_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
-    """Yield images sorted within each folder. The id of an image is its relative path."""
-    folder = Path(options.input).absolute()
+    """Yield images sorted within each folder. The id of an image is its relative path.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: `input` is not a folder.
+    """
+    folder = existing_folder(options.input, "`input` of source `folder` of the step captions").absolute()
     for name in walk(folder, losses):
         path = folder / name
         if path.suffix.lower() in PICTURE_ENDINGS:
@@ -145,12 +123,6 @@ def read_lines(file: Path) -> list[str] | None:
     except OSError:
         return None
     return None if REPLACED in text else clean(text.splitlines())
-
-
-def jsonl_inputs(options: SourceOptions) -> dict[str, str | Path]:
-    """Return the file, and a hash over the images that it names."""
-    found = jsonl_candidates(options, Losses())
-    return {"input": input_file(options), "images": states_hash((each.id, each.path) for each in found)}
 
 
 def jsonl_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
@@ -190,23 +162,22 @@ def _jsonl_candidate(line: bytes, folder: Path, options: SourceOptions) -> tuple
     return Candidate(name, folder / file, clean(listed), fields), listed
 
 
-def parts_inputs(options: SourceOptions) -> dict[str, str | Path]:
-    """Return the files of the parts."""
-    return {f"part.{place}": file for place, file in enumerate(_part_files(options))}
-
-
 def parts_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
     """Yield images in the order of the file names."""
-    for file in _part_files(options):
+    for file in part_files(options.input):
         for _, row in read_jsonl(file, CHECKED_KEYS):
             fields = {key: value for key, value in row.items() if key not in CHECKED_KEYS}
             checked = Checked(row["width"], row["height"], row["sha256"])
             yield Candidate(row["id"], image_path(file, row).absolute(), row["captions"], fields, checked=checked)
 
 
-def _part_files(options: SourceOptions) -> list[Path]:
-    pattern = Path(options.input)
-    files = sorted(pattern.parent.glob(pattern.name))
+def part_files(pattern: str) -> list[Path]:
+    """Return the files that match a pattern, sorted.
+
+    Raises:
+        FileNotFoundError: No file matches.
+    """
+    files = sorted(Path(pattern).parent.glob(Path(pattern).name))
     if not files:
-        raise FileNotFoundError(f"{options.input}: no file matches this pattern, `input` of the captions step")
+        raise FileNotFoundError(f"{pattern}: no file matches this pattern, `input` of the step captions")
     return files

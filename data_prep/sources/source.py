@@ -1,15 +1,14 @@
 """Options, records and helpers shared by the sources of captioned images."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from data_prep.files import states_hash
 from data_prep.step import UNRECORDED
-from pcclip.data.picture_files import PICTURE_ENDINGS
 from pcclip.paths import existing_file, existing_folder
 
 LISTED = 1000  # maximum number of names in the manifest, for each reason
@@ -105,36 +104,14 @@ class Losses:
         }
 
 
-class Source(NamedTuple):
-    """Functions that read one type of input."""
-
-    inputs: Callable[[SourceOptions], dict[str, str | Path]]
-    """Return the inputs by role: a file to hash, or a hash. Raise FileNotFoundError for a missing file, and ValueError for
-    a missing option or a broken input."""
-    candidates: Callable[[SourceOptions, Losses], Iterator[Candidate]]
-    """Yield captioned images in the order of the source, and add bad rows to the losses. Raise the errors of `inputs`."""
-
-
 def input_file(options: SourceOptions) -> Path:
     """Return the path of `input`. Raise the errors of `existing_file`."""
-    return existing_file(options.input, f"`input` of source `{options.source}` of the captions step")
-
-
-def file_and_images(options: SourceOptions) -> dict[str, str | Path]:
-    """Return `input`, and a hash over the files in `images`."""
-    return {"input": input_file(options), "images": folder_hash(image_folder(options))}
+    return existing_file(options.input, f"`input` of source `{options.source}` of the step captions")
 
 
 def image_folder(options: SourceOptions) -> Path:
-    """Return the absolute path of the folder `images`.
-
-    Raises:
-        ValueError: The option `images` is missing.
-        FileNotFoundError: The folder is missing.
-    """
-    if options.images is None:
-        raise ValueError(f"captions.images: set it to the folder of the images, for source `{options.source}`")
-    return existing_folder(Path(options.images).absolute(), "image folder (`images` of the captions step)")
+    """Return the absolute path of the folder `images`, which must exist."""
+    return existing_folder(Path(str(options.images)).absolute(), "image folder (`images` of the step captions)")
 
 
 def walk(folder: Path, losses: Losses) -> Iterator[str]:
@@ -168,7 +145,7 @@ def _unreadable(folder: Path, losses: Losses, error: OSError) -> None:
     losses.add("unreadable_folder", f"{os.path.relpath(error.filename, folder)}: {error.strerror}")
 
 
-def folder_hash(folder: Path, suffixes: tuple[str, ...] = ("", *PICTURE_ENDINGS)) -> str:
+def folder_hash(folder: Path, suffixes: tuple[str, ...]) -> str:
     """Return a hash over names, sizes and modification times of the files with these suffixes below a folder.
 
     Outputs of the steps have other suffixes, so they may be in the same folder.

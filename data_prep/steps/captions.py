@@ -3,35 +3,35 @@
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from data_prep.files import Row, clean, image_reference, manifest_path, write_jsonl
+from data_prep.files import Row, clean, image_reference, manifest_path, states_hash, write_jsonl
 from data_prep.images import check_image, read_bytes
 from data_prep.lock import output_lock
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.sources import caption_shards, image_sets, table
-from data_prep.sources.source import Candidate, Checked, Losses, Source, SourceOptions, file_and_images
+from data_prep.sources.source import Candidate, Checked, Losses, SourceOptions, folder_hash
 from data_prep.step import Made, OutputStep, Workers
 from data_prep.workers import in_order
 from pcclip.atomic import atomic_folder
+from pcclip.data.picture_files import PICTURE_ENDINGS
 from pcclip.data.pictures import UnreadableImageError
-from pcclip.paths import existing_file
 
 CHUNK = 16  # images per task of a worker
-SOURCES = {
-    "coco": Source(file_and_images, image_sets.coco_candidates),
-    "csv": Source(file_and_images, table.candidates),
-    "jsonl": Source(image_sets.jsonl_inputs, image_sets.jsonl_candidates),
-    "folder": Source(image_sets.folder_inputs, image_sets.folder_candidates),
-    "shards": Source(caption_shards.inputs, caption_shards.candidates),
-    "cub": Source(image_sets.cub_inputs, image_sets.cub_candidates),
-    "parts": Source(image_sets.parts_inputs, image_sets.parts_candidates),
+SOURCES: dict[str, Callable[[SourceOptions, Losses], Iterator[Candidate]]] = {
+    "coco": image_sets.coco_candidates,
+    "csv": table.candidates,
+    "jsonl": image_sets.jsonl_candidates,
+    "folder": image_sets.folder_candidates,
+    "shards": caption_shards.candidates,
+    "cub": image_sets.cub_candidates,
+    "parts": image_sets.parts_candidates,
 }
 
 
@@ -50,14 +50,26 @@ class Captions(SourceOptions, Workers, OutputStep):
 
     def check_options(self) -> None:
         if self.source != "parts" and not Path(self.input).exists():
-            raise FileNotFoundError(f"{self.input}: `input` of the captions step not found")
-        if self.class_names is not None:
-            existing_file(self.class_names, "`class_names` of the captions step")
+            raise FileNotFoundError(f"{self.input}: `input` of the step captions not found")
+        if self.source in ("coco", "csv", "shards") and self.images is None:
+            raise ValueError(f"captions.images: set it to the folder of the images, for source `{self.source}`")
         if self.template.count("{}") != 1:
             raise ValueError(f"captions.template: {self.template!r} must contain {{}} once, for the class name")
 
     def inputs(self) -> dict[str, str | Path]:
-        return SOURCES[self.source].inputs(self)
+        if self.source == "parts":
+            return {f"part.{place}": file for place, file in enumerate(image_sets.part_files(self.input))}
+        images = None if self.source == "shards" else self.images
+        given = {"input": self.input, "images": images, "texts": self.texts, "class_names": self.class_names}
+        paths = {role: Path(value) for role, value in given.items() if value is not None}
+        suffixes = (".tar",) if self.source == "shards" else (".txt", "", *PICTURE_ENDINGS)
+        found: dict[str, str | Path] = {
+            role: folder_hash(path, suffixes) if path.is_dir() else path for role, path in paths.items()
+        }
+        if self.source == "jsonl" and self.images is None:
+            files = image_sets.jsonl_candidates(self, Losses())
+            found["images"] = states_hash((each.id, each.path) for each in files)
+        return found
 
     def is_current(self, manifest: Manifest) -> bool:
         return super().is_current(manifest) and (self._unpacked is None or self._unpacked.is_dir())
@@ -86,7 +98,7 @@ class Captions(SourceOptions, Workers, OutputStep):
             if unpacked is not None:
                 stack.enter_context(output_lock(unpacked))
                 folder = stack.enter_context(atomic_folder(unpacked))
-            images = write_jsonl(output, _rows(SOURCES[self.source].candidates(self, losses), self, losses, folder))
+            images = write_jsonl(output, _rows(SOURCES[self.source](self, losses), self, losses, folder))
             summary = "".join(f", {count} {reason}" for reason, count in losses.counts.items())
             if not images:
                 output.unlink()

@@ -59,12 +59,6 @@ class ConfusedPairs(Workers, OutputStep):
         return {} if self.names is None else {"names": Path(self.names)}
 
     def make(self, manifest: Manifest) -> Made:
-        """Embed classes and images, and write the pairs.
-
-        Raises:
-            FileNotFoundError: The images, the model or a file is missing.
-            ValueError: Images have no labels, a template is bad, or an embedding is not finite.
-        """
         templates, labelled = read_templates(self.templates, self.name), read_labelled(self.name, self.images)
         classes = labelled.classes
         model = load_tower(self.model, self.pretrained)

@@ -64,12 +64,6 @@ class Download(OutputStep):
                     (Path(self.output) / file.file_name).unlink(missing_ok=True)
 
     def make(self, manifest: Manifest) -> Made:
-        """Download missing files and unpack archives.
-
-        Raises:
-            OSError: A server refuses or cannot be reached, or the disk has too little space.
-            ValueError: A file has the wrong size or checksum, or an archive is damaged or unsafe.
-        """
         output = Path(self.output)
         require_space(
             output, sum(_missing_bytes(file, output) for file in self.chosen), "download and unpack all files"

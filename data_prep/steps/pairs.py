@@ -67,12 +67,6 @@ class Pairs(OutputStep):
         return {**self.input_files(), **{f"model.{file.name}": file for file in files if file.is_file()}}
 
     def make(self, manifest: Manifest) -> Made:
-        """Write the pairs.
-
-        Raises:
-            FileNotFoundError: A file of `model` is missing.
-            ValueError: There are fewer than two images, or fewer than `images`.
-        """
         captions = Path(self.captions)
         ids = [row["id"] for _, row in read_captions(captions)]
         if len(ids) < 2:

@@ -35,11 +35,6 @@ class Transfer(OutputStep):
     """Seed of the choice of images."""
 
     def make(self, manifest: Manifest) -> Made:
-        """Write the same groups and texts with other images.
-
-        Raises:
-            ValueError: An image is unknown, its class has no unused image, or no group matches.
-        """
         rows = write_jsonl(Path(self.output), transferred(self.input_files(), self))
         return Made({"pairs": rows}, message=f"{rows} pairs")
 

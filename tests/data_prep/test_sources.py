@@ -505,7 +505,7 @@ def test_articles_fit_the_word_after_them(template: str, name: str, expected: st
 @pytest.mark.parametrize(
     ("change", "error", "named"),
     [
-        ({"class_names": "nowhere.txt"}, FileNotFoundError, "nowhere.txt: `class_names`"),
+        ({"class_names": "nowhere.txt"}, FileNotFoundError, r"nowhere\.txt"),
         ({"template": "a photo"}, ValueError, r"captions\.template: 'a photo'"),
         ({"template": "{} {}"}, ValueError, r"captions\.template"),
         ({"class_names": "gap.txt"}, ValueError, r"gap\.txt, line 2"),
