@@ -7,10 +7,9 @@ from itertools import permutations
 from typing import Any
 
 from data_prep.world.describer import Writer
-from data_prep.world.scene import BRIGHTNESSES, COLOURS, MOST, SHAPES, SIZES, Scene
+from data_prep.world.scene import BRIGHTNESSES, COLOURS, MOST, SHAPES, SIZES, TRAINING, Scene
 from data_prep.world.vocabulary import background_phrase, grade, noun_phrase, plural, position_phrase, sentence
 
-ATTRIBUTES = ("shape", "colour", "size", "count", "brightness", "position")
 NAMED = ("shape", "colour", "size", "count")
 _RANGES = {"size": SIZES, "brightness": BRIGHTNESSES, "position": (0.0, 1.0)}
 TEXTS = 3  # per ordered pair of classes
@@ -27,6 +26,13 @@ class WorldClass:
     def name(self) -> str:
         """`star` or `red star`."""
         return " ".join(filter(None, (self.colour, self.shape)))
+
+    @property
+    def combinations(self) -> list[tuple[str, str]]:
+        """Shapes and colours of its scenes. Without `colour`, these are the training colours of the shape."""
+        if self.colour is not None:
+            return [(self.shape, self.colour)]
+        return [pair for pair in TRAINING if pair[0] == self.shape]
 
     def scene(self) -> Scene:
         """Return a scene of the class. Scenes of other classes differ in shape and colour only."""
@@ -74,14 +80,10 @@ def _other(rng: random.Random, scene: Scene, attribute: str) -> Scene:
     if attribute == "count":
         return replace(scene, count=rng.choice([count for count in range(1, MOST + 1) if count != scene.count]))
     while True:
-        other = _with(scene, attribute, rng.uniform(*_RANGES[attribute]))
+        value: Any = rng.uniform(*_RANGES[attribute])
+        other = replace(scene, **{attribute: value})
         if abs(grade(other, attribute) - grade(scene, attribute)) >= 2:
             return other
-
-
-def _with(scene: Scene, attribute: str, value: float) -> Scene:
-    changed: dict[str, Any] = {attribute: value}
-    return replace(scene, **changed)
 
 
 def _caption(rng: random.Random, scene: Scene) -> str:

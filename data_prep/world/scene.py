@@ -1,9 +1,9 @@
-"""What a scene is, and how one is drawn by lot."""
+"""Scenes of the embedded world: their attributes, and random scenes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "pink": (250, 125, 190),
     "cyan": (10, 195, 205),
 }
-# Each shape and each colour twice, so that what is unseen is the combination, and neither the shape nor the colour alone
-# tells the unseen classes apart.
+# Each shape and each colour occurs twice: only combinations are unseen, and neither shape nor colour alone identifies a class.
 UNSEEN = (
     ("circle", "green"),
     ("circle", "cyan"),
@@ -47,22 +46,23 @@ PICTURE = 64  # side in pixels
 SIZES = (0.11, 0.26)  # square root of a shape's area, as a fraction of the picture's side
 BRIGHTNESSES = (0.05, 0.95)  # grey level of the background
 MOST = 4
+ATTRIBUTES = ("shape", "colour", "size", "count", "brightness", "position")
 GAP = 1.5 / PICTURE
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture's content: 1 to 4 equal shapes on a plain background.
+    """Content of a picture: 1 to 4 equal shapes on a plain background.
 
     Attributes:
         shape: One of `SHAPES`.
         colour: One of `COLOURS`.
-        size: Square root of one shape's area, as a fraction of the picture's side; the same for all kinds of shape.
-        count: How many shapes.
-        brightness: Grey level of the background, 0 black to 1 white.
-        position: Horizontal centre of the group of shapes, 0 left to 1 right.
-        centres: Centres of the shapes' bounding boxes (x, y), as fractions of the picture's side.
-        tint: Small shift of the colour's red, green and blue, in grey levels.
+        size: Square root of the area of one shape, as a fraction of the picture's side.
+        count: Number of shapes.
+        brightness: Grey level of the background, from 0 (black) to 1 (white).
+        position: Horizontal centre of the group of shapes, from 0 (left) to 1 (right).
+        centres: Centres (x, y) of the bounding boxes of the shapes, as fractions of the picture's side.
+        tint: Small shift of red, green and blue of the colour, in grey levels.
     """
 
     shape: str
@@ -75,13 +75,12 @@ class Scene:
     tint: tuple[int, int, int] = (0, 0, 0)
 
     def attributes(self) -> dict[str, Any]:
-        """What captions and difference texts may speak of."""
-        values = asdict(self)
-        return {name: values[name] for name in ("shape", "colour", "size", "count", "brightness", "position")}
+        """Return the attributes that texts may mention."""
+        return {name: getattr(self, name) for name in ATTRIBUTES}
 
     @classmethod
     def from_attributes(cls, attributes: dict[str, Any]) -> Scene:
-        """The inverse of `attributes`; where exactly the shapes lie is not known then.
+        """Return a scene with these attributes, without `centres` and `tint`.
 
         Raises:
             KeyError: An attribute is missing.
@@ -97,13 +96,13 @@ class Scene:
 
 
 def random_scene(rng: np.random.Generator, combinations: Sequence[tuple[str, str]]) -> Scene:
-    """Draw a scene of one of the shape-colour `combinations`; all other attributes are independent of each other."""
+    """Return a random scene. Shape and colour are one of `combinations`; all other attributes are independent."""
     shape, colour = combinations[int(rng.integers(len(combinations)))]
     size = float(rng.uniform(*SIZES))
     count = int(rng.integers(1, MOST + 1))
     offsets = _arrange(rng, count, *(side * size for side in extent(shape)))
     half_width = max(abs(x) for x, _ in offsets) + extent(shape)[0] * size / 2
-    # All that fits is allowed, so that single shapes reach far left and far right; the mean is 0.5 for every group.
+    # Any position at which the group fits: single shapes reach far left and far right. The mean is 0.5 for every group.
     position = round(float(rng.uniform(half_width + 0.01, 0.99 - half_width)), 4)
     return Scene(
         shape=shape,
@@ -118,10 +117,10 @@ def random_scene(rng: np.random.Generator, combinations: Sequence[tuple[str, str
 
 
 def _arrange(rng: np.random.Generator, count: int, width: float, height: float) -> list[tuple[float, float]]:
-    """Centres of `count` boxes that do not touch: x relative to the group's centre, y absolute.
+    """Return centres of `count` boxes that do not touch: x relative to the centre of the group, y absolute.
 
-    Boxes take random places of a loose grid of two columns and two rows (two may take one column), then move a little
-    within their cells.
+    Boxes are in random cells of a grid of two columns and two rows (two boxes may share one column), and at a random place
+    within the cell.
     """
     one_column = count <= 2 and rng.random() < 0.5
     places = [(column, row) for column in range(1 if one_column else 2) for row in range(2)]

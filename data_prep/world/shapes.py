@@ -39,8 +39,8 @@ from data_prep.step import Made, OutputStep, Workers
 from data_prep.workers import in_order
 from data_prep.world.captioner import captions
 from data_prep.world.draw import draw
-from data_prep.world.eval_texts import ATTRIBUTES, WorldClass, caption_choice, comparatives, description
-from data_prep.world.scene import COLOURS, PICTURE, SHAPES, TRAINING, UNSEEN, Scene, random_scene
+from data_prep.world.eval_texts import WorldClass, caption_choice, comparatives, description
+from data_prep.world.scene import ATTRIBUTES, COLOURS, PICTURE, SHAPES, TRAINING, UNSEEN, Scene, random_scene
 from data_prep.world.vocabulary import with_article
 from data_prep.world.wordings import SECOND_LEADS, WORDINGS, attribute_texts
 from pcclip.atomic import atomic_folder
@@ -101,9 +101,9 @@ def plan(options: Shapes) -> dict[str, list[PlannedPicture]]:
         for part in ("train", "val", "test")
     }
     classes = {
-        "shape": {shape: [pair for pair in TRAINING if pair[0] == shape] for shape in SHAPES},
+        "shape": {of.name: of.combinations for of in SHAPE_CLASSES},
         "colour": {colour: [pair for pair in TRAINING if pair[1] == colour] for colour in COLOURS},
-        "unseen": {f"{colour} {shape}": [(shape, colour)] for shape, colour in UNSEEN},
+        "unseen": {of.name: of.combinations for of in UNSEEN_CLASSES},
     }
     for part, combinations_of in classes.items():
         files[part] = [
@@ -203,13 +203,9 @@ class ShapesEval(Workers, OutputStep):
 
 
 def _pictures(seed: int, part: int, folder: str, classes: list[WorldClass], each: int) -> list[PlannedPicture]:
-    # Pictures of a shape have the colours that it has in training.
     return [
         PlannedPicture(
-            random_scene(
-                np.random.default_rng((seed, part, number, index)),
-                [(of.shape, of.colour)] if of.colour else [pair for pair in TRAINING if pair[0] == of.shape],
-            ),
+            random_scene(np.random.default_rng((seed, part, number, index)), of.combinations),
             f"{folder}/{of.name}/{index:04d}.png",
         )
         for number, of in enumerate(classes)

@@ -1,9 +1,9 @@
-"""Test sentences about the world: their words occur in training texts, their frames do not.
+"""Test sentences about the world. Their words occur in training texts, their frames do not.
 
-In each, the first image has more of the attribute; more position is further right.
+In each sentence the first image has more of the attribute. More position is further right.
 """
 
-# (frame, word for more, word for less): the text puts the first word at {0} and the second at {1}, the reverse the other way.
+# (frame, word for more, word for less). Texts have the first word at {0} and the second at {1}; reverse texts exchange them.
 WORDINGS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "size": (
         ("The shapes that you can see in the first picture are {0}.", "larger", "smaller"),
@@ -54,7 +54,7 @@ WORDINGS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ),
     ),
 }
-# The second image leads here, as in few training texts: a model that reads the order of mention instead of the words fails.
+# Sentences that mention the second image first, like few training texts. A model that relies on the order of mention fails.
 SECOND_LEADS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "size": (
         ("The second picture shows shapes that are {1} than those of the first.", "bigger", "smaller"),
@@ -78,7 +78,7 @@ SECOND_LEADS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
 }
 
-# Ordinary prompts (for more, for less), in the captions' own words: subtracting the two is the baseline of attribute ranking.
+# Ordinary prompts (for more, for less) in words of captions. Their difference is the baseline of attribute ranking.
 PROMPTS: dict[str, tuple[tuple[str, str], ...]] = {
     "size": (
         ("a picture of large shapes", "a picture of small shapes"),
@@ -106,7 +106,7 @@ PROMPTS: dict[str, tuple[tuple[str, str], ...]] = {
 def attribute_texts(
     wordings_of: dict[str, tuple[tuple[str, str, str], ...]],
 ) -> dict[str, dict[str, list[dict[str, str]]]]:
-    """Sentences and their prompts, as attribute ranking reads them: {attribute: {"wordings", "prompts"}}."""
+    """Return sentences and prompts in the format of attribute ranking: {attribute: {"wordings", "prompts"}}."""
     return {
         attribute: {
             "wordings": [

@@ -56,29 +56,34 @@ def names(folder: Path) -> list[str]:
 
 def test_plain(run: Run, server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == CONTENT
-    assert run(md5=hashlib.md5(CONTENT).hexdigest().upper()) == CONTENT  # other settings: what is there is checked
-    assert run(md5=hashlib.md5(CONTENT).hexdigest().upper()) == CONTENT
+    for _ in range(2):  # other settings: the existing file is checked
+        assert run(md5=hashlib.md5(CONTENT).hexdigest().upper()) == CONTENT
     assert "up to date" in capsys.readouterr().out
     assert server.ranges == [None]
     assert json.loads((tmp_path / "out.manifest.json").read_text())["counts"] == {"files": 1, "unpacked": 0}
 
 
-def test_broken_connections_are_resumed(run: Run, server: FileServer) -> None:
-    # More breaks than attempts: each made progress, so none counts.
-    server.faults = [Fault(drop_after=50_000) for _ in range(5)]
-    assert run(attempts=2) == CONTENT
-    assert server.ranges == [None, *(f"bytes={count * 50_000}-" for count in range(1, 6))]
-
-
-def test_a_connection_that_falls_silent_is_given_up(run: Run, server: FileServer) -> None:
-    server.faults = [Fault(stall_after=1000)]
-    assert run(timeout=0.5) == CONTENT
-    assert server.ranges[:2] == [None, "bytes=1000-"]
-
-
-def test_passing_errors_are_tried_again(run: Run, server: FileServer) -> None:
-    server.faults = [Fault(status=500), Fault(status=503), Fault(status=429, headers={"Retry-After": "0"})]
-    assert run() == CONTENT
+@pytest.mark.parametrize(
+    ("faults", "options", "ranges"),
+    [
+        # More breaks than attempts: each made progress, so none counts.
+        ([Fault(drop_after=50_000)] * 3, {"attempts": 2}, [None, "bytes=50000-", "bytes=100000-", "bytes=150000-"]),
+        ([Fault(stall_after=1000)], {"timeout": 0.5}, [None, "bytes=1000-"]),
+        ([Fault(status=500), Fault(status=503), Fault(status=429, headers={"Retry-After": "0"})], {}, [None] * 4),
+        ([Fault(drop_after=100_000), Fault(ignore_range=True)], {}, [None, "bytes=100000-", None]),
+        # Without a checksum nothing shows that the rest is of the same file.
+        ([Fault(drop_after=100_000)], {"sha256": None}, [None, None]),
+        # Two versions never mix.
+        ([Fault(drop_after=100_000, content=OTHER), Fault(content=CONTENT)], {}, [None, "bytes=100000-", None]),
+    ],
+    ids=["broken", "silent", "transient", "no ranges", "no checksum", "two versions"],
+)
+def test_failures_are_overcome(
+    run: Run, server: FileServer, faults: list[Fault], options: dict[str, Any], ranges: list[str | None]
+) -> None:
+    server.faults = [*faults]
+    assert run(**options) == CONTENT
+    assert server.ranges == ranges
 
 
 def test_retry_after_is_honoured(run: Run, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,12 +95,6 @@ def test_retry_after_is_honoured(run: Run, server: FileServer, monkeypatch: pyte
     ]
     run()
     assert pauses == [17, 60]
-
-
-def test_a_server_that_cannot_continue_starts_from_zero(run: Run, server: FileServer) -> None:
-    server.faults = [Fault(drop_after=100_000), Fault(ignore_range=True)]
-    assert run() == CONTENT
-    assert server.ranges == [None, "bytes=100000-", None]
 
 
 def test_it_ends_when_nothing_new_comes(run: Run, server: FileServer, tmp_path: Path) -> None:
@@ -115,32 +114,14 @@ def test_an_interrupted_run_is_continued_by_the_next(run: Run, server: FileServe
     assert server.ranges[-1] == "bytes=100000-"
 
 
-def test_two_versions_never_mix(run: Run, server: FileServer) -> None:
-    server.content = OTHER
-    server.faults = [Fault(drop_after=100_000), Fault(content=CONTENT)]
-    assert run() == CONTENT
-    assert server.ranges == [None, "bytes=100000-", None]
-
-
-def test_without_a_checksum_nothing_is_resumed(run: Run, server: FileServer) -> None:
-    server.faults = [Fault(drop_after=100_000), Fault(content=OTHER)]
-    assert run(size=None, sha256=None) == OTHER
-    assert server.ranges == [None, None]
-
-
-def test_a_part_that_was_whole_needs_no_request(run: Run, server: FileServer, tmp_path: Path) -> None:
-    run()
-    (tmp_path / "out.manifest.json").unlink()
-    (tmp_path / "out/file.bin").rename(tmp_path / "out/file.bin.part")
-    assert run() == CONTENT
-    assert len(server.requests) == 1
-
-
-def test_a_part_longer_than_the_file_is_dropped(run: Run, server: FileServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("surplus", "ranges"), [(b"", []), (b"x", ["bytes=300001-", None])])
+def test_a_complete_part_needs_no_request_and_a_longer_one_is_dropped(
+    run: Run, server: FileServer, tmp_path: Path, surplus: bytes, ranges: list[str | None]
+) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/file.bin.part").write_bytes(CONTENT + b"x")
+    (tmp_path / "out/file.bin.part").write_bytes(CONTENT + surplus)
     assert run() == CONTENT
-    assert server.ranges == ["bytes=300001-", None]
+    assert server.ranges == ranges
 
 
 @pytest.mark.parametrize(

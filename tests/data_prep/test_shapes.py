@@ -18,8 +18,18 @@ from data_prep.world import shapes
 from data_prep.world.captioner import captions
 from data_prep.world.describer import describe
 from data_prep.world.draw import coverage, draw, outline, polygon_area
-from data_prep.world.eval_texts import ATTRIBUTES, caption_choice
-from data_prep.world.scene import BRIGHTNESSES, COLOURS, PICTURE, SHAPES, TRAINING, UNSEEN, Scene, random_scene
+from data_prep.world.eval_texts import caption_choice
+from data_prep.world.scene import (
+    ATTRIBUTES,
+    BRIGHTNESSES,
+    COLOURS,
+    PICTURE,
+    SHAPES,
+    TRAINING,
+    UNSEEN,
+    Scene,
+    random_scene,
+)
 from data_prep.world.wordings import PROMPTS
 from pcclip.data.labelled import read_images
 from pcclip.datasets.annotations import read_caption_choices, read_comparatives
