@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from annotated_types import Ge, Le
+from pydantic import PositiveInt
 
 from data_prep.files import Row
 from data_prep.line_index import LineIndex
@@ -42,7 +43,7 @@ REASONS = {
     "near_duplicate": "the same text as that of too many other pairs",
 }
 TEXTS = ("text", "reverse_text")
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Ge(0), Le(1)]
 Rule = Callable[[Text], str | None]
 IMAGES_REMEMBERED = 1024  # rows come group by group, so that a group's captions are read once
 
@@ -63,7 +64,7 @@ class RuleOptions:
     """Least number of characters."""
     tokenizer: str = "ViT-L-14"
     """The model whose text tower will read the texts: an open_clip name, `local-dir:` or `hf-hub:`."""
-    max_tokens: Annotated[int, Field(ge=3)] | None = None
+    max_tokens: Annotated[int, Ge(3)] | None = None
     """Most tokens of a text, begin and end included. Null: what the tower reads."""
     long_texts: Literal["cut", "reject", "keep"] = "cut"
     """What to do with longer ones. `cut`: at the end of a sentence; a text without one is rejected."""

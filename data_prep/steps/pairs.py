@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
+from annotated_types import Ge
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 
 from data_prep.files import Row, read_captions, write_jsonl
 from data_prep.manifest import Manifest
@@ -27,7 +28,7 @@ class Pairs(OutputStep):
 
     captions: str = field(metadata=INPUT)
     """The `captions.jsonl` of the images."""
-    group_size: Annotated[int, Field(ge=2)] = 16
+    group_size: Annotated[int, Ge(2)] = 16
     """Images in a group, G."""
     rounds: PositiveInt = 1
     """Number of times all images are divided into groups. No pair is drawn twice."""
@@ -35,7 +36,7 @@ class Pairs(OutputStep):
     """Maximum number of unordered pairs per group, out of G(G-1)/2."""
     seed: int = 0
     """Seed of all random choices."""
-    images: Annotated[int, Field(ge=2)] | None = None
+    images: Annotated[int, Ge(2)] | None = None
     """Number of images to use, drawn at random. Null: all."""
     all_pairs: bool = False
     """Use every unordered pair of the images once, and ignore `pairs_per_group`. Each of n images is then in about 2n/G

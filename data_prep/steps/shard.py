@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
+from annotated_types import Ge, Le
 from braceexpand import braceexpand
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 
 from data_prep.group_index import GroupIndex, GroupRows, Mask
 from data_prep.line_index import Numbers
@@ -49,7 +50,7 @@ class Shard(Workers, OutputStep):
     """Groups in a shard; give at least as many shards as training has workers."""
     resize: PositiveInt | None = None
     """Longest side of a stored image in pixels; larger ones are shrunk, none is enlarged. Null: as they are."""
-    quality: Annotated[int, Field(ge=1, le=100)] = 90
+    quality: Annotated[int, Ge(1), Le(100)] = 90
     """JPEG quality of images that have to be encoded again."""
     seed: int = 0
     """Seed of the order of groups."""

@@ -74,7 +74,7 @@ def test_files_below_the_output_are_relative(table: Captions, tmp_path: Path, re
         ({"images": None}, ValueError, r"captions\.images"),
         ({"images": "nowhere"}, FileNotFoundError, r"nowhere: "),
         ({"input": "nowhere.csv"}, FileNotFoundError, r"nowhere\.csv: `input`"),
-        ({"source": "shards", "input": "EMPTY"}, FileNotFoundError, r"empty: "),
+        ({"source": "shards", "input": "EMPTY", "images": "EMPTY"}, FileNotFoundError, r"empty: "),
         ({"images": "EMPTY"}, ValueError, r"captions\.csv: .*1 incomplete_row, 5 missing"),
     ],
 )
