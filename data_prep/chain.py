@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ from data_prep.step import Step
 from pcclip import command_line
 
 KNOWN = ", ".join(STEPS)
+PYDANTIC_DETAILS = re.compile(r" \[type=.*? For further information visit \S+")
 UNSET = "???"  # value of a variable that must be given on the command line
 
 
@@ -70,10 +72,10 @@ def _parser(target: str) -> ArgumentParser:
 
 def _parsed(parser: ArgumentParser, words: Sequence[str], where: str) -> Namespace:
     try:
-        options: Namespace = parser.instantiate(command_line.parse(parser, words))
+        return parser.instantiate(command_line.parse(parser, words))
     except ValueError as error:
-        raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
-    return options
+        message = PYDANTIC_DETAILS.sub(".", " ".join(str(error).split()))
+        raise ValueError(f"{where}: {message}") from error
 
 
 def _parse_chain(target: str, files: Sequence[Path], flags: Sequence[str]) -> dict[str, Step]:
