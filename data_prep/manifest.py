@@ -67,8 +67,8 @@ class Manifest:
             return False
         try:
             found = json.loads(manifest.read_text(encoding="utf-8"))
-        except json.JSONDecodeError:
-            return False  # truncated
+        except ValueError:  # not JSON, or not UTF-8
+            return False
         if not isinstance(found, dict) or not isinstance(found.get("output"), dict):
             return False
         unchanged = True

@@ -22,6 +22,7 @@ from data_prep.llm.options import ModelOptions
 from data_prep.llm.replies import Completion, NoAnswerError, malformed, parse_reply
 from data_prep.step import explained
 from pcclip.data.pictures import UnreadableImageError, decode
+from pcclip.paths import read_text
 
 Message = dict[str, Any]
 
@@ -142,7 +143,7 @@ def load_prompt(source: str | Path, known: Collection[str], answer: Collection[s
         names = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
         raise FileNotFoundError(f"{source}: prompt not found; give the path of a YAML file, or one of {names}")
     try:
-        prompt = Prompt.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        prompt = Prompt.model_validate(yaml.safe_load(read_text(path, "prompt")))
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML ({error})") from error
     except ValidationError as error:

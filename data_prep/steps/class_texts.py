@@ -17,6 +17,7 @@ from data_prep.llm.questions import Question, QuestionList, Questions, Requests
 from data_prep.llm.replies import Text
 from data_prep.manifest import Manifest
 from data_prep.step import INPUT, Made
+from pcclip.paths import read_text
 
 
 @dataclass(kw_only=True)
@@ -83,7 +84,7 @@ class ClassTexts(ModelStep):
 
 
 def _names(file: Path) -> list[str]:
-    names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = [line.strip() for line in read_text(file, "class names").splitlines() if line.strip()]
     if not names or len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(f"{file}: class names, each once and one a line; found {twice or 'none'}")

@@ -57,13 +57,16 @@ def test_the_prompt_given_is_used(tmp_path: Path) -> None:
 
 def test_bad_options(tmp_path: Path) -> None:
     (tmp_path / "twice.txt").write_text("a\na\n")
-    twice = str(tmp_path / "twice.txt")
+    (tmp_path / "latin.txt").write_bytes("käse\n".encode("latin-1"))
+    twice, latin = (str(tmp_path / name) for name in ("twice.txt", "latin.txt"))
+    asked = {"output": twice[:-4], "model": "m", "base_url": "http://127.0.0.1:9"}
     for options, message in (
         (ClassTexts(output="x"), "give `classes` to describe, or `pairs`"),
         (ClassTexts(output="x", classes=twice, pairs=twice), "and not both"),
         (ClassTexts(output="x", classes=twice, backend="scene"), "'scene'"),
         (ClassTexts(output="x", classes=twice), "class_texts.model is not set"),
-        (ClassTexts(output=twice[:-4], classes=twice, model="m", base_url="http://127.0.0.1:9"), r"found \['a'\]"),
+        (ClassTexts(**asked, classes=twice), r"twice\.txt: .*'a'"),
+        (ClassTexts(**asked, classes=latin), r"latin\.txt"),
     ):
         with pytest.raises(ValueError, match=message):
             options.run()
