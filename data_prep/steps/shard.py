@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Le
-from braceexpand import braceexpand
+from braceexpand import UnbalancedBracesError, braceexpand
 from pydantic import PositiveInt
 
 from data_prep.group_index import GroupIndex, GroupRows, Mask
@@ -132,8 +132,12 @@ def matching(index: GroupIndex, option: str, entries: list[str]) -> Mask:
     Raises:
         ValueError: A pattern matches no group, so it is probably misspelt.
     """
+    try:
+        patterns = [pattern for entry in entries for pattern in braceexpand(entry)]
+    except UnbalancedBracesError as error:
+        raise ValueError(f"shard.{option}: {error}; close each brace") from error
     found = np.zeros(len(index.names), bool)
-    for pattern in (pattern for entry in entries for pattern in braceexpand(entry)):
+    for pattern in patterns:
         hits = [fnmatchcase(name, pattern) for name in index.names]
         if index.names and not any(hits):
             raise ValueError(f"shard.{option}: {pattern!r} matches no group; groups are named like {index.names[0]!r}")
