@@ -9,7 +9,7 @@ from typing import Any
 
 from data_prep.files import clean
 from data_prep.parts import Part
-from data_prep.sources.source import REPLACED, Candidate, Losses, SourceOptions
+from data_prep.sources.source import REPLACED, Candidate, LeftOut, SourceOptions
 from pcclip.data.damage import DamagedGroupError
 from pcclip.data.pictures import PICTURE_EXTENSIONS
 from pcclip.data.tar_index import TarIndex
@@ -20,7 +20,7 @@ LONGEST_LABEL = 10  # digits
 END = 1024  # zero bytes at the end of a tar
 
 
-def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+def candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Candidate]:
     """Yield images with their content, in the order of the shards.
 
     Raises:
@@ -31,22 +31,22 @@ def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
     if options.class_names is not None:
         class_captions = [class_caption(options.template, name) for name in read_class_names(Path(options.class_names))]
     names: set[int] = set()  # hashes, to save memory
-    for shard, key, sample in _samples(options, losses):
+    for shard, key, sample in _samples(options, left_out):
         record = _record(sample)
         extension = next((extension for extension in PICTURE_EXTENSIONS if extension in sample), None)
         name = f"{key.replace('/', '__')}.{extension}"  # keys may contain folders
         caption = _caption(sample, record, class_captions)
         if extension is None:
             failed = record.get("status", "success") != "success"
-            losses.add("failed_download" if failed else "missing", key)
+            left_out.add("failed_download" if failed else "missing", key)
         elif hash(name) in names:
-            losses.add("duplicate_key", f"{shard}: {key}")
+            left_out.add("duplicate_key", f"{shard}: {key}")
         elif len(os.fsencode(name)) > LONGEST_NAME:
-            losses.add("long_key", key)
+            left_out.add("long_key", key)
         elif REPLACED in caption:
-            losses.add("not_utf8", key)
+            left_out.add("not_utf8", key)
         elif not caption:
-            losses.add("without_class_name" if sample.keys() & {"cls", "txt"} == {"cls"} else "without_caption", key)
+            left_out.add("without_class_name" if sample.keys() & {"cls", "txt"} == {"cls"} else "without_caption", key)
         else:
             names.add(hash(name))
             fields = {"url": record["url"]} if isinstance(record.get("url"), str) else {}
@@ -82,14 +82,14 @@ def _shards(options: SourceOptions) -> list[Path]:
     return shards[part.index :: part.count]
 
 
-def _samples(options: SourceOptions, losses: Losses) -> Iterator[tuple[str, str, dict[str, bytes]]]:
+def _samples(options: SourceOptions, left_out: LeftOut) -> Iterator[tuple[str, str, dict[str, bytes]]]:
     """Yield shard, key and members of each undamaged sample. Damage is counted once per shard."""
     for shard in _shards(options):
         try:
             with TarIndex(shard) as index:
                 for place, entry in enumerate(index.entries):
                     if entry.damage:
-                        losses.add(entry.damage, f"{shard}: {entry.key}")
+                        left_out.add(entry.damage, f"{shard}: {entry.key}")
                     else:
                         members = index.read(place)
                         yield str(shard), entry.key, {name.lower(): payload for name, payload in members.items()}
@@ -97,7 +97,7 @@ def _samples(options: SourceOptions, losses: Losses) -> Iterator[tuple[str, str,
         except (OSError, DamagedGroupError) as error:
             damage = str(error)
         if damage:
-            losses.add("damaged_shard", f"{shard}: {damage}")
+            left_out.add("damaged_shard", f"{shard}: {damage}")
 
 
 def _ends(shard: Path) -> bool:

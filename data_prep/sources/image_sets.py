@@ -10,7 +10,7 @@ from data_prep.sources.source import (
     REPLACED,
     Candidate,
     Checked,
-    Losses,
+    LeftOut,
     SourceOptions,
     image_folder,
     input_file,
@@ -24,7 +24,7 @@ CHECKED_KEYS = {**CAPTION_KEYS, "width": int, "height": int, "sha256": str}
 CHECKED_FIELDS = ("width", "height", "sha256")  # computed again
 
 
-def coco_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+def coco_candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Candidate]:
     """Yield images in the order of the file. The file is read into memory: about 0.5 GB for train2017.
 
     Raises:
@@ -38,7 +38,7 @@ def coco_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidat
         if texts and isinstance(found.get("image_id"), int | str):
             captions.setdefault(found["image_id"], []).extend(texts)
         else:
-            losses.add("bad_annotation", f"annotation {found.get('id')}")
+            left_out.add("bad_annotation", f"annotation {found.get('id')}")
     if annotations and not captions:
         raise ValueError(
             f"{options.input}: its annotations have no captions; use COCO's captions_*.json, not instances_*.json"
@@ -47,11 +47,11 @@ def coco_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidat
     for image in images:
         number, name = (image.get("id"), image.get("file_name")) if isinstance(image, dict) else (None, None)
         if not isinstance(number, int | str) or not isinstance(name, str) or not name:
-            losses.add("bad_image_record", f"image {number}: needs `id` and `file_name`")
+            left_out.add("bad_image_record", f"image {number}: needs `id` and `file_name`")
             continue
         yield Candidate(str(number), folder / name, captions.pop(number, []))
     for number, texts in captions.items():
-        losses.add("captions_of_unknown_image", f"image {number}: {len(texts)} captions")
+        left_out.add("captions_of_unknown_image", f"image {number}: {len(texts)} captions")
 
 
 def _read_coco(file: Path) -> tuple[list[Any], list[Any]]:
@@ -65,7 +65,7 @@ def _read_coco(file: Path) -> tuple[list[Any], list[Any]]:
     return images, annotations
 
 
-def cub_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+def cub_candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Candidate]:
     """Yield images in the order of images.txt, with the ids in it and the names of their classes.
 
     Raises:
@@ -79,7 +79,7 @@ def cub_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate
     for number, line in enumerate(lines, start=1):
         name, _, file = line.strip().partition(" ")
         if not Path(file).name or REPLACED in line:
-            losses.add("bad_row", f"images.txt, line {number}: {line!r}")
+            left_out.add("bad_row", f"images.txt, line {number}: {line!r}")
             continue
         captions = read_lines((texts / file).with_suffix(".txt")) or []
         yield Candidate(name, root / "images" / file, captions, {"class": class_name(Path(file).parent.name)})
@@ -90,28 +90,28 @@ def class_name(folder: str) -> str:
     return folder.split(".", 1)[-1].replace("_", " ")
 
 
-def folder_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+def folder_candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Candidate]:
     """Yield images sorted within each folder. The id of an image is its relative path.
 
     Raises:
         FileNotFoundError, NotADirectoryError: `input` is not a folder.
     """
     folder = existing_folder(options.input, "`input` of source `folder` of the step captions").absolute()
-    for name in walk(folder, losses):
+    for name in walk(folder, left_out):
         path = folder / name
         if path.suffix.lower() in PICTURE_ENDINGS:
             text = path.with_suffix(".txt")
             captions = read_lines(text)
             if captions is None and text.is_file():
-                losses.add("not_utf8", text.relative_to(folder).as_posix())
+                left_out.add("not_utf8", text.relative_to(folder).as_posix())
             else:
                 yield Candidate(name, path, captions or [])
         elif path.suffix == ".txt" and not any(
             path.with_suffix(found).exists() for ending in PICTURE_ENDINGS for found in (ending, ending.upper())
         ):
-            losses.add("missing", f"{name}: no image of this name next to it")
+            left_out.add("missing", f"{name}: no image of this name next to it")
         elif path.suffix not in IGNORED and not path.name.startswith("."):
-            losses.add("not_an_image", name)
+            left_out.add("not_an_image", name)
 
 
 def read_lines(file: Path) -> list[str] | None:
@@ -125,7 +125,7 @@ def read_lines(file: Path) -> list[str] | None:
     return None if REPLACED in text else clean(text.splitlines())
 
 
-def jsonl_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+def jsonl_candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Candidate]:
     """Yield images in the order of the file, with all other fields of their rows."""
     file = input_file(options)
     folder = file.parent.absolute() if options.images is None else image_folder(options)
@@ -136,10 +136,10 @@ def jsonl_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candida
             try:
                 candidate, captions = _jsonl_candidate(line, folder, options)
             except (ValueError, RecursionError) as error:
-                losses.add("bad_row", f"line {number}: {error}")
+                left_out.add("bad_row", f"line {number}: {error}")
                 continue
             if (bad := len(captions) - len(candidate.captions)) > 0:
-                losses.add("bad_caption", f"line {number}: {bad} of {len(captions)} captions are empty or not a text")
+                left_out.add("bad_caption", f"line {number}: {bad} of {len(captions)} captions are empty or not a text")
             yield candidate
 
 
@@ -162,7 +162,7 @@ def _jsonl_candidate(line: bytes, folder: Path, options: SourceOptions) -> tuple
     return Candidate(name, folder / file, clean(listed), fields), listed
 
 
-def parts_candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+def parts_candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Candidate]:
     """Yield images in the order of the file names."""
     for file in part_files(options.input):
         for _, row in read_jsonl(file, CHECKED_KEYS):

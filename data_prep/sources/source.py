@@ -82,7 +82,7 @@ class Candidate:
     checked: Checked | None = None
 
 
-class Losses:
+class LeftOut:
     """Left-out items by reason: exact counts, and the first names."""
 
     def __init__(self) -> None:
@@ -114,21 +114,21 @@ def image_folder(options: SourceOptions) -> Path:
     return existing_folder(Path(str(options.images)).absolute(), "image folder (`images` of the step captions)")
 
 
-def walk(folder: Path, losses: Losses) -> Iterator[str]:
+def walk(folder: Path, left_out: LeftOut) -> Iterator[str]:
     """Yield the relative paths of all files below a folder, sorted within each folder.
 
     Links to folders are followed, and each folder is read once.
 
     Args:
         folder: The folder.
-        losses: Collects repeated and unreadable folders, and pipes, devices and sockets.
+        left_out: Collects repeated and unreadable folders, and pipes, devices and sockets.
     """
     entered: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(folder, onerror=partial(_unreadable, folder, losses), followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=partial(_unreadable, folder, left_out), followlinks=True):
         found, prefix = Path(place).stat(), Path(place).relative_to(folder).as_posix()
         prefix = "" if prefix == "." else f"{prefix}/"
         if (found.st_dev, found.st_ino) in entered:
-            losses.add("folder_again", prefix)
+            left_out.add("folder_again", prefix)
             folders.clear()
             continue
         entered.add((found.st_dev, found.st_ino))
@@ -138,11 +138,11 @@ def walk(folder: Path, losses: Losses) -> Iterator[str]:
             if os.path.isfile(path) or not os.path.exists(path):  # noqa: PTH110, PTH113  # in half the time of pathlib
                 yield prefix + name
             else:
-                losses.add("not_a_file", prefix + name)
+                left_out.add("not_a_file", prefix + name)
 
 
-def _unreadable(folder: Path, losses: Losses, error: OSError) -> None:
-    losses.add("unreadable_folder", f"{os.path.relpath(error.filename, folder)}: {error.strerror}")
+def _unreadable(folder: Path, left_out: LeftOut, error: OSError) -> None:
+    left_out.add("unreadable_folder", f"{os.path.relpath(error.filename, folder)}: {error.strerror}")
 
 
 def folder_hash(folder: Path, suffixes: tuple[str, ...]) -> str:
@@ -151,5 +151,5 @@ def folder_hash(folder: Path, suffixes: tuple[str, ...]) -> str:
     Outputs of the steps have other suffixes, so they may be in the same folder.
     """
     return states_hash(
-        (name, folder / name) for name in walk(folder, Losses()) if Path(name).suffix.lower() in suffixes
+        (name, folder / name) for name in walk(folder, LeftOut()) if Path(name).suffix.lower() in suffixes
     )

@@ -11,7 +11,7 @@ from typing import Any
 from data_prep.sources.source import (
     REPLACED,
     Candidate,
-    Losses,
+    LeftOut,
     SourceOptions,
     image_folder,
     input_file,
@@ -22,7 +22,7 @@ from pcclip.database import temporary_database
 MOST_LINES = 32  # of a row; a quote that stays open longer is an error
 
 
-def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
+def candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Candidate]:
     """Yield images in the order of their first rows, with the captions of all their rows.
 
     Raises:
@@ -33,7 +33,7 @@ def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
     with temporary_database() as database:
         database.execute("CREATE TABLE captions (image TEXT, caption TEXT)")
         database.execute("BEGIN")
-        database.executemany("INSERT INTO captions VALUES (?, ?)", _rows(input_file(options), options, losses))
+        database.executemany("INSERT INTO captions VALUES (?, ?)", _rows(input_file(options), options, left_out))
         database.execute("CREATE INDEX by_image ON captions (image)")
         database.execute("COMMIT")
         images = database.execute("SELECT image FROM captions GROUP BY image ORDER BY MIN(rowid)")
@@ -42,7 +42,7 @@ def candidates(options: SourceOptions, losses: Losses) -> Iterator[Candidate]:
             yield Candidate(name, folder / name, [caption for (caption,) in found])
 
 
-def _rows(file: Path, options: SourceOptions, losses: Losses) -> Iterator[tuple[str, str]]:
+def _rows(file: Path, options: SourceOptions, left_out: LeftOut) -> Iterator[tuple[str, str]]:
     options_of: Any = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if file.suffix == ".tsv" else {"strict": True}
     layout: Any = csv.reader([], **options_of).dialect  # parsed once: each row has its own reader
     with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
@@ -56,16 +56,16 @@ def _rows(file: Path, options: SourceOptions, losses: Losses) -> Iterator[tuple[
         image, text = columns.index(options.image_column), columns.index(options.caption_column)
         for number, row in _parsed(stream, image, layout):
             if isinstance(row, csv.Error):
-                losses.add("bad_row", f"line {number}: {row}")
+                left_out.add("bad_row", f"line {number}: {row}")
                 continue
             if len(row) > len(columns):
-                losses.add("surplus_columns", f"line {number}: {len(row)} of {len(columns)}; quote texts with commas")
+                left_out.add("surplus_columns", f"line {number}: {len(row)} of {len(columns)}; quote texts with commas")
                 continue
             name, caption = (row[place].strip() if place < len(row) else "" for place in (image, text))
             if not name or not caption:
-                losses.add("incomplete_row", f"line {number}")
+                left_out.add("incomplete_row", f"line {number}")
             elif REPLACED in name + caption:
-                losses.add("not_utf8", f"line {number}: {json.dumps(name)}")
+                left_out.add("not_utf8", f"line {number}: {json.dumps(name)}")
             else:
                 yield name, caption
 

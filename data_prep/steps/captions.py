@@ -16,7 +16,7 @@ from data_prep.lock import output_lock
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.sources import caption_shards, image_sets, table
-from data_prep.sources.source import Candidate, Checked, Losses, SourceOptions, folder_hash
+from data_prep.sources.source import Candidate, Checked, LeftOut, SourceOptions, folder_hash
 from data_prep.step import Made, OutputStep, Workers
 from data_prep.workers import in_order
 from pcclip.atomic import atomic_folder
@@ -24,7 +24,8 @@ from pcclip.data.picture_files import PICTURE_ENDINGS
 from pcclip.data.pictures import UnreadableImageError
 
 CHUNK = 16  # images per task of a worker
-SOURCES: dict[str, Callable[[SourceOptions, Losses], Iterator[Candidate]]] = {
+# Each function yields captioned images in the order of the source, and adds bad rows to what is left out.
+SOURCES: dict[str, Callable[[SourceOptions, LeftOut], Iterator[Candidate]]] = {
     "coco": image_sets.coco_candidates,
     "csv": table.candidates,
     "jsonl": image_sets.jsonl_candidates,
@@ -67,7 +68,7 @@ class Captions(SourceOptions, Workers, OutputStep):
             role: folder_hash(path, suffixes) if path.is_dir() else path for role, path in paths.items()
         }
         if self.source == "jsonl" and self.images is None:
-            files = image_sets.jsonl_candidates(self, Losses())
+            files = image_sets.jsonl_candidates(self, LeftOut())
             found["images"] = states_hash((each.id, each.path) for each in files)
         return found
 
@@ -92,28 +93,28 @@ class Captions(SourceOptions, Workers, OutputStep):
             raise ValueError(
                 f"{unpacked}: `images`, the folder to unpack the shards into, is not empty; name a new folder, or delete it"
             )
-        losses = Losses()
+        left_out = LeftOut()
         with ExitStack() as stack:
             folder = None
             if unpacked is not None:
                 stack.enter_context(output_lock(unpacked))
                 folder = stack.enter_context(atomic_folder(unpacked))
-            images = write_jsonl(output, _rows(SOURCES[self.source](self, losses), self, losses, folder))
-            summary = "".join(f", {count} {reason}" for reason, count in losses.counts.items())
+            images = write_jsonl(output, _rows(SOURCES[self.source](self, left_out), self, left_out, folder))
+            summary = "".join(f", {count} {reason}" for reason, count in left_out.counts.items())
             if not images:
                 output.unlink()
-                first = next((f"; first: {names[0]}" for names in losses.names().values()), "")
+                first = next((f"; first: {names[0]}" for names in left_out.names().values()), "")
                 raise ValueError(
                     f"{self.input}: no usable captioned image ({summary.removeprefix(', ') or 'it is empty'}){first}"
                 )
-        return Made({"images": images, **losses.counts}, losses.names(), message=f"{images} images{summary}")
+        return Made({"images": images, **left_out.counts}, left_out.names(), message=f"{images} images{summary}")
 
     @property
     def _unpacked(self) -> Path | None:
         return Path(str(self.images)) if self.source == "shards" else None
 
 
-def _rows(found: Iterator[Candidate], options: Captions, losses: Losses, unpacked: Path | None) -> Iterator[Row]:
+def _rows(found: Iterator[Candidate], options: Captions, left_out: LeftOut, unpacked: Path | None) -> Iterator[Row]:
     ids: set[int] = set()  # hashes, to save memory
     contents: set[int] = set()
     part, output = options.own_part, Path(options.output)
@@ -123,16 +124,16 @@ def _rows(found: Iterator[Candidate], options: Captions, losses: Losses, unpacke
     for candidate, image in progress(checked, desc="captions", unit="image"):
         captions = clean(candidate.captions)
         if not captions:
-            losses.add("without_caption", candidate.id)
+            left_out.add("without_caption", candidate.id)
             continue
         if image.reason:
-            losses.add(image.reason, f"{candidate.id}: {image.message}")
+            left_out.add(image.reason, f"{candidate.id}: {image.message}")
             continue
         if hash(candidate.id) in ids:
-            losses.add("duplicate_id", candidate.id)
+            left_out.add("duplicate_id", candidate.id)
             continue
         if (content := int(image.sha256[:16], base=16)) in contents:
-            losses.add(
+            left_out.add(
                 "duplicate_kept" if options.duplicates == "keep" else "duplicate", f"{candidate.id}: {image.sha256}"
             )
             if options.duplicates == "drop":
@@ -149,7 +150,7 @@ def _rows(found: Iterator[Candidate], options: Captions, losses: Losses, unpacke
         try:
             json.dumps(row, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
-            losses.add("not_utf8", f"{candidate.id}: {error}")
+            left_out.add("not_utf8", f"{candidate.id}: {error}")
             continue
         ids.add(hash(candidate.id))
         contents.add(content)

@@ -432,8 +432,8 @@ def test_shards_are_unpacked(tmp_path: Path, run: Run) -> None:
     rows, manifest = run("shards", source, images=str(tmp_path / "images"))
     assert captions_of(rows) == [("a", ["a photo of a cat"]), ("x/b", ["a dog"]), ("c", ["a bird"])]
     assert Path(rows[1]["file"]).read_bytes() == jpeg(2)
-    losses = {"without_caption": 1, "missing": 1, "unreadable": 1, "duplicate_key": 2}
-    assert manifest["counts"] == {"images": 3, **losses}
+    left_out = {"without_caption": 1, "missing": 1, "unreadable": 1, "duplicate_key": 2}
+    assert manifest["counts"] == {"images": 3, **left_out}
 
 
 @pytest.fixture
