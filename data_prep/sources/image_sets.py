@@ -74,8 +74,8 @@ def cub_candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Candid
     root = existing_folder(options.input, "CUB_200_2011 (`input` of the step captions)").absolute()
     remedy = "set captions.texts to the folder text_c10 of Reed et al."
     texts = existing_folder(options.texts or root / "text_c10", "captions", remedy)
-    file = existing_file(root / "images.txt", "list of images", "`input` must be the folder CUB_200_2011")
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    listed = existing_file(root / "images.txt", "list of images", "`input` must be the folder CUB_200_2011")
+    lines = listed.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
         name, _, file = line.strip().partition(" ")
         if not Path(file).name or REPLACED in line:

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Le
-from braceexpand import UnbalancedBracesError, braceexpand
+from braceexpand import braceexpand
 from pydantic import PositiveInt
 
 from data_prep.group_index import GroupIndex, GroupRows, Mask
@@ -134,7 +134,7 @@ def matching(index: GroupIndex, option: str, entries: list[str]) -> Mask:
     """
     try:
         patterns = [pattern for entry in entries for pattern in braceexpand(entry)]
-    except UnbalancedBracesError as error:
+    except ValueError as error:
         raise ValueError(f"shard.{option}: {error}; close each brace") from error
     found = np.zeros(len(index.names), bool)
     for pattern in patterns:
