@@ -17,29 +17,22 @@ from data_prep.sources.source import (
     input_file,
 )
 from pcclip.data.picture_files import PICTURE_ENDINGS
-from pcclip.database import temporary_database
 
 MOST_LINES = 32  # of a row; a quote that stays open longer is an error
 
 
 def candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Candidate]:
-    """Yield images in the order of their first rows, with the captions of all their rows.
+    """Yield images in the order of their first rows, with the captions of all their rows. All captions are kept in memory.
 
     Raises:
         ValueError: A column is missing.
     """
     folder = image_folder(options)
-    # The rows of an image may be anywhere in the table. An index on disk bounds the memory.
-    with temporary_database() as database:
-        database.execute("CREATE TABLE captions (image TEXT, caption TEXT)")
-        database.execute("BEGIN")
-        database.executemany("INSERT INTO captions VALUES (?, ?)", _rows(input_file(options), options, left_out))
-        database.execute("CREATE INDEX by_image ON captions (image)")
-        database.execute("COMMIT")
-        images = database.execute("SELECT image FROM captions GROUP BY image ORDER BY MIN(rowid)")
-        for (name,) in images:
-            found = database.execute("SELECT caption FROM captions WHERE image = ? ORDER BY rowid", (name,))
-            yield Candidate(name, folder / name, [caption for (caption,) in found])
+    captions: dict[str, list[str]] = {}
+    for name, caption in _rows(input_file(options), options, left_out):
+        captions.setdefault(name, []).append(caption)
+    for name, texts in captions.items():
+        yield Candidate(name, folder / name, texts)
 
 
 def _rows(file: Path, options: SourceOptions, left_out: LeftOut) -> Iterator[tuple[str, str]]:

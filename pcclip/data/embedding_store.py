@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor
 
 from pcclip.data.labelled import ImageFile
-from pcclip.database import Database, kept_database
 
 DECODER = 2  # to be raised whenever `pcclip.data.pictures` decodes something into other pixels
 _LOOKUP = 512  # keys a query; SQLite's own limit is 999 in old versions
@@ -84,15 +84,20 @@ class EmbeddingStore:
         return digest.hexdigest()
 
     @contextmanager
-    def _connected(self) -> Iterator[Database]:
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        """Yield the database. The block is one transaction, which is rolled back on an error."""
         folder = self.file.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             reason = f"{error.filename} is a file" if isinstance(error, FileExistsError) else error.strerror
             raise OSError(f"{folder}: cannot keep embeddings there ({reason}); choose another folder") from error
-        with kept_database(self.file, "remove it or choose another folder") as database:
-            yield database
+        try:
+            with closing(sqlite3.connect(self.file, timeout=60)) as database, database:
+                database.execute("PRAGMA synchronous = NORMAL")
+                yield database
+        except sqlite3.DatabaseError as error:
+            raise OSError(f"{self.file}: cannot be used ({error}); delete it or choose another folder") from error
 
     @staticmethod
     def _keys(images: Sequence[ImageFile]) -> list[bytes | None]:
