@@ -1,4 +1,4 @@
-"""A small embedded world, made once for all data_prep tests."""
+"""Fixtures of the data_prep tests: a small embedded world, and plain readers and writers of JSON Lines."""
 
 import json
 from collections.abc import Callable
@@ -11,6 +11,8 @@ from data_prep.steps import describe, pairs
 from data_prep.world import shapes
 
 Rows = list[dict[str, Any]]
+Read = Callable[[Path], Rows]
+Write = Callable[[str, Rows], Path]
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +27,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def read() -> Callable[[Path], Rows]:
+def read() -> Read:
     """Read JSON Lines plainly, independently of data_prep."""
 
     def read_lines(path: Path) -> Rows:
@@ -35,7 +37,7 @@ def read() -> Callable[[Path], Rows]:
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Callable[[str, Rows], Path]:
+def write(tmp_path: Path) -> Write:
     """Write JSON Lines plainly into the test's folder."""
 
     def write_lines(name: str, rows: Rows) -> Path:

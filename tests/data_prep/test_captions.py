@@ -12,11 +12,8 @@ from data_prep.sources import source
 from data_prep.sources.source import Candidate
 from data_prep.steps import captions
 from data_prep.steps.captions import Captions
-from tests.data_prep.conftest import Rows
+from tests.data_prep.conftest import Read, Rows, Write
 from tests.helpers.pictures import jpeg
-
-Write = Callable[[str, Rows], Path]
-Read = Callable[[Path], Rows]
 
 
 @pytest.fixture

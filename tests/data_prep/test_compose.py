@@ -1,17 +1,13 @@
 """The baseline describer joins captions by templates, and says in the manifest that it did."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from data_prep.steps import describe
 from data_prep.steps.describe import compose, phrase
-from tests.data_prep.conftest import Rows
-
-Read = Callable[[Path], Rows]
-Write = Callable[[str, Rows], Path]
+from tests.data_prep.conftest import Read, Write
 
 
 def test_both_images_are_mentioned_in_order() -> None:

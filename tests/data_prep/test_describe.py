@@ -1,6 +1,5 @@
 """The step around the describer: rows, order independence, restarts, bad input."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,11 +7,8 @@ import pytest
 from data_prep.steps import describe
 from data_prep.world.describer import difference
 from data_prep.world.scene import Scene
-from tests.data_prep.conftest import Rows
+from tests.data_prep.conftest import Read, Write
 from tests.data_prep.test_world_texts import claims
-
-Read = Callable[[Path], Rows]
-Write = Callable[[str, Rows], Path]
 
 
 def test_both_directions_are_true_and_worded_separately(world: Path, read: Read) -> None:

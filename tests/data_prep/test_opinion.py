@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,10 @@ from scipy.stats import binomtest
 
 from data_prep.llm import client
 from data_prep.steps.opinion import Opinion
-from tests.data_prep.conftest import Rows
+from tests.data_prep.conftest import Read
 from tests.helpers import fault_server
 from tests.helpers.fault_server import FaultServer, running_server
 
-Read = Callable[[Path], Rows]
 ROWS = 40
 
 

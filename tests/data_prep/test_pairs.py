@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,7 @@ import numpy as np
 import pytest
 
 from data_prep.steps import pairs
-from tests.data_prep.conftest import Rows
-
-Read = Callable[[Path], Rows]
-Write = Callable[[str, Rows], Path]
+from tests.data_prep.conftest import Rows, Write
 
 
 def deal(number: int, **options: int) -> Rows:

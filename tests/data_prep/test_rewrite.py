@@ -1,17 +1,13 @@
 """Captions are rewritten one by one and put together by image."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from data_prep.steps import rewrite
-from tests.data_prep.conftest import Rows
+from tests.data_prep.conftest import Read, Write
 from tests.helpers.fault_server import running_server
-
-Read = Callable[[Path], Rows]
-Write = Callable[[str, Rows], Path]
 
 
 def test_rewrite(tmp_path: Path, write: Write, read: Read, capsys: pytest.CaptureFixture[str]) -> None:

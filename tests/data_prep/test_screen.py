@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,7 @@ from data_prep.rules.census import Census
 from data_prep.rules.judge import REASONS
 from data_prep.rules.reading import Reader
 from data_prep.steps import screen
-from tests.data_prep.conftest import Rows
-
-Read = Callable[[Path], Rows]
-Write = Callable[[str, Rows], Path]
+from tests.data_prep.conftest import Read, Rows, Write
 
 TEXT = "The first image shows a dog on a beach, while the second image shows two cats on a sofa."
 REVERSE = "The first image shows two cats on a sofa, while the second image shows a dog on a beach."

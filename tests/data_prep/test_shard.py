@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,7 @@ from data_prep.partial import FinishedShard
 from data_prep.steps import shard
 from pcclip.data.format import DatasetInfo
 from pcclip.data.record import GroupRecord, parse_group
-from tests.data_prep.conftest import Rows
-
-Read = Callable[[Path], Rows]
-Write = Callable[[str, Rows], Path]
+from tests.data_prep.conftest import Read, Rows, Write
 
 
 def samples(folder: Path) -> list[dict[str, Any]]:

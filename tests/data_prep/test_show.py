@@ -5,7 +5,6 @@ import io
 import json
 import random
 import re
-from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,8 @@ import pytest
 from PIL import Image
 
 from data_prep.steps import show
-from tests.data_prep.conftest import Rows
+from tests.data_prep.conftest import Write
 from tests.helpers.shards import group_record, image_sample, write_dataset, write_embedded_shards, write_image_shards
-
-Write = Callable[[str, Rows], Path]
 
 
 def articles(page: Path) -> list[str]:

@@ -1,6 +1,5 @@
 """Groups of similar images, by words and by models: other groups each round, and the same for a seed."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,7 @@ from PIL import Image
 from data_prep.files import read_captions
 from data_prep.steps import pairs, similar, tower
 from pcclip.model.loading import load_clip, save_clip
-from tests.data_prep.conftest import Rows
-
-Read = Callable[[Path], Rows]
-Write = Callable[[str, Rows], Path]
+from tests.data_prep.conftest import Read, Rows, Write
 
 TOPICS = ("dogs beach sand waves", "cats sofa room lamp", "trains station rails steam", "pizza cheese oven plate")
 TINY = str(Path(__file__).parents[1] / "helpers/tiny.json")

@@ -12,10 +12,8 @@ from PIL import Image
 
 from data_prep.sources.caption_shards import class_caption
 from data_prep.steps.captions import Captions
-from tests.data_prep.conftest import Rows
+from tests.data_prep.conftest import Read, Rows
 from tests.helpers.pictures import jpeg, write_tar
-
-Read = Callable[[Path], Rows]
 
 
 @pytest.fixture

@@ -1,16 +1,13 @@
 """Texts about classes go to other pictures of the same classes, group by group."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from data_prep.steps import transfer
-from tests.data_prep.conftest import Rows
+from tests.data_prep.conftest import Read, Rows, Write
 
-Read = Callable[[Path], Rows]
-Write = Callable[[str, Rows], Path]
 CLASSES = ("cat", "dog", "bus", "owl")
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,5 +94,4 @@ def ids(*numbers: int) -> set[str]:
     return {f"p{number}" for number in numbers}
 
 
-Read = Callable[[Path], Rows]
 Capture = pytest.CaptureFixture[str]

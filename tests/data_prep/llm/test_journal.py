@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.llm.journal import Journal, Keys, failures_path
-from tests.data_prep.llm.conftest import Capture, Describer, Read
+from tests.data_prep.conftest import Read
+from tests.data_prep.llm.conftest import Capture, Describer
 from tests.data_prep.test_full_disk import full_disk
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from data_prep.llm import client
 from data_prep.steps.class_texts import ClassTexts
-from tests.data_prep.llm.conftest import Describer, Read, ids
+from tests.data_prep.conftest import Read
+from tests.data_prep.llm.conftest import Describer, ids
 from tests.helpers.fault_server import FaultServer
 from tests.helpers.odd_replies import GOOD, ODD_USAGE, USELESS, completion
 

@@ -10,8 +10,8 @@ import pytest
 from data_prep.steps.class_texts import ClassTexts
 from data_prep.steps.describe import Describe
 from data_prep.steps.rewrite import Rewrite
-from tests.data_prep.conftest import Rows
-from tests.data_prep.llm.conftest import Describer, Read, ids
+from tests.data_prep.conftest import Read, Rows
+from tests.data_prep.llm.conftest import Describer, ids
 
 PARTS = ("1/3", "2/3", "3/3")
 
