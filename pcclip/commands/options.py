@@ -276,7 +276,7 @@ class Report(OutputOptions):
 
 @dataclass(kw_only=True)
 class Demo(EmbeddingOptions):
-    """Serve a page to try models on pictures: rank by a text, search by a difference, compare two models.
+    """Serve a page to try models on pictures: rank along an axis, search, compare, classify; two models side by side.
 
     pcclip demo photos --model runs/demo/finetuned --base runs/demo/base
     pcclip demo . --below true
@@ -292,6 +292,17 @@ class Demo(EmbeddingOptions):
     """Further models to choose from."""
     below: bool = False
     """Offer all folders of pictures and saved models below PICTURES."""
+    attribute: list[str] | None = None
+    """Names of the attributes that are offered as buttons. By default those of the embedded world for the demo's models, which
+    know no other words, and else those of photographs."""
+    attributes: str | None = None
+    """YAML file of attributes; by default the shipped one."""
+    classes: list[str] | None = None
+    """Classes to begin with."""
+    template: str = "a picture of a {}"
+    """Text of a class, with {} for its name."""
+    open: bool = False
+    """Open the page in the browser."""
     host: str = "127.0.0.1"
     """Address to listen on; this machine only by default."""
     port: PositiveInt = 7860

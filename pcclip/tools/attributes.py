@@ -10,6 +10,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from pcclip.commands.options import AxisOptions
 from pcclip.metrics.protocol import Wording
 from pcclip.paths import read_text
+from pcclip.roles import has_roles
 
 SHIPPED = Path(str(resources.files("pcclip.tools") / "attributes.yaml"))
 
@@ -66,20 +67,28 @@ def read_attribute(name: str, file: str | Path = SHIPPED) -> Attribute:
         FileNotFoundError: The file does not exist.
         ValueError: Invalid YAML, a text that equals its reverse, or an unknown attribute.
     """
-    text = read_text(file, "attributes", "name a file with --attributes FILE")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(AttributeFile)
-    try:
-        content = parser.instantiate_classes(parser.parse_string(text))
-    except ArgumentError as error:
-        raise ValueError(f"{file}: {error}") from error
+    content = _read(file)
     words = content.attributes.get(name)
     if words is None:
         known = ", ".join(content.attributes)
         raise ValueError(f'{file}: no attribute "{name}"; it has {known}. Add it, or use --more and --less')
-    texts = [_fill(template, words.more, words.less) for template in content.templates]
-    reverses = [_fill(template, words.less, words.more) for template in content.templates]
-    return Attribute(name, words.more, words.less, wordings(texts, reverses))
+    return _filled(name, words.more, words.less, content.templates)
+
+
+def phrased(more: str, less: str, file: str | Path = SHIPPED) -> Attribute:
+    """Return the axis of two texts.
+
+    Texts that both say "first" or "second" are taken as they are. Others, such as "larger shapes" and "smaller shapes",
+    fill the templates of an `AttributeFile`.
+
+    Raises:
+        ValueError: An empty text, two equal texts, or as `read_attribute` raises it.
+    """
+    given = wordings(more, less)
+    more, less = given[0].text, given[0].reverse
+    if has_roles(more) and has_roles(less):
+        return Attribute("axis", more, less, given)
+    return _filled("axis", more, less, _read(file).templates)
 
 
 def wordings(more: str | Sequence[str], less: str | Sequence[str]) -> list[Wording]:
@@ -93,9 +102,25 @@ def wordings(more: str | Sequence[str], less: str | Sequence[str]) -> list[Wordi
     if len(mores) != len(lesses) or not mores:
         raise ValueError(f"{len(mores)} texts for more and {len(lesses)} for less; give each text its opposite")
     for text, reverse in zip(mores, lesses, strict=True):
-        if not text.strip() or text.strip() == reverse.strip():
+        if not text.strip() or not reverse.strip() or text.strip() == reverse.strip():
             raise ValueError(f"more {text!r} and less {reverse!r}: must be two different texts")
     return [Wording(text.strip(), reverse.strip()) for text, reverse in zip(mores, lesses, strict=True)]
+
+
+def _read(file: str | Path) -> AttributeFile:
+    text = read_text(file, "attributes", "name a file with --attributes FILE")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(AttributeFile)
+    try:
+        return AttributeFile(**vars(parser.instantiate_classes(parser.parse_string(text))))
+    except ArgumentError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def _filled(name: str, more: str, less: str, templates: Sequence[str]) -> Attribute:
+    texts = [_fill(template, more, less) for template in templates]
+    reverses = [_fill(template, less, more) for template in templates]
+    return Attribute(name, more, less, wordings(texts, reverses))
 
 
 def _fill(template: str, more: str, less: str) -> str:

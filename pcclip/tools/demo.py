@@ -3,9 +3,12 @@
 import socket
 import threading
 from dataclasses import replace
+from pathlib import Path
 
-from pcclip.commands.options import Demo
-from pcclip.tools.demo_page import build_page
+from pcclip.commands.options import DEMO, Demo
+from pcclip.tools.attributes import SHIPPED, read_attribute
+from pcclip.tools.demo_events import Examples
+from pcclip.tools.demo_page import CSS, THEME, build_page
 from pcclip.tools.gallery import Gallery
 from pcclip.tools.inference import InferenceModel
 from pcclip.tools.library import Library, folders_below, models_below
@@ -14,18 +17,33 @@ from pcclip.tools.picture_command import embed
 from pcclip.tools.picture_sources import find_pictures
 
 MAX_PORT = 65535
+# Attributes and classes of the embedded world, and of photographs.
+WORLD = (
+    ["size", "count", "brightness", "position"],
+    ["circle", "square", "triangle", "star", "cross", "ring", "crescent", "diamond"],
+)
+PHOTOGRAPHS = (
+    ["crowd", "light", "closeness", "animal_size"],
+    ["person", "animal", "plant", "building", "vehicle", "landscape"],
+)
 
 
 def run(options: Demo) -> None:
     """Load and embed what the page opens with, and serve the page until interrupted."""
     _check_address(options)
+    examples = _examples(options)
     library = _library(options)
     for model in (options.model, options.base, *options.others):
         if model is not None:
             library.model(model)
-    library.shown(library.pictures[0], options.model)
-    page = build_page(library, library.pictures[0], options.model, options.base)
+    for model in filter(None, (options.model, options.base)):
+        library.shown(library.pictures[0], model)
+    page = build_page(library, library.pictures[0], options.model, options.base, examples)
     page.launch(
+        theme=THEME,
+        css=CSS,
+        footer_links=[],
+        inbrowser=options.open,
         server_name=options.host,
         server_port=options.port,
         max_file_size=f"{options.upload_limit}mb",
@@ -35,6 +53,13 @@ def run(options: Demo) -> None:
     )
     print(f"http://{options.host}:{options.port} (interrupt to end)", flush=True)
     page.block_thread()
+
+
+def _examples(options: Demo) -> Examples:
+    """Return what the options name, or what suits the model: the embedded world's models know no words for photographs."""
+    attributes, classes = WORLD if Path(DEMO).parent in Path(options.model).parents else PHOTOGRAPHS
+    axes = [read_attribute(name, options.attributes or SHIPPED) for name in options.attribute or attributes]
+    return Examples(axes, options.classes or classes, options.template)
 
 
 def _check_address(options: Demo) -> None:

@@ -1,124 +1,161 @@
-"""The page of `pcclip demo`, made with Gradio: pictures ranked by a text, searched by a difference, models side by side."""
+"""The layout of the page of `pcclip demo`, made with Gradio."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import gradio
-from PIL import Image
 
-from pcclip.tools.library import Library, Shown, Tiles, uploaded
+from pcclip.tools.attributes import Attribute
+from pcclip.tools.demo_answers import AROUND, FOUND, PER_CLASS, STRIP
+from pcclip.tools.demo_events import NOTHING, Events, Examples, Panel
+from pcclip.tools.library import Library
 
-NOTHING = "nothing"  # next to the model
-COLUMNS = 8
 KEPT = 3600  # seconds that thumbnails and uploads stay in Gradio's folder of temporary files
+LONGEST = 500  # characters of a text
+THEME = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # nothing from other servers
+# Gradio lays captions over the pictures. Here they are below them, and strips have fewer columns on small screens.
+CSS = """
+.tiles .thumbnail-lg {aspect-ratio: auto; height: auto; display: flex; flex-direction: column}
+.tiles .thumbnail-lg img {aspect-ratio: 1; height: auto}
+.tiles .caption-label {position: static; max-width: 100%; align-self: center; background: none; border: none; padding: 2px}
+.tiles .grid-container {grid-template-columns: repeat(var(--grid-cols), minmax(0, 1fr)); grid-auto-rows: auto}
+@media (max-width: 640px) {
+  .tiles .grid-container {grid-template-columns: repeat(4, minmax(0, 1fr))}
+  .tiles .caption-label {font-size: 11px; padding: 2px 0}
+}
+"""
+INTRODUCTION = """# Pictures along an axis given in words
+Say how two pictures may differ. The model **ranks** all pictures by it, **searches** for a picture like another but with
+more or less of it, and **compares** two pictures. Begin with a button; a click on a picture goes on from that picture."""
+RANKING = """From least (left) to most (right), evenly spread over all pictures. Below each picture: rank and score; the mean
+picture scores 0. **How sure:** the share of pairs of pictures that the sentences and their opposites order alike."""
+SEARCHING = (
+    "The pictures nearest to *start + lambda · axis*, with their cosine. A click compares a picture with the start."
+)
+COMPARING = """What the first picture has, compared with the second. **How sure:** the probability of the sentences against
+their opposites. Click on pictures below: the latest becomes the first."""
+CLASSIFYING = """Each picture gets the class whose text is nearest. The pictures of a class go from the surest to the least
+sure. **How sure:** the probability of its class among those named. The bars show each class's share of the pictures."""
 
 
-def build_page(library: Library, pictures: str, model: str, second: str | None) -> Any:
+def build_page(library: Library, pictures: str, model: str, second: str | None, examples: Examples) -> Any:
     """Return the page, not yet served.
 
     Args:
-        library: What can be chosen.
+        library: The pictures and models to choose from.
         pictures: The pictures that it opens with.
         model: The model that it opens with.
-        second: A second model to compare with, if any.
+        second: A second model next to it, if any.
+        examples: What it offers without typing.
     """
+    events = Events(library, examples)
     with gradio.Blocks(title="pcclip", analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
-        with gradio.Row():
+        gradio.Markdown(INTRODUCTION)
+        with gradio.Accordion("Pictures and models", open=False, elem_id="choose"), gradio.Row():
             chosen = [
-                gradio.Dropdown(library.pictures, value=pictures, label="Pictures", elem_id="pictures"),
-                gradio.Dropdown(library.models, value=model, label="Model", elem_id="model"),
+                gradio.Dropdown(library.pictures, value=pictures, label="Pictures", elem_id="pictures", min_width=240),
+                gradio.Dropdown(library.models, value=model, label="Model", elem_id="model", min_width=240),
                 gradio.Dropdown(
-                    [NOTHING, *library.models], value=second or NOTHING, label="Compare with", elem_id="second"
+                    [NOTHING, *library.models],
+                    value=second or NOTHING,
+                    label="Compare with",
+                    elem_id="second",
+                    min_width=240,
                 ),
             ]
-        with gradio.Tab("Rank"):
-            with gradio.Row():
-                more = gradio.Textbox(label="The first picture has more of it", elem_id="more", max_length=500)
-                less = gradio.Textbox(label="The opposite (may be left out)", elem_id="less", max_length=500)
-                go = gradio.Button("Rank", variant="primary", elem_id="rank", scale=0)
-            rankings = _galleries("ranked", second)
-        with gradio.Tab("Search"):
-            with gradio.Row():
-                with gradio.Column():
-                    # Neither `gradio.Image` nor `file_types`: they end in a traceback when a file is no picture.
-                    picture = gradio.File(label="A picture", elem_id="picture")
-                    preview = gradio.Image(show_label=False, interactive=False, height=240, elem_id="preview")
-                with gradio.Column():
-                    text = gradio.Textbox(
-                        label="How the wanted picture, the first, differs from it", elem_id="text", max_length=500
-                    )
-                    factor = gradio.Slider(0, 3, value=1, step=0.1, label="lambda", elem_id="lambda")
-                    seek = gradio.Button("Search", variant="primary", elem_id="search")
-            results = _galleries("found", second)
+        with gradio.Row():
+            buttons = [
+                gradio.Button(short_name(each), size="sm", min_width=140, elem_id=f"axis-{each.name}")
+                for each in examples.axes
+            ]
+        with gradio.Row(equal_height=True):
+            info = "Words such as “larger shapes”, or a sentence on the first and the second picture"
+            less = _textbox("Less of it", "less", examples.axes[0].less, "The opposite")
+            more = _textbox("More of it", "more", examples.axes[0].more, info)
+            go = gradio.Button("Go", variant="primary", elem_id="go", scale=0, min_width=100)
+        axis = [less, more]
+        with gradio.Tabs(overflow_behavior="wrap") as tabs:
+            with gradio.Tab("Rank", id="rank", elem_id="tab-rank"):
+                gradio.Markdown(RANKING)
+                strips = [Panel(f"ranked-{number}", STRIP) for number in range(2)]
+                place = gradio.Slider(0, 100, value=50, step=1, label="Place on the axis", elem_id="place")
+                with gradio.Row():
+                    near = [Panel(f"near-{number}", AROUND) for number in range(2)]
+            with gradio.Tab("Search", id="search", elem_id="tab-search"):
+                gradio.Markdown(SEARCHING)
+                with gradio.Row():
+                    with gradio.Column(min_width=200, scale=1):
+                        shown_start = _picture("Start", "start")
+                        # Without `file_types`, which end in a traceback when a file is no picture.
+                        upload = gradio.UploadButton("Upload another", size="sm", elem_id="upload")
+                    with gradio.Column(min_width=320, scale=4):
+                        factor = gradio.Slider(
+                            -2, 2, value=1, step=0.1, elem_id="lambda",
+                            label="lambda: how far from the start; below 0 towards less",
+                        )  # fmt: skip
+                        found = [Panel(f"found-{number}", FOUND) for number in range(2)]
+            with gradio.Tab("Compare", id="compare", elem_id="tab-compare"):
+                gradio.Markdown(COMPARING)
+                with gradio.Row():
+                    pair = [_picture("First", "first"), _picture("Second", "second")]
+                    compared = [Panel(f"compared-{number}", 1) for number in range(2)]
+                choices = Panel("choices", STRIP)
+            with gradio.Tab("Classify", id="classify", elem_id="tab-classify"):
+                gradio.Markdown(CLASSIFYING)
+                with gradio.Row(equal_height=True):
+                    classes = _textbox("Classes", "classes", ", ".join(examples.classes), "Separated by commas")
+                    template = _textbox("Text of a class", "template", examples.template, "{} stands for its name")
+                    split = gradio.Button("Classify", variant="primary", elem_id="split", scale=0, min_width=100)
+                with gradio.Row():
+                    classified = [Panel(f"classified-{number}", PER_CLASS) for number in range(2)]
+        start, first, second_picked = gradio.State(None), gradio.State(None), gradio.State(None)
 
-        def rank(pictures: str, model: str, second: str, more: str, less: str) -> list[Any]:
-            return _side_by_side(library, pictures, model, second, [more, less], lambda shown: shown.ranked(more, less))
+        def both(panels: list[Panel]) -> list[Any]:
+            return [output for panel in panels for output in panel.outputs]
 
-        def seeking(pictures: str, model: str, second: str, picture: str | None, text: str, factor: float) -> list[Any]:
-            if picture is None:
-                raise gradio.Error("Upload a picture to start from.", print_exception=False)
-            if not text.strip():
-                raise gradio.Error("Fill in the field: how the wanted picture differs.", print_exception=False)
-            return _side_by_side(
-                library, pictures, model, second, [text], lambda shown: shown.found(uploaded(picture), text, factor)
-            )
+        ranking = (events.rank, [*chosen, *axis], [*both(strips), place])
+        placing = (events.around, [*chosen, *axis, place], both(near))
+        searching = (events.search, [*chosen, *axis, start, factor], [start, shown_start, *both(found)])
+        compare_outputs = [first, second_picked, *pair, *both(compared), *choices.outputs]
+        comparing = (events.compare, [*chosen, *axis, first, second_picked], compare_outputs)
+        classifying = (events.classify, [*chosen, classes, template], both(classified))
 
-        def previewed(picture: str | None) -> Image.Image | None:
-            with _errors_shown():
-                return None if picture is None else uploaded(picture)
-
-        def again(pictures: str, model: str, second: str, picture: str | None, text: str, factor: float) -> list[Any]:
-            if picture is None or not text.strip():
-                return [gradio.Gallery(value=[]), gradio.Gallery(value=[], visible=second != NOTHING)]
-            return seeking(pictures, model, second, picture, text, factor)
-
-        asked, sought = [*chosen, more, less], [*chosen, picture, text, factor]
-        changed = [each.input for each in chosen]
-        latest: Any = {"trigger_mode": "always_last"}  # what is asked while another answer is made is answered next
-        gradio.on([page.load, *changed, more.submit, less.submit, go.click], rank, asked, rankings, **latest)
-        gradio.on([text.submit, seek.click, factor.release], seeking, sought, results, **latest)
-        picture.change(previewed, picture, preview, show_progress="hidden", **latest)
-        gradio.on(changed, again, sought, results, show_progress="hidden", **latest)
+        latest: Any = {"trigger_mode": "always_last"}  # a change during an answer is answered next
+        set_changes = [page.load, *(each.input for each in chosen)]
+        changes = [gradio.on([*set_changes, less.submit, more.submit, go.click], *ranking, **latest)]
+        for button, example in zip(buttons, examples.axes, strict=True):
+            typed = button.click(partial(_texts, example), None, axis, show_progress="hidden")
+            changes.append(typed.then(*ranking))
+        for change in changes:
+            change.success(*placing).success(*searching).success(*comparing)
+        gradio.on([*set_changes, classes.submit, template.submit, split.click], *classifying, **latest)
+        place.release(*placing, **latest)
+        factor.release(*searching, **latest)
+        upload.upload(events.upload, upload, start).success(*searching)
+        for panel in (*strips, *near, *classified):
+            panel.gallery.select(events.search_from, panel.keys, [start, tabs]).success(*searching)
+        for panel, other in (*((each, start) for each in found), (choices, first)):
+            click = panel.gallery.select(events.compare_with, [panel.keys, other], [first, second_picked, tabs])
+            click.success(*comparing)
     return page
 
 
-def _side_by_side(
-    library: Library, pictures: str, model: str, second: str, texts: list[str], ask: Callable[[Shown], Tiles]
-) -> list[Any]:
-    """Fill the two galleries, or the first alone."""
-    galleries: list[Any] = []
-    names = [model] if second == NOTHING else [model, second]
-    columns = COLUMNS // len(names)
-    with _errors_shown():
-        for name in names:
-            shown = library.shown(pictures, name)
-            for cut in shown.cut(*texts):
-                gradio.Warning(f"text too long for {name}, cut off: ...{cut!r}")
-            galleries.append(gradio.Gallery(value=ask(shown), label=name, columns=columns, visible=True))
-    return galleries if len(galleries) == 2 else [*galleries, gradio.Gallery(value=[], visible=False)]
+def short_name(axis: Attribute) -> str:
+    """Return an axis's name with the words in which its sides differ, such as `size: larger / smaller`."""
+    more, less = axis.more.split(), axis.less.split()
+    sides = [" ".join(word for word in own if word not in other) for own, other in ((more, less), (less, more))]
+    return f"{axis.name.replace('_', ' ')}: {' / '.join(sides)}"
 
 
-@contextmanager
-def _errors_shown() -> Iterator[None]:
-    """Show expected errors on the page, without a traceback on the terminal."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise gradio.Error(str(error), print_exception=False) from error
+def _texts(axis: Attribute) -> list[str]:
+    return [axis.less, axis.more]
 
 
-def _galleries(role: str, second: str | None) -> list[Any]:
-    with gradio.Row():
-        return [
-            gradio.Gallery(
-                elem_id=f"{role}-{number}",
-                columns=COLUMNS if second is None else COLUMNS // 2,
-                height="max-content",  # "auto" would scroll
-                object_fit="contain",
-                allow_preview=False,
-                interactive=False,
-                visible=number == 0 or second is not None,
-            )
-            for number in range(2)
-        ]
+def _textbox(label: str, name: str, value: str, info: str) -> Any:
+    return gradio.Textbox(value, label=label, info=info, elem_id=name, max_length=LONGEST, min_width=240)
+
+
+def _picture(title: str, name: str) -> Any:
+    with gradio.Column(min_width=140):
+        gradio.Markdown(f"**{title}**")  # a label would cover the picture
+        return gradio.Image(show_label=False, interactive=False, buttons=[], height=200, elem_id=name)

@@ -22,6 +22,8 @@ from PIL import Image
 from pcclip.cli import main
 from pcclip.commands.command import tool_parser
 from pcclip.model import load_clip, save_clip
+from pcclip.tools.attributes import Attribute, phrased, read_attribute
+from pcclip.tools.demo_answers import Shown
 from pcclip.tools.inference import InferenceModel
 from pcclip.tools.library import Library, folders_below, models_below
 from pcclip.tools.open_model import load_model
@@ -86,11 +88,92 @@ def test_only_what_is_named_or_below_a_root_can_be_reached(
 
     library = Library([str(photos)], [str(saved)], load_model, embed)
     assert len(library.shown(str(photos), str(saved)).gallery.pictures) == 12
-    assert library.shown(str(photos), str(saved)).ranked("", "")[0][1] == "00.png"
+    library.shown(str(photos), str(saved))
     assert asked == [str(photos)]  # once
     for pictures, name in ((str(root / "grey"), str(saved)), (str(photos), str(root / "other"))):
         with pytest.raises(ValueError, match=r"not (one of|among) the (models|pictures) of this page"):
             library.shown(pictures, name)
+
+
+@pytest.fixture
+def shown(model: InferenceModel, photos: Path) -> Shown:
+    return Shown(model, model.embed(photos))
+
+
+@pytest.fixture
+def axis() -> Attribute:
+    return phrased(MORE, LESS)
+
+
+def test_words_fill_the_templates_and_sentences_stay() -> None:
+    size = read_attribute("size")
+    assert phrased(size.more, f" {size.less}").wordings == size.wordings
+    assert [(each.text, each.reverse) for each in phrased(MORE, LESS).wordings] == [(MORE, LESS)]
+    for less in (" ", MORE):
+        with pytest.raises(ValueError, match="two different texts"):
+            phrased(MORE, less)
+
+
+def test_ranking_is_that_of_rank_least_first(shown: Shown, photos: Path, axis: Attribute) -> None:
+    ranking = shown.ranking(axis)
+    expected = shown.model.rank(photos, more=MORE, less=LESS)
+    strip = shown.strip(ranking)
+    assert [tile.key for tile in strip] == [row.path for row in reversed(expected)]
+    assert [int(tile.caption.split(":")[0]) for tile in strip] == [row.rank for row in reversed(expected)]
+    assert ranking.scores.sort().values.tolist() == pytest.approx([row.score for row in reversed(expected)], abs=1e-6)
+    keys = [tile.key for tile in strip]
+    assert [tile.key for tile in shown.around(ranking, 0)] == keys[:6]
+    assert [tile.key for tile in shown.around(ranking, 100)] == keys[-6:]
+
+
+def test_agreement_counts_pairs_that_text_and_opposite_order_alike(shown: Shown, axis: Attribute) -> None:
+    more, less = (shown.model.embed_texts([text])[0] for text in (MORE, LESS))
+    scores = [shown.model.scores(shown.gallery, text) for text in (more, less)]
+    alike = [
+        (scores[0][first] > scores[0][second]) == (scores[1][first] < scores[1][second])
+        for first in range(12)
+        for second in range(first)
+    ]
+    assert shown.ranking(axis).agreement == pytest.approx(sum(map(bool, alike)) / len(alike))
+
+
+def test_a_search_never_returns_its_start(shown: Shown, photos: Path, axis: Attribute) -> None:
+    key = shown.gallery.pictures[3].key
+    by_name = shown.found(key, axis, 0)
+    by_upload = shown.found(Image.open(key), axis, 0)
+    assert [tile.key for tile in by_name] == [tile.key for tile in by_upload]
+    assert len(by_name) == 8
+    assert key not in [tile.key for tile in by_name]
+    cosines = [float(tile.caption) for tile in by_name]
+    assert cosines == sorted(cosines, reverse=True)
+
+
+def test_a_comparison_is_reversed_with_its_pictures(shown: Shown, axis: Attribute) -> None:
+    one, other = (shown.gallery.pictures[index].key for index in (0, 5))
+    ((side, sure),) = shown.compared(one, other, [axis]).items()
+    cosines = shown.model.compare(one, other, [MORE, LESS])
+    margin = shown.model.logit_scale.exp() * (cosines[MORE] - cosines[LESS])
+    assert side == next(iter(cosines))
+    assert sure == pytest.approx(float(margin.abs().sigmoid()), abs=1e-6)
+    assert list(shown.compared(other, one, [axis])) == [MORE if side == LESS else LESS]
+
+
+def test_classes_share_the_pictures(shown: Shown) -> None:
+    classes = ["green square", "red square", "dark sky"]
+    texts = shown.model.embed_texts([f"a picture of a {name}" for name in classes])
+    predicted = (shown.gallery.embeddings @ texts.T).argmax(1)
+    shares, tiles = shown.classified(classes, "a picture of a {}")
+    assert shares == {
+        name: pytest.approx(float((predicted == number).double().mean())) for number, name in enumerate(classes)
+    }
+    names = [picture.key for picture in shown.gallery.pictures]
+    for tile in tiles:
+        assert tile.caption.startswith(classes[predicted[names.index(tile.key)]])
+
+
+def test_what_was_picked_in_another_set_is_forgotten(shown: Shown) -> None:
+    names = [picture.key for picture in shown.gallery.pictures]
+    assert [shown.named(picked, 1) for picked in (None, "elsewhere/0.png", names[3])] == [names[1], names[1], names[3]]
 
 
 def test_this_machine_only_unless_asked() -> None:
@@ -144,80 +227,106 @@ def test_a_visitor_reaches_nothing_else_and_sees_errors(
             urlopen(f"{address}/gradio_api/file={secret}", timeout=30)
     assert upload(address, bytes(1000))[0] == 200
     assert upload(address, bytes(2_000_000))[0] == 413
-    chosen = (str(photos), str(saved), "nothing")
+    chosen, texts = (str(photos), str(saved), "nothing"), (LESS, MORE)
     _, picture = upload(address, (photos / "03.png").read_bytes())
-    assert ask(address, "seeking", *chosen, picture, MORE, 1)[0]
+    assert ask(address, "upload", picture)[0]
+    assert ask(address, "search", *chosen, *texts, 1)[0]
     _, notes = upload(address, b"no picture", "notes.txt")
-    for data, names in (
-        ((notes, MORE, 1), "notes.txt: not a JPEG"),
-        ((picture, " ", 1), "field"),
-        ((None, MORE, 1), "picture"),
+    for function, data, names in (
+        ("upload", (notes,), "notes.txt: not a JPEG"),
+        ("rank", (*chosen, "", MORE), repr(MORE)),
+        ("rank", (*chosen, MORE, MORE), repr(MORE)),
+        ("classify", (*chosen, "cat", "a {}"), "1 classes"),
+        ("classify", (*chosen, "cat, dog", "a"), "{}"),
     ):
-        completes, answer = ask(address, "seeking", *chosen, *data)
+        completes, answer = ask(address, function, *data)
         assert not completes
         assert names in answer
-    for texts in (("", LESS), (MORE, MORE)):
-        assert not ask(address, "rank", *chosen, *texts)[0]
     assert "Traceback" not in (tmp_path / "log").read_text()
 
     for pictures, known in ((photos, True), (photos / "sub", True), (photos.parent, False), ("/", False)):
-        assert ask(address, "rank", str(pictures), str(saved), "nothing", MORE, LESS)[0] == known
+        assert ask(address, "rank", str(pictures), str(saved), "nothing", *texts)[0] == known
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
 @pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed")
-def test_the_page(address: str, model: InferenceModel, photos: Path, root: Path) -> None:
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page(address: str, model: InferenceModel, photos: Path, root: Path, width: int) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
     other = load_model(str(root / "other"))
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page()
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.set_default_timeout(60_000)
+        requested: list[str] = []
+        page.on("request", lambda request: requested.append(request.url))
         page.goto(address)
 
         def choose(box: str, name: Path | str) -> None:
             page.locator(f"#{box} input").click()
             page.get_by_role("option", name=str(name), exact=True).click()
 
-        def wait_for(gallery: str, labels: list[str]) -> None:
-            """Wait until a gallery shows so labelled pictures."""
-            for _ in range(150):
-                texts = page.locator(f"#{gallery} .grid-container .caption-label").all_inner_texts()
-                if [text.strip() for text in texts] == labels:
+        def captions(gallery: str) -> list[str]:
+            texts = page.locator(f"#{gallery} .grid-container .caption-label").all_inner_texts()
+            return [text.strip() for text in texts]
+
+        def wait_for_ranking(gallery: str, by: InferenceModel, folder: Path, axis: Attribute) -> None:
+            shown = Shown(by, by.embed(folder))
+            expected = [tile.caption for tile in shown.strip(shown.ranking(axis))]
+            for _ in range(300):
+                if captions(gallery) == expected:
                     return
                 page.wait_for_timeout(200)
-            raise AssertionError(f"{gallery} does not show {labels}")
+            raise AssertionError(f"{gallery} shows {captions(gallery)}, not {expected}")
 
-        def labels(by: InferenceModel, folder: Path) -> list[str]:
-            return [f"{row.rank}: {row.score:+.3f}" for row in by.rank(folder, more=MORE, less=LESS)]
-
-        wait_for("ranked-0", [f"{number:02d}.png" for number in range(12)])  # before anything is typed
-        for box, text in (("more", MORE), ("less", LESS)):
+        wait_for_ranking("ranked-0", model, photos, read_attribute("crowd"))  # before anything is typed
+        wait_for_ranking("ranked-1", model, photos, read_attribute("crowd"))
+        page.locator("#axis-light").click()
+        wait_for_ranking("ranked-0", model, photos, read_attribute("light"))
+        assert page.locator("#more textarea, #more input").first.input_value() == read_attribute("light").more
+        below = page.locator("#ranked-0 .caption-label").first.bounding_box()["y"]
+        picture = page.locator("#ranked-0 .thumbnail-item img").first.bounding_box()
+        assert below >= picture["y"] + picture["height"] - 1  # no caption covers its picture
+        for box, text in (("less", LESS), ("more", MORE)):
             page.locator(f"#{box} textarea, #{box} input").first.fill(text)
-        page.locator("#less textarea, #less input").first.press("Enter")
-        wait_for("ranked-0", labels(model, photos))
-        wait_for("ranked-1", labels(model, photos))
-        choose("model", root / "other")
-        wait_for("ranked-0", labels(other, photos))
-        choose("pictures", root / "grey")
-        wait_for("ranked-0", labels(other, root / "grey"))
-        choose("second", "nothing")
-        page.locator("#ranked-1").wait_for(state="hidden")
+        page.locator("#go").click()
+        wait_for_ranking("ranked-0", model, photos, phrased(MORE, LESS))
 
-        page.get_by_role("tab", name="Search").click()
-        page.locator("#picture input[type=file]").set_input_files(root / "grey" / "3.png")
-        page.locator("#preview img").wait_for()
-        page.locator("#text textarea, #text input").first.fill(MORE)
-        page.locator("#search").click()
-        found = page.locator("#found-0 .grid-container .caption-label").first
-        found.wait_for()
-        before = found.inner_text()
+        page.locator("#ranked-0 .thumbnail-item").nth(2).click()  # search from it
+        page.locator("#found-0 .caption-label").nth(7).wait_for()
+        before = captions("found-0")
         page.locator("#lambda input[type=range]").evaluate(
             "slider => { slider.value = 0; slider.dispatchEvent(new Event('input', {bubbles: true}));"
             "slider.dispatchEvent(new Event('pointerup', {bubbles: true})) }"
         )
         page.wait_for_function(
-            "before => document.querySelector('#found-0 .caption-label').innerText != before", arg=before
+            "before => document.querySelector('#found-0 .caption-label').innerText.trim() != before", arg=before[0]
         )
-        assert float(found.inner_text()) == pytest.approx(1)
+        shown = Shown(model, model.embed(photos))
+        start = shown.strip(shown.ranking(phrased(MORE, LESS)))[2].key
+        assert captions("found-0") == [tile.caption for tile in shown.found(start, phrased(MORE, LESS), 0)]
+        page.locator("#upload input[type=file]").set_input_files(root / "grey" / "3.png")
+        grey = shown.found(Image.open(root / "grey" / "3.png"), phrased(MORE, LESS), 0)[0].caption
+        page.wait_for_function(
+            "grey => document.querySelector('#found-0 .caption-label').innerText.trim() == grey", arg=grey
+        )
+
+        page.locator("#found-0 .thumbnail-item").nth(1).click()  # compare it with the start
+        page.locator("#compared-0-bars").wait_for()
+        page.locator("#compared-1-bars").wait_for()
+        assert page.locator("#first img").is_visible()
+        page.get_by_role("tab", name="Classify").click()
+        page.locator("#classified-0 .caption-label").first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+
+        page.get_by_role("tab", name="Rank").click()
+        page.locator("#choose button").first.click()
+        choose("model", root / "other")
+        wait_for_ranking("ranked-0", other, photos, phrased(MORE, LESS))
+        choose("pictures", root / "grey")
+        wait_for_ranking("ranked-0", other, root / "grey", phrased(MORE, LESS))
+        choose("second", "nothing")
+        page.locator("#ranked-1").wait_for(state="hidden")
+        assert all(url.startswith((address, "data:", "blob:")) for url in requested)  # nothing from other servers
         browser.close()
