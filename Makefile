@@ -18,7 +18,7 @@ DEMO_DATA := data/demo/shards/train/dataset.json
 DEMO_BASE := runs/demo/base/open_clip_model.safetensors
 SOURCES := $(shell find pcclip data_prep -name '*.py' 2>/dev/null)
 
-.PHONY: help setup train data test test-slow lint format photos demo-seeds photos-seeds eval photos-eval ablations tensorboard bench bench-gpu docs clean
+.PHONY: help setup train data test test-slow lint format photos demo-seeds photos-seeds eval photos-eval ablations demo tensorboard bench bench-gpu docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -99,6 +99,10 @@ photos-eval: $(VENV)/ready ## The same on the photographs, after `make photos`: 
 
 ablations: $(VENV)/ready ## The grid of conf/ablations.yaml on the embedded world, after `make train` (hours; can be stopped): docs/results/ablations.md
 	$(BIN)/python -m pcclip.experiments ablations conf/ablations.yaml demo $(ARGS)
+
+demo: $(VENV)/ready ## Open the page to try the models that `make train` left: rank, search, compare, classify (ARGS="--port 8000")
+	@test -d runs/demo/finetuned || { echo "make demo: runs/demo/finetuned: not found; run make train first"; exit 2; }
+	$(BIN)/pcclip demo data/demo/shapes/test/images data/demo/shapes/zero_shot/unseen --base runs/demo/base --open true $(ARGS)
 
 tensorboard: $(VENV)/ready ## Show all runs at http://localhost:6006 (PORT=...)
 	$(BIN)/tensorboard --logdir runs --port $(PORT)

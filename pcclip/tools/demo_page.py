@@ -17,7 +17,9 @@ THEME = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["mono
 CSS = """
 .tiles .thumbnail-lg {aspect-ratio: auto; height: auto; display: flex; flex-direction: column}
 .tiles .thumbnail-lg img {aspect-ratio: 1; height: auto}
-.tiles .caption-label {position: static; max-width: 100%; align-self: center; background: none; border: none; padding: 2px}
+.tiles .caption-label {
+  position: static; max-width: 100%; align-self: center; background: none; border: none; padding: 2px; white-space: normal
+}
 .tiles .grid-container {grid-template-columns: repeat(var(--grid-cols), minmax(0, 1fr)); grid-auto-rows: auto}
 @media (max-width: 640px) {
   .tiles .grid-container {grid-template-columns: repeat(4, minmax(0, 1fr))}
