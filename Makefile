@@ -31,18 +31,23 @@ $(VENV)/ready: pyproject.toml constraints.txt
 
 setup: $(VENV)/ready ## Make .venv with the pinned dependencies
 
-train: $(VENV)/ready ## The demo from nothing to its table of results, replacing an earlier one; with CONFIG=conf/....yaml train that instead (ARGS="--trainer.devices=8 ...", RESUME=1 goes on from the last checkpoint)
+train: $(VENV)/ready ## The demo from nothing to its results and runs/demo/report.html, replacing earlier ones; with CONFIG=conf/....yaml train that instead (ARGS="--trainer.devices=8 ...", RESUME=1 goes on from the last checkpoint)
 ifeq ($(CONFIG),)
-	$(BIN)/pcclip-data all --config conf/data/demo.yaml
-	$(MAKE) --no-print-directory $(DEMO_BASE)
-	$(BIN)/pcclip-data embed --config conf/data/demo.yaml
-	$(BIN)/pcclip fit --config conf/demo/finetune.yaml --overwrite true $(ARGS)
+	@printf '4 stages, about 8 minutes on two CPU cores\n\n1/4 world: pictures, captions, difference texts, shards\n'
+	@$(BIN)/pcclip-data all --config conf/data/demo.yaml
+	@printf '\n2/4 base: a tiny CLIP, pretrained on captions\n'
+	@$(MAKE) --no-print-directory $(DEMO_BASE)
+	@printf '\n3/4 embeddings of the pictures by the frozen image tower\n'
+	@$(BIN)/pcclip-data embed --config conf/data/demo.yaml
+	@printf '\n4/4 finetuning on difference texts\n'
+	@$(BIN)/pcclip fit --config conf/demo/finetune.yaml --overwrite true $(ARGS)
+	@printf '\nNext: open runs/demo/report.html in a browser, or `make tensorboard`\n'
 else
 	$(BIN)/pcclip fit --config $(CONFIG) $(if $(RESUME),--resume true) $(ARGS)
 endif
 
 $(DEMO_BASE): $(SOURCES) conf/demo/pretrain.yaml conf/model/tiny.json $(wildcard $(DEMO_DATA))
-	$(BIN)/pcclip fit --config conf/demo/pretrain.yaml --overwrite true
+	@$(BIN)/pcclip fit --config conf/demo/pretrain.yaml --overwrite true
 
 data: $(VENV)/ready ## Captioned images to shards: make data CONFIG=conf/data/coco.yaml ARGS="--model NAME --base_url http://..." (docs/guides/data.md)
 	@test -n '$(CONFIG)' || { echo "make data: CONFIG=conf/data/....yaml is missing; conf/data/coco.yaml is one to copy"; exit 2; }

@@ -48,9 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: Sequence[str]) -> None:
     from data_prep.chain import parse_steps
+    from pcclip.console import done, quiet_lightning
 
-    for name, step in parse_steps(words).items():
+    quiet_lightning()
+    steps = parse_steps(words)
+    if len(steps) > 1:
+        print(f"{len(steps)} steps: {', '.join(steps)}", flush=True)
+    for name, step in steps.items():
         started = time.perf_counter()
-        print(f"[{name}]", flush=True)
         step.run()
-        print(f"[{name}] {time.perf_counter() - started:.1f} s", flush=True)
+        done(name, time.perf_counter() - started)

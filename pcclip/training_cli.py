@@ -7,7 +7,7 @@ import torch
 from jsonargparse import set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from pcclip.callbacks.data_monitor import DataMonitor
@@ -15,7 +15,9 @@ from pcclip.callbacks.evaluation import Evaluation
 from pcclip.callbacks.monitors import CheckMonitors
 from pcclip.callbacks.predictions import Predictions
 from pcclip.callbacks.run_config import RunConfig
+from pcclip.callbacks.training_progress import TrainingProgress
 from pcclip.command_line import parse
+from pcclip.console import quiet_lightning
 from pcclip.data import PairDataModule
 from pcclip.model import LitDifferenceCLIP
 from pcclip.resume import check_checkpoint, keep_metrics, resume
@@ -40,7 +42,7 @@ class PairCLI(LightningCLI):
             PairDataModule,
             args=list(args),
             run=False,
-            trainer_defaults={"callbacks": [DataMonitor(), CheckMonitors()]},
+            trainer_defaults={"callbacks": [DataMonitor(), CheckMonitors()], "enable_model_summary": False},
             seed_everything_default=0,
             parser_kwargs={"prog": f"pcclip {command}", "parser_mode": "omegaconf+", "exit_on_error": False},
             save_config_callback=RunConfig,
@@ -102,8 +104,15 @@ class PairCLI(LightningCLI):
             refuse_to_overwrite(self.command, settings)
         data = PairDataModule(**settings.data.as_dict())
         data.check_folders(self.command, settings.model.difference_weight)
+        callbacks = settings.trainer.callbacks or []
+        listed = callbacks if isinstance(callbacks, list) else [callbacks]
+        own_bar = any(each.class_path.endswith("ProgressBar") for each in listed)
         super().instantiate_classes()
         trainer: Any = self.trainer  # declares its callbacks nowhere
+        if not own_bar:
+            default = [each for each in trainer.callbacks if isinstance(each, ProgressBar)]
+            rest = [each for each in trainer.callbacks if each not in default]
+            trainer.callbacks = [*(TrainingProgress() for _ in default), *rest]
         if trainer.fast_dev_run:  # Lightning's own would still save the last state at the end
             trainer.callbacks = [each for each in trainer.callbacks if not isinstance(each, ModelCheckpoint)]
         if resumed or not settings.overwrite:
@@ -134,6 +143,7 @@ def train(command: str, args: Sequence[str]) -> None:
         OSError: A file is missing, or cannot be written.
     """
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # help on the fields of tasks
+    quiet_lightning()
     try:
         PairCLI(command, args).execute()
     except MisconfigurationException as error:

@@ -7,6 +7,7 @@ from pcclip.callbacks.predictions import Predictions
 from pcclip.callbacks.results_table import ResultsTable
 from pcclip.callbacks.run_config import RunConfig
 from pcclip.callbacks.save_model import SaveModel
+from pcclip.callbacks.training_progress import TrainingProgress
 
 __all__ = [
     "Checkpoint",
@@ -16,4 +17,5 @@ __all__ = [
     "ResultsTable",
     "RunConfig",
     "SaveModel",
+    "TrainingProgress",
 ]
