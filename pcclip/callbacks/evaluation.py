@@ -28,8 +28,8 @@ class Evaluation(Callback):
     end, not each epoch. A run resumed from a checkpoint is evaluated after its first epoch at the latest, not before it;
     until then the checkpoint's values stand. With Lightning's `WeightAveraging` the averaged weights are measured.
 
-    Pictures go to TensorBoard as `ranked/<name>/<attribute>`, and at the end of training to
-    `ranked_<name>_<attribute>.png` in the run's folder.
+    Pictures go to TensorBoard as `ranked/<name>/<attribute>`, and to the run's folder: `ranked_<name>_<attribute>.png` at the
+    end of training, and the same with the ending `_before.png` at its start.
 
     Args:
         tasks: What to measure (`pcclip.tasks`).
@@ -98,6 +98,7 @@ class Evaluation(Callback):
             logger.save()
         keep_values(trainer, self.rows)
         self._show(trainer, pl_module)
+        self._save_pictures(trainer, pl_module, "_before")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the last values, for callbacks that monitor them before a resumed run's first evaluation."""
@@ -119,12 +120,8 @@ class Evaluation(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the pictures next to the logs."""
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # declared nowhere in Trainer
-            return
-        folder = run_folder(trainer)
-        for name, picture in self.evaluator.pictures(model_of(pl_module)).items():
-            folder.mkdir(parents=True, exist_ok=True)
-            save_png(picture, folder / f"ranked_{name.replace('/', '_')}.png")
+        with averaged(trainer, pl_module):
+            self._save_pictures(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate in `test`."""
@@ -134,6 +131,14 @@ class Evaluation(Callback):
     def _log(self, pl_module: LightningModule, results: Sequence[Result]) -> None:
         # every rank has the same value already, so nothing is left to reduce
         pl_module.log_dict(_named(results), on_step=False, on_epoch=True, batch_size=1)
+
+    def _save_pictures(self, trainer: Trainer, pl_module: LightningModule, ending: str = "") -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # declared nowhere in Trainer
+            return
+        folder = run_folder(trainer)
+        for name, picture in self.evaluator.pictures(model_of(pl_module)).items():
+            folder.mkdir(parents=True, exist_ok=True)
+            save_png(picture, folder / f"ranked_{name.replace('/', '_')}{ending}.png")
 
     def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the pictures into TensorBoard."""

@@ -9,12 +9,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from pcclip.callbacks.evaluation import Evaluation, keep_values
+from pcclip.atomic import atomic_text
+from pcclip.callbacks.evaluation import Evaluation, keep_values, model_of
 from pcclip.model.averaging import averaged
 from pcclip.model.ensemble import blend
 from pcclip.model.sharding import gathered, load_whole_state, whole_state
+from pcclip.reports.report import report_page
+from pcclip.reports.sample_pairs import SamplePair, samples_file, write_samples
 from pcclip.reports.summary import print_summary, results_page
 from pcclip.results import Result, read_results, unchanged, write_results
+from pcclip.run_folder import run_folder
 
 
 class ResultsTable(Callback):
@@ -25,11 +29,14 @@ class ResultsTable(Callback):
     training started from, and not with the one it resumed from. What does not train is the same in both. With Lightning's
     `WeightAveraging` the finetuned model is the averaged one, which is also saved.
 
+    A report is written with them, one HTML page (`pcclip.reports.report`), and in `fit` sample pairs for it.
+
     Args:
         file: JSON file of rows; the Markdown tables are written next to it, with the ending `.md`.
         alphas: Also measure `alpha * finetuned + (1 - alpha) * base`, as models `ensembled <alpha>`.
         base: Name of the model before training.
         finetuned: Name of the model after training.
+        report: Name of the HTML page next to it; null writes none.
 
     In `test` columns are added to the tables, or replaced: the model's of the checkpoint (`finetuned`) and its ensembles with
     the base model that the checkpoint remembers, or else with the one that the configuration loads; without a checkpoint
@@ -42,6 +49,7 @@ class ResultsTable(Callback):
         alphas: list[float] | None = None,
         base: str = "base",
         finetuned: str = "finetuned",
+        report: str | None = "report.html",
     ) -> None:
         for alpha in alphas or []:
             if not 0 < alpha < 1:
@@ -50,10 +58,13 @@ class ResultsTable(Callback):
         self.alphas = alphas or []
         self.base = base
         self.finetuned = finetuned
+        self.report = report
         self._base_rows: list[Result] = []
+        self._base_scores: list[tuple[float, float]] = []
         self._base_state: dict[str, Tensor] = {}
         self._trained: set[str] = set()
         self._at_end: dict[str, list[Result]] | None = None
+        self._folder = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that there is something to put into the table."""
@@ -88,6 +99,7 @@ class ResultsTable(Callback):
         """Collect what was measured before training."""
         if trainer.global_step == 0:
             self._base_rows = _collect(trainer, 0.0)
+            self._base_scores = _scores(_samples(trainer, pl_module))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the finetuned and the ensembled models, then write the table."""
@@ -95,7 +107,12 @@ class ResultsTable(Callback):
         with averaged(trainer, pl_module):
             results[self.finetuned] = _measure(trainer, pl_module, 1.0)
             keep_values(trainer, results[self.finetuned])  # the last values, also if the last epochs were not evaluated
+            samples = _samples(trainer, pl_module)
             self._finish(trainer, pl_module, results)
+        if trainer.is_global_zero and samples and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            scores = {self.base: self._base_scores, self.finetuned: _scores(samples)}
+            alike = {model: found for model, found in scores.items() if len(found) == len(samples)}
+            write_samples(samples_file(self.file), samples, alike)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what was measured in `test`."""
@@ -105,19 +122,33 @@ class ResultsTable(Callback):
             self._finish(trainer, pl_module, known | {name: _collect(trainer, alpha)})
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Print the headlines last, when progress bars are closed and the model is saved."""
-        if self._at_end is not None:
-            self._print(trainer, self._at_end)
-            self._at_end = None
+        """Write the report and print the headlines, when progress bars are closed and the model is saved."""
+        results, self._at_end = self._at_end, None
+        if results is None:
+            return
+        print_summary(results)
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # declared nowhere in Trainer
+            return
+        file, numbers = Path(self.file), sum(map(len, results.values()))
+        print(f"All {numbers} numbers with their intervals: {file.with_suffix('.md')} and {file}")
+        if self.report is not None:
+            for logger in trainer.loggers:
+                logger.save()
+            page = file.with_name(self.report)
+            with atomic_text(page) as stream:
+                stream.write(report_page([file], self._folder))
+            print(f"The same with charts and pictures: {page}")
 
     def state_dict(self) -> dict[str, Any]:
         """The base model's rows and what of its state trains."""
         state = {key: value for key, value in self._base_state.items() if key in self._trained}
-        return {"base_rows": [asdict(row) for row in self._base_rows], "base_state": state}
+        rows = [asdict(row) for row in self._base_rows]
+        return {"base_rows": rows, "base_scores": self._base_scores, "base_state": state}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the base model from a checkpoint."""
         self._base_rows = [Result(**row) for row in state_dict["base_rows"]]
+        self._base_scores = state_dict.get("base_scores", [])  # checkpoints of earlier versions have none
         if state_dict["base_state"]:
             self._base_state = {key: value.cpu() for key, value in state_dict["base_state"].items()}
 
@@ -146,16 +177,11 @@ class ResultsTable(Callback):
         if lasting:
             write_results(self.file, results, results_page(results))  # so that these survive a failing ensemble
         results = {**results, **self._ensembled(trainer, pl_module)}
+        self._folder = run_folder(trainer)
         if trainer.is_global_zero:
             self._at_end = results
         if lasting:
             write_results(self.file, results, results_page(results))
-
-    def _print(self, trainer: Trainer, results: Mapping[str, list[Result]]) -> None:
-        print_summary(results)
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # declared nowhere in Trainer
-            file, numbers = Path(self.file), sum(map(len, results.values()))
-            print(f"All {numbers} numbers with their intervals: {file.with_suffix('.md')} and {file}")
 
 
 def _evaluations(trainer: Trainer) -> list[Evaluation]:
@@ -171,6 +197,14 @@ def _measure(trainer: Trainer, pl_module: LightningModule, alpha: float) -> list
     for callback in _evaluations(trainer):
         callback.measure(trainer, pl_module)
     return _collect(trainer, alpha)
+
+
+def _samples(trainer: Trainer, pl_module: LightningModule) -> list[SamplePair]:
+    return [sample for callback in _evaluations(trainer) for sample in callback.evaluator.samples(model_of(pl_module))]
+
+
+def _scores(samples: list[SamplePair]) -> list[tuple[float, float]]:
+    return [(sample.score, sample.reverse_score) for sample in samples]
 
 
 def _cpu_copy(pl_module: LightningModule) -> dict[str, Tensor]:

@@ -177,7 +177,7 @@ def headlines(before: Sequence[Result], after: Sequence[Result], most: int = MOS
     for choice in chosen:
         label, tag = choice.label, _tag(choice)
         if labels[label] > 1 or _has_named_set(choice):
-            label = f"{label} ({_SETS.get(choice.set_name, in_words(choice.set_name))})"
+            label = f"{label} ({part_in_words(choice.set_name)})"
         if tags[tag] > 1:
             tag = _tag(choice, whole=True)
         values = [choice.of(model) for model in rows]
@@ -194,6 +194,13 @@ def explained_sets(results: Mapping[str, Sequence[Result]]) -> dict[str, str]:
     """Return the sets whose name does not say what they are, with what they are."""
     names = dict.fromkeys(row.subset.partition("/")[0] for rows in results.values() for row in rows)
     return {name: _SETS[name] for name in names if name in _SETS}
+
+
+def part_in_words(subset: str) -> str:
+    """Return what was judged, such as `demo/size`, in words: its part, and the set in brackets."""
+    name, _, part = subset.partition("/")
+    words = _SETS.get(name, in_words(name))
+    return f"{in_words(part)} ({words})" if part else words
 
 
 def in_words(name: str) -> str:

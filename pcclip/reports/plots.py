@@ -12,8 +12,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pcclip.data.picture_files import MARK
+from pcclip.reports.headlines import Headline
 from pcclip.results import Result
 
+WIDTH = 5.6  # of a report's charts in inches: their text stays readable on a telephone
 PANELS_ACROSS = 5  # at most
 METRICS = ("forced_choice", "swapped_choice", "spearman", "top1", "text_to_image_recall10")
 MOST_LINES = 8  # in a chart of the trade-off
@@ -60,6 +62,55 @@ def tradeoff_charts(results: Mapping[str, Sequence[Result]], metrics: Sequence[s
         title = f"{task}: {metric}"
         charts[title] = as_svg(plot_factors({title: (dict(list(curves.items())[:MOST_LINES]), {})}, "alpha"))
     return charts
+
+
+def plot_headlines(found: Sequence[Headline], before: str, after: str) -> Figure:
+    """Draw a row for each headline that is a share: the values of both models with their 95 % intervals."""
+    rows = [headline for headline in found if headline.is_share]
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.56 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for name, colour, shift, results in (
+        (before, "#8a8a85", -0.08, [headline.before for headline in rows]),
+        (after, "#1f6fb4", 0.1, [headline.after for headline in rows]),
+    ):
+        known = [(place + shift, result) for place, result in enumerate(results) if result is not None]
+        if not name or not known:
+            continue
+        values = [100 * result.value for _, result in known]
+        bars = [
+            [max(0.0, 100 * (result.value - result.low)) for _, result in known],
+            [max(0.0, 100 * (result.high - result.value)) for _, result in known],
+        ]
+        places = [place for place, _ in known]
+        axes.errorbar(values, places, xerr=bars, fmt="o", color=colour, markersize=6, elinewidth=2, label=name)
+    for place, headline in enumerate(rows):
+        axes.annotate(headline.label, (0, place - 0.3), xycoords=("axes fraction", "data"), fontsize=10)
+    axes.set(xlim=(-2, 102), ylim=(len(rows) - 0.6, -0.75), yticks=[])
+    axes.xaxis.set_major_formatter("{x:g} %")
+    axes.grid(axis="x", alpha=0.3)
+    for side in ("left", "right", "top"):
+        axes.spines[side].set_visible(False)
+    _add_legend(figure, axes)
+    return figure
+
+
+def plot_curves(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], up: str) -> Figure:
+    """Draw curves over training steps.
+
+    Args:
+        curves: Name to steps and values.
+        up: Label of the vertical axis.
+    """
+    figure = Figure(figsize=(WIDTH, 3.4 + 0.12 * len(curves)), layout="constrained")
+    axes = figure.subplots()
+    for name, (steps, values) in curves.items():
+        axes.plot(steps, values, marker="." if len(steps) < 20 else "", linewidth=1.4, label=name)
+    axes.set_xlabel("step", fontsize=9)
+    axes.set_ylabel(up, fontsize=9)
+    _finish(axes)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
+    return figure
 
 
 def plot_factors(panels: Mapping[str, tuple[Mapping[str, pd.DataFrame], Mapping[str, float]]], factor: str) -> Figure:

@@ -1,14 +1,26 @@
 """One HTML page of the results of runs. It needs no other file and no network."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 
-from pcclip.reports.plots import tradeoff_charts
+from pcclip.reports.headlines import (
+    Headline,
+    before_and_after,
+    compared_models,
+    explained_sets,
+    headlines,
+    in_words,
+    part_in_words,
+)
+from pcclip.reports.plots import as_svg, plot_curves, plot_headlines, tradeoff_charts
 from pcclip.reports.rows import as_results, check_alike, read_runs, spread
+from pcclip.reports.sample_pairs import read_samples, samples_file
+from pcclip.reports.summary import baselines, interval, shown, verdict
 from pcclip.results import Result, read_results
 
 MAIN = (
@@ -23,13 +35,16 @@ MAIN = (
     "image_to_text_recall10",
 )
 ENVIRONMENT = Environment(loader=PackageLoader("pcclip.reports", ""), autoescape=True, undefined=StrictUndefined)
+ENVIRONMENT.globals |= {"shown": shown, "interval": interval, "verdict": verdict}
+_BEFORE = "_before.png"
+_POINTS = 1000  # of a curve
 
 
 def find_results(sources: Sequence[str | Path]) -> list[Path]:
-    """The `results.json` of runs: files themselves, or anywhere below folders; each once.
+    """Return the `results.json` of runs: files themselves, or anywhere below folders; each once.
 
     Raises:
-        FileNotFoundError: A source that is not there, or a folder without any.
+        FileNotFoundError: A source does not exist, or is a folder without results.
     """
     found: dict[Path, None] = {}
     for source in map(Path, sources):
@@ -40,53 +55,117 @@ def find_results(sources: Sequence[str | Path]) -> list[Path]:
     return list(found)
 
 
-def ranked_strips(folder: Path) -> dict[str, dict[str, str]]:
-    """Return name to `before` and `after`, the first and last image under `ranked/` of the newest TensorBoard log.
+def report_page(files: Sequence[Path], log_folder: Path | None = None) -> str:
+    """Return the page of runs: headlines, charts, pictures as ranked, sample pairs, and all numbers.
 
-    The images are PNG files in base64. Empty when no log in the folder has any.
-    """
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    What a run has no data for is left out.
 
-    logs = {file.parent for file in folder.rglob("events.out.tfevents.*")}
-    for log in sorted(logs, key=lambda folder: folder.stat().st_mtime, reverse=True):
-        events = EventAccumulator(str(log), size_guidance={"images": 0})
-        events.Reload()
-        tags = [tag for tag in events.Tags()["images"] if tag.startswith("ranked/")]
-        if tags:
-            return {
-                tag.removeprefix("ranked/"): {
-                    when: base64.b64encode(events.Images(tag)[place].encoded_image_string).decode()
-                    for when, place in (("before", 0), ("after", -1))
-                }
-                for tag in tags
-            }
-    return {}
-
-
-def report_page(files: Sequence[Path]) -> str:
-    """Return the page of some `results.json`: tables, charts of weight ensembling, and images as ranked.
+    Args:
+        files: Their `results.json`.
+        log_folder: The run folder of a single run, with its log and its pictures. By default the newest one below the
+            file's folder.
 
     Raises:
         ValueError: A file is not a list of result rows.
     """
-    runs = []
-    for file in files:
-        results = read_results(file)
-        blended = any(row.alpha is not None and 0 < row.alpha < 1 for rows in results.values() for row in rows)
-        charts = tradeoff_charts(results) if blended else {}
-        strips = ranked_strips(file.parent)
-        encoded = {title: base64.b64encode(svg.encode()).decode() for title, svg in charts.items()}
-        runs.append({"name": str(file.parent), "results": _grouped(results), "charts": encoded, "strips": strips})
-    summary, not_alike = None, ""
+    runs = [_run(file, log_folder or _newest_log(file.parent)) for file in files]
+    means, not_alike = None, ""
     if len(runs) > 1:
         rows = read_runs(files)
         try:
             check_alike(rows)
-            summary = _grouped(as_results(spread(rows)))
+            means = _grouped(as_results(spread(rows)))
         except ValueError as error:
             not_alike = str(error)
-    template = ENVIRONMENT.get_template("report.html.jinja")
-    return template.render(runs=runs, summary=summary, not_alike=not_alike)
+    return ENVIRONMENT.get_template("report.html.jinja").render(runs=runs, means=means, not_alike=not_alike)
+
+
+def ranked_strips(folder: Path, subsets: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return pictures in the order of a model, as `Evaluation` saves them: name to `before` and `after`, PNG in base64.
+
+    Args:
+        folder: Run folder.
+        subsets: What was judged, such as `demo/size`. Those without a picture from before training are left out.
+    """
+    strips = {}
+    for subset in dict.fromkeys(subsets):
+        stem = f"ranked_{subset.replace('/', '_')}"
+        ends = {"before": folder / f"{stem}{_BEFORE}", "after": folder / f"{stem}.png"}
+        if all(file.is_file() for file in ends.values()):
+            strips[part_in_words(subset)] = {
+                when: base64.b64encode(file.read_bytes()).decode() for when, file in ends.items()
+            }
+    return strips
+
+
+def _run(file: Path, log_folder: Path | None) -> dict[str, Any]:
+    """Return what the template shows of a run."""
+    results = read_results(file)
+    before, after = (name or "" for name in compared_models(results))
+    found = headlines(*before_and_after(results))
+    charts = {}
+    if any(headline.is_share for headline in found):
+        charts[f"{' and '.join(filter(None, (before, after)))}, with 95 % intervals"] = plot_headlines(
+            found, before, after
+        )
+    if log_folder is not None:
+        charts |= _curves(log_folder, found)
+    subsets = [row.subset for rows in results.values() for row in rows]
+    blended = any(row.alpha is not None and 0 < row.alpha < 1 for rows in results.values() for row in rows)
+    return {
+        "name": str(file.parent),
+        "before": before,
+        "after": after,
+        "headlines": found,
+        "baselines": baselines(found),
+        "sets": explained_sets(results),
+        "charts": {title: _encoded(as_svg(figure)) for title, figure in charts.items()},
+        "tradeoff": {title: _encoded(svg) for title, svg in tradeoff_charts(results).items()} if blended else {},
+        "strips": {} if log_folder is None else ranked_strips(log_folder, subsets),
+        "samples": read_samples(samples_file(file)),
+        "results": _grouped(results),
+    }
+
+
+def _newest_log(folder: Path) -> Path | None:
+    """Return the newest folder with a TensorBoard log below a folder, of those with ranked pictures if there are any."""
+    logs = {file.parent for file in folder.rglob("events.out.tfevents.*")}
+    ranked = {file.parent for file in folder.rglob(f"ranked_*{_BEFORE}")}
+    return max(ranked or logs, key=lambda log: log.stat().st_mtime, default=None)
+
+
+def _curves(folder: Path, found: Sequence[Headline]) -> dict[str, Figure]:
+    """Return charts of the losses and the headlines over steps, where the folder's TensorBoard log has some."""
+    if not any(folder.glob("events.out.tfevents.*")):
+        return {}
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"images": 1, "tensors": 1, "scalars": _POINTS})
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    losses = {tag: tag for tag in tags if tag.endswith("loss")}
+    measured = {
+        in_words(headline.tag): tag
+        for headline in found
+        if (row := headline.after or headline.before) is not None
+        for tag in tags
+        if tag in (f"summary/{headline.tag}", row.tag)
+    }
+    charts = {}
+    for title, up, chosen in (("Losses in training", "loss", losses), ("Headlines in training", "share", measured)):
+        points = {name: events.Scalars(tag) for name, tag in chosen.items()}
+        curves = {
+            name: ([point.step for point in own], [point.value for point in own])
+            for name, own in points.items()
+            if len(own) > 1
+        }
+        if curves:
+            charts[title] = plot_curves(curves, up)
+    return charts
+
+
+def _encoded(svg: str) -> str:
+    return base64.b64encode(svg.encode()).decode()
 
 
 def _grouped(results: Mapping[str, Sequence[Result]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pcclip.command_line import raised_here
 from pcclip.metrics.bootstrap import Bootstrap
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.processes import rank
+from pcclip.reports.sample_pairs import SamplePair
 from pcclip.results import Result
 from pcclip.tasks.images import ImageEmbeddings, evaluating
 from pcclip.tasks.kept import KeptMetrics, StoredTexts
@@ -122,6 +123,15 @@ class Evaluator:
                 for task in self.tasks
                 for name, picture in task.pictures(self._context(task, model, False, False, None)).items()
             }
+
+    def samples(self, model: DifferenceCLIP) -> list[SamplePair]:
+        """Return the sample pairs of all tasks, the same for every model."""
+        self.prepare()
+        self.images.look_again()
+        with evaluating(model):
+            return [
+                sample for task in self.tasks for sample in task.samples(self._context(task, model, False, False, None))
+            ]
 
     def _context(
         self, task: Task, model: DifferenceCLIP, final: bool, lasting: bool, texts: StoredTexts | None

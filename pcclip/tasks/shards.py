@@ -8,14 +8,19 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from pcclip.data.labelled import decoded
 from pcclip.data.shard_index import read_shard_index, texts_in
 from pcclip.datasets.annotations import read_karpathy
 from pcclip.metrics.difference_texts import difference_texts
-from pcclip.metrics.protocol import Metric
+from pcclip.metrics.protocol import Metric, embed_texts
 from pcclip.metrics.retrieval import retrieval
 from pcclip.model.clip import DifferenceCLIP
+from pcclip.reports.sample_pairs import SamplePair
 from pcclip.roles import has_roles, swap_roles
 from pcclip.tasks.task import Context, Task
+
+_SAMPLES = 6  # pairs to look at
+_THUMBNAIL = 160  # pixels
 
 
 @dataclass(kw_only=True)
@@ -88,6 +93,29 @@ class DifferenceTexts(ShardTask):
                 part=part,
                 bootstrap=context.bootstrap,
             )
+
+    def samples(self, context: Context) -> list[SamplePair]:
+        """Return pairs of intact images, spread evenly over the folder."""
+        embeddings, kept = self.embed(context)
+        index, place = self._index, {old: new for new, old in enumerate(kept)}
+        rows = [
+            row for row, pair in enumerate(zip(index.first, index.second, strict=True)) if place.keys() >= set(pair)
+        ]
+        chosen = rows[:: max(1, len(rows) // _SAMPLES)][:_SAMPLES]
+        firsts, seconds = [index.first[row] for row in chosen], [index.second[row] for row in chosen]
+        with torch.no_grad():
+            difference = context.encoder.difference(
+                embeddings[[place[image] for image in firsts]], embeddings[[place[image] for image in seconds]]
+            )
+        texts, reverses = [index.texts[row] for row in chosen], [index.reverses[row] for row in chosen]
+        scores, reverse_scores = (
+            (difference * embed_texts(context.encoder, part)).sum(1).tolist() for part in (texts, reverses)
+        )
+        thumbnails = [
+            [decoded(index.images[image], _THUMBNAIL) if index.images else None for image in images]
+            for images in (firsts, seconds)
+        ]
+        return list(map(SamplePair, *thumbnails, texts, reverses, scores, reverse_scores))
 
 
 @dataclass(kw_only=True)

@@ -14,6 +14,7 @@ from pcclip.data.labelled import ImageFile
 from pcclip.metrics.bootstrap import Bootstrap
 from pcclip.metrics.protocol import Encoder, Metric, check_damaged
 from pcclip.model.clip import DifferenceCLIP
+from pcclip.reports.sample_pairs import SamplePair
 from pcclip.tasks.images import ImageEmbeddings
 from pcclip.tasks.kept import KeptMetrics
 
@@ -102,3 +103,7 @@ class Task(ABC):
     def pictures(self, context: Context) -> dict[str, Image.Image]:
         """Return pictures of what the model does, by name. Every process must call it; only the first must return them."""
         return {}
+
+    def samples(self, context: Context) -> list[SamplePair]:
+        """Return a few judged pairs, the same for every model. Every process must call it."""
+        return []

@@ -1,5 +1,6 @@
 """The table of results after real runs of the Trainer."""
 
+import html
 import json
 import math
 import warnings
@@ -11,11 +12,13 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from pcclip.callbacks import Evaluation, ResultsTable
 from pcclip.results import read_results
-from pcclip.tasks import LinearProbe
+from pcclip.tasks import DifferenceTexts, LinearProbe
 from tests.helpers.world import TinyModule, ranking, shot
+from tests.tasks.test_shards import write_shards
 
 Make = Callable[..., Trainer]
 
@@ -110,6 +113,34 @@ def test_test_measures_ensembles_of_checkpoint_and_configuration(
         assert one["value"] == pytest.approx(two["value"], abs=1e-6), one
     # 38 different files; the checkpoint and its ensemble have image towers of their own if it trained
     assert encoded == ([0, 0, 0] if frozen else [38, 76, 0])
+
+
+def test_report_has_samples_of_both_models_and_pictures_from_before(
+    world: Path, tmp_path: Path, make_trainer: Make
+) -> None:
+    shards = DifferenceTexts(name="shards", shards=str(write_shards(tmp_path / "shards")))
+
+    def fit(name: str, epochs: int, resume: Path | None = None) -> tuple[str, Any]:
+        callbacks = [
+            Evaluation([ranking(world), shards], resamples=5),
+            ResultsTable(str(tmp_path / name / "results.json"), alphas=[0.5]),
+        ]
+        trainer = make_trainer(callbacks, epochs, logger=TensorBoardLogger(tmp_path / name))
+        trainer.fit(TinyModule(), ckpt_path=resume)
+        trainer.save_checkpoint(tmp_path / name / "last.ckpt")
+        folder = tmp_path / name
+        return (folder / "report.html").read_text(), json.loads((folder / "results.samples.json").read_text())
+
+    page, samples = fit("whole", 2)
+    for part in ("Pictures as ranked", "Sample pairs", "Weight ensembling", "Charts"):
+        assert part in page
+    assert samples
+    for sample in samples:
+        assert set(sample["scores"]) == {"base", "finetuned"}
+        assert sample["scores"]["base"] != sample["scores"]["finetuned"]
+        assert html.escape(sample["text"], quote=False) in page
+    fit("start", 1)
+    assert fit("resumed", 2, tmp_path / "start" / "last.ckpt")[1] == samples
 
 
 def test_table_without_evaluation_is_refused(tmp_path: Path, make_trainer: Make) -> None:

@@ -183,3 +183,29 @@ def test_missing_folder_and_one_way_pairs(tmp_path: Path, monkeypatch: pytest.Mo
     for task in tasks(tmp_path / "shards"):
         with pytest.raises(ValueError, match=f"{tmp_path / 'shards'}: no "):
             task.prepare()
+
+
+def test_samples_are_pairs_with_pictures_and_scores(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "shards", damage=True)
+    model = TinyModel()
+    samples = Evaluator([DifferenceTexts(name="pairs", shards=str(folder))]).samples(model)
+    assert [sample.text for sample in samples] == [text("a", "b"), text("e", "a"), text("f", "e")]  # not those of c
+    for sample in samples:
+        assert sample.first is not None
+        assert sample.second is not None
+        levels = [image.getpixel((0, 0)) for image in (sample.first, sample.second)]
+        images = model.encode_images(
+            torch.stack([model.image_transform(each) for each in (sample.first, sample.second)])
+        )
+        difference = model.difference(images[:1], images[1:])
+        scores = (difference @ model.encode_texts([sample.text, sample.reverse]).T)[0].tolist()
+        assert [sample.score, sample.reverse_score] == pytest.approx(scores, abs=1e-5)
+        assert ("brighter" in sample.text) == (levels[0] > levels[1])
+        assert ("brighter" in sample.reverse) == (levels[1] > levels[0])
+
+
+def test_samples_of_embedded_shards_have_no_pictures(tmp_path: Path) -> None:
+    folder = embedded_shards(tmp_path / "shards", TinyModel())
+    samples = Evaluator([DifferenceTexts(name="pairs", shards=str(folder))]).samples(TinyModel())
+    assert len(samples) == 4
+    assert all(sample.first is sample.second is None for sample in samples)
