@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import ClassVar
@@ -14,7 +14,7 @@ from typing import ClassVar
 from pydantic import NonNegativeInt
 from tqdm import tqdm
 
-from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, manifest_path, parse_row, read_jsonl
+from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, manifest_path, parse_row, read_jsonl
 from data_prep.line_index import LineIndex
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
@@ -131,62 +131,67 @@ class Screened:
     rejected: list[bytes] = field(default_factory=list)
 
 
-class Screener:
-    """Screens chunks in one process. Use it as a context manager.
+@dataclass(frozen=True)
+class Run:
+    """A run of the step. Worker processes recognise it by its name.
 
-    Args:
-        options: Screen of the step.
-
-    Raises:
-        ValueError: A bad row in the captions, or an unknown tokenizer.
+    Attributes:
+        name: A unique name.
+        options: The step.
     """
 
-    def __init__(self, options: Screen) -> None:
-        self._options = options
-        self._part = options.own_part
-        with ExitStack() as stack:
-            index = None
-            if options.captions:
-                index = stack.enter_context(LineIndex([Path(options.captions)], CAPTION_KEYS, "id"))
-            self._judge = Judge(options, index)
-            self._open = stack.pop_all()
+    name: str
+    options: Screen = field(compare=False)
 
-    def __enter__(self) -> Screener:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+@contextmanager
+def _judge(options: Screen) -> Iterator[Judge]:
+    with ExitStack() as stack:
+        index = None
+        if options.captions:
+            index = stack.enter_context(LineIndex([Path(options.captions)], CAPTION_KEYS, "id"))
+        yield Judge(options, index)
 
-    def close(self) -> None:
-        """Close the captions."""
-        self._open.close()
 
-    def screen(self, chunk: Chunk) -> Screened:
-        """Judge the rows of a chunk.
+_open = ExitStack()  # the captions of the last run of this worker process
 
-        Raises:
-            ValueError: A bad row, or an image that the captions do not have.
-        """
-        done = Screened(sum(map(len, chunk.lines)), Census(), ScreeningReport(self._options.samples))
-        for ahead, line in enumerate(chunk.lines):
-            if not line.strip():
-                continue
-            where = f"{chunk.file}, line {chunk.number + ahead}"
-            row = parse_row(line, where, DIFFERENCE_KEYS)
-            if not self._part.holds(row["group"]):
-                continue
-            judgement = self._judge.judge(row, where)
-            done.report.add(row, judgement)
-            if judgement.reason is None:
-                text, reverse_text = judgement.texts
-                if text.raw == row["text"] and reverse_text.raw == row["reverse_text"]:
-                    done.passed.append(line.rstrip() + b"\n")
-                else:
-                    done.passed.append(line_of({**row, "text": text.raw, "reverse_text": reverse_text.raw}).encode())
-                done.census.add(chunk.place + ahead, row["pair_id"], judgement.texts)
-            else:
-                done.rejected.append(line_of({**row, "reason": judgement.reason, "detail": judgement.detail}).encode())
-        return done
+
+@lru_cache(maxsize=1)  # joblib's processes serve several runs
+def _judge_of(run: Run) -> Judge:
+    _open.close()
+    return _open.enter_context(_judge(run.options))
+
+
+def _screen_in_worker(run: Run, chunk: Chunk) -> Screened:
+    return _screen_chunk(run.options, _judge_of(run), chunk)
+
+
+def _screen_chunk(options: Screen, judge: Judge, chunk: Chunk) -> Screened:
+    done = Screened(sum(map(len, chunk.lines)), Census(), ScreeningReport(options.samples))
+    part = options.own_part
+    for ahead, line in enumerate(chunk.lines):
+        if not line.strip():
+            continue
+        where = f"{chunk.file}, line {chunk.number + ahead}"
+        row = parse_row(line, where, DIFFERENCE_KEYS)
+        if not part.holds(row["group"]):
+            continue
+        judgement = judge.judge(row, where)
+        done.report.add(row, judgement)
+        if judgement.reason is not None:
+            done.rejected.append(_rejected_line(row, judgement))
+            continue
+        text, reverse_text = (text.raw for text in judgement.texts)
+        if text == row["text"] and reverse_text == row["reverse_text"]:
+            done.passed.append(line.rstrip() + b"\n")
+        else:
+            done.passed.append(line_of({**row, "text": text, "reverse_text": reverse_text}).encode())
+        done.census.add(chunk.place + ahead, row["pair_id"], judgement.texts)
+    return done
+
+
+def _rejected_line(row: Row, judgement: Judgement) -> bytes:
+    return line_of({**row, "reason": judgement.reason, "detail": judgement.detail}).encode()
 
 
 def _screen(options: Screen) -> Made:
@@ -257,23 +262,12 @@ def _screen_all(options: Screen, sources: list[Path]) -> Iterator[Screened]:
     workers = min(options.workers, -(-size // CHUNK))
     bar: tqdm[None] = progress((), desc="screen", unit="B", total=size)
     with bar, ExitStack() as stack:
-        screen: Callable[[Chunk], Screened] = partial(_screen_in_worker, options, secrets.token_hex())
+        screen: Callable[[Chunk], Screened] = partial(_screen_in_worker, Run(secrets.token_hex(), options))
         if workers < 2:
-            screen = stack.enter_context(Screener(options)).screen
+            screen = partial(_screen_chunk, options, stack.enter_context(_judge(options)))
         for screened in in_order(screen, _chunks(sources), workers, "screen.workers"):
             bar.update(screened.size)
             yield screened
-
-
-_screeners: dict[str, Screener] = {}  # the one of this worker process, by run: joblib's processes serve several runs
-
-
-def _screen_in_worker(options: Screen, run: str, chunk: Chunk) -> Screened:
-    if run not in _screeners:
-        while _screeners:
-            _screeners.popitem()[1].close()
-        _screeners[run] = Screener(options)
-    return _screeners[run].screen(chunk)
 
 
 def _rejected_again(sources: list[Path], drops: Mapping[int, Judgement], report: ScreeningReport) -> Iterator[bytes]:
@@ -284,7 +278,7 @@ def _rejected_again(sources: list[Path], drops: Mapping[int, Judgement], report:
             if judgement is not None:
                 row = parse_row(line, chunk.file, DIFFERENCE_KEYS)
                 report.drop(row, judgement)
-                yield line_of({**row, "reason": judgement.reason, "detail": judgement.detail}).encode()
+                yield _rejected_line(row, judgement)
 
 
 def _keep(file: Path, wanted: Iterable[bool]) -> None:

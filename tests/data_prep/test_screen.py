@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from data_prep.rules.census import Census
 from data_prep.rules.judge import REASONS
-from data_prep.rules.reading import Reader
 from data_prep.steps import screen
 from tests.data_prep.conftest import Read, Rows, Write
 
@@ -155,20 +153,6 @@ def test_a_pair_that_comes_twice(write: Write, read: Read, tmp_path: Path) -> No
     assert [found["pair_id"] for found in read(out / "screened.jsonl")] == ["p0", "p1"]
 
 
-def test_a_census_of_parts_is_that_of_the_whole() -> None:
-    whole, parts, reader = Census(), [Census(), Census()], Reader({}, {})
-    for number in range(50):
-        texts = (f"text {number % 11}", "the same" if number % 3 else f"another {number}")
-        for census in (whole, parts[number // 20 > 0]):
-            census.add(number, f"p{number % 40}", [reader.read(text) for text in texts])
-    parts[0].extend(parts[1])
-    found = [list(census.excess(pairs=True, max_repeats=4)) for census in (whole, parts[0])]
-    assert found[0] == found[1]
-    assert Counter(reason for _, reason, _ in found[0]) == {"repeated_pair": 10, "near_duplicate": 22}
-    assert [line for line, _, _ in found[0]] == sorted(line for line, _, _ in found[0])
-    assert list(whole.excess(pairs=False, max_repeats=None)) == []
-
-
 def many_rows(count: int) -> Rows:
     """Rows of several groups: right ones, long ones, some of each kind of rubbish, and repeated texts."""
     rows = []
@@ -197,67 +181,53 @@ def test_the_output_does_not_depend_on_the_number_of_processes(
     assert b"near_duplicate" in found[0][1]
 
 
-def test_an_error_in_a_process_names_its_row(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_image_without_captions_row(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
     monkeypatch.setattr(screen, "CHUNK", 2000)
     rows = many_rows(100)
     rows[77]["first"] = "zebra"
-    with pytest.raises(ValueError, match=r"differences.jsonl, line 78: `first` is 'zebra'"):
-        run(write, tmp_path, rows, workers=2)
-    assert not (tmp_path / "out/screened.jsonl").exists()
+    with pytest.raises(ValueError, match=r"differences.jsonl, line 78: `first` is 'zebra'.* captions"):
+        run(write, tmp_path, rows, workers=workers)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_parts_together_are_the_whole(write: Write, read: Read, tmp_path: Path) -> None:
     rows = many_rows(120)
     whole = run(write, tmp_path / "whole", rows, max_repeats=10)
-    groups: list[set[str]] = []
+    options = {"captions": str(tmp_path / "whole/captions.jsonl"), "max_repeats": 10}
+    parts = []
     for number in (1, 2, 3):
-        part = run(write, tmp_path / str(number), rows, max_repeats=10, part=f"{number}/3")
-        groups.append(
-            {found["group"] for name in ("screened", "screened.rejected") for found in read(part / f"{name}.jsonl")}
-        )
-        (part / "screened.jsonl").rename(tmp_path / f"screened-{number}.jsonl")
-    assert sum(map(len, groups)) == len(set().union(*groups)) == 12
-    output = tmp_path / "joined/screened.jsonl"
-    screen.Screen(
-        differences=str(tmp_path / "screened-*.jsonl"),
-        output=str(output),
-        captions=str(tmp_path / "whole/captions.jsonl"),
-        max_repeats=10,
-    ).run()
-    assert len(read(output)) == len(read(whole / "screened.jsonl"))
-    assert {found["reason"] for found in read(output.with_name("screened.rejected.jsonl"))} == {"near_duplicate"}
-
-
-def test_parts_may_share_a_folder_and_a_pattern_takes_only_their_outputs(
-    write: Write, read: Read, tmp_path: Path
-) -> None:
-    rows = [row(number, reply) for number, (reply, _) in enumerate(RUBBISH)] + [
-        {**one, "pair_id": f"q{number}"} for number, one in enumerate(many_rows(60))
-    ]
-    write(str(tmp_path / "differences.jsonl"), rows)
-    for number in (1, 2):
-        options = {"differences": str(tmp_path / "differences.jsonl"), "part": f"{number}/2"}
-        screen.Screen(output=str(tmp_path / f"screened-{number}.jsonl"), workers=1, **options).run()
-    files = [tmp_path / f"screened-{number}{kind}.jsonl" for number in (1, 2) for kind in ("", ".rejected")]
-    names = [found["pair_id"] for file in files for found in read(file)]
-    assert sorted(names) == sorted(one["pair_id"] for one in rows)
-    assert all((tmp_path / f"screened-{number}.report.md").is_file() for number in (1, 2))
-    pattern = str(tmp_path / "screened-*.jsonl")
-    screen.Screen(differences=pattern, output=str(tmp_path / "all.jsonl"), workers=1).run()
-    assert len(read(tmp_path / "all.jsonl")) == sum(len(read(file)) for file in files[::2])
+        output = tmp_path / f"screened-{number}.jsonl"
+        source = str(tmp_path / "whole/differences.jsonl")
+        screen.Screen(differences=source, output=str(output), part=f"{number}/3", **options).run()
+        assert output.with_suffix(".report.md").is_file()
+        parts.append(read(output) + read(output.with_suffix(".rejected.jsonl")))
+    assert sorted(found["pair_id"] for part in parts for found in part) == sorted(found["pair_id"] for found in rows)
+    assert sum(len({found["group"] for found in part}) for part in parts) == 12  # none is in two parts
+    joined = tmp_path / "joined.jsonl"
+    screen.Screen(differences=str(tmp_path / "screened-*.jsonl"), output=str(joined), **options).run()
+    assert len(read(joined)) == len(read(whole / "screened.jsonl"))
+    assert {found["reason"] for found in read(joined.with_suffix(".rejected.jsonl"))} == {"near_duplicate"}
 
 
 @pytest.mark.parametrize("name", ["screened.rejected.jsonl", "screened.report.md"])
-def test_changed_rejected_rows_and_report_are_not_up_to_date(write: Write, tmp_path: Path, name: str) -> None:
-    rows = [row(number, reply) for number, (reply, _) in enumerate(RUBBISH)]
-    file = run(write, tmp_path, rows) / name
-    whole = file.read_bytes()
-    file.write_bytes(whole[:-5])
+def test_rejected_rows_and_report_belong_to_the_output(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    rows = [row(number, reply) for number, (reply, _) in enumerate(RUBBISH * 8)]
+    out = run(write, tmp_path, rows, samples=2)
+    run(write, tmp_path, rows, samples=2)
+    assert "up to date" in capsys.readouterr().out
+    assert (out / "screened.report.md").read_text().count("\n- `p") == 2 * len({reason for _, reason in RUBBISH})
+    whole = (out / name).read_bytes()
+    (out / name).write_bytes(whole[:-5])
     with pytest.raises(ValueError, match=r"screened\..*re(jected|port)"):
-        run(write, tmp_path, rows)
-    file.unlink()
-    run(write, tmp_path, rows)
-    assert file.read_bytes() == whole
+        run(write, tmp_path, rows, samples=2)
+    (out / name).unlink()
+    run(write, tmp_path, rows, samples=2)
+    assert (out / name).read_bytes() == whole
 
 
 def test_what_passed_passes_again_unchanged(write: Write, read: Read, tmp_path: Path) -> None:
@@ -277,20 +247,6 @@ def test_rules_can_be_switched_off(write: Write, read: Read, tmp_path: Path) -> 
         "chat",
     ]  # nothing is left of these
     assert (out / "screened.jsonl").read_text().count("\\ud83d") == 1
-
-
-def test_same_bytes_again_and_up_to_date(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [row(number, reply) for number, (reply, _) in enumerate(RUBBISH * 8)]
-    names = ("screened.jsonl", "screened.rejected.jsonl", "screened.report.md")
-    out = run(write, tmp_path, rows, samples=2)
-    first = [(out / name).read_bytes() for name in names]
-    run(write, tmp_path, rows, samples=2)
-    assert "up to date" in capsys.readouterr().out
-    (out / "screened.rejected.jsonl").unlink()
-    run(write, tmp_path, rows, samples=2)
-    assert [(out / name).read_bytes() for name in names] == first
-    report = first[2].decode()
-    assert report.count("\n- `p") == 2 * len({reason for _, reason in RUBBISH})
 
 
 def test_the_world_s_right_texts_pass(world: Path, tmp_path: Path) -> None:
@@ -330,11 +286,3 @@ def test_bad_options(write: Write, tmp_path: Path, options: dict[str, Any], mess
 def test_missing_input(write: Write, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none.jsonl: .* not found"):
         run(write, tmp_path, [row(0)], captions=str(tmp_path / "none.jsonl"))
-
-
-def test_an_image_without_captions_row(write: Write, tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"differences.jsonl, line 2: `first` is 'zebra', which the captions do not have"
-    ):
-        run(write, tmp_path, [row(0), {**row(1), "first": "zebra"}])
-    assert list((tmp_path / "out").iterdir()) == []
