@@ -1,4 +1,4 @@
-"""What occurs more often than is allowed among the rows that have passed everything else."""
+"""Find pair ids and texts that occur too often among the rows that passed all other rules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Census:
     """Hashes of pair ids and texts. It keeps 32 bytes a row.
 
     Attributes:
-        lines: Where each row stands in the input; any numbers that ascend.
+        lines: The place of each row in the input, in ascending order.
     """
 
     def __init__(self) -> None:
@@ -27,13 +27,13 @@ class Census:
         self._ids, self._texts = array("Q"), array("Q")
 
     def add(self, line: int, pair_id: str, texts: Sequence[Text]) -> None:
-        """Take in a row with its two texts."""
+        """Add a row with its two texts."""
         self.lines.append(line)
         self._ids.append(hash64(pair_id))
         self._texts.extend([hash64(text.alike) for text in texts])
 
     def extend(self, other: Census) -> None:
-        """Take in rows that follow."""
+        """Add rows that follow."""
         self.lines.extend(other.lines)
         self._ids.extend(other._ids)
         self._texts.extend(other._texts)

@@ -42,7 +42,7 @@ class Claim(NamedTuple):
 
 
 def contradiction(text: Text, reverse_text: Text) -> str | None:
-    """Both directions are the same text, say that the same side has more, or show the same things on the same sides."""
+    """Find directions that are the same text, give more to the same side, or show the same things on the same sides."""
     same_words = text.alike == reverse_text.alike and text.words == reverse_text.words
     if same_words and set(text.tokens) == set(reverse_text.tokens):
         return "the same text in both directions"
@@ -58,7 +58,7 @@ def contradiction(text: Text, reverse_text: Text) -> str | None:
 
 
 def claims(text: Text) -> list[Claim]:
-    """What a text says of the two images with comparatives, where that is plain to see."""
+    """Return what a text says of the two images with comparatives, where that is clear."""
     found: list[Claim] = []
     if _TOGETHER.search(text.plain):
         return found
@@ -96,7 +96,7 @@ def _claim(clause: Sequence[str], at: int) -> Claim | None:
 
 
 def _owner(clause: Sequence[str], at: int) -> str | None:
-    """Which image has what the comparative at a place says."""
+    """Return the image that has what the comparative at a place says."""
     than = clause.index("than", at) if "than" in clause[at:] else len(clause)
     before = [word for word in clause[:than] if word in SIDES]
     after = [word for word in clause[than:] if word in SIDES]
@@ -112,13 +112,13 @@ def _same_matter(one: Claim, other: Claim) -> bool:
 
 
 def _not_exchanged(text: Text, reverse_text: Text) -> str | None:
-    """Each side shows in the reverse what it showed before."""
+    """Find things that stay on the same side in the reverse."""
     ours, theirs = text.said, reverse_text.said
-    both = (ours.first & theirs.first, ours.second & theirs.second)
+    both = (ours[0] & theirs[0], ours[1] & theirs[1])
     if len(both[0]) < 2 or len(both[1]) < 2:
         return None
-    stay = (both[0] - ours.second - theirs.second, both[1] - ours.first - theirs.first)
-    cross = (ours.first & theirs.second) | (ours.second & theirs.first)
+    stay = (both[0] - ours[1] - theirs[1], both[1] - ours[0] - theirs[0])
+    cross = (ours[0] & theirs[1]) | (ours[1] & theirs[0])
     if min(map(len, stay)) >= 2 and sum(map(len, stay)) > 3 * len(cross):
         return f"both directions show {sorted(stay[0])[:4]} in the first and {sorted(stay[1])[:4]} in the second"
     return None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from operator import eq
 
 from data_prep.rules.reading import LOOP_IN_WORD, Text
+from data_prep.rules.said import FIRST, MARKS, NEGATION, SECOND, clauses_of
 from data_prep.rules.words import SIDES
 
 _MARKUP = re.compile(
@@ -17,6 +18,7 @@ _MARKUP = re.compile(
 MARKUP_WORDS = frozenset("*`{}|<&\\=$]:#\u2022>")
 MARKUP_WORD = re.compile(r"_|^(?:-|\d{1,2}[.)])$")
 _NOT_FOR_READING = ("Cc", "Cs", "Co", "Cn")  # control, half characters, private use, unassigned
+MIN_CONTENT = 2  # words of content in a text that says anything
 NGRAM = 6  # words; right texts may say "than in the second image" of several things
 _ASCII_NO_LETTERS = bytes(byte for byte in range(128) if not chr(byte).isalpha())
 _CLOSING_QUOTES = ('"', "'", "\u201d", "\u2019", "\u00bb")
@@ -33,7 +35,7 @@ _IMPLIED = re.compile(r"\b(?:than|of the two|the other|the one)\b")
 
 
 def non_text(text: Text, scripts: Sequence[str], min_letters: float) -> str | None:
-    """Control characters, letters of another script, or too few letters.
+    """Find control characters, letters of another script, or too few letters.
 
     Args:
         text: The text.
@@ -57,29 +59,30 @@ def non_text(text: Text, scripts: Sequence[str], min_letters: float) -> str | No
 
 
 def markup(text: Text) -> str | None:
-    """Code or markup: Markdown, HTML, braces, escapes, links, list items, names with underscores."""
+    """Find code or markup: Markdown, HTML, braces, escapes, links, list items, names with underscores."""
     found = _MARKUP.search(text.raw) if "markup" in text.signs else None
     return repr(found.group()) if found else None
 
 
 def repetition(text: Text) -> str | None:
-    """A loop: six words three times, a sentence twice, a word four times in a row, or a run of the same characters."""
+    """Find a loop: six words three times, a sentence twice, a word four times in a row, or a run of the same characters."""
     tokens = text.tokens
     if "loop" in text.signs:
         for found in filter(None, map(LOOP_IN_WORD.search, tokens)):
             return repr(found.group()[:40])
-    pairs_again = len(tokens) - 1 - len(text.pairs)
-    if pairs_again >= 2 and any(map(eq, tokens, tokens[1:])):
+    # Every second pair of neighbours shows whether a loop is possible: four equal tokens in a row have one such pair within,
+    # six words have two, and of three repetitions of six words, two have the same pairs.
+    evens, odds = tokens[::2], tokens[1::2]
+    if any(map(eq, evens, odds)):
         for four in zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False):
             if len(set(four)) == 1:
                 return repr(" ".join(four))
-    # As many pairs of words come again where six words come three times.
-    if pairs_again >= NGRAM:
+    if _again(evens, odds) >= 2 and _again(odds, evens[1:]) >= 2:
         words = text.words
         grams = Counter(zip(*(words[start:] for start in range(NGRAM)), strict=False))
-        for gram, times in grams.most_common(1):
-            if times > 2:
-                return f"{' '.join(gram)!r} {times} times"
+        if (times := max(grams.values(), default=0)) > 2:
+            gram = next(gram for gram, count in grams.items() if count == times)
+            return f"{' '.join(gram)!r} {times} times"
     if text.raw.count(".") + text.raw.count("!") + text.raw.count("?") < 2 or len(tokens) - len(set(tokens)) < 3:
         return None
     sentences = [part for part in _SENTENCE_END.split(text.plain) if part]
@@ -87,37 +90,59 @@ def repetition(text: Text) -> str | None:
     return f"{sentence!r} {times} times" if times > 1 else None
 
 
+def _again(left: Sequence[str], right: Sequence[str]) -> int:
+    """Return how many pairs have occurred before."""
+    return min(len(left), len(right)) - len(set(zip(left, right, strict=False)))
+
+
 def too_short(text: Text, min_words: int, min_characters: int) -> str | None:
-    """Fewer words or characters than asked for."""
-    words = len(text.raw.split(None, min_words))
+    """Find fewer words or characters than asked for."""
+    words = len(text.written)
     if words < min_words:
         return f"{words} words"
     return f"{len(text.raw)} characters" if len(text.raw) < min_characters else None
 
 
 def truncated(text: Text) -> str | None:
-    """No end: no full stop, or a comma or an article before it."""
-    raw = text.raw
-    ended = raw.rstrip(".!?")
-    last = ended.rsplit(None, 1)[-1] if ended else ""
-    ended_well = raw.rstrip(_CLOSING).endswith((".", "!", "?")) or raw.endswith(_CLOSING_QUOTES)
+    """Find a missing end: no full stop, or a comma or an article before it."""
+    end = text.written[-1]
+    last = end.rstrip(".!?") or "".join(text.written[-2:-1])
+    ended_well = end.rstrip(_CLOSING).endswith((".", "!", "?")) or end.endswith(_CLOSING_QUOTES)
     if ended_well and last not in _OPEN and not last.endswith((",", ";", ":", "-", "\u2013", "\u2014")):
         return None
-    return f"ends with {raw[-30:]!r}"
+    return f"ends with {text.raw[-30:]!r}"
 
 
 def mention(text: Text, wanted: str) -> str | None:
-    """No mention of an image.
+    """Find an image that is not mentioned.
 
     Args:
         text: The text.
         wanted: `both` images (a word like "both" or "than" stands in for one of them), or at least `one`.
     """
-    sides = [side for side in SIDES if side in text.signs]
-    if not sides:
+    if text.signs.issuperset(SIDES):
+        return None
+    side = next((side for side in SIDES if side in text.signs), None)
+    if side is None:
         return "neither image"
-    if wanted == "one" or len(sides) == 2 or _BOTH.search(text.plain):
+    if wanted == "one" or _BOTH.search(text.plain) or (text.compares and _IMPLIED.search(text.plain)):
         return None
-    if text.compares and _IMPLIED.search(text.plain):
+    return f"only the {side} image"
+
+
+def one_sided(text: Text) -> str | None:
+    """Find an image that is neither described nor compared."""
+    if text.compares or all(text.said):
         return None
-    return f"only the {sides[0]} image"
+    clauses = clauses_of(text.stems)
+    described = {side: False for side, _ in clauses}
+    words = 0
+    for side, clause in clauses:
+        content = sum(stem not in MARKS for stem in clause.split())
+        words += content
+        described[side] |= content > 0 or NEGATION in clause
+    if words < MIN_CONTENT and len(text.content) < MIN_CONTENT:
+        return "nothing of either image"
+    bare = next((name for name, side in (("first", FIRST), ("second", SECOND)) if described.get(side) is False), None)
+    each_named = all(side in clause for side, clause in clauses)
+    return f"nothing of the {bare} image" if bare and each_named else None

@@ -1,4 +1,4 @@
-"""Judging rows of difference texts: all rules in their order, on texts that the cuts have been at."""
+"""Judge rows of difference texts: apply the cuts, then all rules in their order."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ from pydantic import PositiveInt
 
 from data_prep.files import Row
 from data_prep.line_index import LineIndex
-from data_prep.rules import cuts, evidence, form, talk
-from data_prep.rules.copying import CaptionWords, caption_copy
+from data_prep.rules import captions, cuts, form, talk
+from data_prep.rules.captions import CaptionWords
 from data_prep.rules.direction import contradiction
 from data_prep.rules.length import TokenCounter
 from data_prep.rules.reading import Reader, Text
@@ -152,7 +152,9 @@ class Judge:
         self._limit = options.max_tokens or self._tokens.context_length
         leakage = talk.Leakage(options.leaked_phrases)
         triggers = {"cut": cuts.TRIGGERS, "markup": form.MARKUP_WORDS, "leakage": leakage.triggers, **talk.TRIGGERS}
-        self.reader = Reader(triggers, {"markup": form.MARKUP_WORD, "placeholder": talk.GAP_MARK})
+        self.reader = Reader(
+            triggers, {"markup": form.MARKUP_WORD, "placeholder": talk.GAP_MARK}, self._tokens.count_word
+        )
         self._triggers = frozenset(triggers)
         self.rules = self._wanted(
             {
@@ -171,7 +173,7 @@ class Judge:
             {
                 "truncated": form.truncated,
                 "mention": lambda text: form.mention(text, options.mentions),
-                "one_sided": lambda text: evidence.one_sided(text) if options.mentions == "both" else None,
+                "one_sided": lambda text: form.one_sided(text) if options.mentions == "both" else None,
             }
         )
 
@@ -195,10 +197,10 @@ class Judge:
                 judgement.reason, detail = found
                 judgement.detail = f"{side}: {detail}"
                 return judgement
-        captions = None
+        words = None
         if self._captions is not None:
-            captions = (self._words_of(row, "first", where), self._words_of(row, "second", where))
-        found = self._judge_both(judgement.texts, captions)
+            words = (self._words_of(row, "first", where), self._words_of(row, "second", where))
+        found = self._judge_both(judgement.texts, words)
         if found is not None:
             judgement.reason, judgement.detail = found
         return judgement
@@ -217,7 +219,7 @@ class Judge:
             if (detail := rule(text)) is not None:
                 return reason, detail
         joined = " ".join(text.written)
-        if not self._tokens.fits(text.written, self._limit):
+        if not self._tokens.fits(joined, text.size, self._limit):
             judgement.long_texts += 1
             shortened = self._tokens.shorten(joined, self._limit) if self._options.long_texts == "cut" else joined
             if "too_long" in self._on and (self._options.long_texts == "reject" or not shortened):
@@ -238,13 +240,13 @@ class Judge:
         return rules
 
     def _judge_both(
-        self, texts: Sequence[Text], captions: tuple[CaptionWords, CaptionWords] | None
+        self, texts: Sequence[Text], words: tuple[CaptionWords, CaptionWords] | None
     ) -> tuple[str, str] | None:
         text, reverse_text = texts
         both = (("text", text), ("reverse_text", reverse_text))
-        if captions is not None and "caption_copy" in self._on:
-            for (name, one), (own, other) in zip(both, (captions, captions[::-1]), strict=True):
-                if (detail := caption_copy(one, own, other, self._options.min_overlap)) is not None:
+        if words is not None and "caption_copy" in self._on:
+            for (name, one), (own, other) in zip(both, (words, words[::-1]), strict=True):
+                if (detail := captions.caption_copy(one, own, other, self._options.min_overlap)) is not None:
                     return "caption_copy", f"{name}: {detail}"
         for name, one in both:
             for reason, rule in self.rules_after_cutting.items():
@@ -252,16 +254,18 @@ class Judge:
                     return reason, f"{name}: {detail}"
         if "direction" in self._on and (detail := contradiction(text, reverse_text)) is not None:
             return "direction", detail
-        if captions is None:
+        if words is None:
             return None
-        stems = first, second = captions[0].stems, captions[1].stems
-        if "exchanged" in self._on:
+        stems = (words[0].stems, words[1].stems)
+        said = captions.said_by_both(text, reverse_text)
+        if "exchanged" in self._on and captions.may_be_exchanged(said, stems):
             for (name, one), of_images in zip(both, (stems, stems[::-1]), strict=True):
-                if (detail := evidence.exchanged(one, *of_images)) is not None:
+                if (detail := captions.exchanged(one, *of_images)) is not None:
                     return "exchanged", f"{name}: {detail}"
         if "other_images" in self._on:
-            detail = evidence.other_images(text, reverse_text, first, second)
-            return None if detail is None else ("other_images", detail)
+            compares = text.compares or reverse_text.compares
+            if (detail := captions.other_images(said, stems, compares)) is not None:
+                return "other_images", detail
         return None
 
     def _words_of(self, row: Row, side: str, where: str) -> CaptionWords:

@@ -1,11 +1,11 @@
-"""Length in the text tower's own tokens, and cutting what is longer than it reads."""
+"""Count the tokens of a text tower, and cut longer texts at the end of a sentence."""
 
 import gzip
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 from data_prep.rules.words import Remembered
@@ -27,28 +27,28 @@ class TokenCounter:
         model: The model whose tokenizer it is: an open_clip name, `local-dir:FOLDER` or `hf-hub:NAME`.
 
     Attributes:
-        context_length: Tokens that the tower reads; what goes beyond is lost.
+        context_length: Tokens that the tower reads. It ignores the rest.
+        count_word: Counts the tokens of a word, without those of begin and end.
 
     Raises:
         ValueError: Unknown model, or a tokenizer that cannot be loaded.
     """
 
     def __init__(self, model: str) -> None:
-        self._count: Callable[[str], int]
+        self.count_word: Callable[[str], int]
         plain = _plain_context_length(model)
         if plain is not None:
-            self.context_length, self._count, self._ends = plain, BytePairs().count, 2
+            self.context_length, self.count_word, self._ends = plain, BytePairs().count, 2
         else:
-            self.context_length, self._count, self._ends = _other_tokenizer(model)
-        self._of_word = Remembered(self._count).__getitem__
+            self.context_length, self.count_word, self._ends = _other_tokenizer(model)
 
     def count(self, text: str) -> int:
-        """Tokens of a text."""
-        return self._count(text) + self._ends
+        """Return the number of tokens of a text."""
+        return self.count_word(text) + self._ends
 
-    def fits(self, words: Sequence[str], limit: int) -> bool:
-        """Whether a text of these words has at most `limit` tokens."""
-        return sum(map(self._of_word, words)) + self._ends <= NEAR * limit or self.count(" ".join(words)) <= limit
+    def fits(self, text: str, size: int, limit: int) -> bool:
+        """Return whether a text has at most `limit` tokens; `size` is the sum of `count_word` over its words."""
+        return size + self._ends <= NEAR * limit or self.count(text) <= limit
 
     def shorten(self, text: str, limit: int) -> str:
         """Return the first whole sentences that have at most `limit` tokens together; empty if not even one fits."""
@@ -63,8 +63,9 @@ class BytePairs:
     """Token counts of CLIP's tokenizer, from the list of merges that open_clip ships."""
 
     def __init__(self) -> None:
-        lines = gzip.decompress((_open_clip() / "bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode().split("\n")
-        self._ranks = {merge: rank for rank, merge in enumerate(lines[1 : MERGES + 1])}
+        with gzip.open(_open_clip() / "bpe_simple_vocab_16e6.txt.gz", "rt", encoding="utf-8") as stream:
+            next(stream)  # a comment
+            self._ranks = {line.rstrip("\n"): rank for rank, line in enumerate(islice(stream, MERGES))}
         printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
         others = [byte for byte in range(256) if byte not in printable]
         self._letters = {byte: chr(byte) for byte in printable}

