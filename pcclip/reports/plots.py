@@ -101,15 +101,14 @@ def plot_curves(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], up:
         curves: Name to steps and values.
         up: Label of the vertical axis.
     """
-    figure = Figure(figsize=(WIDTH, 3.4 + 0.12 * len(curves)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axes = figure.subplots()
     for name, (steps, values) in curves.items():
         axes.plot(steps, values, marker="." if len(steps) < 20 else "", linewidth=1.4, label=name)
     axes.set_xlabel("step", fontsize=9)
     axes.set_ylabel(up, fontsize=9)
     _finish(axes)
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
+    _add_legend(figure, axes)
     return figure
 
 
@@ -200,5 +199,10 @@ def _finish(axes: Any) -> None:
 
 
 def _add_legend(figure: Figure, axes: Any) -> None:
+    """Add a legend below, in as many columns as fit; the figure grows by its further rows."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), fontsize=9)
+    longest = max(map(len, labels), default=0)
+    fitting = int(figure.get_figwidth() / (0.5 + 0.075 * longest))  # inches of a label with its handle
+    columns = max(1, min(len(labels), 5, fitting))
+    figure.set_figheight(figure.get_figheight() + 0.19 * (math.ceil(len(labels) / columns) - 1))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9)
