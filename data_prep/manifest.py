@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from data_prep.files import manifest_path
+from data_prep.files import file_state, manifest_path
 from pcclip.atomic import atomic_text
 from pcclip.paths import sha256_of
 
@@ -45,7 +45,7 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self, read: Mapping[str, str | Path]) -> None:
-        self._files = {role: (source, _state(source)) for role, source in read.items() if isinstance(source, Path)}
+        self._files = {role: (source, file_state(source)) for role, source in read.items() if isinstance(source, Path)}
         self.inputs = {role: sha256_of(it) if isinstance(it, Path) else it for role, it in read.items()}
 
     def matches(
@@ -117,18 +117,11 @@ class Manifest:
             ValueError: An input was changed during the run.
         """
         for role, (file, state) in self._files.items():
-            if _state(file) != state and sha256_of(file) != self.inputs[role]:
+            if file_state(file) != state and sha256_of(file) != self.inputs[role]:
                 raise ValueError(f"{file}: changed while the step {self.step} read it; run the step again")
         self.counts = dict(counts)
         self.left_out = {reason: names for reason, names in (left_out or {}).items() if names}
         self.versions = {"python": platform.python_version(), **package_versions()}
-
-
-def _state(file: Path) -> tuple[int, int, int]:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: file not found; check the path, or run the step that writes it first")
-    found = file.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _content(output: Path) -> dict[str, Any]:

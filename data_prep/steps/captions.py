@@ -64,9 +64,10 @@ class Captions(SourceOptions, Workers, OutputStep):
         given = {"input": self.input, "images": images, "texts": self.texts, "class_names": self.class_names}
         paths = {role: Path(value) for role, value in given.items() if value is not None}
         suffixes = (".tar",) if self.source == "shards" else (".txt", "", *PICTURE_ENDINGS)
-        found: dict[str, str | Path] = {
-            role: folder_hash(path, suffixes) if path.is_dir() else path for role, path in paths.items()
-        }
+        found: dict[str, str | Path] = {}
+        for role, path in paths.items():
+            if path.exists():  # else the source raises an error
+                found[role] = folder_hash(path, suffixes) if path.is_dir() else path
         if self.source == "jsonl" and self.images is None:
             files = image_sets.jsonl_candidates(self, LeftOut())
             found["images"] = states_hash((each.id, each.path) for each in files)
