@@ -103,10 +103,11 @@ class LineIndex(Lines):
 
     def get(self, value: str) -> Row | None:
         """Return the row with a value, or None."""
-        (number,) = self.numbers(np.array([hash64(value)], np.uint64)).tolist()
-        if number < 0:
+        wanted = np.uint64(hash64(value))
+        found = self._hashes.searchsorted(wanted)
+        if found == len(self._hashes) or self._hashes[found] != wanted:
             return None
-        _, row = self.at(int(self.places[number]))
+        _, row = self.at(int(self.places[self._order[found]]))
         return row if row[self._key] == value else None  # another value may have the same hash
 
 

@@ -181,7 +181,7 @@ def _screen_chunk(options: Screen, judge: Judge, chunk: Chunk) -> Screened:
         if judgement.reason is not None:
             done.rejected.append(_rejected_line(row, judgement))
             continue
-        text, reverse_text = (text.raw for text in judgement.texts)
+        text, reverse_text = judgement.texts[0].raw, judgement.texts[1].raw
         if text == row["text"] and reverse_text == row["reverse_text"]:
             done.passed.append(line.rstrip() + b"\n")
         else:
