@@ -20,7 +20,7 @@ def analogies(
 
     Args:
         texts: Class embeddings, (C, D).
-        images: Normalised means of the classes' images, (C, D).
+        images: Normalised mean image embedding of each class, (C, D).
         quadruples: Rows of a, b, c and d, all different: a is to b as d is to c.
         bootstrap: Resampling of classes.
 
@@ -44,12 +44,12 @@ def analogies(
 def solved(classes: Tensor, quadruples: Sequence[tuple[int, int, int, int]], *, moved: Tensor | None = None) -> Tensor:
     """Return whether `a - b + c` is nearest to d among the classes other than a, b and c: (A,) of 0 and 1.
 
-    Ties with d count before it.
+    A class that ties with d counts as nearer.
 
     Args:
         classes: Unit embeddings (C, D) of c and of the candidates.
         quadruples: A rows of a, b, c and d.
-        moved: Embeddings (C, D) of a and b; `classes` if left out.
+        moved: Embeddings (C, D) of a and b. The default is `classes`.
     """
     a, b, c, d = torch.tensor(quadruples, device=classes.device).T
     source = classes if moved is None else moved

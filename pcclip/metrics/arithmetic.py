@@ -21,15 +21,15 @@ class Edits:
     """Q edits of some of N images, each with a right image other than the edited one."""
 
     images: Tensor
-    """Index of each edit's image, (Q,)."""
+    """Index of the image of each edit, (Q,)."""
     sources: list[str]
-    """What each image shows, Q texts."""
+    """Q texts: what the image shows."""
     targets: list[str]
-    """What it is to show instead, Q texts."""
+    """Q texts: what the edited image is to show instead."""
     answers: Tensor
-    """The set of right answers of each edit, (Q,), among A sets."""
+    """Index of the set of right images of each edit, (Q,), among A sets."""
     right: Tensor
-    """Whether an image is in a set of answers, (A, N) bool."""
+    """Whether each image is in each set, (A, N) bool."""
     weights: Tensor
     """Weight of each edit in the mean, (Q,)."""
     labels: Tensor | None = None
@@ -47,15 +47,15 @@ def arithmetic(
 ) -> list[Metric]:
     """Measure how often `image + lambda (target - source)` is nearest to a right image, for each lambda.
 
-    The edited image itself is not a candidate. Ties with a right image count before it. Two references: the target's text
-    alone, without any image; and, where classes are known, the difference of the class means of these very images in place
-    of `target - source`, which no text had to find.
+    The edited image itself is not a candidate. An image that ties with the right image counts as nearer. There are two
+    references: the target's text alone, without an image; and, where classes are known, the difference of the class means
+    of the same images in place of `target - source`, which uses no text.
 
     Args:
         encoder: The model. Its head is not used.
         images: Unit image embeddings, (N, D); all are candidates.
         edits: What to change.
-        lambdas: Factors of the change; 0 measures what the unchanged image retrieves.
+        lambdas: Factors of the change, each once. 0 measures what the unchanged image retrieves.
         difference_template: A difference text with `{target}` (of the first image) and `{source}` (of the second). Images
             are then also moved by its embedding in place of `target - source`.
         bootstrap: Resampling of edited images, each with its edits.
@@ -65,17 +65,16 @@ def arithmetic(
         `class_means_recall1`; and `target_recall1`, of the target's text alone. `n` is the number of edits.
 
     Raises:
-        ValueError: Equal lambdas, a template without both places, no edit, or an embedding that is not finite.
+        ValueError: There is no edit, or an embedding is not finite.
     """
-    if not lambdas or len(set(lambdas)) < len(lambdas):
-        raise ValueError(f"lambdas {list(lambdas)}: give one or more, each once")
     check_finite(images, "image embeddings")
     own, answers = edits.images.to(images.device), edits.answers.to(images.device)
     right, importance = edits.right.to(images.device), edits.weights.to(images.device).float()
     targets = embed_texts(encoder, edits.targets)
     shifts = {"recall1": targets - embed_texts(encoder, edits.sources)}
     if difference_template is not None:
-        texts = difference_texts(difference_template, edits.targets, edits.sources)
+        pairs = zip(edits.targets, edits.sources, strict=True)
+        texts = [difference_template.replace("{target}", to).replace("{source}", of) for to, of in pairs]
         shifts["difference_recall1"] = embed_texts(encoder, texts)
     if edits.labels is not None:
         labels = edits.labels.to(images.device)
@@ -99,26 +98,13 @@ def arithmetic(
     return [*metrics, recall("target_recall1", targets)]
 
 
-def difference_texts(template: str, targets: Sequence[str], sources: Sequence[str]) -> list[str]:
-    """The template with each target and source.
-
-    Raises:
-        ValueError: It lacks `{target}` or `{source}`.
-    """
-    if missing := [place for place in ("{target}", "{source}") if place not in template]:
-        raise ValueError(f'difference_template "{template}": has no {" and no ".join(missing)}')
-    return [
-        template.replace("{target}", target).replace("{source}", source)
-        for target, source in zip(targets, sources, strict=True)
-    ]
-
-
 def _means(members: Tensor, images: Tensor) -> Tensor:
-    """Mean of each set of images (A, N), (A, D)."""
+    """Return the mean of each set of images (A, N): (A, D)."""
     return members.float() @ images / members.sum(1, keepdim=True)
 
 
 def _found(edited: Tensor, images: Tensor, own: Tensor, right: Tensor) -> Tensor:
+    """Return whether a right image is nearest to each edited one, (Q,) of 0 and 1."""
     scores = edited @ images.T
     scores[torch.arange(len(own), device=images.device), own] = -torch.inf
     best = scores.masked_fill(~right, -torch.inf).amax(1)

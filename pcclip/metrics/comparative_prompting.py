@@ -2,14 +2,14 @@
 
     t_b <- normalize(alpha t_b + (1 - alpha) mean over a of (t_a - f(T_ab)))
 
-t is a class's embedding, f the text tower and T_ab a text that describes class a against class b; all embeddings are unit.
-If texts of differences point where differences of texts point, `t_a - f(T_ab)` is another estimate of t_b.
+t is the embedding of a class, f is the text tower, and T_ab is a text that describes class a against class b. All embeddings
+are unit vectors. If f(T_ab) points along t_a - t_b, then `t_a - f(T_ab)` is another estimate of t_b.
 
 Three controls replace f(T_ab) by another direction: the text of another pair (`shuffled`), a random one (`random`), and the
-text of the same pair in the other direction (`reversed`). An improvement that they reach as well comes from mixing class
+text of the same pair in the other direction (`reversed`). An improvement that a control also reaches comes from mixing class
 embeddings, not from what the texts say.
 
-`text_geometry` measures the texts alone: where their embeddings point.
+`text_geometry` measures where the embeddings of the texts alone point.
 """
 
 from collections.abc import Sequence
@@ -45,8 +45,8 @@ def comparative_prompting(
         labels: Index into `classes` of each image, (N,).
         classes: Names of the classes to choose among.
         templates: Sentences with `{}` for the class name.
-        comparatives: The texts. They decide which pairs count as confused, so that these are the same for every model.
-        alphas: Weights of the plain embedding; 1 would be plain prompts.
+        comparatives: The texts. The classes that they name form the part `confused`, the same for every model.
+        alphas: Weights of the plain embedding, each once, from 0 to below 1. A weight of 1 would be plain prompts.
         bootstrap: Resampling of images, and seed of the controls.
 
     Returns:
@@ -56,11 +56,9 @@ def comparative_prompting(
         texts, `reversed` if some text has no counterpart.
 
     Raises:
-        ValueError: No image of a named class, an alpha outside 0 to 1, an embedding that is not finite, or as
-            `pair_indices` and `class_embeddings`.
+        ValueError: No image of a named class, an embedding that is not finite, or as `pair_indices` and
+            `class_embeddings`.
     """
-    if not alphas or any(not 0 <= alpha < 1 for alpha in alphas) or len(set(alphas)) < len(alphas):
-        raise ValueError(f"alphas {list(alphas)}: give different ones from 0 to below 1")
     labels = labels.to(images.device)
     check_finite(images, "image embeddings")
     first, second = pair_indices(classes, comparatives)
@@ -74,19 +72,13 @@ def comparative_prompting(
         return ((images @ embeddings.T).argmax(1) == labels).float()
 
     top1 = correct(plain)
-    right = {
-        (kind, alpha): torch.stack([correct(compared(plain, first, second, choice, alpha)) for choice in choices]).mean(
-            0
-        )
-        for alpha in alphas
-        for kind, choices in directions.items()
-    }
-    gains = {}
-    for (kind, alpha), verdicts in right.items():
-        if kind == "texts":
-            gains["plain", alpha] = verdicts - top1
-        else:
-            gains[kind, alpha] = right["texts", alpha] - verdicts
+    right, gains = {}, {}
+    for alpha in alphas:
+        for kind, choices in directions.items():
+            moved = [correct(compared(plain, first, second, choice, alpha)) for choice in choices]
+            right[kind, alpha] = torch.stack(moved).mean(0)
+            over = "plain" if kind == "texts" else kind
+            gains[over, alpha] = right["texts", alpha] - (top1 if kind == "texts" else right[kind, alpha])
     named = torch.zeros(len(classes), dtype=torch.bool, device=images.device)
     named[torch.cat([first, second])] = True
     confused = named[labels].nonzero().view(-1)
@@ -108,7 +100,7 @@ def compared(plain: Tensor, first: Tensor, second: Tensor, directions: Tensor, a
     """Return class embeddings (C, D) moved by the texts. A class that is not the second of any text is unchanged.
 
     Args:
-        plain: Unit class embeddings, (C, D). All classes move at once, so these are also the t_a.
+        plain: Unit class embeddings, (C, D). All classes move at once, so each t_a is a plain embedding.
         first: Class a of each text, (T,).
         second: Class b of each text, (T,).
         directions: f(T_ab), unit, (T, D).
@@ -121,7 +113,7 @@ def compared(plain: Tensor, first: Tensor, second: Tensor, directions: Tensor, a
 
 
 def _controls(texts: Tensor, first: list[int], second: list[int], seed: int) -> dict[str, list[Tensor]]:
-    """Return for each control one or more directions (T, D) in place of the texts'."""
+    """Return for each control one or more replacements (T, D) of the text embeddings."""
     generator = torch.Generator().manual_seed(seed)
     controls: dict[str, list[Tensor]] = {}
     shuffles = [shuffle for _ in range(DRAWS) if (shuffle := _other_pairs(first, second, generator)) is not None]
@@ -136,7 +128,10 @@ def _controls(texts: Tensor, first: list[int], second: list[int], seed: int) -> 
 
 
 def _other_pairs(first: list[int], second: list[int], generator: torch.Generator) -> list[int] | None:
-    """Return a permutation that gives each row a text of another pair of classes; None if one pair has most of the texts."""
+    """Return a permutation that gives each row a text of another pair of classes.
+
+    It is None if more than half of the texts are of one pair.
+    """
     groups: dict[frozenset[int], list[int]] = {}
     for row in torch.randperm(len(first), generator=generator).tolist():
         groups.setdefault(frozenset((first[row], second[row])), []).append(row)

@@ -1,9 +1,9 @@
 """How well differences of images match texts written for exactly these pairs, both directions of each pair.
 
-The metrics are those of `pcclip.metrics.attribute_ranking` without the rank correlations: each ordered form of a pair has
-a true text (`text` for first against second, `reverse` for second against first), and the other one is false of it.
-Exchanging "first" and "second" in a text makes it true of the other one. The baseline needs no difference text: the captions
-of one image minus those of the other. `judge` is shared with attribute ranking.
+The metrics are those of `pcclip.metrics.attribute_ranking` without the rank correlations. A pair has two orders. For each order
+one text is true (`text` for first against second, `reverse` for second against first) and the other is false. Exchanging
+"first" and "second" in a text makes it true for the other order. The baseline needs no difference text: it is the captions of
+one image minus those of the other. `judge` is shared with attribute ranking.
 """
 
 from collections.abc import Sequence
@@ -39,16 +39,15 @@ def difference_texts(
         second: Index of each pair's second image, (P,).
         texts: P texts that describe first against second.
         reverses: P texts that describe second against first.
-        captions: Captions of each of the N images, for the baseline; some images may have none.
-        part: Name of these pairs within their set.
+        captions: Captions of each of the N images, for the baseline. Some images may have none.
+        part: Name of these pairs within their set; see `Metric`.
         bootstrap: Resampling of images.
 
     Returns:
-        Means over both ordered forms of each pair; `n` is the number of pairs. Pairs without the words "first" and
-        "second" in both texts are excluded from `role_test` and `swapped_choice`. With captions also, over the pairs in
-        which both images have some: `caption_forced_choice`, whether the mean caption embedding of the first minus that
-        of the second points along the images' difference, and `forced_choice_over_captions`, what the difference texts
-        add to it on the same pairs.
+        Means over both orders of each pair; `n` is the number of pairs. `role_test` and `swapped_choice` exclude pairs
+        without the words "first" and "second" in both texts. Two metrics are over the pairs whose images both have
+        captions. `caption_forced_choice`: the mean caption embedding of the first image minus that of the second points
+        along the difference of the images. `forced_choice_over_captions`: `forced_choice` minus that baseline.
 
     Raises:
         ValueError: No pair, or an embedding that is not finite.
@@ -100,14 +99,14 @@ def _caption_choice(encoder: Encoder, pairs: Tensor, differences: Tensor, captio
 
 @dataclass
 class PairTexts:
-    """T texts and their reverses, and both again with exchanged roles for the T' of T that have roles to exchange."""
+    """T texts and their reverses. For the T' of T with roles, also both texts with exchanged roles."""
 
     embedded: Tensor
     """Embeddings of texts, reverses, exchanged texts and exchanged reverses, in this order: (2T + 2T', D)."""
     with_roles: list[int]
     """The T' rows of T whose text and reverse both contain "first" or "second"."""
     row: list[int]
-    """The row of T that each of `embedded` belongs to."""
+    """Row of T of each of `embedded`, 2T + 2T' of them."""
 
 
 def embed_pair_texts(encoder: Encoder, texts: Sequence[str], reverses: Sequence[str]) -> PairTexts:
@@ -125,7 +124,7 @@ def embed_pair_texts(encoder: Encoder, texts: Sequence[str], reverses: Sequence[
 
 
 def judge(forward: Tensor, backward: Tensor, with_roles: list[int]) -> dict[str, Tensor]:
-    """Return the verdict of each metric, the mean over both ordered forms of a pair: 1 right, 0 wrong, ties one half.
+    """Return the verdict of each metric, the mean over both orders of a pair: 1 is right, 0 wrong, one half a tie.
 
     Args:
         forward: Cosines of `PairTexts.embedded` with the differences first - second, (2T + 2T', ...).
@@ -133,7 +132,7 @@ def judge(forward: Tensor, backward: Tensor, with_roles: list[int]) -> dict[str,
         with_roles: `PairTexts.with_roles`.
 
     Returns:
-        `sign_accuracy` and `forced_choice` (T, ...); `role_test` and `swapped_choice` (T', ...), left out if T' is 0.
+        `sign_accuracy` and `forced_choice` (T, ...). If T' is not 0, `role_test` and `swapped_choice` (T', ...).
 
     Raises:
         ValueError: A cosine is not finite.

@@ -19,17 +19,17 @@ class JudgedAttribute:
     images: Tensor
     """Unit embeddings, (n, D)."""
     values: Tensor
-    """Their values, (n,) float64."""
+    """Value of each image, (n,) float64."""
     groups: Tensor
-    """Group of each, (n,). The ceiling's folds keep groups whole."""
+    """Group of each image, (n,). The ceiling's folds keep groups whole."""
     weights: Tensor
-    """How often each image is in each bootstrap resample, (R, n)."""
+    """How often each image was drawn in each bootstrap resample, (R, n)."""
     paired: Tensor
     """Indices of the images that form pairs, (m,)."""
     more: Tensor
-    """(m, m): 1 where the first (row) has more than the second (column) and the pair is judged, else 0."""
+    """(m, m): 1 where the first image (row) has more than the second (column) and the pair is judged, else 0."""
     pair_weights: Tensor
-    """The weights of those m images, (R, m)."""
+    """`weights` of the m images, (R, m)."""
 
     @classmethod
     def of(
@@ -42,21 +42,22 @@ class JudgedAttribute:
         pair_images: int | None,
         bootstrap: Bootstrap,
     ) -> JudgedAttribute:
-        """Exclude images of unknown value (NaN), and pairs that differ by no more than `gap`.
+        """Exclude images with an unknown value (NaN), and pairs that differ by no more than `gap`.
 
         Raises:
-            ValueError: No two different values are known, no pair is beyond the gap, or an image embedding is not finite.
+            ValueError: No pair differs by more than the gap, or an image embedding is not finite.
         """
         numbers = numbers.to(images.device)
         known = ~numbers.isnan()
         values = numbers[known].double()  # before float32 rounds two close values to one
-        if len(torch.unique(values)) < 2:
-            raise ValueError(f'attribute "{attribute}": the {len(values)} images with a value do not differ in it')
-        if not bool(values.max() - values.min() > gap):
-            raise ValueError(f'attribute "{attribute}": no pair differs by more than min_gap {gap}; lower it')
+        if len(values) < 2 or not bool(values.max() - values.min() > gap):
+            raise ValueError(
+                f'attribute "{attribute}": no two of its {len(values)} images with a value differ by more than {gap:g}; '
+                "lower min_gap, or exclude the attribute"
+            )
         check_finite(images[known], f"{attribute}: image embeddings")
         weights = bootstrap.draw(len(values), images.device).weights
-        paired = _draw(values, gap, pair_images, bootstrap.seed)
+        paired = _choose_paired(values, gap, pair_images, bootstrap.seed)
         return cls(
             attribute=attribute,
             images=images[known],
@@ -68,22 +69,36 @@ class JudgedAttribute:
             pair_weights=weights[:, paired],
         )
 
+    @property
+    def pairs(self) -> Tensor:
+        """Indices into `paired` of the P judged pairs, (2, P). The first image has more than the second."""
+        return self.more.nonzero().T
+
     def metric(self, name: str, value: float, n: int, statistics: Tensor) -> Metric:
         """Return a metric with the interval of the resampled statistics (R,)."""
         return measured(name, value, n, statistics, part=self.attribute)
 
+    def pair_metric(self, name: str, verdicts: Tensor) -> Metric:
+        """Return the mean verdict (P,) over the judged pairs."""
+        statistics = self.pair_mean(self.as_matrix(verdicts), self.pair_weights)
+        return self.metric(name, float(verdicts.double().mean()), len(verdicts), statistics)
+
+    def as_matrix(self, verdicts: Tensor) -> Tensor:
+        """Return the verdicts (P,) on the judged pairs as a matrix (m, m) that is zero elsewhere."""
+        return torch.zeros_like(self.more).masked_scatter(self.more.bool(), verdicts)
+
     def pair_mean(self, verdicts: Tensor, weights: Tensor) -> Tensor:
-        """Return the mean verdict over the judged pairs in each resample, (R,).
+        """Return the mean of a matrix of verdicts over the judged pairs in each resample, (R,).
 
         Args:
-            verdicts: (m, m), read where `more` is 1.
-            weights: (R, m).
+            verdicts: See `as_matrix`, (m, m).
+            weights: How often each of the m images was drawn, (R, m).
         """
-        return quadratic_form(weights, verdicts * self.more) / quadratic_form(weights, self.more)
+        return quadratic_form(weights, verdicts) / quadratic_form(weights, self.more)
 
 
-def _draw(values: Tensor, gap: float, number: int | None, seed: int) -> Tensor:
-    """Return indices of `number` random images of the n, or of all, (m,), ascending."""
+def _choose_paired(values: Tensor, gap: float, number: int | None, seed: int) -> Tensor:
+    """Return ascending indices (m,) of `number` random images, or of all."""
     if number is None or number >= len(values):
         return torch.arange(len(values), device=values.device)
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed)).to(values.device)

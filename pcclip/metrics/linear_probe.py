@@ -13,8 +13,8 @@ from pcclip.metrics.bootstrap import Bootstrap, measured
 from pcclip.metrics.protocol import Metric, check_finite
 from pcclip.metrics.zero_shot import class_accuracies
 
-# Increase it when `linear_probe` gives another answer for the same embeddings and settings (another fit, split, choice of C,
-# interval or metric), so that stored rows of an older version are not used.
+# Increase it when `linear_probe` returns other metrics for the same embeddings and settings, so that metrics stored by an older
+# version are not used.
 VERSION = 2
 HELD_OUT = 0.2  # of each class's training images, to choose the regularisation by
 VALIDATION_SHOTS = 4  # largest number of further images a class that choose the regularisation of a few-shot probe
@@ -44,7 +44,7 @@ def linear_probe(
         labels: Their classes, (M,).
         classes: Names of the classes.
         shots: Also fit on this number of training images of each class, each number `draws` times.
-        draws: How often few-shot images are drawn.
+        draws: Number of random draws of few-shot images.
         full: Fit on all training images.
         bootstrap: Resampling of test images, and seed of the validation splits and the draws.
 
@@ -53,9 +53,8 @@ def linear_probe(
         `top1_shots_lowest` and `top1_shots_highest` of them. `n` is the number of test images.
 
     Raises:
-        ValueError: An embedding is not finite, or as `check_training_labels`.
+        ValueError: An embedding is not finite. See `check_training_labels` for the number of images.
     """
-    check_training_labels(train_labels, classes, shots, full)
     check_finite(train_images, "training image embeddings")
     check_finite(images, "test image embeddings")
     x, y = train_images.double().cpu().numpy(), train_labels.cpu().numpy()
@@ -93,7 +92,7 @@ def linear_probe(
 
 
 def check_training_labels(labels: Tensor, classes: Sequence[str], shots: Sequence[int], full: bool) -> None:
-    """Raise if classes have too few training images. It is cheap, so that it can run before any image is embedded.
+    """Raise if classes have too few training images. It needs no embeddings, so call it before images are embedded.
 
     Raises:
         ValueError: A number of shots below one or given twice, or a class with too few images: two for a full probe, k and
@@ -111,9 +110,9 @@ def check_training_labels(labels: Tensor, classes: Sequence[str], shots: Sequenc
 
 
 def best_regularisation(x: Array, y: Labels, validation_x: Array, validation_y: Labels) -> float:
-    """The C of best validation accuracy: powers of 100 first, then finer around the best, to an eighth of a decade.
+    """Return the C with the best validation accuracy: powers of 100 first, then finer, to an eighth of a decade.
 
-    Of equally good neighbours the smallest, which regularises most.
+    The smallest of equally good neighbours is chosen, which regularises most.
     """
     accuracy: dict[float, float] = {}
 
@@ -133,6 +132,5 @@ def _fit(x: Array, y: Labels, c: float) -> LogisticRegression:
 
 
 def _rank_in_class(labels: Labels) -> Labels:
-    """How many earlier labels are equal to each."""
-    ranks: Labels = pd.Series(labels).groupby(labels).cumcount().to_numpy()
-    return ranks
+    """Return for each label the number of earlier equal labels."""
+    return pd.Series(labels).groupby(labels).cumcount().to_numpy()

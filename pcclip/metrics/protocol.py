@@ -1,4 +1,4 @@
-"""What metrics need of a model, and what they return: nothing here knows of files, Lightning or open_clip."""
+"""What metrics need from a model, and what they return. Nothing here depends on files, Lightning or open_clip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,28 +10,24 @@ from torch import Tensor
 
 
 class Encoder(Protocol):
-    """Anything that embeds texts, and differences of image embeddings, into one space of width D.
+    """A model that embeds texts and differences of image embeddings into one space of width D.
 
-    All embeddings are unit vectors in float32. A plain open_clip model, a finetuned one and a table of cached
-    embeddings can all be an `Encoder`, so that one code measures them all.
+    All embeddings are unit vectors in float32. Plain and finetuned models and tables of cached embeddings are encoders.
     """
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Texts to unit embeddings (N, D)."""
-        ...
+        """Return unit embeddings of N texts, (N, D)."""
 
     def difference(self, first: Tensor, second: Tensor) -> Tensor:
-        """Unit embeddings (P, D) and (P, D) to unit differences (P, D): `normalize(project(first - second))`."""
-        ...
+        """Return unit differences of unit image embeddings, (P, D): `normalize(project(first - second))`."""
 
     def project(self, differences: Tensor) -> Tensor:
-        """The head without normalisation, (N, D) to (N, D): odd, and homogeneous of degree one."""
-        ...
+        """Apply the head without normalisation, (N, D) to (N, D). It is odd and homogeneous of degree one."""
 
 
 @dataclass(frozen=True)
 class Wording:
-    """One way to ask for an attribute: `text` is true when the first image has more of it, `reverse` when less."""
+    """Two opposite texts on an attribute: `text` is true if the first image has more of it, `reverse` if it has less."""
 
     text: str
     reverse: str

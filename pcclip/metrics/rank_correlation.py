@@ -1,7 +1,7 @@
-"""Rank correlations as functions of weights, in O(n log n) each, as bootstrap intervals over many images need them.
+"""Rank correlations as functions of weights, in O(n log n) each, for bootstrap intervals over many images.
 
-As in `pcclip.metrics.bootstrap`, a weight says how often an image was drawn; copies of one image are tied with each other.
-Weights are whole numbers, and all counts are exact up to some 2 billion pairs of draws.
+As in `pcclip.metrics.bootstrap`, a weight says how often an image was drawn. Copies of one image are tied with each other.
+Weights are whole numbers. All counts are exact up to about 2 billion pairs of draws.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,9 @@ _CHUNK_FLOATS = 2_000_000  # of weights at a time: a few of these fit the cache 
 
 
 def weighted_spearman(weights: Tensor, scores: Tensor, values: Tensor) -> Tensor:
-    """Return Spearman's rank correlation, ties sharing their mean rank, in each resample: (R,), in the weights' dtype.
+    """Return Spearman's rank correlation in each resample: (R,), in the dtype of the weights. Ties share their mean rank.
 
-    A resample in which scores or values are constant has no correlation: NaN.
+    The correlation is NaN in a resample in which scores or values are constant.
 
     Args:
         weights: Draws of each image, (R, n).
@@ -31,10 +31,9 @@ def weighted_spearman(weights: Tensor, scores: Tensor, values: Tensor) -> Tensor
 
 
 def weighted_ranks(weights: Tensor, x: Tensor) -> Tensor:
-    """Return the ranks of x (n,) among the drawn images, ties sharing their mean rank: (R, n).
+    """Return the ranks of x (n,) among the drawn images: (R, n). Ties share their mean rank.
 
-    The rank of image i is the number of draws below it, plus half of the draws equal to it (itself among them), plus
-    a half.
+    The rank of an image is the number of draws below it, plus half of the draws equal to it (itself included), plus a half.
     """
     levels = torch.unique(x, return_inverse=True)[1]
     draws = _draws_of(weights, levels)
@@ -50,9 +49,8 @@ def weighted_kendall(weights: Tensor, scores: Tensor, values: Tensor) -> Tensor:
         values: (n,).
     """
     score_levels, value_levels = (torch.unique(x, return_inverse=True)[1] for x in (scores, values))
-    both = (
-        score_levels * len(values) + value_levels
-    )  # one number for both: orders by score, and by value where scores are tied
+    # one number for both: it orders by score, and by value where scores are tied
+    both = score_levels * len(values) + value_levels
     order = both.argsort()
     both_levels = torch.unique(both, return_inverse=True)[1]
 
@@ -60,9 +58,9 @@ def weighted_kendall(weights: Tensor, scores: Tensor, values: Tensor) -> Tensor:
         pairs = chunk.sum(1).long() ** 2
         untied_scores, untied_values = pairs - _ties(chunk, score_levels), pairs - _ties(chunk, value_levels)
         untied = untied_scores + untied_values - (pairs - _ties(chunk, both_levels))
-        # each unordered pair was counted twice, but inversions once
-        concordant_less_discordant = untied - 4 * _inversions(chunk[:, order], value_levels[order])
-        return concordant_less_discordant / (untied_scores.float().sqrt() * untied_values.float().sqrt())
+        # `untied` counts each unordered pair twice, but inversions count it once
+        concordant_minus_discordant = untied - 4 * _inversions(chunk[:, order], value_levels[order])
+        return concordant_minus_discordant / (untied_scores.float().sqrt() * untied_values.float().sqrt())
 
     return _in_chunks(tau, weights, scores)
 
@@ -70,8 +68,8 @@ def weighted_kendall(weights: Tensor, scores: Tensor, values: Tensor) -> Tensor:
 def _inversions(weights: Tensor, levels: Tensor) -> Tensor:
     """Return the number of pairs of draws in which the earlier one has the higher level: (R,) int64.
 
-    A radix count from the highest bit of the levels to the lowest. Each pair is counted at the first bit in which its two
-    levels differ: levels that agree in all higher bits are adjacent, in their order, and a running sum counts the ones before
+    A radix count from the highest bit of the levels to the lowest. A pair is counted at the first bit in which its levels
+    differ. Levels that agree in all higher bits are adjacent and keep their order, so a running sum counts the ones before
     each zero.
 
     Args:
@@ -80,7 +78,7 @@ def _inversions(weights: Tensor, levels: Tensor) -> Tensor:
     """
     count = torch.zeros(len(weights), dtype=torch.int64, device=weights.device)
     for bit in reversed(range(int(levels.max()).bit_length())):
-        # images with equal higher bits are adjacent, otherwise in their former order
+        # a stable sort by the higher bits
         order = (levels >> (bit + 1)).argsort(stable=True)
         weights, levels = weights[:, order], levels[order]
         ones = (levels >> bit & 1).bool()
@@ -104,16 +102,15 @@ def _draws_of(weights: Tensor, levels: Tensor) -> Tensor:
 
 
 def _in_chunks(statistic: Callable[[Tensor], Tensor], weights: Tensor, scores: Tensor) -> Tensor:
-    if bool(scores.isnan().any()):  # of a model that diverged; sorting would give them an order
+    if bool(scores.isnan().any()):  # the model diverged; sorting would give NaN a rank
         return weights.new_full((len(weights),), torch.nan)
     return torch.cat([statistic(chunk) for chunk in torch.split(weights, max(1, _CHUNK_FLOATS // weights.shape[1]))])
 
 
 def _pearson(weights: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Return the correlation of two rows of ranks (R, n) in each resample: (R,)."""
-    mean = (
-        weights.sum(1, keepdim=True) + 1
-    ) / 2  # of ranks, whatever the ties; exact, so that constants have no spread
+    # the mean rank does not depend on ties; it is exact, so that constants have no spread
+    mean = (weights.sum(1, keepdim=True) + 1) / 2
     x, y = x - mean, y - mean
     spread = (weights * x * x).sum(1).sqrt() * (weights * y * y).sum(1).sqrt()
     correlation = (weights * x * y).sum(1) / spread

@@ -1,4 +1,4 @@
-"""Retrieval between images and their captions: recall at 1, 5 and 10, both ways."""
+"""Retrieval between images and their captions: recall at 1, 5 and 10, in both directions."""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,11 @@ DEPTHS = (1, 5, 10)
 def retrieval(
     encoder: Encoder, images: Tensor, captions: Sequence[Sequence[str]], *, bootstrap: Bootstrap | None = None
 ) -> list[Metric]:
-    """Measure text-to-image and image-to-text recall at 1, 5 and 10, where there are more images (or texts) than that.
+    """Measure text-to-image and image-to-text recall at each depth that is below the number of images (or texts).
 
     Text to image: the caption's own image is among the k nearest. Image to text: one of the image's own captions is
-    among the k nearest of all captions. Ties with the right answer count before it, so that a model that gives
-    everything the same embedding scores zero.
+    among the k nearest of all captions. A candidate that ties with the right one ranks before it, so that a model with equal
+    embeddings scores zero.
 
     Args:
         encoder: The model.
@@ -27,10 +27,8 @@ def retrieval(
         bootstrap: Resampling of images, each with its captions.
 
     Raises:
-        ValueError: An image without a caption, or an embedding that is not finite.
+        ValueError: An embedding is not finite.
     """
-    if bare := [index for index, own in enumerate(captions) if not own]:
-        raise ValueError(f"images {bare[:5]} have no caption; leave them out")
     check_finite(images, "image embeddings")
     device = images.device
     texts = [caption for own in captions for caption in own]

@@ -20,7 +20,7 @@ def class_embeddings(
         encoder: The model.
         classes: Names of the classes.
         templates: Sentences with `{}` for the class name, and optionally `{description}`.
-        descriptions: A sentence on each class, for templates with `{description}`.
+        descriptions: Class name to a sentence about the class, for templates with `{description}`.
 
     Raises:
         ValueError: A class is named twice, a template has no `{}`, a description is missing, or an embedding is not finite.

@@ -10,42 +10,41 @@ from lightning.pytorch.utilities import rank_zero_warn
 from pcclip.data.labelled import ImageSet
 from pcclip.datasets.edits import read_edits, read_simat, without
 from pcclip.datasets.sources import ImageSource, open_images
-from pcclip.metrics.arithmetic import LAMBDAS, Edits, arithmetic, difference_texts
+from pcclip.metrics.arithmetic import LAMBDAS, Edits, arithmetic
 from pcclip.metrics.protocol import Metric
 from pcclip.tasks.task import Context, Task
 
 
 @dataclass(kw_only=True)
 class EditTask(Task):
-    """Images edited by arithmetic on embeddings (`pcclip.metrics.arithmetic`)."""
+    """Edits of images by arithmetic on embeddings (`pcclip.metrics.arithmetic`)."""
 
     kind: ClassVar[str] = "arithmetic"
-    name: str
-    """Second part of the names of its results."""
     lambdas: list[float] = field(default_factory=lambda: list(LAMBDAS))
-    """Factors of the change."""
+    """Factors of the change, each once."""
     difference_template: str | None = None
-    """A difference text with `{target}` (of the first image) and `{source}` (of the second). Images are then also moved by
-    its embedding."""
+    """A difference text with `{target}` (what the first image shows) and `{source}` (what the second image shows). Images are
+    then also moved by its embedding."""
 
     @abstractmethod
     def read(self) -> tuple[ImageSet, Edits]:
         """Read the images and the edits."""
 
     def prepare(self) -> None:
-        """Read the images and the edits, and check the template."""
-        if self.difference_template is not None:
-            difference_texts(self.difference_template, [], [])  # raises if it lacks a place
+        if not self.lambdas or len(set(self.lambdas)) < len(self.lambdas):
+            raise ValueError(f"{self.title}: lambdas {self.lambdas}: give one or more, each once")
+        template = self.difference_template
+        if template is not None and not ("{target}" in template and "{source}" in template):
+            raise ValueError(f'{self.title}: difference_template "{template}": must contain {{target}} and {{source}}')
         self._images, self._edits = self.read()
 
     def measure(self, context: Context) -> Iterable[Metric]:
-        """Measure the edits of intact images."""
         embeddings, kept = context.embed(self._images.images)
         edits, left_out = without(self._edits, kept, len(self._images.images))
         if left_out:
             rank_zero_warn(
-                f"{self.title}: {left_out} of {len(self._edits.images)} edits have a damaged image or no right one, and "
-                "are left out"
+                f"{self.title}: excluded {left_out} of {len(self._edits.images)} edits, because their image is damaged or no "
+                "intact image is right"
             )
         return arithmetic(
             context.encoder,
@@ -62,28 +61,27 @@ class Arithmetic(EditTask):
     """Edits of labelled images."""
 
     images: str | ImageSource
-    """Folder of class folders, or of tars with `classnames.txt`, or a dataset: of `pcclip.datasets` by
+    """Labelled images: a folder of class folders, a folder of tars with `classnames.txt`, a dataset of `pcclip.datasets` by
     `class_path`, or a file of `conf/datasets`."""
     edits: str
     """JSON Lines `{"image", "source", "target", "answer"}`; see `pcclip.datasets.edits.read_edits`."""
 
     def read(self) -> tuple[ImageSet, Edits]:
-        """Read the images and the edits."""
         images = open_images(self.images)
         return images, read_edits(self.edits, images)
 
 
 @dataclass(kw_only=True)
 class Simat(EditTask):
-    """SIMAT's edits (arXiv 2112.03162)."""
+    """Edits of SIMAT (arXiv 2112.03162)."""
 
     folder: str
-    """Its `simat_db` with images; see `pcclip.datasets.edits.read_simat`."""
+    """The `simat_db` folder with images; see `pcclip.datasets.edits.read_simat`."""
     domain: Literal["dev", "test"] = "test"
-    """Which half of the edits."""
+    """Split of the edits."""
     oracle: Literal["oscar", "triplets"] = "oscar"
-    """What is right: `oscar` as in SIMAT, or `triplets`, which needs no similarity file and is stricter."""
+    """Which images are right: by `oscar` similarity as in SIMAT, or by `triplets`, which needs no similarity file and is
+    stricter."""
 
     def read(self) -> tuple[ImageSet, Edits]:
-        """Read the images and the edits."""
         return read_simat(self.folder, self.domain, self.oracle)

@@ -1,93 +1,148 @@
-"""Ranking of images or classes by graded attributes, with a picture of each attribute's order."""
+"""Ranking of images or classes by graded attributes, with a picture of the order of each attribute."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from pcclip.data.labelled import ImageSet, decoded
+from pcclip.data.labelled import ImageFile, ImageSet, decoded
 from pcclip.data.shard_index import named_in
 from pcclip.datasets.sources import AttributeSource, ImageSource, find_source, open_images
 from pcclip.datasets.tables import Table, read_table
 from pcclip.datasets.texts import read_texts
 from pcclip.metrics.attribute_ranking import attribute_ranking, attribute_scores
-from pcclip.metrics.ceiling import FOLDS, enough_of_either
+from pcclip.metrics.ceiling import has_ceiling
 from pcclip.metrics.protocol import Metric
 from pcclip.processes import rank
 from pcclip.reports.contact_sheet import TILE, contact_sheet, spread_over_order
-from pcclip.tasks.attribute_items import Level, match_items
 from pcclip.tasks.task import Context, Task
 
-_SHOWN = 5  # names in a warning
+_SHOWN = 5  # names in a message
+
+Level = Literal["image", "class", "class_images"]
+
+
+@dataclass
+class Items:
+    """Items to rank: images or classes."""
+
+    keys: list[str]
+    """Table row of each item."""
+    images: list[ImageFile]
+    """N images."""
+    item_of: Tensor
+    """Index of the item of each image, (N,)."""
+
+    def embed(self, context: Context) -> tuple[Tensor, Tensor, list[ImageFile]]:
+        """Return the items with an intact image: mean embeddings (M, D), indices (M,), and an image of each."""
+        embeddings, kept = context.embed(self.images)
+        pictures = {int(self.item_of[index]): self.images[index] for index in reversed(kept)}
+        present = torch.tensor(sorted(pictures))
+        sums = embeddings.new_zeros(len(self.keys), embeddings.shape[1])
+        sums.index_add_(0, self.item_of[kept].to(embeddings.device), embeddings)
+        return normalize(sums[present.to(sums.device)], dim=-1), present, [pictures[i] for i in present.tolist()]
+
+
+def match_items(image_set: ImageSet, table: Table, level: Level) -> Items:
+    """Match table rows with images. A warning counts images (or classes) without a row, and classes without an image.
+
+    Args:
+        image_set: The images.
+        table: A row for each image, or for each class.
+        level: See `AttributeRanking.level`.
+
+    Raises:
+        ValueError: The table names unknown images or classes, or several images have the same key.
+    """
+    kind = "images" if level == "image" else "classes"
+    known = [image.key for image in image_set.images] if level == "image" else image_set.classes
+    if len(set(known)) < len(known):
+        raise ValueError(f"{image_set.source}: several images have the same key, so rows of a table cannot name them")
+    if unknown := sorted(set(table.keys) - set(known)):
+        raise ValueError(
+            f"{table.file}: {len(unknown)} rows name {kind} that are not in {image_set.source}: {unknown[:_SHOWN]}; it has "
+            f"{known[:_SHOWN]} and so on. Name the right column with `key`, or the rows to keep with `where`"
+        )
+    rows = set(table.keys)
+    if bare := [name for name in known if name not in rows | table.filtered]:
+        rank_zero_warn(
+            f"{table.file}: excluded {len(bare)} of {len(known)} {kind} without a row: {', '.join(bare[:_SHOWN])}"
+        )
+    names = [image.key if level == "image" or image.label is None else known[image.label] for image in image_set.images]
+    images = [image for image, name in zip(image_set.images, names, strict=True) if name in rows]
+    keys = [name for name in names if name in rows]
+    if bare := sorted(rows - set(keys)):
+        rank_zero_warn(f"{table.file}: excluded {len(bare)} classes without an image: {', '.join(bare[:_SHOWN])}")
+    if level != "class":
+        return Items(keys, images, torch.arange(len(keys)))
+    classes = [name for name in known if name in set(keys)]
+    place = {name: index for index, name in enumerate(classes)}
+    return Items(classes, images, torch.tensor([place[name] for name in keys]))
 
 
 @dataclass(kw_only=True)
 class AttributeRanking(Task):
-    """Ranking by graded attributes (`pcclip.metrics.attribute_ranking`), with a picture of the order that the model finds."""
+    """Ranking by graded attributes (`pcclip.metrics.attribute_ranking`), with pictures of the model's order."""
 
     kind: ClassVar[str] = "attribute_ranking"
-    name: str
-    """Second part of the names of its results; the attribute is the third."""
     images: str | ImageSource
-    """Folder of images, of class folders, or of tars, or a dataset: of `pcclip.datasets` by
-    `class_path`, or a file of `conf/datasets`."""
+    """Images: a folder of images, of class folders or of tars, a dataset of `pcclip.datasets` by `class_path`, or a file of
+    `conf/datasets`."""
     texts: str
-    """YAML `{attribute: [{text, reverse}, ...]}`; `text` is true when the first image has more of it. With
-    `{attribute: {wordings: [...], prompts: [{more, less}, ...]}}` ordinary prompts are measured as well."""
+    """YAML `{attribute: [{text, reverse}, ...]}`; `text` is true if the first image has more of the attribute. With
+    `{attribute: {wordings: [...], prompts: [{more, less}, ...]}}` ordinary prompts are also measured."""
     table: str | None = None
-    """CSV or JSON Lines with a row for each image (or class) and a column for each attribute; empty or NaN is unknown. A
-    warning counts unknown values, and images (or classes) without a row, which are excluded. Leave it out for datasets with
-    attributes of their own."""
+    """CSV or JSON Lines with a row for each image (or class) and a column for each attribute; empty or NaN is unknown.
+    Unknown values, and images (or classes) without a row, are excluded with a warning. Omit it for datasets with attributes
+    of their own."""
     attributes: list[str] | None = None
-    """The attributes to measure; all that have texts by default. One with fewer than two values among the images is excluded
-    with a warning."""
+    """The attributes to measure; all with texts by default. An attribute with fewer than two distinct values is excluded with
+    a warning."""
     key: str = "image"
-    """Column of the table with the image's file name or sample key (or the class's name)."""
+    """Column of the table with the file name or sample key of the image (or the name of the class)."""
     where: dict[str, str] | None = None
     """Keep only rows of the table with these values, e.g. `{split: heldout}`."""
     not_named_in: list[str] | None = None
-    """Shard folders: exclude rows if their key, singular or plural, occurs in captions or texts of these. So only classes
-    are ranked that no training text names."""
+    """Shard folders. Rows are excluded if their key, singular or plural, occurs in the captions or texts of these folders. Only
+    classes that no training text names are then ranked."""
     level: Level = "image"
     """`image`: rows are images. `class`: rows are classes, and the mean embeddings of their images are ranked.
-    `class_images`: rows are classes, and each image is ranked by its class's value, as in the paper."""
+    `class_images`: rows are classes, and each image has the value of its class, as in the paper."""
     min_gap: float | dict[str, float] = 0.0
-    """Judge only pairs whose values differ by more than this; one number, or one for each attribute."""
+    """Judge only pairs whose values differ by more than this: one number, or one for each attribute."""
     pair_images: int | None = None
-    """Number of random images of each attribute whose pairs are judged, since pairs grow with its square. Rank correlations
-    use all images."""
+    """Judge the pairs of this number of random images for each attribute; the number of pairs grows with its square. Rank
+    correlations use all images."""
     images_per_draw: int | None = None
-    """Images in a draw of `sign_accuracy_paper`; the paper has 100."""
+    """Also measure `sign_accuracy_paper` on draws of this number of images; the paper has 100."""
     draws: int = 5
     """The number of these draws."""
     ceiling: bool = False
-    """Also fit a supervised ranker on the same embeddings: before training, at its end and in `test`."""
+    """Also fit a supervised ranker on the same embeddings: before training, at the end of training and in `test`."""
 
     def prepare(self) -> None:
-        """Read the table and the texts, and match them with the images."""
-        for name, least in (("pair_images", 2), ("images_per_draw", 2), ("draws", 1)):
-            if (number := getattr(self, name)) is not None and number < least:
-                raise ValueError(f"{self.title}: {name}={number}; must be at least {least}")
+        if min(self.pair_images or 2, self.images_per_draw or 2, self.draws + 1) < 2:
+            raise ValueError(f"{self.title}: pair_images and images_per_draw must be at least 2, draws at least 1")
         texts = read_texts(self.texts)
         attributes = self.attributes or list(texts)
         if unknown := [attribute for attribute in attributes if attribute not in texts]:
             raise ValueError(f"{self.texts}: no texts for {unknown} of {self.title}; it has {sorted(texts)}")
-        table, image_set = self._table(), open_images(self.images)
-        self._items = match_items(image_set, table, self.level)
-        values = {attribute: table.numbers(attribute, self._items.keys) for attribute in attributes}
-        self._warn_of_exclusions(image_set, table, values)
-        self._values = self._varied(table, values)
+        table = self._table()
+        self._items = match_items(open_images(self.images), table, self.level)
+        self._values = self._varied(table, {name: table.numbers(name, self._items.keys) for name in attributes})
         self._texts = {attribute: texts[attribute].wordings for attribute in self._values}
         self._prompts = {attribute: texts[attribute].prompts for attribute in self._values}
         # items that share a row of the table
         self._groups = torch.from_numpy(np.unique(self._items.keys, return_inverse=True)[1])
-        if self.ceiling:
-            self._check_ceiling(table)
+        without = [name for name, numbers in self._values.items() if not has_ceiling(numbers, self._groups)]
+        if self.ceiling and without:
+            rank_zero_warn(f"{table.file}: {self.title}: too few rows for a ceiling of {', '.join(without[:_SHOWN])}")
 
     def _table(self) -> Table:
         if self.table is not None:
@@ -99,50 +154,27 @@ class AttributeRanking(Task):
         if not isinstance(source, AttributeSource):
             raise ValueError(f"{self.title}: `table` is missing; these images have no attributes of their own")
         if self.where is not None:
-            raise ValueError(f"{self.title}: `where` filters the rows of a `table`; give one, or leave it out")
+            raise ValueError(f"{self.title}: `where` filters the rows of a `table`; give a table, or remove `where`")
         return source.image_table() if self.level == "image" else source.class_table()
 
-    def _warn_of_exclusions(self, image_set: ImageSet, table: Table, values: dict[str, Tensor]) -> None:
-        """Warn once of the images (or classes) without a row, and of items without a value of an attribute."""
-        by_image = self.level == "image"
-        named = [image.key for image in image_set.images] if by_image else image_set.classes
-        kind = "images" if by_image else "classes"
-        found = []
-        # rows that `where` excludes are excluded on purpose
-        if bare := [key for key in named if key not in table.cells.index and key not in table.filtered]:
-            found.append(f"{len(bare)} of {len(named)} {kind} have no row ({', '.join(bare[:_SHOWN])})")
-        unknown = {attribute: int(numbers.isnan().sum()) for attribute, numbers in values.items()}
-        lacking = [f'{count} of "{attribute}"' for attribute, count in unknown.items() if count]
-        if lacking:
-            shown = ", ".join(lacking[:_SHOWN]) + (f" and {len(lacking) - _SHOWN} more" if lacking[_SHOWN:] else "")
-            found.append(f"{sum(unknown.values())} values are unknown: {shown}")
-        if found:
-            rank_zero_warn(f"{table.file}: {self.title}: left out: {'; '.join(found)}")
-
     def _varied(self, table: Table, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Exclude the attributes with fewer than two values."""
+        """Warn of unknown values, and exclude the attributes with fewer than two distinct values."""
+        unknown = {attribute: int(numbers.isnan().sum()) for attribute, numbers in values.items()}
+        if lacking := [f'{count} of "{attribute}"' for attribute, count in unknown.items() if count]:
+            shown = ", ".join(lacking[:_SHOWN]) + (f" and {len(lacking) - _SHOWN} more" if lacking[_SHOWN:] else "")
+            rank_zero_warn(f"{table.file}: {self.title}: excluded {sum(unknown.values())} unknown values: {shown}")
         single = [name for name, numbers in values.items() if len(torch.unique(numbers[~numbers.isnan()])) < 2]
-        shown = f"{table.file}: {len(single)} of {len(values)} attributes of {self.title} have fewer than two distinct values"
+        shown = (
+            f"{table.file}: {self.title}: {len(single)} of {len(values)} attributes have fewer than two distinct values"
+        )
         if len(single) == len(values):
             raise ValueError(f"{shown}: {single[:_SHOWN]}")
         if single:
-            rank_zero_warn(f"{shown} and are left out: {', '.join(single[:_SHOWN])}")
+            rank_zero_warn(f"{shown} and are excluded: {', '.join(single[:_SHOWN])}")
         return {attribute: numbers for attribute, numbers in values.items() if attribute not in single}
 
-    def _check_ceiling(self, table: Table) -> None:
-        for attribute, numbers in self._values.items():
-            known = len(torch.unique(self._groups[~numbers.isnan()]))
-            where = f'{table.file}: attribute "{attribute}" of {self.title}'
-            if known < FOLDS:
-                raise ValueError(
-                    f"{where} has values of {known} rows; the ceiling is cross-validated in {FOLDS} folds, so turn it off"
-                )
-            if not enough_of_either(numbers, self._groups):
-                rank_zero_warn(f"{where} has too few rows of one value for a ceiling")
-
     def measure(self, context: Context) -> Iterable[Metric]:
-        """Measure all attributes of the items that have an intact image."""
-        items, present, _ = self._items.embed(*context.embed(self._items.images))
+        items, present, _ = self._items.embed(context)
         return attribute_ranking(
             context.encoder,
             items,
@@ -159,8 +191,8 @@ class AttributeRanking(Task):
         )
 
     def pictures(self, context: Context) -> dict[str, Image.Image]:
-        """Draw the order of each attribute."""
-        items, present, images = self._items.embed(*context.embed(self._items.images))
+        """Draw the images of each attribute in the model's order."""
+        items, present, images = self._items.embed(context)
         if rank() > 0:
             return {}
         strips = {}
@@ -171,6 +203,6 @@ class AttributeRanking(Task):
             strips[attribute] = contact_sheet(
                 [decoded(images[index], TILE) for index in chosen],
                 [f"{float(numbers[present[index]]):.3g}" for index in chosen],
-                title=f"{self.name}: {attribute}, least to most as the model ranks them, true values below",
+                title=f"{self.name}: {attribute}, from least to most by the model, with the true values",
             )
         return strips

@@ -1,4 +1,4 @@
-"""Tasks on labelled images: which of them are judged, among which classes; zero-shot classification and analogies."""
+"""Tasks on labelled images: the choice of classes and images, zero-shot classification and analogies."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ class LabelledImages:
     known: list[str]
     """All classes of the source."""
     classes: list[str]
-    """The chosen ones."""
+    """The chosen classes."""
     images: list[ImageFile]
-    """Their images."""
+    """N images of the chosen classes."""
     labels: Tensor
     """Index into `classes` of each image, (N,)."""
 
@@ -40,31 +40,29 @@ class LabelledImages:
 class ClassTask(Task):
     """A task on images with labels."""
 
-    name: str
-    """Second part of the names of its results."""
     images: str | ImageSource
-    """Folder of class folders, or of tars with `classnames.txt`, or a dataset: of `pcclip.datasets` by
+    """Labelled images: a folder of class folders, a folder of tars with `classnames.txt`, a dataset of `pcclip.datasets` by
     `class_path`, or a file of `conf/datasets`."""
     classes: list[str] | str | None = None
-    """Choose among, and judge images of, these classes only: a list, or a file with one name a line."""
+    """Classes to choose among; only their images are judged. A list, or a file with one name a line. All by default."""
     table: str | None = None
-    """CSV or JSON Lines with a row for each class, to choose classes by; not together with `classes`."""
+    """CSV or JSON Lines with a row for each class, in place of `classes`."""
     name_column: str = "name"
-    """The table's column with the class names."""
+    """Column of the table with the class names."""
     where: dict[str, str] | None = None
     """Keep only rows of the table with these values, e.g. `{split: train}`."""
 
     def labelled(self) -> LabelledImages:
-        """List the images and choose the classes; see `read_labelled`."""
-        return read_labelled(self.title, self.images, self.chosen_classes())
-
-    def chosen_classes(self) -> tuple[list[str] | None, str]:
-        """Return the classes to choose among, or None for all, and where they were named.
+        """List the images and choose the classes; see `read_labelled`.
 
         Raises:
             FileNotFoundError: A file is missing.
-            ValueError: Both `classes` and `table` are given, or `where` without a `table`.
+            ValueError: Both `classes` and `table` are given, `where` without a `table`, or as `read_labelled`.
         """
+        return read_labelled(self.title, self.images, self._chosen_classes())
+
+    def _chosen_classes(self) -> tuple[list[str] | None, str]:
+        """Return the classes to choose among, or None for all, and where they were named."""
         if self.table is not None:
             if self.classes is not None:
                 raise ValueError(f"{self.title}: give `classes` or `table`, not both")
@@ -84,12 +82,12 @@ def read_labelled(
 
     Args:
         title: Name of the task, for messages.
-        source: Folder of class folders, or of tars with `classnames.txt`, or a dataset; see `open_images`.
+        source: Labelled images; see `open_images`.
         chosen: The classes, None for all, and where they were named.
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: Unknown class names, fewer than two, one named twice, or images without labels.
+        ValueError: Images without labels; or a class name that is unknown or given twice, or fewer than two.
     """
     image_set = open_images(source)
     if not image_set.classes:
@@ -113,7 +111,7 @@ def read_labelled(
     if bare := [name for name, count in zip(classes, counts, strict=True) if count == 0]:
         rank_zero_warn(
             f"{title}: {len(bare)} of {len(classes)} classes have no image in {image_set.source}: {', '.join(bare[:5])}; "
-            "they remain candidate labels"
+            "they remain candidates"
         )
     return LabelledImages(image_set.classes, classes, images, labels)
 
@@ -122,13 +120,13 @@ def read_templates(templates: list[str] | str, title: str) -> list[str]:
     """Return the templates of a task.
 
     Args:
-        templates: Sentences with `{}` for the class name; or `openai` or `simple`, open_clip's ensembles of 80 and of 7; or
-            a file with one a line, with `{}` or, as in CLIP_benchmark, `{c}`.
+        templates: Sentences with `{}` for the class name; or `openai` or `simple`, open_clip's ensembles of 80 and 7
+            templates; or a file with one template a line, with `{}` or, as in CLIP_benchmark, `{c}`.
         title: Name of the task, for messages.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: No template, or one without a place for the class name.
+        ValueError: There is no template, or a template lacks the class name.
     """
     if isinstance(templates, str):
         if templates in ENSEMBLES:
@@ -148,7 +146,7 @@ def class_means(embeddings: Tensor, labels: Tensor, classes: list[str]) -> Tenso
 
     Args:
         embeddings: Unit image embeddings, (N, D).
-        labels: Index into `classes` of each, (N,).
+        labels: Index into `classes` of each image, (N,).
         classes: Names of the classes.
 
     Raises:
@@ -169,11 +167,10 @@ class ZeroShot(ClassTask):
     templates: list[str] | str
     """Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file."""
     descriptions: str | None = None
-    """CSV or JSON Lines with a sentence on each class, in the columns `name_column` and `description`. Templates have it at
-    `{description}` ("extended prompts")."""
+    """CSV or JSON Lines with a sentence about each class, in the columns `name_column` and `description`. It replaces
+    `{description}` in the templates ("extended prompts")."""
 
     def prepare(self) -> None:
-        """List the images, choose the classes, and read their descriptions."""
         self._templates = read_templates(self.templates, self.title)
         extended = any(DESCRIPTION in template for template in self._templates)
         if extended != (self.descriptions is not None):
@@ -192,7 +189,6 @@ class ZeroShot(ClassTask):
         return found
 
     def measure(self, context: Context) -> Iterable[Metric]:
-        """Measure the intact images."""
         labelled = self._labelled
         embeddings, kept = context.embed(labelled.images)
         return zero_shot(
@@ -217,7 +213,6 @@ class Analogies(ClassTask):
     """The two columns of `table` with the attributes."""
 
     def prepare(self) -> None:
-        """List the images and find the analogies."""
         self._templates = read_templates(self.templates, self.title)
         if self.table is None:
             raise ValueError(f"{self.title}: `table` is missing; its `columns` name the attributes of the classes")
@@ -231,11 +226,10 @@ class Analogies(ClassTask):
             raise ValueError(f"{self.table}: {error}") from error
         if not self._quadruples:
             raise ValueError(
-                f"{self.table}: no four classes of {self.title} differ in {first} and {second} as an analogy needs"
+                f"{self.table}: no four classes of {self.title} form an analogy by their {first} and {second}"
             )
 
     def measure(self, context: Context) -> Iterable[Metric]:
-        """Measure class texts and the means of the intact images."""
         labelled = self._labelled
         embeddings, kept = context.embed(labelled.images)
         return analogies(

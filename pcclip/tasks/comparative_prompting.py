@@ -1,4 +1,4 @@
-"""Comparative prompting."""
+"""Zero-shot classification with texts that say how classes differ."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -16,10 +16,7 @@ from pcclip.tasks.task import Context
 
 @dataclass(kw_only=True)
 class ComparativePrompting(ClassTask):
-    """Zero-shot classification with texts that say how classes differ (`pcclip.metrics.comparative_prompting`).
-
-    Also measures where these texts point (`pcclip.metrics.comparative_prompting`).
-    """
+    """Comparative prompting, and where its texts point (`pcclip.metrics.comparative_prompting`)."""
 
     kind: ClassVar[str] = "comparative_prompting"
     templates: list[str] | str
@@ -27,14 +24,19 @@ class ComparativePrompting(ClassTask):
     texts: str
     """JSON Lines `{"first", "second", "text"}`; see `pcclip.datasets.annotations.read_comparatives`."""
     texts_column: str | None = None
-    """Column of `table` with the names that `texts` and `pairs` use for the classes, if these are not the class names."""
+    """Column of `table` with the class names that `texts` and `pairs` use, if they differ from those of the images."""
     pairs: str | None = None
-    """JSON Lines `{"first", "second"}`: use the texts of these pairs only."""
+    """JSON Lines `{"first", "second"}`: use only the texts about these pairs."""
     alphas: list[float] = field(default_factory=lambda: list(ALPHAS))
-    """Weights of the plain class embeddings."""
+    """Weights of the plain class embeddings, each once, from 0 to below 1."""
 
     def prepare(self) -> None:
-        """List the images, choose the classes, and read the texts. Texts about other classes are excluded with a warning."""
+        if (
+            not self.alphas
+            or not all(0 <= alpha < 1 for alpha in self.alphas)
+            or len(set(self.alphas)) < len(self.alphas)
+        ):
+            raise ValueError(f"{self.title}: alphas {self.alphas}: give numbers from 0 to below 1, each once")
         self._templates = read_templates(self.templates, self.title)
         self._labelled = self.labelled()
         names = self._names()
@@ -53,12 +55,12 @@ class ComparativePrompting(ClassTask):
             raise ValueError(f"{self.texts}: no text about two of the {len(chosen)} classes that {self.title} chooses")
         if left_out := len(renamed) - len(self._comparatives):
             rank_zero_warn(
-                f"{self.title}: {left_out} of {len(renamed)} texts are about classes that are not among its "
-                f"{len(chosen)} and are left out"
+                f"{self.title}: excluded {left_out} of {len(renamed)} texts, because they are about classes that are not "
+                f"among its {len(chosen)}"
             )
 
     def _names(self) -> dict[str, str]:
-        """Return the names that texts use for the classes, to the class names."""
+        """Return the class names that the texts use, each with its class name among the images."""
         if self.texts_column is None:
             return {name: name for name in self._labelled.known}
         if self.table is None:
@@ -73,7 +75,6 @@ class ComparativePrompting(ClassTask):
             )
 
     def measure(self, context: Context) -> Iterable[Metric]:
-        """Measure the intact images, and the texts alone (part `texts`)."""
         labelled = self._labelled
         embeddings, kept = context.embed(labelled.images)
         encoder, templates, texts = context.encoder, self._templates, self._comparatives

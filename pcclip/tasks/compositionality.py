@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from pcclip.data.labelled import read_images
-from pcclip.datasets.annotations import CaptionChoice, read_caption_choices
+from pcclip.datasets.annotations import read_caption_choices
 from pcclip.metrics.compositionality import compositionality
 from pcclip.metrics.protocol import Metric
 from pcclip.tasks.task import Context, Task
@@ -21,15 +21,12 @@ class Compositionality(Task):
     """Choices between two captions of an image (`pcclip.metrics.compositionality`)."""
 
     kind: ClassVar[str] = "compositionality"
-    name: str
-    """Second part of the names of its results."""
     images: str
-    """Folder that holds all images that the files name; for SugarCrepe COCO's `val2017`."""
+    """Folder with the images that the captions name; for SugarCrepe this is COCO's `val2017`."""
     captions: str
-    """JSON file in SugarCrepe's layout, or a folder of them; each file of a folder is a part."""
+    """JSON file in SugarCrepe's layout, or a folder of such files. Each file of a folder is a part."""
 
     def prepare(self) -> None:
-        """Read the captions and find their images."""
         if not Path(self.images).exists():
             raise FileNotFoundError(f"{self.images}: images of {self.title} not found; {REMEDY}")
         files = {image.key: image for image in read_images(self.images).images}
@@ -45,11 +42,10 @@ class Compositionality(Task):
         self._parts = {"" if is_file else stem: choices for stem, choices in parts.items()}
 
     def measure(self, context: Context) -> Iterable[Metric]:
-        """Measure the choices of intact images."""
         embeddings, kept = context.embed(self._images)
         row = {image: place for place, image in enumerate(kept)}
         for part, choices in self._parts.items():
-            judged: list[CaptionChoice] = [choice for choice in choices if self._place[choice.filename] in row]
+            judged = [choice for choice in choices if self._place[choice.filename] in row]
             metric = compositionality(
                 context.encoder,
                 embeddings,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import sklearn
 
@@ -17,27 +17,26 @@ from pcclip.tasks.task import Context
 class LinearProbe(ClassTask):
     """Linear probes (`pcclip.metrics.linear_probe`), fitted on `images` and tested on `test`.
 
-    Probes read image embeddings only, so they are fitted once for an image tower: with a `cache_dir` for all models that
-    share it.
+    Probes use image embeddings only, so they are fitted once for each image tower. With a `cache_dir`, models that share an
+    image tower share the probes.
     """
 
     kind: ClassVar[str] = "linear_probe"
     final_only: ClassVar[bool] = True
     test: str | ImageSource
-    """Test images with the same class names: a folder or a dataset, as `images`."""
+    """Test images with the same class names; see `images`."""
     shots: list[int] = field(default_factory=list)
-    """Also fit on this number of training images of each class."""
+    """Also fit on these numbers of training images of each class."""
     draws: int = 3
-    """How often these are drawn."""
+    """Number of random draws of these images."""
     full: bool = True
     """Fit on all training images."""
 
     def prepare(self) -> None:
-        """List the images and choose the classes."""
         if not (self.full or self.shots) or self.draws < 1:
             raise ValueError(f"{self.title}: nothing to fit; give `full` or `shots`, and one draw or more")
         self._train = self.labelled()
-        # labels are places in one list of classes, so the test images get the training images'
+        # labels index one list of classes: the test images get that of the training images
         classes = self._train.classes
         self._test = read_labelled(self.title, self.test, (classes, f"{self.title}, `images`"))
         chosen = self.classes is not None or self.table is not None
@@ -49,15 +48,14 @@ class LinearProbe(ClassTask):
             raise ValueError(f"{self.title}: {error}") from error
 
     def measure(self, context: Context) -> Iterable[Metric]:
-        """Fit, unless the same embeddings have been fitted before."""
         train, kept_train = context.embed(self._train.images)
         test, kept_test = context.embed(self._test.images)
         tensors = (train, self._train.labels[kept_train], test, self._test.labels[kept_test])
-        classes = self._train.classes
-        how: dict[str, Any] = {"shots": self.shots, "draws": self.draws, "full": self.full}
+        settings = [self._train.classes, {"shots": self.shots, "draws": self.draws, "full": self.full}]
         versions = [VERSION, sklearn.__version__, context.bootstrap.resamples, context.bootstrap.seed]
 
         def fit() -> list[Metric]:
+            classes, how = settings
             return linear_probe(*tensors, classes, **how, bootstrap=context.bootstrap)
 
-        return context.kept.get(tensors, [self.kind, versions, classes, how], fit, store=context.store)
+        return context.kept.get(tensors, [self.kind, versions, *settings], fit, store=context.store)

@@ -1,4 +1,4 @@
-"""Tasks on held-out shards: difference texts and retrieval; and retrieval on Karpathy's captions."""
+"""Difference texts and retrieval on held-out shards, and retrieval on Karpathy's captions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -27,20 +27,16 @@ _THUMBNAIL = 160  # pixels
 class ShardTask(Task):
     """A task on a shard folder.
 
-    Image shards are encoded. Embedded shards fit only a model with the frozen image tower that made them.
+    The images of image shards are encoded. Embedded shards need a model with the frozen image tower that made them.
     """
 
-    name: str
-    """Second part of the names of its results."""
     shards: str
     """Shard folder."""
 
     def prepare(self) -> None:
-        """Read the shard folder, without decoding images."""
         self._index = read_shard_index(self.shards)
 
     def check(self, model: DifferenceCLIP) -> None:
-        """Refuse embedded shards that another image tower made, or if the image tower trains."""
         self._index.info.check_tower(self._index.folder, model)
 
     def embed(self, context: Context) -> tuple[Tensor, list[int]]:
@@ -56,15 +52,14 @@ class DifferenceTexts(ShardTask):
 
     kind: ClassVar[str] = "difference_texts"
     training: list[str] = field(default_factory=list)
-    """Shard folders of training texts. If some but not all pairs have a text that occurs in them, as it is or with "first" and
-    "second" exchanged, the other pairs are also measured alone (part `new_texts`)."""
+    """Shard folders of training texts. Pairs without a text that occurs in them are also measured alone (part `new_texts`).
+    Exchanging "first" and "second" does not make a text new. There is no such part if all or no pairs are new."""
 
     def prepare(self) -> None:
-        """Read the shard folders. A warning says if all texts occur in training."""
         super().prepare()
         if not self._index.texts:
             raise ValueError(
-                f"{self.shards}: no pair is given in both directions; add the reverse texts, or leave it out"
+                f"{self.shards}: no pair has texts in both directions; add reverse texts, or remove {self.title}"
             )
         texts = texts_in(self.training)
         trained = texts | {swap_roles(text) for text in texts if has_roles(text)}
@@ -74,7 +69,6 @@ class DifferenceTexts(ShardTask):
             rank_zero_warn(f"{self.title}: every pair's text occurs in the training shards")
 
     def measure(self, context: Context) -> Iterable[Metric]:
-        """Measure the pairs of intact images."""
         images, kept = self.embed(context)
         index, place = self._index, {old: new for new, old in enumerate(kept)}
         pairs = enumerate(zip(index.first, index.second, strict=True))
@@ -125,17 +119,15 @@ class Retrieval(ShardTask):
     kind: ClassVar[str] = "retrieval"
 
     def prepare(self) -> None:
-        """Read the shard folder. Images without a caption are excluded with a warning."""
         super().prepare()
         index = self._index
         bare = sum(not captions for captions in index.captions)
         if bare == len(index.captions):
-            raise ValueError(f"{index.folder}: no image has a caption, so there is nothing to retrieve; leave it out")
+            raise ValueError(f"{index.folder}: no image has a caption to retrieve; remove {self.title}")
         if bare:
-            rank_zero_warn(f"{index.folder}: {bare} of {len(index.captions)} images have no caption and are left out")
+            rank_zero_warn(f"{index.folder}: excluded {bare} of {len(index.captions)} images without a caption")
 
     def measure(self, context: Context) -> Iterable[Metric]:
-        """Measure the intact images that have captions."""
         images, kept = self.embed(context)
         captions = self._index.captions
         rows = [row for row, image in enumerate(kept) if captions[image]]
@@ -145,24 +137,20 @@ class Retrieval(ShardTask):
 
 @dataclass(kw_only=True)
 class KarpathyRetrieval(Task):
-    """The same on Flickr8k, Flickr30k or COCO with Karpathy's captions and splits."""
+    """Retrieval on Flickr8k, Flickr30k or COCO with Karpathy's captions and splits."""
 
     kind: ClassVar[str] = "retrieval"
-    name: str
-    """Second part of the names of its results."""
     captions: str
-    """`dataset_flickr8k.json` or one like it; see `pcclip.datasets.annotations`."""
+    """File such as `dataset_flickr8k.json`; see `pcclip.datasets.annotations.read_karpathy`."""
     images: str
     """Folder of the images."""
     split: str = "test"
-    """Which of its splits."""
+    """Split of the captions file."""
 
     def prepare(self) -> None:
-        """Read the captions and find their images."""
         self._images, self._captions = read_karpathy(self.captions, self.images, self.split)
 
     def measure(self, context: Context) -> Iterable[Metric]:
-        """Measure the intact images."""
         images, kept = context.embed(self._images)
         own = [self._captions[image] for image in kept]
         return retrieval(context.encoder, images, own, bootstrap=context.bootstrap)

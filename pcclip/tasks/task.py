@@ -1,4 +1,4 @@
-"""What an evaluation task is, and what it measures with."""
+"""What an evaluation task is, and what it can use to measure a model."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -24,22 +24,22 @@ class Context:
     """One measurement of one task."""
 
     title: str
-    """The task's kind and name, for messages."""
+    """Kind and name of the task, for messages."""
     model: DifferenceCLIP
     encoder: Encoder
-    """The model, or in `test` with a `cache_dir` one that keeps text embeddings."""
+    """The model. In `test` with a `cache_dir` it is wrapped to cache text embeddings on disk."""
     final: bool
-    """Whether numbers are for the table of results: with intervals, and with what is costly."""
+    """Whether the numbers are for the table of results: with intervals and costly metrics."""
     bootstrap: Bootstrap
-    """Without resamples unless `final`."""
+    """It has no resamples unless `final`."""
     kept: KeptMetrics
-    """Metrics of earlier measurements of the same embeddings."""
+    """Cache of metrics."""
     images: ImageEmbeddings
     store: bool
-    """Whether embeddings may be kept on disk."""
+    """Whether embeddings may be cached on disk."""
 
     def embed(self, images: Sequence[ImageFile]) -> tuple[Tensor, list[int]]:
-        """Return finite unit embeddings (M, D) of the intact images, and their M indices. Every process must call it.
+        """Return finite unit embeddings (M, D) of the intact images, and their M indices. Every process must call this.
 
         Raises:
             ValueError: No image is intact, or too many have a NaN or infinite embedding.
@@ -54,54 +54,56 @@ class Context:
             kept: Index of each image in its set, N of them.
 
         Raises:
-            ValueError: There are more of them than single damaged images explain; see `check_damaged`.
+            ValueError: Too many embeddings are not finite; see `check_damaged`.
         """
         finite = embeddings.isfinite().all(1)
         if bad := len(kept) - int(finite.sum()):
             check_damaged(bad, len(kept))
             rank_zero_warn(
-                f"{self.title}: the embeddings of {bad} of {len(kept)} images are not finite; these images are left out"
+                f"{self.title}: excluded {bad} of {len(kept)} images, because their embeddings are not finite"
             )
         rows = torch.arange(len(kept))[finite.cpu()].tolist()
         return embeddings[finite].to(self.model.device), [kept[row] for row in rows]
 
 
+@dataclass(kw_only=True)
 class Task(ABC):
-    """One evaluation. Its settings are the fields of a dataclass: YAML names it by `class_path`, Python constructs it."""
+    """One evaluation. Its settings are its fields. YAML names it by `class_path`, Python constructs it."""
 
     kind: ClassVar[str]
     """First part of the names of its results, for example `zero_shot`."""
     final_only: ClassVar[bool] = False
-    """Whether the task is costly and measured only before training, at its end and in `test`."""
+    """Whether the task is costly. It is then measured only before training, at the end of training and in `test`."""
     name: str
+    """Second part of the names of its results."""
 
     @property
     def title(self) -> str:
-        """Kind and name, for messages."""
+        """Return kind and name, for messages."""
         return f"{self.kind} {self.name}"
 
     @abstractmethod
     def prepare(self) -> None:
-        """Read and check all files. It is called before a model is made.
+        """Read and check all files. It is called before the model is created.
 
         Raises:
             FileNotFoundError: A file is missing.
-            ValueError: Files that are damaged or do not fit together.
+            ValueError: A file is damaged, or files do not fit together.
         """
 
     def check(self, model: DifferenceCLIP) -> None:  # noqa: B027 (most tasks have nothing to check)
-        """Check the files against the model. It is called before the first step, and for each model that is measured.
+        """Check the files against the model. It is called before training and before each final measurement.
 
         Raises:
-            ValueError: They do not fit.
+            ValueError: The files do not fit the model.
         """
 
     @abstractmethod
     def measure(self, context: Context) -> Iterable[Metric]:
-        """Measure the context's model, in evaluation mode and without gradients."""
+        """Measure the model. It is in evaluation mode, without gradients. Images that are damaged are excluded."""
 
     def pictures(self, context: Context) -> dict[str, Image.Image]:
-        """Return pictures of what the model does, by name. Every process must call it; only the first must return them."""
+        """Return pictures for TensorBoard by name. Every process must call this; only rank 0 must return pictures."""
         return {}
 
     def samples(self, context: Context) -> list[SamplePair]:

@@ -1,38 +1,12 @@
 """Rank correlations as functions of weights, against scipy on repeated images."""
 
-import math
-
 import pytest
 import scipy.stats
 import torch
-from torch import Tensor
 
 from pcclip.metrics import rank_correlation
-from pcclip.metrics.bootstrap import Bootstrap, interval
+from pcclip.metrics.bootstrap import Bootstrap
 from pcclip.metrics.rank_correlation import weighted_kendall, weighted_ranks, weighted_spearman
-
-
-def tied(seed: int, levels: int = 6) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randint(levels, (50,), generator=generator).float()
-    return x, x + torch.randint(levels, (50,), generator=generator).float()
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_rank_correlations_equal_scipy_with_ties(seed: int) -> None:
-    x, y = tied(seed)
-    ones = torch.ones(1, 50)
-    assert float(weighted_spearman(ones, x, y)) == pytest.approx(scipy.stats.spearmanr(x, y).statistic, abs=1e-5)
-    assert float(weighted_kendall(ones, x, y)) == pytest.approx(scipy.stats.kendalltau(x, y).statistic, abs=1e-5)
-
-
-def test_weights_are_repetitions() -> None:
-    x, y = tied(7)
-    weights = Bootstrap(4).draw(50).weights
-    for row, rank, tau in zip(weights, weighted_spearman(weights, x, y), weighted_kendall(weights, x, y), strict=True):
-        repeated = [values.repeat_interleave(row.long()) for values in (x, y)]
-        assert float(rank) == pytest.approx(scipy.stats.spearmanr(*repeated).statistic, abs=1e-5)
-        assert float(tau) == pytest.approx(scipy.stats.kendalltau(*repeated).statistic, abs=1e-5)
 
 
 @pytest.mark.parametrize("levels", [2, 3, 64, 1000])
@@ -63,10 +37,10 @@ def test_many_images() -> None:
 
 
 def test_scores_of_a_model_that_diverged_have_no_order() -> None:
-    x, y = tied(0)
-    x[3] = torch.nan
+    scores, values = torch.arange(50.0), torch.arange(50.0)
+    scores[3] = torch.nan
     for correlation in (weighted_spearman, weighted_kendall):
-        assert correlation(torch.ones(2, 50), x, y).isnan().all()
+        assert correlation(torch.ones(2, 50), scores, values).isnan().all()
 
 
 @pytest.mark.parametrize("count", [3, 50, 20_001])
@@ -83,13 +57,3 @@ def test_values_are_compared_in_float64() -> None:
     weights = torch.ones(1, 50)
     for correlation in (weighted_spearman, weighted_kendall):
         assert float(correlation(weights, torch.arange(50.0), y)) == pytest.approx(1)
-
-
-def test_constant_resamples_are_left_out() -> None:
-    weights = torch.tensor([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0], [1.0, 1.0, 1.0]])
-    x, y = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 3.0, 2.0])
-    statistics = weighted_spearman(weights, x, y)
-    assert statistics[:2].isnan().all()
-    assert interval(statistics) == pytest.approx((0.5, 0.5))
-    assert all(math.isnan(end) for end in interval(statistics[:2]))
-    assert all(math.isnan(end) for end in interval(weighted_spearman(Bootstrap(0).draw(3).weights, x, y)))

@@ -98,24 +98,19 @@ REFUSED: dict[str, tuple[Callable[[], Task], Callable[[], None] | None, str]] = 
     "filter without a table": (lambda: shot(where={"split": "a"}), None, "zero_shot set: `where`"),
     "no table": (lambda: ranking(table=None), None, "attribute_ranking set: `table`"),
     "no texts": (lambda: ranking(attributes=["size"]), None, r"texts.yaml: .*\['size'\]"),
-    "images by class": (lambda: ranking(level="class"), None, "table.csv: unknown classes"),
+    "images by class": (lambda: ranking(level="class"), None, r"table.csv: 23 rows .*'000.png'"),
     "one value only": (ranking, table("001.png,0.5,1", "002.png,0.5,2"), r"table.csv: .*\['brightness'\]"),
     "all unknown": (ranking, table("001.png,nan,1", "002.png,,2"), r"table.csv: .*\['brightness'\]"),
     "row of no image": (ranking, table("999.png,1,1", "001.png,2,2"), r"table.csv: 1 rows .*999\.png"),
-    "too few rows for a ceiling": (
-        lambda: ranking(ceiling=True),
-        table(*(f"{place:03d}.png,{place},1" for place in range(8))),
-        "table.csv: .*brightness.* 8 rows",
-    ),
-    "too few classes for a ceiling": (  # with enough images
-        lambda: ranking(images="classes", table="classes.csv", key="name", level="class_images", ceiling=True),
-        write("classes.csv", "name,brightness", "red,1", "green,2", "blue,3"),
-        "classes.csv: .*brightness.* 3 rows",
-    ),
-    "pairs of one": (lambda: ranking(pair_images=1), None, "attribute_ranking set: pair_images=1"),
+    "pairs of one": (lambda: ranking(pair_images=1), None, "attribute_ranking set: pair_images"),
+    "draws of one": (lambda: ranking(images_per_draw=1), None, "attribute_ranking set: .*images_per_draw"),
+    "no draw": (lambda: ranking(draws=0), None, "attribute_ranking set: .*draws"),
     "too few to probe": (lambda: probe(shots=[30]), None, "linear_probe set: .* 34 training images"),
     "nothing to probe": (lambda: probe(full=False), None, "linear_probe set: nothing to fit"),
     "classes to probe": (lambda: probe(images="tars"), write_tars, "classes"),
+    "alpha of one": (lambda: comparative(alphas=[0.5, 1]), None, "comparative_prompting set: alphas"),
+    "no lambda": (lambda: Arithmetic(**CLASSES, edits="edits.jsonl", lambdas=[]), None, "arithmetic set: lambdas"),
+    "lambda given twice": (lambda: Arithmetic(**CLASSES, edits="edits.jsonl", lambdas=[1, 1]), None, "lambdas"),
     "other comparative texts": (lambda: comparative(classes=["red", "blue"]), None, "compared.jsonl: .*2 classes"),
     "names of texts": (lambda: comparative(texts_column="id"), None, "`texts_column`"),
     "texts of unknown classes": (
@@ -173,11 +168,21 @@ def test_refused_before_anything_is_encoded(case: str) -> None:
 
 
 def warned(task: Task) -> list[str]:
-    """The warnings of reading a task that speak of its table."""
+    """The warnings of reading a task that name it or a table."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         task.prepare()
-    return [str(warning.message) for warning in found if task.title in str(warning.message)]
+    messages = [str(warning.message) for warning in found]
+    return [message for message in messages if task.title in message or ".csv: " in message]
+
+
+def test_too_few_rows_for_a_ceiling_are_reported() -> None:
+    write("classes.csv", "name,brightness", "red,1", "green,2", "blue,3")()
+    task = ranking(images="classes", table="classes.csv", key="name", level="class_images", ceiling=True)
+    (message,) = warned(task)  # with enough images
+    assert message.startswith("classes.csv: ")
+    assert message.endswith("brightness")
+    assert not [row.metric for row in evaluate(TinyModel(), [task], resamples=5) if "ceiling" in row.metric]
 
 
 def test_an_attribute_of_one_value_among_others_is_left_out_and_reported() -> None:
@@ -192,9 +197,11 @@ def test_an_attribute_of_one_value_among_others_is_left_out_and_reported() -> No
 
 def test_images_without_a_row_or_a_value_are_counted() -> None:
     table("001.png,0.1,1", "002.png,nan,", "003.png,0.7,", "004.png,0.2,3")()
-    (message,) = warned(ranking(texts="two.yaml"))
-    for part in ("19 of 23 images", "000.png, 005.png", '1 of "brightness", 2 of "size"', "3 values"):
-        assert part in message
+    rows, values = warned(ranking(texts="two.yaml"))
+    assert "19 of 23 images" in rows
+    assert "000.png, 005.png" in rows
+    assert '1 of "brightness", 2 of "size"' in values
+    assert "3 unknown values" in values
     # what `where` filters has a row, and the others have a value
     rows = [f"{number:03d}.png,0.{number:02d},{number % 2}" for number in range(23)]
     table(*rows)()
@@ -212,7 +219,7 @@ def test_unknown_values_of_many_attributes_are_summed_up() -> None:
     for level, count in (("class", 1), ("class_images", 5)):
         (message,) = warned(ranking(level=level, images="classes", table="classes.csv", key="name", texts="many.yaml"))
         assert f'{count} of "a4" and 3 more' in message
-        assert f"{8 * count} values" in message
+        assert f"{8 * count} unknown values" in message
 
 
 def test_classes_without_images_are_reported() -> None:
@@ -224,5 +231,5 @@ def test_classes_without_images_are_reported() -> None:
     write("classes.csv", "name,brightness", "red,1", "blue,2")()
     for level in ("class", "class_images"):
         means = ranking(images="tars", table="classes.csv", key="name", level=level)
-        with pytest.warns(UserWarning, match="1 classes have no image"), pytest.raises(ValueError, match="brightness"):
+        with pytest.warns(UserWarning, match="1 classes .*blue"), pytest.raises(ValueError, match="brightness"):
             means.prepare()

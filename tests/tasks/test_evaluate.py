@@ -195,7 +195,7 @@ def test_more_images_than_single_damaged_ones_are_not_left_out() -> None:
     context = Context("retrieval held", model, model, True, Bootstrap(), KeptMetrics(), ImageEmbeddings(), False)
     embeddings = torch.ones(40, 8)
     embeddings[7] = torch.nan
-    with pytest.warns(UserWarning, match=r"retrieval held.* 1 of 40"):
+    with pytest.warns(UserWarning, match="retrieval held: .*1 of 40"):
         finite, kept = context.finite(embeddings, list(range(40)))
     assert kept == [*range(7), *range(8, 40)]
     assert finite.isfinite().all()

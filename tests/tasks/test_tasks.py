@@ -105,7 +105,7 @@ def test_texts_of_listed_pairs_and_other_names(tasks: dict[str, Any], tmp_path: 
     task = tasks["comparative"]
     task.texts, task.table = write_jsonl(tmp_path / "by_id.jsonl", texts), write_jsonl(tmp_path / "names.jsonl", rows)
     task.where, task.texts_column = {"use": "true"}, "id"
-    with pytest.warns(UserWarning, match="1 of 5 texts are about classes that are not among its 3"):
+    with pytest.warns(UserWarning, match="1 of 5 texts.* 3$"):
         found = measured(task)
     assert found["comparative_prompting/world/texts/cosine_text"].n == 4
     assert found["comparative_prompting/world/all/top1_plain"].n == 15
@@ -118,7 +118,7 @@ def test_texts_of_listed_pairs_and_other_names(tasks: dict[str, Any], tmp_path: 
 def test_damaged_images_are_left_out(tasks: dict[str, Any], tmp_path: Path) -> None:
     damaged = tmp_path / "classes" / "red" / "0.png"
     damaged.write_bytes(damaged.read_bytes()[:30])
-    with pytest.warns(UserWarning, match="world: 1 of 10 edits have a damaged image or no right one"):
+    with pytest.warns(UserWarning, match="world: .*1 of 10 edits"):
         assert measured(tasks["edits"])["arithmetic/world/recall1_1"].n == 9
     with pytest.warns(UserWarning, match=r"world: 1 of 5 images are damaged and left out: 0\.png"):
         assert measured(tasks["captions"])["compositionality/world/accuracy"].n == 4
@@ -170,7 +170,7 @@ def test_folds_of_the_ceiling_keep_classes_whole(world: Path, tmp_path: Path, mo
         seen.append(groups.tolist())
         return images[:, 0]
 
-    monkeypatch.setattr("pcclip.tasks.attribute_ranking.FOLDS", 2)
+    monkeypatch.setattr("pcclip.metrics.ceiling.FOLDS", 2)
     monkeypatch.setattr("pcclip.metrics.ceiling.ridge_scores", record)
     table = tmp_path / "classes.csv"
     table.write_text("name,brightness\nred,1\ngreen,2\nblue,3\n")
