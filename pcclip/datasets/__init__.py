@@ -1,1 +1,1 @@
-"""Readers of published evaluation sets, and of the tables and texts that evaluations take."""
+"""Readers of published evaluation sets, and of the tables and texts that evaluation tasks use."""

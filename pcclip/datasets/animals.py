@@ -1,4 +1,4 @@
-"""Pictures of animals with attributes: AwA2 and CUB-200-2011."""
+"""Images of animals with attributes: AwA2 and CUB-200-2011."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,30 +37,30 @@ _NOT_VISIBLE = 1  # of certainties.txt
 
 @dataclass(frozen=True)
 class AwA2(AttributeSource):
-    """Animals with Attributes 2 (arXiv 1707.00600): 37,322 pictures of 50 classes, and 85 attributes of the classes.
+    """Animals with Attributes 2 (arXiv 1707.00600): 37,322 images of 50 classes, and 85 attributes of the classes.
 
-    Classes are called as in `classes.txt`, with spaces for `+`. Rows of the matrix belong to the classes of that file and
-    columns to the predicates of `predicates.txt`, both by name.
+    Class names are those of `classes.txt`, with spaces for `+`. The rows of the matrix are in the order of that file, and its
+    columns in the order of `predicates.txt`.
     """
 
     root: str
-    """The folder `Animals_with_Attributes2` as its zip unpacks it."""
+    """The folder `Animals_with_Attributes2` of the zip file."""
     classes: Literal["all", "train", "test"] = "all"
     """All 50 classes, or those of `trainclasses.txt` or `testclasses.txt`."""
     differences: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Further attributes, each one predicate minus another, such as `{size: [big, small]}`."""
 
     def read(self) -> ImageSet:
-        """List the pictures of `JPEGImages`, class by class; none may be without.
+        """List the images of `JPEGImages`, class by class. Every class must have an image.
 
-        Another number of them than AwA2 has gets a warning.
+        A warning says if the number of images is not the published one.
         """
         names, chosen = self._names()
         found = read_images(Path(self.root) / "JPEGImages")
         if missing := [name for name in names if name not in found.classes]:
             raise ValueError(
-                f"{self.root}/JPEGImages: {len(missing)} of {len(names)} classes are missing or empty: {missing[:5]}; the zip "
-                "is not wholly unpacked, unpack it again"
+                f"{self.root}/JPEGImages: {len(missing)} of {len(names)} classes are missing or empty: {missing[:5]}; unpack "
+                "the zip again"
             )
         warn_unless_whole(f"{self.root}/JPEGImages", len(found.images), AWA2_PICTURES)
         label = {found.classes.index(name): number for number, name in enumerate(chosen)}
@@ -70,23 +70,25 @@ class AwA2(AttributeSource):
         return ImageSet(Path(self.root), images, [_spaced(name) for name in chosen])
 
     def class_table(self) -> Table:
-        """The continuous matrix, 0 to 100, and the `differences`."""
+        """Return the continuous predicate matrix, from 0 to 100, and the `differences`."""
         names, chosen = self._names()
         file, predicates = Path(self.root) / _PREDICATE_MATRIX, numbered_names(Path(self.root) / "predicates.txt")
         cells = read_matrix(file, names, predicates)
-        cells = cells.mask(cells < 0)  # -1 stands for unknown
+        cells = cells.mask(cells < 0)  # -1 means unknown
         for attribute, pair in self.differences.items():
             if unknown := [name for name in pair if name not in predicates]:
-                raise ValueError(f"{self.root}: {attribute} is the difference of {unknown}, which predicates.txt lacks")
+                raise ValueError(
+                    f"{self.root}: `differences` {attribute}: predicates.txt lacks {unknown}; correct the name"
+                )
             cells[attribute] = cells[pair[0]] - cells[pair[1]]
         return Table(file, cells.loc[chosen].rename(index=_spaced))
 
     def image_table(self) -> Table:
-        """There is none: its attributes are of classes."""
+        """Raise: AwA2 has only attributes of classes."""
         raise ValueError(f"{self.root}: AwA2's attributes are of classes; set `level: class` or `class_images`")
 
     def _names(self) -> tuple[list[str], list[str]]:
-        """All classes, and those of the split. Checks first that all files are there."""
+        """Check that all files exist. Return all class names, and those of the split."""
         root, splits = Path(self.root), [_SPLITS[self.classes]] if self.classes in _SPLITS else []
         require(root, ["JPEGImages", "classes.txt", "predicates.txt", _PREDICATE_MATRIX, *splits], AWA2)
         names = numbered_names(root / "classes.txt")
@@ -98,19 +100,19 @@ class AwA2(AttributeSource):
 
 @dataclass(frozen=True)
 class CUB(AttributeSource):
-    """CUB-200-2011: 11,788 pictures of 200 birds, and 312 attributes of pictures and classes.
+    """CUB-200-2011: 11,788 images of 200 bird species, and 312 attributes of images and classes.
 
-    Classes are called as in `classes.txt` without number and underscores: "Black footed Albatross". Attributes are called
-    as in `attributes.txt`: "has_bill_shape::dagger".
+    Class names are those of `classes.txt` without number and underscores: "Black footed Albatross". Attribute names are those
+    of `attributes.txt`: "has_bill_shape::dagger".
     """
 
     root: str
-    """The folder `CUB_200_2011` as its archive unpacks it."""
+    """The folder `CUB_200_2011` of the archive."""
     split: Literal["all", "train", "test"] = "test"
-    """The pictures of `train_test_split.txt`, or all."""
+    """Split of `train_test_split.txt`, or all images."""
 
     def read(self) -> ImageSet:
-        """List the pictures of the split; each must be there."""
+        """List the images of the split. All must exist."""
         root = Path(self.root)
         require(root, _CUB_FILES, CUB_200)
         files, classes = numbered_names(root / "images.txt"), numbered_names(root / "classes.txt")
@@ -123,24 +125,23 @@ class CUB(AttributeSource):
             images.append(ImageFile(str(root / "images" / files[number]), files[number], label))
         if missing := [image.key for image in images if not Path(image.path).is_file()]:
             raise ValueError(
-                f"{root}/images: {len(missing)} of {len(images)} pictures are missing: {missing[:3]}; the archive is not "
-                "wholly unpacked, unpack it again"
+                f"{root}/images: {len(missing)} of {len(images)} pictures are missing: {missing[:3]}; unpack the archive again"
             )
         return ImageSet(root, images, [_bird(name) for name in classes])
 
     def class_table(self) -> Table:
-        """For each class the percentage of its pictures that show the attribute."""
+        """Return for each class the percentage of its images that show the attribute."""
         root = Path(self.root)
         require(root, [*_CUB_FILES, _CLASS_LABELS], CUB_200)
         cells = read_matrix(root / _CLASS_LABELS, numbered_names(root / "classes.txt"), self._attributes())
         return Table(root / _CLASS_LABELS, cells.rename(index=_bird))
 
     def image_table(self) -> Table:
-        """Whether people saw the attribute in a picture, 0 or 1; unknown where they said that it was not visible."""
+        """Return 1 for an image with the attribute, and 0 without. It is unknown if annotators said "not visible"."""
         root, file = Path(self.root), Path(self.root) / _IMAGE_LABELS
         require(root, [*_CUB_FILES, _IMAGE_LABELS], CUB_200)
         files, attributes = numbered_names(root / "images.txt"), self._attributes()
-        try:  # some lines have more cells than these
+        try:  # some lines have more than four cells
             labels = pd.read_csv(file, sep=r"\s+", header=None, usecols=range(4), skip_blank_lines=False)
         except ValueError as error:
             raise ValueError(f"{file}: {error}; unpack it again") from error
@@ -161,13 +162,13 @@ class CUB(AttributeSource):
         raise FileNotFoundError(f"{root}: attributes.txt not found in it, nor next to it; {CUB_200}")
 
     def _chosen(self, count: int) -> list[int]:
-        """Places in `images.txt` of the pictures of the split."""
+        """Return the indices in `images.txt` of the images of the split."""
         is_train = self._column("train_test_split.txt", count)
         wanted = {"all": (0, 1), "train": (1,), "test": (0,)}[self.split]
         return [number for number in range(count) if is_train[number] in wanted]
 
     def _column(self, name: str, count: int) -> list[int]:
-        """Return the numbers of a file with lines `image number`."""
+        """Return the second column of a file with lines `image number`."""
         file = Path(self.root) / name
         values = numbered_names(file, unique=False)
         if len(values) != count or not all(value.isdigit() for value in values):

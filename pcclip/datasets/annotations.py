@@ -35,14 +35,14 @@ class _ComparedPair(_Pair):
 
 
 def read_comparatives(file: str | Path) -> list[Comparative]:
-    """Read texts that say how classes differ: rows `{"first", "second", "text"}`, `text` describes first against second.
+    """Read texts that say how classes differ: rows `{"first", "second", "text"}`. `text` describes first against second.
 
-    As in `differences.jsonl` a row may also have `reverse_text`, which describes second against first. Other keys have no
-    meaning here.
+    As in `differences.jsonl`, a row may also have `reverse_text`, which describes second against first. Other keys are
+    ignored.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: A row that is not of that form, a class compared with itself, a text given twice, or no row.
+        ValueError: There is no row; or a row has another form, compares a class with itself, or repeats a text.
     """
     remedy = "`pcclip-data class_texts --pairs` writes them, or check the path"
     found: dict[Comparative, None] = {}
@@ -53,7 +53,7 @@ def read_comparatives(file: str | Path) -> list[Comparative]:
         for comparative in comparatives:
             if comparative in found:
                 raise ValueError(
-                    f'{where}: the same text of "{comparative.first}" against "{comparative.second}" twice'
+                    f'{where}: repeats a text of "{comparative.first}" against "{comparative.second}"; remove the row'
                 )
             found[comparative] = None
     return list(found)
@@ -64,7 +64,7 @@ def read_class_pairs(file: str | Path) -> set[frozenset[str]]:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: A row that is not of that form, a class paired with itself, or no row.
+        ValueError: There is no row; or a row has another form, or pairs a class with itself.
     """
     remedy = "`pcclip-data confused_pairs` writes them, or check the path"
     return {frozenset((row.first, row.second)) for _, row in read_rows(file, _Pair, "pairs of classes", remedy)}
@@ -72,7 +72,7 @@ def read_class_pairs(file: str | Path) -> set[frozenset[str]]:
 
 @dataclass(frozen=True)
 class CaptionChoice:
-    """An image's file name, its caption, and a caption that is false of it."""
+    """File name of an image, its caption, and a caption that is false for the image."""
 
     filename: Sentence
     caption: Sentence
@@ -80,14 +80,16 @@ class CaptionChoice:
 
 
 def read_caption_choices(source: str | Path) -> dict[str, list[CaptionChoice]]:
-    """Read a JSON file, or all of a folder, in SugarCrepe's layout: `{"0": {"filename", "caption", "negative_caption"}}`.
+    """Read a JSON file, or all JSON files of a folder, in SugarCrepe's layout.
+
+    The layout is `{"0": {"filename", "caption", "negative_caption"}, ...}`.
 
     Returns:
-        File name without its ending (`swap_obj`, ...) to its choices.
+        File stem (`swap_obj`, ...) to the choices of the file.
 
     Raises:
         FileNotFoundError: The file or folder does not exist, or the folder has no JSON file.
-        ValueError: A file that is not of that layout.
+        ValueError: A file has another layout.
     """
     source = Path(source)
     files = sorted(source.glob("*.json")) if source.is_dir() else [source]
@@ -108,7 +110,7 @@ class _CaptionedImage(BaseModel):
     filename: str
     filepath: str = ""
     split: str
-    sentences: list[_CaptionOfImage]
+    sentences: list[_CaptionOfImage] = Field(min_length=1)
 
 
 class _CaptionedImages(BaseModel):
@@ -116,17 +118,17 @@ class _CaptionedImages(BaseModel):
 
 
 def read_karpathy(file: str | Path, images: str | Path, split: str = "test") -> tuple[list[ImageFile], list[list[str]]]:
-    """Read the images of a split and the captions of each, from Flickr8k's, Flickr30k's or COCO's file.
+    """Read the images of a split and the captions of each image.
 
     Args:
-        file: `{"images": [{"filename", "filepath"?, "split", "sentences": [{"raw"}]}]}`; COCO's rows have `filepath`, the
-            folder within `images`.
+        file: Karpathy's file for Flickr8k, Flickr30k or COCO: `{"images": [{"filename", "filepath"?, "split", "sentences":
+            [{"raw"}]}]}`. Only COCO has `filepath`, the folder within `images`.
         images: The folder of the images.
         split: `train`, `restval`, `val` or `test`.
 
     Raises:
         FileNotFoundError: The file or images are missing.
-        ValueError: A file that is not of that layout, or no image of that split.
+        ValueError: The file has another layout, or no image of that split.
     """
     file, folder = existing_file(file, "captions", f"{KARPATHY}, and give one of its files"), Path(images)
     text = read_text(file, "captions")
@@ -140,7 +142,7 @@ def read_karpathy(file: str | Path, images: str | Path, split: str = "test") -> 
     found = [ImageFile(str(folder / name), name) for name in names]
     if missing := [image.path for image in found if not Path(image.path).is_file()]:
         raise FileNotFoundError(
-            f"{folder}: {len(missing)} of {len(found)} images of {file.name} are missing: {missing[:3]}; download the "
-            "dataset's pictures and unpack them there as a whole (COCO: train2014 and val2014 in one folder)"
+            f"{folder}: {len(missing)} of {len(found)} images of {file.name} are missing: {missing[:3]}; download all "
+            "images of the dataset and unpack them there (COCO: train2014 and val2014 in one folder)"
         )
     return found, [[sentence.raw for sentence in row.sentences] for row in chosen]

@@ -1,4 +1,4 @@
-"""Readers of edits for embedding arithmetic: JSON Lines of our own, and SIMAT's official files."""
+"""Readers of edits for embedding arithmetic: our JSON Lines, and SIMAT's official files."""
 
 from pathlib import Path
 from typing import Literal
@@ -24,16 +24,16 @@ class _Edit(BaseModel):
 def read_edits(file: str | Path, image_set: ImageSet) -> Edits:
     """Read edits of labelled images: rows `{"image", "source", "target", "answer"}`.
 
-    `image` is an image's key (`class/file` in class folders), `source` and `target` are texts ("red", "blue"), and `answer`
-    is a class: its images are right.
+    `image` is the key of an image (`class/file` in class folders). `source` and `target` are texts ("red", "blue"). `answer` is
+    the class whose images are right.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: Images without classes, a row that is not of that form, or one that names an unknown image or class.
+        ValueError: The images have no classes; or a row has another form, or names an unknown image or class.
     """
     rows = read_rows(file, _Edit, "edits")
     if not image_set.classes:
-        raise ValueError(f"{image_set.source}: images without classes; the answers of {file} are classes")
+        raise ValueError(f"{image_set.source}: images without classes, but the answers of {file} are classes")
     place = {image.key: index for index, image in enumerate(image_set.images)}
     label = {name: index for index, name in enumerate(image_set.classes)}
     for where, row in rows:
@@ -59,23 +59,23 @@ def read_simat(
 
     Args:
         folder: The folder, after SIMAT's `prepare_dataset.py` has put its images there.
-        domain: Which half of the edits.
-        oracle: What is right: `oscar` as SIMAT has it, similarity over .5 in `oscar_similarity_matrix.pt`; `triplets`
-            the images of the very triplet that the edit makes, which needs no such file and is stricter.
+        domain: Split of the edits.
+        oracle: Which images are right. `oscar`: those with a similarity over 0.5 in `oscar_similarity_matrix.pt`, as in
+            SIMAT. `triplets`: those of the triplet that the edit asks for, which needs no such file and is stricter.
 
     Returns:
-        The images, and the edits with SIMAT's weights. By triplets, an edit may be without a right image; see `without`.
+        The images, and the edits with SIMAT's weights. By triplets, some edits have no right image; see `without`.
 
     Raises:
         FileNotFoundError: The folder or one of its files is missing.
-        ValueError: Images that are not all there, or files that do not fit together.
+        ValueError: Images are missing, or files do not fit together.
     """
     folder = Path(folder)
     needed = ["images", "transfos.csv", ORACLE if oracle == "oscar" else "triplets.csv"]
     if missing := [name for name in needed if not (folder / name).exists()]:
         raise FileNotFoundError(
-            f"{folder}: {', '.join(missing)} not found; take `simat_db` of github.com/facebookresearch/SIMAT, and make its "
-            "images from Visual Genome with its prepare_dataset.py"
+            f"{folder}: {', '.join(missing)} not found; download `simat_db` of github.com/facebookresearch/SIMAT, and make "
+            "its images from Visual Genome with its prepare_dataset.py"
         )
     image_set = read_images(folder / "images")
     table = read_table(folder / "transfos.csv", "transfo_id", {"is_test": str(domain == "test")})
@@ -100,7 +100,13 @@ def read_simat(
 
 
 def without(edits: Edits, kept: list[int], count: int) -> tuple[Edits, int]:
-    """Return the edits of the images that are kept (M indices of `count`) and have answers among them, and how many are not."""
+    """Return the edits of intact images that have a right image, and the number of the other edits.
+
+    Args:
+        edits: Edits of N images.
+        kept: Indices of the M intact images.
+        count: N.
+    """
     place = torch.full((count,), -1)
     place[kept] = torch.arange(len(kept))
     right = edits.right[:, kept]
@@ -133,13 +139,13 @@ def _oscar(file: Path, images: int) -> torch.Tensor:
     similarity = torch.as_tensor(torch.load(file, map_location="cpu", weights_only=True))
     if similarity.ndim != 2 or len(similarity) != images:
         raise ValueError(
-            f"{file}: similarities {tuple(similarity.shape)}, but there are {images} images; make them again"
+            f"{file}: similarities {tuple(similarity.shape)}, but there are {images} images; make the images again"
         )
     return (similarity > 0.5).T.contiguous()
 
 
 def _by_triplet(file: Path, table: Table, image_set: ImageSet) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return each edit's answer, (Q,), and whether an image is right for it, (A, N)."""
+    """Return `Edits.answers` (Q,) and `Edits.right` (A, N)."""
     parts = ("subj", "rel", "obj")
     triplets = read_table(file, "region_id").cells.to_dict("index")
     folders = []
@@ -154,7 +160,7 @@ def _by_triplet(file: Path, table: Table, image_set: ImageSet) -> tuple[torch.Te
 
 
 def _check_images(image_set: ImageSet, images: list[int], regions: list[str]) -> None:
-    """Check that all images are there. Edits name them by place in the sorted folders, so a missing one shifts the rest."""
+    """Check that all images are there. Edits give an index into the sorted images, so a missing image shifts the others."""
     for image, region in zip(images, regions, strict=True):
         if image >= len(image_set.images) or Path(image_set.images[image].key).stem != region:
             raise ValueError(

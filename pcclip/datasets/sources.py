@@ -1,4 +1,4 @@
-"""Datasets in layouts of their own as evaluation images; configurations name them by `class_path`."""
+"""Datasets with a layout of their own as evaluation images. Configurations name them by `class_path`."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -23,33 +23,37 @@ class ImageSource(ABC):
         """List the images.
 
         Raises:
-            FileNotFoundError: The dataset is not there; the message says what to download, and where to put it.
-            ValueError: It is not whole, or not in its official layout.
+            FileNotFoundError: The dataset is missing. The message says what to download and where to put it.
+            ValueError: The dataset is incomplete, or not in its official layout.
         """
 
 
 class AttributeSource(ImageSource):
-    """A dataset that also has numbers for its images or its classes."""
+    """A dataset that also has attributes of its images or classes."""
 
     @abstractmethod
     def class_table(self) -> Table:
-        """Attributes of the classes, by the names that `read` gives them; raises as `read`."""
+        """Return the attributes of the classes. Keys are the class names of `read`. See `read` for errors."""
 
     @abstractmethod
     def image_table(self) -> Table:
-        """Attributes of the images, by their keys; raises as `read`, or a ValueError if there are none."""
+        """Return the attributes of the images. Keys are the keys of the images. See `read` for errors.
+
+        Raises:
+            ValueError: The images have no attributes.
+        """
 
 
 def find_source(source: str | ImageSource) -> str | ImageSource:
-    """Return the dataset that a YAML file describes by `class_path` and `init_args`, or what else was given.
+    """Return the dataset that a YAML file describes by `class_path` and `init_args`. Return other sources unchanged.
 
     Raises:
         FileNotFoundError: The YAML file does not exist.
-        ValueError: It does not describe a dataset.
+        ValueError: The file does not describe a dataset.
     """
     if isinstance(source, ImageSource) or not source.endswith(".yaml"):
         return source
-    file = existing_file(source, "description of a dataset", "take one of conf/datasets")
+    file = existing_file(source, "description of a dataset", "see conf/datasets")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--dataset", type=ImageSource)
     try:
@@ -57,8 +61,7 @@ def find_source(source: str | ImageSource) -> str | ImageSource:
     except (ArgumentError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{file}: does not describe a dataset by class_path and init_args: {reason}") from error
-    dataset: ImageSource = parser.instantiate_classes(settings).dataset
-    return dataset
+    return parser.instantiate_classes(settings).dataset
 
 
 def open_images(source: str | ImageSource) -> ImageSet:
@@ -68,24 +71,24 @@ def open_images(source: str | ImageSource) -> ImageSet:
 
 
 def require(root: Path, names: Sequence[str], remedy: str) -> None:
-    """Raise if a dataset folder lacks some of its files.
+    """Raise if files of a dataset are missing.
 
     Raises:
-        FileNotFoundError: Naming what is missing and the remedy.
+        FileNotFoundError: Names the missing files and the remedy.
     """
     if missing := [name for name in names if not (root / name).exists()]:
         raise FileNotFoundError(f"{root}: {', '.join(missing)} not found; {remedy}")
 
 
 def warn_unless_whole(where: str, found: int, expected: int) -> None:
-    """Warn if a dataset has another number of pictures than its authors give, as after an extraction that broke off.
+    """Warn if the number of images is not the published one, for example after an interrupted extraction.
 
-    It is no error, since a part of a dataset may be intended. Python shows equal warnings of several tasks once.
+    It is not an error, because a part of a dataset may be intended. Python shows equal warnings of several tasks once.
     """
     if found != expected:
         rank_zero_warn(
-            f"{where}: found {found:,} pictures, expected {expected:,}, the whole dataset; the archive may be extracted "
-            "in part only: extract it again, unless this is the part that is meant"
+            f"{where}: found {found:,} pictures, expected {expected:,}; if only a part of the archive was extracted by "
+            "accident, extract it again"
         )
 
 
@@ -93,7 +96,7 @@ def read_matrix(file: Path, rows: list[str], columns: list[str]) -> pd.DataFrame
     """Read a matrix of float64 numbers, one row a line, and name its rows and columns.
 
     Raises:
-        ValueError: The file holds something else, or a matrix of another shape.
+        ValueError: The file is not such a matrix, or has another shape.
     """
     try:
         matrix = pd.read_csv(file, sep=r"\s+", header=None, dtype=float, float_precision="round_trip")
@@ -105,10 +108,10 @@ def read_matrix(file: Path, rows: list[str], columns: list[str]) -> pd.DataFrame
 
 
 def numbered_names(file: Path, *, unique: bool = True) -> list[str]:
-    """Return the names of a file with lines `number name`, numbers counting from 1.
+    """Return the names of a file with lines `number name`. Numbers count from 1.
 
     Raises:
-        ValueError: A line is not of that form, or a name comes twice where they must be `unique`.
+        ValueError: A line has another form, or a name occurs twice although names must be `unique`.
     """
     names: list[str] = []
     for line in file.read_text(encoding="utf-8").splitlines():

@@ -1,4 +1,4 @@
-"""Readers of tables (CSV or JSON Lines) and of JSON of a given type. Errors name the file and the row or key."""
+"""Readers of tables (CSV or JSON Lines) and of typed JSON. Errors name the file and the row or key."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from torch import Tensor
 
 from pcclip.paths import existing_file, read_text
 
-IS = "::"  # between a column and a value, as in CUB's names of attributes
+IS = "::"  # between a column and a value, as in CUB's attribute names
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of a table by their key."""
+    """Rows of a table by key."""
 
     file: Path
-    """Where it was read."""
     cells: pd.DataFrame
-    """A row for each key and all columns, the key among them. Cells are as they were read: texts in CSV."""
+    """A row for each key, with all columns of the file. Cells of CSV are texts, cells of JSON Lines are JSON values."""
     filtered: frozenset[str] = frozenset()
-    """Keys of rows in the file that were not asked for (`where`)."""
+    """Keys of rows that were excluded on purpose, for example by `where`."""
 
     @property
     def keys(self) -> list[str]:
@@ -38,7 +37,7 @@ class Table:
         return list(self.cells.index)
 
     def texts(self, column: str) -> dict[str, str]:
-        """Return the cells of a column as texts by their keys. An empty text stands for an empty cell.
+        """Return key to the cell of a column, as text. The text of an empty cell is empty.
 
         Raises:
             ValueError: The column does not exist.
@@ -46,19 +45,20 @@ class Table:
         return {key: _as_text(cell) for key, cell in self._column(column).items()}
 
     def numbers(self, column: str, keys: Sequence[str]) -> Tensor:
-        """The column's numbers in the order of `keys`: (N,) float64, NaN where the cell is empty or the key unknown.
+        """Return the numbers of a column in the order of `keys`, (N,) float64.
 
-        `kind::bird` of a column `kind` is 1 where the cell holds `bird` and 0 where it holds anything else.
+        Empty cells and unknown keys are NaN. `kind::bird` is 1 where column `kind` is `bird`, and 0 where it has another
+        value.
 
         Raises:
-            ValueError: The column does not exist, a cell is not a number, or none holds what stands behind `::`.
+            ValueError: The column does not exist, a cell is not a number, or no cell has the value after `::`.
         """
         kinds, _, kind = column.partition(IS)
         if column not in self.cells and kind and kinds in self.cells:
             texts = self.texts(kinds)
             if kind not in texts.values():
                 raise ValueError(
-                    f'{self.file}: no row has "{kind}" in column "{kinds}"; there are {sorted(set(texts.values()))}'
+                    f'{self.file}: no row has "{kind}" in column "{kinds}"; it has {sorted(set(texts.values()))}'
                 )
             values = [float(texts[key] == kind) if texts.get(key) else math.nan for key in keys]
         else:
@@ -67,10 +67,10 @@ class Table:
         return torch.tensor(values, dtype=torch.float64)
 
     def without(self, keys: Collection[str], reason: str) -> Table:
-        """Return the table without some rows, which count as filtered.
+        """Return the table without some rows. Their keys become part of `filtered`.
 
         Raises:
-            ValueError: No row is left; names the `reason`.
+            ValueError: No row is left. The message names the `reason`.
         """
         cells = self.cells[~self.cells.index.isin(list(keys))]
         if cells.empty:
@@ -89,7 +89,7 @@ class Table:
             number = float(cell)
             if math.isinf(number):
                 raise ValueError("infinite")
-            return number  # NaN is how tables of other programs write what is unknown
+            return number  # other programs write NaN for unknown
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f'{self.file}: row "{key}", column "{column}" holds {cell!r}, expected a number, or nothing if unknown'
@@ -101,13 +101,13 @@ def read_table(file: str | Path, key: str, where: Mapping[str, str] | None = Non
 
     Args:
         file: The table.
-        key: Column that names the row; no two rows may share it.
-        where: Keep only rows with these values, e.g. `{"split": "heldout"}`; in JSON Lines, `true` and numbers are
-            compared as they are written in JSON.
+        key: Column with the keys, each once.
+        where: Keep only rows with these values, e.g. `{"split": "heldout"}`. In JSON Lines, `true` and numbers are compared
+            as they are written in JSON.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: Another file type, a broken row, an unknown column, two rows with one key, or no row left.
+        ValueError: Another file type, a broken row, an unknown column, an empty or repeated key, or no row left.
     """
     file = existing_file(file, "table")
     if file.suffix == ".csv":
@@ -127,7 +127,7 @@ def read_table(file: str | Path, key: str, where: Mapping[str, str] | None = Non
     if kept.empty:
         raise ValueError(f"{file}: no row" + (f" where {dict(where)}; check the values" if where else "; it is empty"))
     if "" in kept.index:
-        raise ValueError(f'{file}, row {list(cells.index).index("") + 1}: column "{key}" is empty; it names the row')
+        raise ValueError(f'{file}, row {list(cells.index).index("") + 1}: no key in column "{key}"; fill it in')
     if not kept.index.is_unique:
         name = kept.index[kept.index.duplicated()][0]
         raise ValueError(f'{file}: "{name}" appears twice in column "{key}"; remove one row')
@@ -135,17 +135,17 @@ def read_table(file: str | Path, key: str, where: Mapping[str, str] | None = Non
 
 
 def read_rows(file: str | Path, of: type[T], what: str, remedy: str = "check the path") -> list[tuple[str, T]]:
-    """Read JSON Lines: each row with its file and line for messages. Empty lines are passed over.
+    """Read JSON Lines. Return each row after its file and line, for messages. Empty lines are skipped.
 
     Args:
         file: The file.
-        of: The type of a row, as pydantic checks it.
-        what: What the file holds, for messages.
-        remedy: What to do if it does not exist.
+        of: The type of a row, for pydantic.
+        what: The kind of file, for messages.
+        remedy: What to do if the file does not exist.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: A row is not of that type, or there is none.
+        ValueError: A row has another type, or there is no row.
     """
     adapter = TypeAdapter(of)
     lines = read_text(file, what, remedy).split("\n")
@@ -156,10 +156,10 @@ def read_rows(file: str | Path, of: type[T], what: str, remedy: str = "check the
 
 
 def parse_json(adapter: TypeAdapter[T], text: str, where: str) -> T:
-    """Return the value that JSON holds.
+    """Parse JSON into the type of the adapter.
 
     Raises:
-        ValueError: It is not of the adapter's type. The message begins with `where`.
+        ValueError: The JSON has another type. The message begins with `where`.
     """
     try:
         return adapter.validate_json(text)
@@ -168,7 +168,7 @@ def parse_json(adapter: TypeAdapter[T], text: str, where: str) -> T:
 
 
 def explain(error: ValidationError) -> str:
-    """Return in one line the first thing that pydantic found wrong, and at which key."""
+    """Return the first error of pydantic in one line, with its key."""
     first = error.errors(include_url=False)[0]
     message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
@@ -177,7 +177,7 @@ def explain(error: ValidationError) -> str:
 
 
 def _read_csv(file: Path) -> pd.DataFrame:
-    """Read texts only. The header is read as a row, so that pandas reports rows with more cells than it has."""
+    """Read all cells as text. The header is read as a row, so that pandas reports rows with more cells than the header."""
     try:
         cells = pd.read_csv(
             file, header=None, dtype=object, keep_default_na=False, encoding="utf-8-sig", engine="python"
@@ -185,7 +185,7 @@ def _read_csv(file: Path) -> pd.DataFrame:
     except ValueError as error:
         raise ValueError(f"{file}: not a table with a header ({error}); fix the row") from error
     if (short := cells.isna().any(axis=1)).any():
-        raise ValueError(f"{file}, row {short.idxmax()}: not as many cells as the header has; fix the row")
+        raise ValueError(f"{file}, row {short.idxmax()}: fewer cells than the header; fix the row")
     header, rows = cells.iloc[0], cells.iloc[1:].reset_index(drop=True)
     if header.duplicated().any():
         raise ValueError(f'{file}: column "{header[header.duplicated()].iloc[0]}" appears twice; rename one')

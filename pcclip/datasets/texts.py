@@ -1,4 +1,4 @@
-"""Reader of attribute texts: what difference texts and ordinary prompts say of an attribute."""
+"""Reader of attribute texts: the difference texts and ordinary prompts of attributes."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ class AttributeTexts:
     """The texts of one attribute."""
 
     wordings: list[Wording]
-    """Difference texts: `text` is true when the first image has more of it, `reverse` when less."""
+    """Difference texts: `text` is true if the first image has more of the attribute, `reverse` if it has less."""
     prompts: list[Wording]
-    """Ordinary prompts: `text` describes an image with more of it, `reverse` one with less. There may be none."""
+    """Ordinary prompts: `text` describes an image with more of it, `reverse` an image with less. It may be empty."""
 
 
 def read_texts(file: str | Path) -> dict[str, AttributeTexts]:
     """Read attribute texts from YAML.
 
-    An attribute has `{wordings: [{text, reverse}, ...], prompts: [{more, less}, ...]}`, or the list of wordings alone. For many
-    attributes of one kind, `templates: {wordings, prompts}` have places that `phrases` fill:
+    An attribute has `{wordings: [{text, reverse}, ...], prompts: [{more, less}, ...]}`, or only the list of wordings. For many
+    attributes of one kind, `phrases` fill placeholders in `templates: {wordings, prompts}`:
 
-    - `attribute: phrase`: the phrase for `{}`;
-    - `group: {phrase, values}`: attributes `group::value`, whose phrase has the value for `{}`, with spaces for underscores;
-      `values` is a list, or maps values to their words;
-    - `attribute: {pairs: [[phrase, other], ...], prompts}`: the wordings take the pairs in turn, for `{}` and `{other}`, and
-      begin with a capital letter.
+    - `attribute: phrase`: the phrase replaces `{}`;
+    - `group: {phrase, values}`: attributes `group::value`. The value replaces `{}` in the phrase, with spaces for underscores.
+      `values` is a list, or maps values to words;
+    - `attribute: {pairs: [[phrase, other], ...], prompts}`: each wording uses the next pair for `{}` and `{other}`, and begins
+      with a capital letter.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: Not YAML of that form, an empty or missing text, a text equal to its reverse, or a text given twice.
+        ValueError: The YAML has another form; or a text is empty, equal to its reverse, or given twice.
     """
     existing_file(file, "attribute texts")
     try:
@@ -81,7 +81,7 @@ class _Texts(_Model):
         prompts = [Wording(row.more, row.less) for row in self.prompts]
         for row in (*wordings, *prompts):
             if row.text == row.reverse:
-                raise ValueError(f'{attribute}: "{row.text}" is its own reverse; the reverse says the opposite')
+                raise ValueError(f'{attribute}: "{row.text}" is its own reverse; the reverse must say the opposite')
             if wordings.count(row) + prompts.count(row) > 1:
                 raise ValueError(f'{attribute}: "{row.text}" is given twice; remove one')
         return AttributeTexts(wordings, prompts)
@@ -151,7 +151,7 @@ class _File(BaseModel):
 
 
 def _fill(part: Any, places: dict[str, str]) -> Any:
-    """Put words into the places of all texts of a part."""
+    """Replace placeholders in all texts of nested dicts and lists."""
     if isinstance(part, dict):
         return {key: _fill(value, places) for key, value in part.items()}
     if isinstance(part, list):

@@ -11,20 +11,19 @@ from pcclip.data.labelled import ImageFile, ImageSet
 from pcclip.datasets.sources import ImageSource, warn_unless_whole
 
 TorchvisionName = Literal["CIFAR10", "CIFAR100", "DTD", "EuroSAT", "Flowers102", "Food101", "OxfordIIITPet", "SUN397"]
-# Pictures of those that have no splits: torchvision takes whatever lies there, but has lists of the others' files
+# Number of images. torchvision has lists of files for the other datasets, but takes any files of these two.
 WITHOUT_SPLITS = {"EuroSAT": 27_000, "SUN397": 108_754}
 
 
 @dataclass(frozen=True)
 class CifarImage(ImageFile):
-    """The image at place `offset` of CIFAR. All images are in a few files; `path` is the first of them."""
+    """The image with index `offset` in CIFAR. All images are in a few files; `path` is the first file."""
 
     dataset: Any = field(default=None, compare=False, repr=False)
 
     def decode(self, within: int | None = None) -> Image.Image:
         """Return the image in RGB, always at its full size of 32 x 32 pixels."""
-        image: Image.Image = self.dataset[self.offset][0]
-        return image
+        return self.dataset[self.offset][0]
 
 
 @dataclass(frozen=True)
@@ -32,16 +31,16 @@ class Torchvision(ImageSource):
     """One of torchvision's datasets."""
 
     name: TorchvisionName
-    """torchvision's name of it."""
+    """Name of the class in `torchvision.datasets`."""
     root: str
-    """Where torchvision keeps, or puts, its files."""
+    """Folder of torchvision's files."""
     split: str | None = None
-    """torchvision's name of the split (`train` or `test` for CIFAR). EuroSAT and SUN397 have none."""
+    """Split, as torchvision names it (`train` or `test` for CIFAR). EuroSAT and SUN397 have no splits."""
     download: bool = False
-    """Let torchvision download it if it is not there."""
+    """Let torchvision download missing files."""
     names: dict[str, str] = field(default_factory=dict)
-    """Names to use in place of torchvision's, e.g. `{AnnualCrop: annual crop land}`. In all others, underscores become
-    spaces."""
+    """torchvision's class names to other names, e.g. `{AnnualCrop: annual crop land}`. In other class names, underscores
+    become spaces."""
 
     def __post_init__(self) -> None:
         if (self.split is None) != (self.name in WITHOUT_SPLITS):
@@ -49,18 +48,18 @@ class Torchvision(ImageSource):
             raise ValueError(f"Torchvision: {self.name} has {kind} split; correct `split`")
 
     def read(self) -> ImageSet:
-        """List the images, in torchvision's order.
+        """List the images in torchvision's order.
 
-        Another number of them than EuroSAT or SUN397 has gets a warning.
+        A warning says if the number of images of EuroSAT or SUN397 is not the published one.
 
         Raises:
-            FileNotFoundError: The dataset is not there, or pictures that it lists are not.
+            FileNotFoundError: The dataset, or an image that it lists, is missing.
         """
         dataset = self._dataset()
         own = list(dataset.classes)
         if unknown := sorted(set(self.names) - set(own)):
             raise ValueError(
-                f"Torchvision {self.name}: `names` has {unknown[:5]}, which it does not; it has {own[:5]} ..."
+                f"Torchvision {self.name}: `names` has unknown classes {unknown[:5]}; the dataset has {own[:5]} and so on"
             )
         classes = [self.names.get(name, name.replace("_", " ")) for name in own]
         if len(set(classes)) < len(classes):
@@ -71,8 +70,8 @@ class Torchvision(ImageSource):
         images = self._images(dataset, [int(label) for label in labels])
         if missing := [image.path for image in images if not Path(image.path).is_file()]:
             raise FileNotFoundError(
-                f"{self.root}: {len(missing)} of {len(images)} pictures of {self.name} are missing: {missing[:3]}; an "
-                "extraction may have broken off: unpack the archive again, or download it again"
+                f"{self.root}: {len(missing)} of {len(images)} pictures of {self.name} are missing: {missing[:3]}; unpack the "
+                "archive again, or download it again"
             )
         return ImageSet(Path(self.root), images, classes)
 
@@ -103,6 +102,6 @@ class Torchvision(ImageSource):
             return getattr(datasets, self.name)(**settings)
         except (RuntimeError, OSError) as error:
             raise FileNotFoundError(
-                f"{self.root}: torchvision does not find {self.name} there ({error}); set `download: true` where there is a "
-                "network, or put its files there as torchvision's documentation says"
+                f"{self.root}: torchvision does not find {self.name} there ({error}); set `download: true`, or put the files "
+                "there as torchvision's documentation describes"
             ) from error

@@ -46,13 +46,13 @@ def test_simat_by_triplets_needs_no_oracle(simat: Path) -> None:
     ]
     kept, left_out = without(edits, list(range(6)), 6)
     assert (kept.targets, left_out) == (["cat", "rug"], 1)
-    with pytest.raises(FileNotFoundError, match=r"oscar_similarity_matrix\.pt not found; take `simat_db`"):
+    with pytest.raises(FileNotFoundError, match=r"oscar_similarity_matrix\.pt .*SIMAT"):
         read_simat(simat)
 
 
 def test_simat_half_extracted(simat: Path) -> None:
     (simat / "images" / "A cat sitting on a bench" / "7.jpg").unlink()
-    with pytest.raises(ValueError, match=r"image number 2 should be 104\.jpg; some of SIMAT's images are missing"):
+    with pytest.raises(ValueError, match=r"number 2 .*104\.jpg"):
         read_simat(simat, "test", "triplets")
     with pytest.raises(FileNotFoundError, match=r"transfos\.csv"):
         read_simat(simat / "images")
@@ -60,10 +60,10 @@ def test_simat_half_extracted(simat: Path) -> None:
 
 def test_simat_oracle_of_other_images(simat: Path) -> None:
     torch.save(torch.zeros(5, 4), simat / "oscar_similarity_matrix.pt")
-    with pytest.raises(ValueError, match=r"similarities \(5, 4\), but there are 6 images"):
+    with pytest.raises(ValueError, match=r"\(5, 4\).* 6 images"):
         read_simat(simat)
     torch.save(torch.zeros(6, 2), simat / "oscar_similarity_matrix.pt")
-    with pytest.raises(ValueError, match=r"target 3, but oscar_similarity_matrix\.pt knows 2 captions"):
+    with pytest.raises(ValueError, match=r"target 3.* oscar_similarity_matrix\.pt .*2"):
         read_simat(simat)
 
 
@@ -112,9 +112,9 @@ def test_own_edits(folders: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (None, "no row; expected edits"),
-        ({**ROW, "image": "cat/7.png"}, 'line 1: no image "cat/7.png"'),
-        ({**ROW, "answer": "cow"}, 'line 1: no class "cow"'),
+        (None, "edits.jsonl: "),
+        ({**ROW, "image": "cat/7.png"}, 'line 1: .*"cat/7.png"'),
+        ({**ROW, "answer": "cow"}, 'line 1: .*"cow"'),
         ({**ROW, "target": ""}, "line 1: target"),
     ],
 )
@@ -126,5 +126,5 @@ def test_bad_own_edits(folders: Path, tmp_path: Path, row: dict[str, str] | None
 
 def test_own_edits_need_classes(folders: Path, tmp_path: Path) -> None:
     (tmp_path / "edits.jsonl").write_text(json.dumps(ROW))
-    with pytest.raises(ValueError, match="images without classes"):
+    with pytest.raises(ValueError, match=r"cat: .*edits\.jsonl"):
         read_edits(tmp_path / "edits.jsonl", read_images(folders / "cat"))

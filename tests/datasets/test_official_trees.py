@@ -104,7 +104,7 @@ def test_awa2_in_part_is_told_once(awa2: Path, monkeypatch: pytest.MonkeyPatch) 
         for classes in ("all", "test"):
             AwA2(str(awa2), classes).read()  # type: ignore[arg-type]
     (warning,) = told
-    assert "JPEGImages: found 6 pictures, expected 37,322, the whole dataset" in str(warning.message)
+    assert "JPEGImages: found 6 pictures, expected 37,322" in str(warning.message)
     monkeypatch.setattr("pcclip.datasets.animals.AWA2_PICTURES", 6)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -126,7 +126,7 @@ def test_imagenet_in_part_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_awa2_differences_of_unknown_predicates(awa2: Path) -> None:
-    with pytest.raises(ValueError, match=r"size is the difference of \['huge'\]"):
+    with pytest.raises(ValueError, match=r"size: .*\['huge'\]"):
         AwA2(str(awa2), differences={"size": ("huge", "small")}).class_table()
 
 
@@ -210,7 +210,7 @@ def test_pictures_named_by_synset(tmp_path: Path) -> None:
     assert found.classes == ["shark", "tench", "ray"]
     assert {image.key: image.label for image in found.images} == {"n01_7.jpg": 1, "n02_1.jpg": 0, "n02_12.jpg": 0}
     write_picture(tmp_path / "train" / "dog.jpg")
-    with pytest.raises(ValueError, match=r"\['dog\.jpg'\], which are no `wnid` in .*classes\.jsonl"):
+    with pytest.raises(ValueError, match=r"train: .*\['dog\.jpg'\].*classes\.jsonl"):
         NamedBySynset(str(tmp_path / "train"), str(table)).read()
     table.write_text(json.dumps({"wnid": "n02", "name": None}) + "\n")
     with pytest.raises(ValueError, match=r'no "name" of \[\'n02\'\]'):
@@ -223,7 +223,7 @@ def test_a_column_of_words_makes_attributes(tmp_path: Path) -> None:
     numbers = read_table(table, "name").numbers("kind::bird", ["owl", "pike", "robin", "thing", "nobody"])
     assert numbers[:3].tolist() == [1, 0, 1]
     assert numbers[3:].isnan().all()
-    with pytest.raises(ValueError, match=r'no row has "beast" in column "kind"; there are .*\'bird\', \'fish\''):
+    with pytest.raises(ValueError, match=r'"beast" .*"kind".*\'bird\', \'fish\''):
         read_table(table, "name").numbers("kind::beast", ["owl"])
 
 
@@ -243,7 +243,7 @@ def test_torchvision_datasets(tmp_path: Path) -> None:
     for settings in ({"split": "test"}, {"name": "DTD", "split": None}):
         with pytest.raises(ValueError, match="split"):
             Torchvision(**{"name": "EuroSAT", "root": str(tmp_path), **settings})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"`names` has \['Sea'\]"):
+    with pytest.raises(ValueError, match=r"`names` .*\['Sea'\]"):
         Torchvision("EuroSAT", str(tmp_path), names={"Sea": "sea"}).read()
     with pytest.raises(ValueError, match="split 'val'; it has train and test"):
         Torchvision("CIFAR10", str(tmp_path), "val").read()
