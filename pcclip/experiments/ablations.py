@@ -1,7 +1,7 @@
 """A grid of finetuning runs that differ in a few settings: `python -m pcclip.experiments ablations conf/ablations.yaml NAME`.
 
-Each run is a `pcclip fit` whose `--run` is a folder of its own. Finished runs are not run again, so the command can be stopped
-and started at any time. It writes tables and plots of the finished runs into a Markdown file.
+Each run is a `pcclip fit` with its own `--run` folder. Finished runs are skipped, so the command can be stopped and started
+again at any time. It writes tables and plots of the finished runs into a Markdown file.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +35,23 @@ class Experiment:
     """One section of the file."""
 
     fit: str
-    """Configuration of `pcclip fit` that all cells start from."""
+    """Configuration of `pcclip fit` for all cells."""
     results: str
-    """The `results.json` that it writes, below its `run` folder."""
+    """Path of `results.json` in the `run` folder."""
     columns: dict[str, str]
-    """Heading to `task/subset/metric`: the columns of the table."""
+    """Columns of the table: heading to `task/subset/metric`."""
     cells: dict[str, dict[str, Any] | None]
-    """Name to settings of its own, each `--key=value` of `pcclip fit`."""
+    """Name of a cell to its own settings, each `--key=value` of `pcclip fit`."""
     seeds: list[int]
     """`seed_everything` of the runs of each cell."""
     models: list[str]
-    """The models to tabulate, as they are called in `results.json`."""
+    """Models of the tables, by their names in `results.json`."""
     settings: dict[str, Any]
-    """Settings of every cell: what it reads from other run folders, and what saves time and changes no result."""
+    """Settings of every cell, such as paths in other run folders, and what saves time without changing results."""
     plot: list[str]
-    """Two headings to plot against each other, across and up, for cells that measure more ensembles than `models`."""
+    """Headings of the x and the y axis of a plot of the cells that measure more ensembles than `models`."""
     prepare: list[list[str]]
-    """Arguments of `pcclip-data` to run first; steps that are up to date do nothing."""
+    """`pcclip-data` commands to run first. Steps that are up to date do nothing."""
 
 
 def read_experiment(file: str | Path, name: str) -> Experiment:
@@ -58,10 +59,9 @@ def read_experiment(file: str | Path, name: str) -> Experiment:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: There is no such section, or a key of it is missing, unknown or of another type.
+        ValueError: There is no such section, or one of its keys is missing, unknown or of another type.
     """
-    file = Path(file)
-    existing_file(file, "grid")
+    file = existing_file(file, "grid")
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     if not isinstance(content, dict) or name not in content:
         raise ValueError(f'{file}: no experiment "{name}"; it has {", ".join(content or {})}')
@@ -72,21 +72,24 @@ def read_experiment(file: str | Path, name: str) -> Experiment:
     except ArgumentError as error:
         raise ValueError(f"{file}: {name}: {error}") from error
     if unknown := [heading for heading in experiment.plot if heading not in experiment.columns]:
-        raise ValueError(f"{file}: {name}.plot names {unknown}, which is no column")
+        raise ValueError(f"{file}: {name}.plot names {unknown}; name two of `columns`")
     if len({_slug(cell) for cell in experiment.cells}) < len(experiment.cells):
         raise ValueError(f"{file}: {name}.cells: two cells have the same folder name; rename one")
     return experiment
 
 
 def command(experiment: Experiment, cell: str, seed: int, settings: dict[str, Any] | None = None) -> list[str]:
-    """Return the arguments of `pcclip fit` of one run. Later settings win: of all cells, of the cell, those given."""
+    """Return the arguments of `pcclip fit` of one run.
+
+    Settings of the cell override settings of the experiment. The `settings` argument overrides both.
+    """
     chosen = experiment.settings | (experiment.cells[cell] or {}) | (settings or {})
     words = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in chosen.items()]
     return ["fit", "--config", experiment.fit, f"--seed_everything={seed}", *words]
 
 
 def run_cell(experiment: Experiment, folder: Path, arguments: Sequence[str]) -> bool:
-    """Run `pcclip` with `--run=folder` unless that is done; return whether there are results."""
+    """Run `pcclip` with `--run=folder`, unless the same run is finished. Return whether it has results."""
     record = folder / "cell.json"
     configuration = hashlib.sha256(existing_file(experiment.fit, "configuration").read_bytes()).hexdigest()
     wanted = {"arguments": list(arguments), "configuration": configuration}
@@ -109,36 +112,35 @@ def run_cell(experiment: Experiment, folder: Path, arguments: Sequence[str]) -> 
 
 
 def tabulate(experiment: Experiment, folder: Path) -> pd.DataFrame:
-    """Return the finished runs' numbers: the columns of `read_runs`, with the heading as `metric`, and cell.
+    """Return the numbers of the finished runs: the columns of `read_runs`, with the heading as `metric`, and `cell`.
 
     Raises:
-        ValueError: A run lacks a column of one of the models.
+        ValueError: No run is finished, or a run lacks a column of one of the models.
     """
     headings = {metric: heading for heading, metric in experiment.columns.items()}
     tables = []
     for cell in experiment.cells:
-        files = [path / experiment.results for path in _finished(folder, cell)]
-        rows = read_runs(files)
-        if rows.empty:
+        files = [record.parent / experiment.results for record in sorted(folder.glob(f"{_slug(cell)}-*/cell.json"))]
+        if not files:
             continue
+        rows = read_runs(files)
         rows["metric"] = rows[["task", "subset", "metric"]].agg(lambda names: "/".join(filter(None, names)), axis=1)
-        for model in ("base", *experiment.models):
-            for metric in headings:
-                found = rows.loc[(rows["model"] == model) & (rows["metric"] == metric), "run"]
-                if found.nunique() < len(files):
-                    raise ValueError(
-                        f'{cell}: no row "{metric}" of model "{model}" in every run; fix `columns` or `models`'
-                    )
+        runs = rows.groupby(["model", "metric"])["run"].nunique()
+        for model, metric in product(("base", *experiment.models), headings):
+            if runs.get((model, metric), 0) < len(files):
+                raise ValueError(
+                    f'{cell}: not every run has a row "{metric}" of model "{model}"; fix `columns` or `models`'
+                )
         tables.append(
             rows[rows["metric"].isin(headings)].replace({"metric": headings}).assign(cell=cell, task="", subset="")
         )
     if not tables:
-        raise ValueError(f"{folder}: no run is finished, so there is nothing to write")
+        raise ValueError(f"{folder}: no run is finished, so there is nothing to write; run at least one seed")
     return pd.concat(tables, ignore_index=True)
 
 
 def table(experiment: Experiment, numbers: pd.DataFrame, model: str) -> str:
-    """Return Markdown: a row for each cell, mean [lowest, highest] over its seeds in each column."""
+    """Return a Markdown table: a row for each cell, with mean [lowest, highest] over its seeds in each column."""
     first = numbers["cell"].iloc[0]
     lines = [[model, *experiment.columns, "seeds"], ["---"] * (len(experiment.columns) + 2)]
     for name, cell, shown in [("*base*", first, "base"), *((cell, cell, model) for cell in numbers["cell"].unique())]:
@@ -148,7 +150,7 @@ def table(experiment: Experiment, numbers: pd.DataFrame, model: str) -> str:
 
 
 def sweeps(experiment: Experiment, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the plotted columns over alpha, as means over seeds, for each cell that measured a sweep over ensembles."""
+    """Return means over seeds of all columns, by alpha, for each cell that measured more ensembles than `models`."""
     found = {}
     for cell, own in rows.groupby("cell", sort=False):
         if set(own["model"]) <= {"base", *experiment.models}:
@@ -169,17 +171,17 @@ def run_grid(
     output: str = "docs/results/ablations.md",
     pictures: str = "docs/images",
 ) -> None:
-    """Run a grid of finetuning runs and write its table. Finished runs are not run again.
+    """Run a grid of finetuning runs and write its tables. Finished runs are skipped.
 
     Args:
-        grid: YAML with the experiments, e.g. conf/ablations.yaml.
-        experiment: Which of them.
-        cells: Only these.
-        seeds: These in place of the file's; an empty list writes the table only.
+        grid: YAML with experiments, e.g. conf/ablations.yaml.
+        experiment: Name of an experiment in the file.
+        cells: Run only these cells.
+        seeds: Seeds in place of the file's. With an empty list, only the tables are written.
         settings: Settings of `pcclip fit` for every run, e.g. `{trainer.max_epochs: 1}`.
         folder: Folder of the runs.
         output: Markdown file of the tables.
-        pictures: Folder of the plots that the tables' page shows.
+        pictures: Folder of the plots.
     """
     section = read_experiment(grid, experiment)
     if unknown := [cell for cell in cells or [] if cell not in section.cells]:
@@ -232,14 +234,8 @@ def write(experiment: Experiment, name: str, folder: Path, output: Path, picture
     print(f'written to {output}, part "ablations-{name}"')
 
 
-def _finished(folder: Path, cell: str) -> list[Path]:
-    slug = re.escape(_slug(cell))
-    return [
-        path.parent for path in sorted(folder.glob("*/cell.json")) if re.fullmatch(rf"{slug}-\d+", path.parent.name)
-    ]
-
-
 def _slug(cell: str) -> str:
+    """Return the name of a cell in its folders, `<slug>-<seed>`. It contains no hyphen."""
     return re.sub(r"[^a-z0-9.]+", "_", cell.lower()).strip("_")
 
 

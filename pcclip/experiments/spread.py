@@ -1,6 +1,6 @@
 """One table over several runs of an experiment, such as seeds: `python -m pcclip.experiments spread FILE...`.
 
-It is a part of a Markdown document, between `<!-- spread:TITLE -->` and `<!-- /spread:TITLE -->`.
+The table is a part of a Markdown document, between `<!-- spread:TITLE -->` and `<!-- /spread:TITLE -->`.
 """
 
 from pathlib import Path
@@ -13,13 +13,13 @@ from pcclip.results import markdown_table
 def make_table(
     files: list[str], output: str | None = None, title: str = "results", metrics: list[str] | None = None
 ) -> None:
-    """Make one table, mean [lowest, highest], of the results of several runs of one experiment.
+    """Print one table of the results of several runs of an experiment, as mean [lowest, highest].
 
     Args:
         files: The `results.json` of each run.
-        output: Markdown file; only its part between the marks of the title changes.
+        output: Also write the table into this Markdown file, between the marks of the title.
         title: Name of the part: `<!-- spread:TITLE -->`.
-        metrics: Only these, e.g. `[forced_choice, top1]`.
+        metrics: Show only these metrics, e.g. `[forced_choice, top1]`.
     """
     rows = read_runs(files)
     check_alike(rows)
@@ -38,15 +38,15 @@ def make_table(
 
 
 def write_part(file: str | Path, title: str, text: str) -> None:
-    """Put `text` between the marks of `title`, or append it with marks. The rest of the file stays as it is, line ends too.
+    """Put `text` between the marks of `title`, or append it with marks. The rest of the file does not change.
 
     Args:
-        file: Markdown file; it is created if it is missing.
+        file: Markdown file. It is created if it is missing.
         title: Name in the marks.
         text: Markdown.
 
     Raises:
-        ValueError: One mark is missing or occurs twice, they are in the wrong order, or the title cannot be in a comment.
+        ValueError: A mark is missing or repeated, the marks are in the wrong order, or the title cannot be in a comment.
     """
     file = Path(file)
     if "--" in title or not title.strip() or not title.isprintable():

@@ -51,11 +51,12 @@ class LinearProbe(ClassTask):
         train, kept_train = context.embed(self._train.images)
         test, kept_test = context.embed(self._test.images)
         tensors = (train, self._train.labels[kept_train], test, self._test.labels[kept_test])
-        settings = [self._train.classes, {"shots": self.shots, "draws": self.draws, "full": self.full}]
+        classes, how = self._train.classes, {"shots": self.shots, "draws": self.draws, "full": self.full}
         versions = [VERSION, sklearn.__version__, context.bootstrap.resamples, context.bootstrap.seed]
 
         def fit() -> list[Metric]:
-            classes, how = settings
-            return linear_probe(*tensors, classes, **how, bootstrap=context.bootstrap)
+            return linear_probe(
+                *tensors, classes, shots=self.shots, draws=self.draws, full=self.full, bootstrap=context.bootstrap
+            )
 
-        return context.kept.get(tensors, [self.kind, versions, *settings], fit, store=context.store)
+        return context.kept.get(tensors, [self.kind, versions, classes, how], fit, store=context.store)

@@ -110,16 +110,16 @@ def test_settings_of_all_cells(grid: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "section", "message"),
     [
-        (["nowhere.yaml", "demo"], {}, "nowhere.yaml: grid not found"),
-        (["grid.yaml", "photos"], {}, 'no experiment "photos"; it has demo'),
+        (["nowhere.yaml", "demo"], {}, "nowhere.yaml: "),
+        (["grid.yaml", "photos"], {}, 'grid.yaml: .*"photos".* demo'),
         (["grid.yaml", "demo"], {"colums": {"top": "x"}}, "colums"),
-        (["grid.yaml", "demo"], {"plot": ["top", "size"]}, r"plot names \['size'\]"),
+        (["grid.yaml", "demo"], {"plot": ["top", "size"]}, r"demo.plot .*\['size'\]"),
         (["grid.yaml", "demo"], {"cells": {"a b": {}, "a-b": {}}}, "demo.cells"),
         (["grid.yaml", "demo"], {"cells": {"a": 1}}, "cells"),
-        (["grid.yaml", "demo", "--cells=[b]"], {}, r"no cells \['b'\]"),
-        (["grid.yaml", "demo"], {"fit": "conf/none.yaml"}, "conf/none.yaml: configuration not found"),
+        (["grid.yaml", "demo", "--cells=[b]"], {}, r"grid.yaml: .*\['b'\]"),
+        (["grid.yaml", "demo"], {"fit": "conf/none.yaml"}, "conf/none.yaml: "),
         (["grid.yaml", "demo", "--seeds=[]"], {}, "runs/ablations/demo"),
-        (["grid.yaml", "demo"], {"models": ["tuned"]}, 'no row "zero_shot/shape/top1" of model "tuned"'),
+        (["grid.yaml", "demo"], {"models": ["tuned"]}, '"zero_shot/shape/top1" .*"tuned"'),
     ],
 )
 def test_what_cannot_run_is_said(
