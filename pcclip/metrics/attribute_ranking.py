@@ -148,13 +148,13 @@ def _verdicts(encoder: Encoder, judged: JudgedAttribute, wordings: Sequence[Word
     `forced_choice` is (W, P), by wording. The others are (1, P), the mean over wordings.
     """
     images, pairs = judged.images[judged.paired], judged.pairs
-    texts = embed_pair_texts(encoder, [w.text for w in wordings], [w.reverse for w in wordings])
+    texts, with_roles = embed_pair_texts(encoder, [w.text for w in wordings], [w.reverse for w in wordings])
     parts: dict[str, list[Tensor]] = {}
     for first, second in torch.split(pairs, max(1, _CHUNK_FLOATS // images.shape[1]), dim=1):
         with torch.no_grad():
             forward = encoder.difference(images[first], images[second])
             backward = encoder.difference(images[second], images[first])
-        verdicts = judge(texts.embedded @ forward.T, texts.embedded @ backward.T, texts.with_roles)
+        verdicts = judge(texts @ forward.T, texts @ backward.T, with_roles)
         for metric, verdict in verdicts.items():
             # only one metric is reported by wording
             parts.setdefault(metric, []).append(verdict if metric == "forced_choice" else verdict.mean(0, keepdim=True))

@@ -7,7 +7,6 @@ one image minus those of the other. `judge` is shared with attribute ranking.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -59,20 +58,20 @@ def difference_texts(
     with torch.no_grad():
         forward = encoder.difference(images[first], images[second])
         backward = encoder.difference(images[second], images[first])
-    embedded = embed_pair_texts(encoder, texts, reverses)
-    # each text is compared with the differences of its own pair only
-    along = (embedded.embedded * forward[embedded.row]).sum(-1)
-    against = (embedded.embedded * backward[embedded.row]).sum(-1)
+    embedded, with_roles = embed_pair_texts(encoder, texts, reverses)
     every = list(range(len(texts)))
+    # each text is compared with the differences of its own pair only
+    own = every + every + with_roles + with_roles
+    along, against = (embedded * forward[own]).sum(-1), (embedded * backward[own]).sum(-1)
     judged = {
-        name: (verdict, every if len(verdict) == len(every) else embedded.with_roles)
-        for name, verdict in judge(along, against, embedded.with_roles).items()
+        name: (verdict, every if len(verdict) == len(every) else with_roles)
+        for name, verdict in judge(along, against, with_roles).items()
     }
     rows = [row for row in every if captions and captions[int(first[row])] and captions[int(second[row])]]
     if rows:
-        own = _caption_choice(encoder, pairs[:, rows], forward[rows], captions)
-        judged["caption_forced_choice"] = own, rows
-        judged["forced_choice_over_captions"] = judged["forced_choice"][0][rows] - own, rows
+        baseline = _caption_choice(encoder, pairs[:, rows], forward[rows], captions)
+        judged["caption_forced_choice"] = baseline, rows
+        judged["forced_choice_over_captions"] = judged["forced_choice"][0][rows] - baseline, rows
     # only images that are in some pair are drawn: others would not change the accuracies
     used, places = torch.unique(pairs, return_inverse=True)
     draws = (bootstrap or Bootstrap()).draw(len(used), images.device)
@@ -97,20 +96,12 @@ def _caption_choice(encoder: Encoder, pairs: Tensor, differences: Tensor, captio
     return (cosines.sign() + 1) / 2
 
 
-@dataclass
-class PairTexts:
-    """T texts and their reverses. For the T' of T with roles, also both texts with exchanged roles."""
+def embed_pair_texts(encoder: Encoder, texts: Sequence[str], reverses: Sequence[str]) -> tuple[Tensor, list[int]]:
+    """Embed T texts and their T reverses. Embed texts with roles also with exchanged roles.
 
-    embedded: Tensor
-    """Embeddings of texts, reverses, exchanged texts and exchanged reverses, in this order: (2T + 2T', D)."""
-    with_roles: list[int]
-    """The T' rows of T whose text and reverse both contain "first" or "second"."""
-    row: list[int]
-    """Row of T of each of `embedded`, 2T + 2T' of them."""
-
-
-def embed_pair_texts(encoder: Encoder, texts: Sequence[str], reverses: Sequence[str]) -> PairTexts:
-    """Embed T texts and their T reverses.
+    Returns:
+        Embeddings (2T + 2T', D) of texts, reverses, exchanged texts and exchanged reverses, in this order; and the T' rows
+        whose text and reverse both contain "first" or "second".
 
     Raises:
         ValueError: As `embed_texts`.
@@ -118,18 +109,16 @@ def embed_pair_texts(encoder: Encoder, texts: Sequence[str], reverses: Sequence[
     both = zip(texts, reverses, strict=True)
     with_roles = [row for row, (text, reverse) in enumerate(both) if has_roles(text) and has_roles(reverse)]
     swapped = [swap_roles(part[row]) for part in (texts, reverses) for row in with_roles]
-    every = list(range(len(texts)))
-    embedded = embed_texts(encoder, [*texts, *reverses, *swapped])
-    return PairTexts(embedded, with_roles, every + every + with_roles + with_roles)
+    return embed_texts(encoder, [*texts, *reverses, *swapped]), with_roles
 
 
 def judge(forward: Tensor, backward: Tensor, with_roles: list[int]) -> dict[str, Tensor]:
     """Return the verdict of each metric, the mean over both orders of a pair: 1 is right, 0 wrong, one half a tie.
 
     Args:
-        forward: Cosines of `PairTexts.embedded` with the differences first - second, (2T + 2T', ...).
+        forward: Cosines of the embeddings of `embed_pair_texts` with the differences first - second, (2T + 2T', ...).
         backward: The same with the differences second - first.
-        with_roles: `PairTexts.with_roles`.
+        with_roles: T' rows of T, of `embed_pair_texts`.
 
     Returns:
         `sign_accuracy` and `forced_choice` (T, ...). If T' is not 0, `role_test` and `swapped_choice` (T', ...).

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from pcclip.data.labelled import ImageFile
 from pcclip.datasets.sources import ImageSource, open_images
 from pcclip.datasets.tables import read_table
-from pcclip.metrics.analogies import analogies, attribute_quadruples
+from pcclip.metrics.arithmetic import analogies, attribute_quadruples
 from pcclip.metrics.protocol import Metric
 from pcclip.metrics.zero_shot import DESCRIPTION, class_embeddings, zero_shot
 from pcclip.paths import existing_file
@@ -204,7 +204,7 @@ class ZeroShot(ClassTask):
 
 @dataclass(kw_only=True)
 class Analogies(ClassTask):
-    """Analogies between classes that are known by two attributes, such as shape and colour (`pcclip.metrics.analogies`)."""
+    """Analogies between classes that are known by two attributes, such as shape and colour (`pcclip.metrics.arithmetic`)."""
 
     kind: ClassVar[str] = "analogies"
     templates: list[str] | str

@@ -1,4 +1,4 @@
-"""Image embeddings for tasks: shared among processes, and computed once for each image tower."""
+"""Image embeddings for tasks. Processes share the work, and each image tower encodes an image once."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +19,9 @@ from pcclip.processes import broadcast, gather, rank, world_size
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, with whole weights. Afterwards each submodule is in its former mode.
+    """Context of evaluation mode without gradients, with full (unsharded) weights. It restores the mode of each submodule.
 
-    All processes must enter and leave together.
+    All processes must enter and leave it together.
     """
     modes = {part: part.training for part in module.modules()}
     module.eval()
@@ -35,25 +35,25 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @dataclass
 class ImageEmbeddings:
-    """Embeddings of image files, kept as long as the image tower has the same weights.
+    """Cache of embeddings of image files. It is cleared when the weights of the image tower change.
 
-    Training steps, checkpoints, blends and averages change weights, some of them unseen by torch's version counters, so the
-    fingerprint of the weights decides. It takes 0.15 s per 100 MB, so it is computed once for each evaluation (`look_again`).
+    A fingerprint of the weights detects changes, because torch's version counters miss some of them, such as blends and
+    averages. The fingerprint takes 0.15 s per 100 MB, so it is computed once for each evaluation (`look_again`).
     """
 
     batch_size: int = 256
     num_workers: int = 0
     cache_dir: str | None = None
-    """Folder in which embeddings are kept from run to run, where the caller allows it."""
+    """Folder of the cache on disk, which is used where the caller of `embed` allows it."""
     progress: bool = True
 
     def __post_init__(self) -> None:
-        self._fingerprint: str | None = None  # of the present weights; None if they may have changed
-        self._made_by: str | None = None  # fingerprint of the tower that made the rows
+        self._fingerprint: str | None = None  # of the current weights; None if they may have changed
+        self._made_by: str | None = None  # fingerprint of the tower that made `_rows`
         self._rows: dict[ImageFile, Tensor | None] = {}
 
     def clear(self) -> None:
-        """Forget all embeddings."""
+        """Clear the cache in memory."""
         self._rows.clear()
         self._fingerprint = None
 
@@ -66,21 +66,21 @@ class ImageEmbeddings:
     ) -> tuple[Tensor, list[int]]:
         """Return unit embeddings of the intact images.
 
-        Every process must call this, with whole weights (`evaluating`), and gets the same answer.
+        Every process must call this within `evaluating`, and gets the same result.
 
         Args:
-            model: Encodes.
-            images: The images, N.
-            name: For the progress bar and messages.
-            store: Whether to keep embeddings in `cache_dir`.
+            model: The model.
+            images: N images.
+            name: Name for the progress bar and messages.
+            store: Whether to use the cache on disk.
 
         Returns:
-            Embeddings (M, D) on the model's device, and the M indices into `images` of those that are not damaged.
+            Embeddings (M, D) on the model's device, and the indices into `images` of the M intact images.
 
         Raises:
-            ValueError: Every image is damaged.
+            ValueError: All images are damaged.
         """
-        if self._fingerprint is None:  # process 0 decides for all, so that all of them encode or none
+        if self._fingerprint is None:  # rank 0 decides for all, so that either all ranks encode or none
             self._fingerprint = broadcast(model.image_fingerprint if rank() == 0 else "")
         if self._fingerprint != self._made_by:
             self._rows.clear()
@@ -90,7 +90,7 @@ class ImageEmbeddings:
         rows = [self._rows[image] for image in images]
         intact = [row for row in rows if row is not None]
         if not intact:
-            raise ValueError(f"every one of its {len(images)} images is damaged; make or copy them again")
+            raise ValueError(f"all {len(images)} images are damaged; make or copy them again")
         return torch.stack(intact).to(model.device), [index for index, row in enumerate(rows) if row is not None]
 
     def _add(self, model: DifferenceCLIP, missing: list[ImageFile], name: str, cache_dir: str | None) -> None:
@@ -98,7 +98,7 @@ class ImageEmbeddings:
         intact = torch.zeros(len(missing), dtype=torch.bool)
         store = None
         if cache_dir is not None:
-            if rank() == 0:  # it reads, and all follow
+            if rank() == 0:  # only rank 0 reads the cache
                 store = EmbeddingStore(cache_dir, self._made_by or "", model.embed_dim)
                 intact = store.load(missing, embeddings)
             embeddings, intact = broadcast((embeddings, intact))
@@ -112,7 +112,7 @@ class ImageEmbeddings:
             self._rows[image] = row if good_one else None
         if damaged := [image for image in missing if self._rows[image] is None]:
             rank_zero_warn(
-                f"{name}: {len(damaged)} of {len(missing)} images are damaged and left out: "
+                f"{name}: {len(damaged)} of {len(missing)} images are damaged and excluded: "
                 + ", ".join(f"{image.key} in {image.path}" for image in damaged[:5])
             )
 
@@ -123,7 +123,7 @@ class ImageEmbeddings:
             Unit embeddings (N, D) on the CPU, zeros for damaged images, and which images are intact, (N,) bool.
         """
         processes, count = world_size(), len(images)
-        share = -(-count // processes)  # padded, since a gather needs equal shapes
+        share = -(-count // processes)  # padded, because a gather needs equal shapes
         embeddings = torch.zeros(share, model.embed_dim, device=model.device)
         intact = torch.zeros(share, device=model.device)
         own = [(place, images[number]) for place, number in enumerate(range(rank(), count, processes))]
@@ -133,6 +133,6 @@ class ImageEmbeddings:
                 places = batch.places.to(model.device)
                 embeddings[places], intact[places] = batch.embeddings.to(model.device), 1
                 bar.update(len(batch.places) + len(batch.unreadable))
-        # image i was at place i // processes of rank i % processes, so places come before ranks
+        # image i has index i // processes on rank i % processes
         ordered = gather(embeddings).transpose(0, 1).reshape(processes * share, -1)[:count]
         return ordered.cpu(), gather(intact).T.reshape(-1)[:count].cpu() > 0

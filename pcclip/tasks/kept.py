@@ -1,4 +1,4 @@
-"""What is kept from one measurement to the next, since it is slow to compute: fitted probes and embeddings of texts."""
+"""Caches of what is slow to compute: metrics of fitted probes, and embeddings of texts."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from pcclip.model.clip import DifferenceCLIP
 
 
 class KeptMetrics:
-    """Metrics by the hash of everything that decides them, in memory and optionally in a folder."""
+    """Cache of metrics by the hash of all their inputs, in memory and optionally on disk."""
 
     def __init__(self, cache_dir: str | None = None) -> None:
         self.cache_dir = cache_dir
@@ -26,13 +26,13 @@ class KeptMetrics:
     def get(
         self, tensors: Sequence[Tensor], settings: Sequence[Any], measure: Callable[[], list[Metric]], store: bool
     ) -> list[Metric]:
-        """Return what `measure` returned for equal arguments, or call it.
+        """Return cached metrics for equal tensors and settings. Call `measure` if there are none.
 
         Args:
             tensors: All tensors that `measure` reads.
-            settings: What else decides its answer, of JSON types: a name, options, versions of what computes it.
+            settings: All other inputs of `measure`, of JSON types: a name, options, versions of libraries.
             measure: Computes the metrics.
-            store: Whether to keep them in the folder as well, as `metrics-<hash>.json`.
+            store: Whether to use the cache on disk (`metrics-<hash>.json`).
         """
         key = joblib.hash([json.dumps(settings), *(tensor.detach().cpu().contiguous().numpy() for tensor in tensors)])
         if key in self._kept:
@@ -49,7 +49,7 @@ class KeptMetrics:
 
 
 def _read(file: Path) -> list[Metric] | None:
-    """Read stored metrics; None if there are none, or the file is damaged."""
+    """Read metrics from a file. Return None if it is missing or damaged."""
     try:
         return [Metric(**row) for row in json.loads(file.read_text(encoding="utf-8"))]
     except (FileNotFoundError, ValueError, TypeError):
@@ -57,13 +57,11 @@ def _read(file: Path) -> list[Metric] | None:
 
 
 class StoredTexts:
-    """An `Encoder` that encodes each text once, for all runs with the same text tower.
-
-    Texts and embeddings are in one file for each tower, named by a hash of its weights.
+    """Encoder with a cache of text embeddings on disk, in one file for each text tower.
 
     Args:
-        model: Encodes unknown texts.
-        cache_dir: Folder of the file.
+        model: Model that encodes new texts.
+        cache_dir: Folder of the file. The name of the file is a hash of the tower's weights.
     """
 
     def __init__(self, model: DifferenceCLIP, cache_dir: str | Path) -> None:
@@ -78,7 +76,7 @@ class StoredTexts:
                 self._rows = {text: row for text, row in rows if bool(row.isfinite().all())}
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Texts to unit embeddings (N, D) in float32."""
+        """Return unit embeddings of N texts, (N, D) float32."""
         if missing := [text for text in dict.fromkeys(texts) if text not in self._rows]:
             embedded = self._model.encode_texts(missing)
             self._rows.update(zip(missing, embedded.float().cpu(), strict=True))
@@ -86,15 +84,13 @@ class StoredTexts:
         return torch.stack([self._rows[text] for text in texts]).to(self._model.device)
 
     def difference(self, first: Tensor, second: Tensor) -> Tensor:
-        """The model's own."""
         return self._model.difference(first, second)
 
     def project(self, differences: Tensor) -> Tensor:
-        """The model's own."""
         return self._model.project(differences)
 
     def save(self) -> None:
-        """Write the file if there are new texts, atomically."""
+        """Write the file atomically if there are new texts."""
         if not self._is_new:
             return
         texts = np.frombuffer(json.dumps(list(self._rows)).encode("utf-8"), dtype=np.uint8)

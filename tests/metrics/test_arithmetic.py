@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pcclip.metrics.analogies import analogies, attribute_quadruples, solved
-from pcclip.metrics.arithmetic import Edits, arithmetic
+from pcclip.metrics.arithmetic import Edits, analogies, arithmetic, attribute_quadruples, solved
 from pcclip.metrics.bootstrap import Bootstrap
 from tests.helpers.metrics import by_name
 

@@ -23,8 +23,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcclip.metrics.analogies import analogies
-from pcclip.metrics.arithmetic import Edits, arithmetic
+from pcclip.metrics.arithmetic import Edits, analogies, arithmetic
 from pcclip.metrics.attribute_ranking import attribute_ranking
 from pcclip.metrics.bootstrap import Bootstrap
 from pcclip.metrics.comparative_prompting import comparative_prompting, text_geometry

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from data_prep.steps.confused_pairs import closest_pairs, disagreement_pairs
-from pcclip.metrics.analogies import analogies
-from pcclip.metrics.arithmetic import Edits, arithmetic
+from pcclip.metrics.arithmetic import Edits, analogies, arithmetic
 from pcclip.metrics.attribute_ranking import attribute_ranking
 from pcclip.metrics.comparative_prompting import comparative_prompting, text_geometry
 from pcclip.metrics.compositionality import compositionality
