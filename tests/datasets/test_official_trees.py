@@ -1,6 +1,5 @@
 """Readers of datasets, on tiny trees in their official layouts: everything by name, and clear words about what is missing."""
 
-import csv
 import json
 import re
 import warnings
@@ -68,34 +67,35 @@ def test_awa2_reads_its_matrix_by_the_names_of_classes_and_predicates(awa2: Path
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "message"),
+    ("file", "content", "named"),
     [
-        ("predicates.txt", None, "predicates.txt not found; download AwA2"),
-        ("testclasses.txt", "yeti\n", r"\['yeti'\] of testclasses.txt are not in"),
-        ("classes.txt", "1\tmouse\n2\tmouse\n", r"\['mouse'\] more than once"),
-        ("classes.txt", "1\tmouse\n3\tyeti\n", "expected `2 name`"),
-        ("predicate-matrix-continuous.txt", "1 2 3\n", r"\(1, 3\) numbers, expected \(3, 5\)"),
+        ("predicates.txt", None, "predicates.txt .*download AwA2"),
+        ("testclasses.txt", "yeti\n", r"\['yeti'\] .*testclasses.txt"),
+        ("classes.txt", "1\tmouse\n2\tmouse\n", r"classes.txt: \['mouse'\]"),
+        ("classes.txt", "1\tmouse\n3\tyeti\n", "classes.txt: .*`2 name`"),
+        ("predicate-matrix-continuous.txt", "1 2 3\n", r"continuous.txt: \(1, 3\) .*\(3, 5\)"),
+        ("JPEGImages/mouse", None, r"1 of 3 classes .*'mouse'"),
     ],
 )
-def test_awa2_that_is_not_whole(awa2: Path, file: str, content: str | None, message: str) -> None:
+def test_awa2_that_is_not_whole(awa2: Path, file: str, content: str | None, named: str) -> None:
     spoil(awa2 / file, content)
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        AwA2(str(awa2), classes="test").class_table()
+    source = AwA2(str(awa2), classes="test")
+    with pytest.raises((ValueError, FileNotFoundError), match=named):
+        _ = source.class_table(), source.read()
+
+
+def test_awa2_differences_of_unknown_predicates(awa2: Path) -> None:
+    with pytest.raises(ValueError, match=r"size: .*\['huge'\]"):
+        AwA2(str(awa2), differences={"size": ("huge", "small")}).class_table()
 
 
 def spoil(file: Path, content: str | None) -> None:
-    """Overwrite a file, or remove it if there is no content."""
-    if content is None:
-        file.unlink()
-    else:
+    """Overwrite a file, or remove it (or the files of a folder) if there is no content."""
+    if content is not None:
         file.write_text(content)
-
-
-def test_awa2_without_the_pictures_of_a_class(awa2: Path) -> None:
-    for picture in (awa2 / "JPEGImages/mouse").iterdir():
-        picture.unlink()
-    with pytest.raises(ValueError, match=r"1 of 3 classes .*'mouse'"):
-        AwA2(str(awa2)).read()
+        return
+    for each in [*file.iterdir()] if file.is_dir() else [file]:
+        each.unlink()
 
 
 def test_awa2_in_part_is_told_once(awa2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,11 +123,6 @@ def test_imagenet_in_part_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ImageNet(str(tmp_path / "val"), str(synsets)).read()  # some classes, by intent
-
-
-def test_awa2_differences_of_unknown_predicates(awa2: Path) -> None:
-    with pytest.raises(ValueError, match=r"size: .*\['huge'\]"):
-        AwA2(str(awa2), differences={"size": ("huge", "small")}).class_table()
 
 
 @pytest.fixture
@@ -167,21 +162,21 @@ def test_cub_reads_pictures_classes_and_both_levels_of_attributes(cub: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "message"),
+    ("file", "content", "named"),
     [
-        ("images.txt", None, "images.txt not found; download CUB_200_2011"),
-        ("../attributes.txt", None, "attributes.txt not found"),
-        ("images/002.Laysan_Albatross/Laysan_Albatross_0001_1.jpg", None, "1 of 4 pictures are missing"),
-        ("train_test_split.txt", "1 1\n", r"train_test_split.txt: expected 4 lines"),
-        ("image_class_labels.txt", "1 1\n2 7\n3 1\n4 1\n", "has class 7"),
+        ("images.txt", None, "images.txt .*download CUB_200_2011"),
+        ("../attributes.txt", None, "attributes.txt "),
+        ("images/002.Laysan_Albatross/Laysan_Albatross_0001_1.jpg", None, "1 of 4 .*0001_1.jpg"),
+        ("train_test_split.txt", "1 1\n", "train_test_split.txt: .* 4 lines"),
+        ("image_class_labels.txt", "1 1\n2 7\n3 1\n4 1\n", "image_class_labels.txt: .*class 7"),
         ("attributes/image_attribute_labels.txt", "1 1 1 3 1\n1 9 1 3 1\n", "attribute_labels.txt, line 2: "),
         ("attributes/image_attribute_labels.txt", "1 1 1 3 1\n1 x 1 3 1\n", "attribute_labels.txt, line 2: "),
     ],
 )
-def test_cub_that_is_not_whole(cub: Path, file: str, content: str | None, message: str) -> None:
+def test_cub_that_is_not_whole(cub: Path, file: str, content: str | None, named: str) -> None:
     spoil(cub / file, content)
     source = CUB(str(cub), "all")
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
+    with pytest.raises((ValueError, FileNotFoundError), match=named):
         _ = source.read(), source.image_table(), source.class_table()
 
 
@@ -193,10 +188,10 @@ def test_imagenet_folders_have_open_clip_s_names(tmp_path: Path) -> None:
     synsets.write_text("".join(f"{name} one, another\n" for name in ids))
     images = ImageNet(str(tmp_path / "val"), str(synsets)).read()
     assert images.classes == [open_clip.IMAGENET_CLASSNAMES[0], "sunglass", "sunglasses"]
-    with pytest.raises(ValueError, match=r"3 class folders with pictures, expected 1000; .*`synsets`"):
+    with pytest.raises(ValueError, match=r"3 class folders .* 1000; .*`synsets`"):
         ImageNet(str(tmp_path / "val")).read()
     write_picture(tmp_path / "val" / "cat" / "a.JPEG")
-    with pytest.raises(ValueError, match=r"\['cat'\] are not ids"):
+    with pytest.raises(ValueError, match=r"\['cat'\]"):
         ImageNet(str(tmp_path / "val"), str(synsets)).read()
 
 
@@ -213,7 +208,7 @@ def test_pictures_named_by_synset(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"train: .*\['dog\.jpg'\].*classes\.jsonl"):
         NamedBySynset(str(tmp_path / "train"), str(table)).read()
     table.write_text(json.dumps({"wnid": "n02", "name": None}) + "\n")
-    with pytest.raises(ValueError, match=r'no "name" of \[\'n02\'\]'):
+    with pytest.raises(ValueError, match=r"classes\.jsonl: .*\['n02'\]"):
         NamedBySynset(str(tmp_path / "train"), str(table)).read()
 
 
@@ -245,7 +240,7 @@ def test_torchvision_datasets(tmp_path: Path) -> None:
             Torchvision(**{"name": "EuroSAT", "root": str(tmp_path), **settings})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"`names` .*\['Sea'\]"):
         Torchvision("EuroSAT", str(tmp_path), names={"Sea": "sea"}).read()
-    with pytest.raises(ValueError, match="split 'val'; it has train and test"):
+    with pytest.raises(ValueError, match=r"'val'.* train and test"):
         Torchvision("CIFAR10", str(tmp_path), "val").read()
 
 
@@ -277,17 +272,12 @@ def test_sizes_name_classes_of_cifar100() -> None:
 
 
 def test_flower_colours_name_flowers_of_that_colour() -> None:
-    with (CONF / "attributes" / "flowers102_colours.csv").open() as stream:
-        rows = {row["name"]: row for row in csv.DictReader(stream)}
-    assert set(rows) <= set(datasets.Flowers102.classes)
-    of_colour = {
-        c: {name for name, row in rows.items() if row[c] == "1"} for c in next(iter(rows.values())) if c != "name"
-    }
-    assert not {"canterbury bells", "bird of paradise"} & of_colour["blue"]
-    assert not {"marigold", "moon orchid", "snapdragon", "giant white arum lily"} & of_colour["yellow"]
+    table = read_table(CONF / "attributes" / "flowers102_colours.csv", "name")
+    assert set(table.keys) <= set(datasets.Flowers102.classes)
+    colours = read_texts(CONF / "texts" / "flowers102_colours.yaml")
+    of_colour = {colour: {name for name, cell in table.texts(colour).items() if cell == "1"} for colour in colours}
     assert {"sunflower", "daffodil"} <= of_colour["yellow"]
-    assert sum(len(names) for names in of_colour.values()) == len(rows)  # each has one
-    assert set(read_texts(CONF / "texts" / "flowers102_colours.yaml")) == set(of_colour)
+    assert sum(map(len, of_colour.values())) == len(table.keys) == len(set().union(*of_colour.values()))  # each has one
 
 
 @pytest.mark.parametrize(

@@ -69,26 +69,18 @@ def test_other_n_is_said(files: list[str], capsys: pytest.CaptureFixture[str]) -
     assert "| 39 / 40 |" in out  # finetuned / base
 
 
-@pytest.mark.parametrize(
-    ("broken", "message"),
-    [
-        ({"base": rows(0.6)["base"]}, "finetuned zero_shot/shape/top1"),
-        (
-            rows(0.6) | {"finetuned": rows(0.6)["finetuned"][:1]},
-            "finetuned attribute_ranking/demo/size/spearman",
-        ),
-    ],
-    ids=["model", "task"],
-)
-def test_unlike_runs_are_refused(
-    files: list[str], broken: dict[str, list[Result]], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_results(files[1], broken)
-    assert main(["spread", *files]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"spread: error: {files[1]}: ")
-    assert message in error
-    assert files[0] in error
+def test_unlike_runs_are_refused(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    whole = rows(0.6)
+    for broken, lacking in (
+        ({"base": whole["base"]}, "finetuned zero_shot/shape/top1"),
+        (whole | {"finetuned": whole["finetuned"][:1]}, "finetuned attribute_ranking/demo/size/spearman"),
+    ):
+        write_results(files[1], broken)
+        assert main(["spread", *files]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"spread: error: {files[1]}: ")
+        assert lacking in error
+        assert files[0] in error
 
 
 ROW: dict[str, Any] = {
@@ -100,9 +92,9 @@ ROW: dict[str, Any] = {
     ("content", "message"),
     [
         ("{", "JSON"),
-        ("[]", "no result row"),
-        ('{"a": 1}', "expected a list of result rows"),
-        (json.dumps([ROW, ROW]), "row 2: base zero_shot/top1 appears twice"),
+        ("[]", "result row"),
+        ('{"a": 1}', "list of result rows"),
+        (json.dumps([ROW, ROW]), "row 2: base zero_shot/top1 "),
         (json.dumps([ROW | {"value": "good"}]), "row 1: value: "),
         (json.dumps([{key: ROW[key] for key in ROW if key != "n"}]), "row 1: n: "),
         (json.dumps([ROW | {"model": 3}]), "row 1: model: "),
@@ -160,11 +152,10 @@ def test_broken_marks_are_refused(tmp_path: Path, document: str) -> None:
     assert file.read_text() == document
 
 
-def test_broken_marks_leave_the_file(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_title_that_ends_the_mark_is_refused(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "results.md"
-    output.write_text("<!-- spread:demo -->")
-    assert main(["spread", *files, "--output", str(output), "--title", "demo"]) == 2
-    assert f"{output}: expected one" in capsys.readouterr().err
-    assert output.read_text() == "<!-- spread:demo -->"
     assert main(["spread", *files, "--output", str(output), "--title", "a-->b"]) == 2
     assert "a-->b" in capsys.readouterr().err
+    assert not output.exists()

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pcclip.metrics.bootstrap import Bootstrap
 from pcclip.results import Result
-from pcclip.tasks import Evaluator, LinearProbe, Task, evaluate
+from pcclip.tasks import Evaluator, LinearProbe, evaluate
 from pcclip.tasks.images import ImageEmbeddings
 from pcclip.tasks.kept import KeptMetrics
 from pcclip.tasks.task import Context
@@ -137,15 +137,13 @@ def test_evaluation_leaves_the_model_as_it_was(world: Path) -> None:
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_two_tasks_of_one_name_are_refused(world: Path) -> None:
+def test_bad_settings(world: Path) -> None:
     with pytest.raises(ValueError, match="zero_shot colours"):
         Evaluator([shot(world), ranking(world, "colours"), shot(world)])
-
-
-@pytest.mark.parametrize("settings", [{"batch_size": 0}, {"resamples": 0}])
-def test_settings_below_one_are_refused(world: Path, settings: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(settings))}=0"):
-        Evaluator([shot(world)], **settings)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="batch_size=0"):
+        Evaluator([shot(world)], batch_size=0)
+    with pytest.raises(ValueError, match="resamples=0"):
+        Evaluator([shot(world)], resamples=0)
 
 
 def test_errors_name_the_task_but_bugs_are_not_disguised(world: Path) -> None:
@@ -158,15 +156,10 @@ def test_errors_name_the_task_but_bugs_are_not_disguised(world: Path) -> None:
 
 
 def test_a_model_without_finite_images_ends_the_evaluation(world: Path) -> None:
-    expected: dict[str, Task] = {
-        "^attribute_ranking world: .* 23 of 23": ranking(world),
-        "^zero_shot colours: .* 15 of 15": shot(world),
-        "^linear_probe probes: .* 15 of 15": probe(world),
-    }
-    for message, task in expected.items():
-        model = TinyModel()
-        torch.nn.init.constant_(model.visual.weight, torch.nan)
-        with pytest.raises(ValueError, match=message):
+    model = TinyModel()
+    torch.nn.init.constant_(model.visual.weight, torch.nan)
+    for task, count in ((ranking(world), 23), (shot(world), 15), (probe(world), 15)):
+        with pytest.raises(ValueError, match=f"^{task.title}: .* {count} of {count}"):
             evaluate(model, [task], resamples=5)
 
 
