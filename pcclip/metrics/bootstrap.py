@@ -77,9 +77,7 @@ class Resamples:
         mean = (values * ones).double().sum() / ones.double().sum()
         return measured(name, float(mean), len(values), statistics, part=part, factor=factor)
 
-    def tuple_mean(
-        self, name: str, items: Tensor, values: Tensor, *, part: str = "", factor: float | None = None
-    ) -> Metric:
+    def tuple_mean(self, name: str, items: Tensor, values: Tensor, *, part: str = "") -> Metric:
         """Return the mean of the values (P,) of P tuples of k distinct images. `items` (k, P) are the images' indices."""
         parts = []
         for chunk in torch.split(self.weights, max(1, _CHUNK_FLOATS // max(1, len(values)))):
@@ -87,8 +85,7 @@ class Resamples:
             for own in items:
                 weights *= chunk[:, own]
             parts.append((weights @ values) / weights.sum(1))
-        value = float(values.double().mean())
-        return measured(name, value, len(values), torch.cat(parts), part=part, factor=factor)
+        return measured(name, float(values.double().mean()), len(values), torch.cat(parts), part=part)
 
 
 def measured(

@@ -35,7 +35,7 @@ class Wording:
 
 @dataclass(frozen=True)
 class Comparative:
-    """A text that says how one class differs from another: `text` describes `first` against `second`."""
+    """A text that says how two classes differ: `text` describes `first` against `second`."""
 
     first: str
     second: str
@@ -49,56 +49,52 @@ class Metric:
     name: str
     """For example `forced_choice`."""
     value: float
-    """In its natural unit: accuracies and correlations as fractions. NaN if undefined."""
+    """Accuracies are fractions from 0 to 1, correlations are from -1 to 1. NaN if undefined."""
     n: int
-    """Number of items judged: pairs, images or texts, as the metric says."""
+    """Number of judged items: pairs, images or texts, depending on the metric."""
     low: float = nan
     """Lower end of the 95 % bootstrap interval."""
     high: float = nan
     """Upper end."""
     part: str = ""
-    """What within the set was judged, for example an attribute or `confused`; empty for the whole set."""
+    """The judged part of the set, for example an attribute or `confused`. Empty for the whole set."""
     factor: float | None = None
-    """The number that the metric was repeated for: lambda, alpha or shots."""
+    """The setting that the metric is repeated for: lambda, alpha or the number of shots."""
 
 
+_BATCH = 256  # texts encoded at a time
 MAX_NON_FINITE = 0.05  # tolerated share of damaged image embeddings; the default of `data.max_damaged`
 REMEDY = "NaN or infinite; training diverged or the weights are damaged: use other weights or a lower learning rate"
 
 
-def embed_texts(encoder: Encoder, texts: Sequence[str], batch_size: int = 256) -> Tensor:
-    """Return unit embeddings (N, D) of the texts. Each distinct text is encoded once, texts of similar length together.
-
-    Args:
-        encoder: The model.
-        texts: N texts.
-        batch_size: Texts encoded at a time.
+def embed_texts(encoder: Encoder, texts: Sequence[str]) -> Tensor:
+    """Return unit embeddings (N, D) of N texts. Each distinct text is encoded once, in batches of similar length.
 
     Raises:
-        ValueError: A text is empty, there is none, or an embedding is not finite.
+        ValueError: There is no text, a text is empty, or an embedding is not finite.
     """
     if not texts:
         raise ValueError("no texts to embed; give at least one")
     if empty := [index for index, text in enumerate(texts) if not text.strip()]:
-        raise ValueError(f"texts {empty[:5]} of {len(texts)} are empty; write them or leave them out")
+        raise ValueError(f"texts {empty[:5]} of {len(texts)} are empty; write or remove them")
     distinct = sorted(set(texts), key=lambda text: (len(text), text))
     rows = {text: row for row, text in enumerate(distinct)}
     with torch.no_grad():
-        parts = [encoder.encode_texts(distinct[at : at + batch_size]) for at in range(0, len(distinct), batch_size)]
+        parts = [encoder.encode_texts(distinct[at : at + _BATCH]) for at in range(0, len(distinct), _BATCH)]
     embedded = torch.cat(parts).float()
     check_finite(embedded, "text embeddings")
     return embedded[[rows[text] for text in texts]]
 
 
 def check_finite(numbers: Tensor, what: str) -> None:
-    """Raise if numbers are NaN or infinite: a comparison with NaN is false, so a metric would count it as an answer.
+    """Raise if numbers are NaN or infinite. Comparisons with NaN are false, so a metric would count them as answers.
 
     Args:
         numbers: Embeddings (N, D), or other numbers of N items.
-        what: What the numbers are, for the message.
+        what: Name of the numbers, for the message.
 
     Raises:
-        ValueError: Names `what` and the number of items with such numbers.
+        ValueError: Numbers are not finite. The message names `what` and the count of such items.
     """
     finite = numbers.isfinite().reshape(len(numbers), -1).all(1)
     if bad := len(numbers) - int(finite.sum()):
@@ -106,16 +102,16 @@ def check_finite(numbers: Tensor, what: str) -> None:
 
 
 def check_damaged(bad: int, count: int) -> None:
-    """Raise if more than `MAX_NON_FINITE` of the images, and more than one, have non-finite embeddings.
+    """Raise if more than one image, and more than the share `MAX_NON_FINITE`, has a non-finite embedding.
 
-    Fewer are explained by single damaged images and may be left out.
+    Fewer can be single damaged images, which may be excluded.
 
     Args:
         bad: Number of images with a NaN or infinite embedding.
         count: Number of images.
 
     Raises:
-        ValueError: Names both numbers.
+        ValueError: There are too many. The message names both numbers.
     """
     if bad == count or bad > max(1, MAX_NON_FINITE * count):
         raise ValueError(f"image embeddings: {bad} of {count} are not finite ({REMEDY})")
