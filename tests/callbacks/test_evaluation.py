@@ -24,6 +24,11 @@ SPEARMAN = "attribute_ranking/world/brightness/spearman"
 TOP1 = "zero_shot/colours/top1"
 
 
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where runs without a logger write their pictures
+
+
 def evaluation(world: Path, **settings: Any) -> Evaluation:
     return Evaluation([ranking(world), shot(world)], **{"resamples": 50} | settings)
 
