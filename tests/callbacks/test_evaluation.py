@@ -92,9 +92,9 @@ def test_the_tower_is_hashed_once_for_each_evaluation(
     monkeypatch.setattr(type(module.model), "image_fingerprint", property(counted))
     trainer = make_trainer([evaluation(world), ResultsTable(str(tmp_path / "results.json"))], logger=False)
     trainer.fit(module)
-    assert len(hashed) == 5  # before training, after each of two epochs, for the table and for the pictures
+    assert len(hashed) == 6  # before training and its pictures, after each of two epochs, the table and its pictures
     trainer.test(module, verbose=False)
-    assert len(hashed) == 6
+    assert len(hashed) == 7
     assert len(set(hashed)) == 1
 
 
