@@ -28,9 +28,10 @@ from benchmarks.measure import report
 from benchmarks.synthetic import write_shards
 from benchmarks.text import own_loss
 from pcclip.batch import PairBatch
-from pcclip.data import PairDataModule
+from pcclip.data.datamodule import PairDataModule
 from pcclip.data.format import EmbeddingInfo
-from pcclip.model import ClipSource, LitDifferenceCLIP
+from pcclip.model import ClipSource
+from pcclip.model.module import LitDifferenceCLIP
 
 # Dense bfloat16 operations per second by the vendor's data sheets, without sparsity.
 PEAK = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12}

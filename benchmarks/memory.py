@@ -32,9 +32,10 @@ from benchmarks.kill import MODEL
 from benchmarks.measure import report
 from benchmarks.synthetic import write_shards
 from pcclip.callbacks import Checkpoint
-from pcclip.data import PairDataModule
+from pcclip.data.datamodule import PairDataModule
 from pcclip.data.format import EmbeddingInfo
-from pcclip.model import ClipSource, LitDifferenceCLIP
+from pcclip.model import ClipSource
+from pcclip.model.module import LitDifferenceCLIP
 
 GROUPS_PER_SHARD = 4
 GROUPS_PER_BATCH = 20

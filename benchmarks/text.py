@@ -22,7 +22,8 @@ from torch.nn import functional as F
 from benchmarks.measure import alternate, report, speed_rows
 from benchmarks.synthetic import text
 from pcclip.batch import PairBatch
-from pcclip.model import ClipSource, LitDifferenceCLIP
+from pcclip.model import ClipSource
+from pcclip.model.module import LitDifferenceCLIP
 from pcclip.model.optim import parameter_groups
 
 

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import alternate, report, speed_rows, table
 from benchmarks.text import difference, gradients, make_batch, make_module, own_loss, step
 from pcclip.batch import PairBatch
-from pcclip.model import LitDifferenceCLIP
+from pcclip.model.module import LitDifferenceCLIP
 from pcclip.model.optim import parameter_groups
 
 LABELS = ("two images a pair", "pcclip")

@@ -18,8 +18,8 @@ from pcclip.callbacks.run_config import RunConfig
 from pcclip.callbacks.training_progress import TrainingProgress
 from pcclip.command_line import parse
 from pcclip.console import quiet_lightning
-from pcclip.data import PairDataModule
-from pcclip.model import LitDifferenceCLIP
+from pcclip.data.datamodule import PairDataModule
+from pcclip.model.module import LitDifferenceCLIP
 from pcclip.resume import check_checkpoint, keep_metrics, resume
 from pcclip.run_folder import goes_on, refuse_to_overwrite
 

@@ -15,7 +15,8 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pcclip.cli import main
-from pcclip.model import Exponential, LitDifferenceCLIP, WarmupCosine, load_clip
+from pcclip.model import Exponential, WarmupCosine, load_clip
+from pcclip.model.module import LitDifferenceCLIP
 from pcclip.tools.open_model import load_model
 from pcclip.training_cli import PairCLI
 

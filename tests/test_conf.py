@@ -17,7 +17,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from data_prep.chain import parse_steps
 from data_prep.steps.class_texts import ClassTexts
 from pcclip.cli import main
-from pcclip.data import PairDataModule
+from pcclip.data.datamodule import PairDataModule
 from pcclip.data.folders import expand
 from pcclip.datasets.sources import ImageSource, find_source
 from pcclip.model import load_clip

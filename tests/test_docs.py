@@ -14,8 +14,8 @@ from data_prep.chain import step_class
 from data_prep.cli import STEPS
 from pcclip.cli import TOOLS, TRAINING
 from pcclip.commands.command import command_class
-from pcclip.data import PairDataModule
-from pcclip.model import LitDifferenceCLIP
+from pcclip.data.datamodule import PairDataModule
+from pcclip.model.module import LitDifferenceCLIP
 
 ROOT = Path(__file__).parents[1]
 

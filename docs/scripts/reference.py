@@ -16,10 +16,11 @@ from data_prep.chain import step_class
 from data_prep.cli import STEPS
 from pcclip.cli import TOOLS, TRAINING
 from pcclip.commands.command import command_class
-from pcclip.data import PairDataModule
+from pcclip.data.datamodule import PairDataModule
 from pcclip.experiments.__main__ import SCRIPTS
-from pcclip.model import Exponential, LitDifferenceCLIP, WarmupCosine
+from pcclip.model import Exponential, WarmupCosine
 from pcclip.model.loading import ClipSource
+from pcclip.model.module import LitDifferenceCLIP
 
 NOT_CONFIGURED = {"DataMonitor", "Predictions", "RunConfig", "CheckMonitors"}  # callbacks that `pcclip` adds by itself
 TRAINER = "https://lightning.ai/docs/pytorch/stable/common/trainer.html"

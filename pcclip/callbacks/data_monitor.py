@@ -10,8 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from pcclip.data import PairDataModule
 from pcclip.data.damage import REASONS
+from pcclip.data.datamodule import PairDataModule
 
 logger = logging.getLogger(__name__)
 

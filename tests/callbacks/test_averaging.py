@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheck
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from pcclip.callbacks import Evaluation, ResultsTable, SaveModel
-from pcclip.data import PairDataModule
+from pcclip.data.datamodule import PairDataModule
 from pcclip.model import load_clip
 from pcclip.model.ensemble import blend
 from pcclip.tasks import DifferenceTexts, Retrieval

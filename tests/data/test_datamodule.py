@@ -13,8 +13,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from pcclip.batch import PairBatch
 from pcclip.callbacks import DataMonitor
-from pcclip.data import PairDataModule
-from pcclip.model import ClipSource, Exponential, LitDifferenceCLIP, WarmupCosine
+from pcclip.data.datamodule import PairDataModule
+from pcclip.model import ClipSource, Exponential, WarmupCosine
+from pcclip.model.module import LitDifferenceCLIP
 from tests.helpers.batches import same
 from tests.helpers.models import TINY, write_config
 from tests.helpers.shards import group_record, image_sample, write_dataset, write_embedded_shards

@@ -13,9 +13,9 @@ from PIL import Image
 
 from pcclip.batch import PairBatch
 from pcclip.callbacks import Predictions
-from pcclip.data import PairDataModule
 from pcclip.data.collate import Draw
 from pcclip.data.damage import DamageTally
+from pcclip.data.datamodule import PairDataModule
 from pcclip.data.folders import ShardFolder
 from pcclip.data.held_out import HeldOutBatches
 from pcclip.data.loader import EpochLoader

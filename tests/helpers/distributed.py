@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from pcclip.batch import PairBatch
-from pcclip.model import LitDifferenceCLIP
 from pcclip.model.losses import Ranks
+from pcclip.model.module import LitDifferenceCLIP
 from tests.helpers.models import make_batch, make_module
 
 SETTINGS: list[dict[str, Any]] = [

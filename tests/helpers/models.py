@@ -10,7 +10,8 @@ import transformers
 from torch import Tensor
 
 from pcclip.batch import PairBatch
-from pcclip.model import ClipSource, DifferenceCLIP, LitDifferenceCLIP, load_clip
+from pcclip.model import ClipSource, DifferenceCLIP, load_clip
+from pcclip.model.module import LitDifferenceCLIP
 
 TINY = Path(__file__).with_name("tiny.json")
 VIT = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16}

@@ -12,8 +12,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 
 from pcclip.batch import PairBatch
 from pcclip.callbacks import DataMonitor
-from pcclip.data import PairDataModule
-from pcclip.model import ClipSource, LitDifferenceCLIP
+from pcclip.data.datamodule import PairDataModule
+from pcclip.model import ClipSource
+from pcclip.model.module import LitDifferenceCLIP
 
 
 class Record(Callback):

@@ -13,8 +13,9 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 
 from pcclip.batch import PairBatch
 from pcclip.callbacks import Predictions
-from pcclip.data import PairDataModule
-from pcclip.model import ClipSource, LitDifferenceCLIP
+from pcclip.data.datamodule import PairDataModule
+from pcclip.model import ClipSource
+from pcclip.model.module import LitDifferenceCLIP
 
 
 class Groups(Callback):

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pcclip.batch import PairBatch
-from pcclip.model import ClipSource, LitDifferenceCLIP
+from pcclip.model import ClipSource
+from pcclip.model.module import LitDifferenceCLIP
 from tests.helpers.models import embedded, gradients, make_batch, make_module, write_config
 
 LOSSES = ["contrastive", "sigmoid", "mse"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from pcclip.data import PairDataModule
+from pcclip.data.datamodule import PairDataModule
 from tests.helpers.models import make_module
 from tests.helpers.shards import write_embedded_shards
 

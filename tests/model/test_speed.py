@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pcclip.model import LitDifferenceCLIP
+from pcclip.model.module import LitDifferenceCLIP
 from tests.helpers.models import TINY, embedded, gradients, make_batch, make_module, write_config
 
 SETTINGS: dict[str, Any] = {"head": "mlp", "caption_weight": 0.5, "learn_logit_scale": True}
