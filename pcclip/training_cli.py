@@ -1,10 +1,11 @@
 """`pcclip fit|validate|test|predict --config FILE ...`: the LightningCLI of this project."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
-from jsonargparse import set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
@@ -20,8 +21,7 @@ from pcclip.command_line import parse
 from pcclip.console import quiet_lightning
 from pcclip.data.datamodule import PairDataModule
 from pcclip.model.module import LitDifferenceCLIP
-from pcclip.resume import check_checkpoint, keep_metrics, resume
-from pcclip.run_folder import goes_on, refuse_to_overwrite
+from pcclip.resume import check_checkpoint, continues, find_checkpoint, keep_metrics, refuse_to_overwrite
 
 
 class PairCLI(LightningCLI):
@@ -55,9 +55,7 @@ class PairCLI(LightningCLI):
         skip: set[str | int] = {*self.subcommands()[self.command]}
         self._method_arguments = parser.add_method_arguments(Trainer, self.command, skip=skip)
         parser.add_lightning_class_args(Predictions, "predictions")
-        self._evaluations: list[Evaluation] = []
-        parser.add_instantiator(self._make_evaluation, Evaluation)
-        parser.add_instantiator(self._make_model, LitDifferenceCLIP)
+        parser.add_instantiator(_postponed, LitDifferenceCLIP)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.add_argument(
             "--run", type=str, default="runs", help="folder of the run's outputs: ${run} in settings stands for it"
@@ -85,54 +83,58 @@ class PairCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the command line, and check the checkpoint before anything is made."""
+        """Parse the command line, and check that `ckpt_path` exists."""
         self.config = parse(parser, args)
         if self.config.ckpt_path is not None:
             check_checkpoint(self.config.ckpt_path)
 
-    def before_instantiate_classes(self) -> None:
-        """Set what is set for the whole process, and find the checkpoint to go on from."""
-        torch.set_float32_matmul_precision(self.config.float32_matmul_precision)
-        if self.command == "fit" and self.config.resume:
-            resume(self.config)
-
     def instantiate_classes(self) -> None:
-        """Check outputs and data before anything is made, since weights may have to be downloaded."""
+        """Make the model last, since its weights may have to be downloaded. Check outputs, data and evaluation files first."""
         settings = self.config
-        resumed = self.command == "fit" and goes_on(settings)
-        if not (settings.overwrite or resumed or settings.trainer.fast_dev_run):
-            refuse_to_overwrite(self.command, settings)
-        data = PairDataModule(**settings.data.as_dict())
-        data.check_folders(self.command, settings.model.difference_weight)
-        callbacks = settings.trainer.callbacks or []
-        listed = callbacks if isinstance(callbacks, list) else [callbacks]
-        own_bar = any(each.class_path.endswith("ProgressBar") for each in listed)
-        super().instantiate_classes()
-        trainer: Any = self.trainer  # declares its callbacks nowhere
+        torch.set_float32_matmul_precision(settings.float32_matmul_precision)
+        self.config_init = self.parser.instantiate_classes(settings)
+        self.datamodule = self.config_init.data
+        callbacks = self.config_init.trainer.callbacks
+        own_bar = any(isinstance(each, ProgressBar) for each in (callbacks if isinstance(callbacks, list) else [callbacks]))
+        trainer: Any = self.instantiate_trainer()  # Trainer does not declare its callbacks
+        self.trainer = trainer
+        if self.command == "fit" and settings.resume and find_checkpoint(trainer, settings):
+            trainer.loggers = self.made("logger", settings.trainer.logger)
+        self.config_init.ckpt_path = settings.ckpt_path
         if not own_bar:
             default = [each for each in trainer.callbacks if isinstance(each, ProgressBar)]
             rest = [each for each in trainer.callbacks if each not in default]
             trainer.callbacks = [*(TrainingProgress() for _ in default), *rest]
         if trainer.fast_dev_run:  # Lightning's own would still save the last state at the end
             trainer.callbacks = [each for each in trainer.callbacks if not isinstance(each, ModelCheckpoint)]
-        if resumed or not settings.overwrite:
-            keep_metrics(trainer)
-
-    def _make_evaluation(self, kind: type[Evaluation], *args: Any, **settings: Any) -> Evaluation:
-        self._evaluations.append(kind(*args, **settings))
-        return self._evaluations[-1]
-
-    def _make_model(self, kind: type[LitDifferenceCLIP], *args: Any, **settings: Any) -> LitDifferenceCLIP:
-        """Read the files of the evaluation, then make the model. Callbacks are made before it, as their settings are nested."""
+        else:
+            resumed = self.command == "fit" and continues(trainer, settings.ckpt_path)
+            if not (settings.overwrite or resumed):
+                refuse_to_overwrite(self.command, trainer)
+            if resumed or not settings.overwrite:
+                keep_metrics(trainer)
+        self.datamodule.check_folders(self.command, settings.model.difference_weight)
         if self.command in ("fit", "test"):
-            for evaluation in self._evaluations:
-                evaluation.evaluator.prepare()
-        return kind(*args, **settings)
+            for callback in trainer.callbacks:
+                if isinstance(callback, Evaluation):
+                    callback.evaluator.prepare()
+        self.model = self.config_init.model()
+
+    def made(self, name: str, settings: Any) -> list[Any]:
+        """Return the objects of one setting of the trainer, such as `logger`."""
+        part = Namespace(trainer=Namespace({name: settings}))  # type: ignore[no-untyped-call]
+        found = self.parser.instantiate_classes(part, instantiate_groups=False).trainer[name]
+        return found if isinstance(found, list) else [found]
 
     def execute(self) -> None:
         """Run the command."""
         arguments = {name: self.config_init[name] for name in self._method_arguments}
         getattr(self.trainer, self.command)(self.model, datamodule=self.datamodule, **arguments)
+
+
+def _postponed(kind: type[LitDifferenceCLIP], **settings: Any) -> partial[LitDifferenceCLIP]:
+    """Let the parser return the call that makes the model, instead of the model."""
+    return partial(kind, **settings)
 
 
 def train(command: str, args: Sequence[str]) -> None:

@@ -29,6 +29,10 @@ class Predictions(Callback):
         self.file = file
         self._rows: list[dict[str, Any]] = []
 
+    def path(self, trainer: Trainer) -> Path:
+        """Return the file to write. Every process must call it."""
+        return Path(self.file or run_folder(trainer) / "predictions.jsonl")
+
     def on_predict_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget an earlier prediction."""
         self._rows = []
@@ -51,7 +55,7 @@ class Predictions(Callback):
         Raises:
             ValueError: On every process, if a cosine is NaN or infinite.
         """
-        file = Path(self.file or run_folder(trainer) / "predictions.jsonl")
+        file = self.path(trainer)
         parts: list[list[dict[str, Any]] | None] = [self._rows]
         if trainer.world_size > 1:
             parts = [None] * trainer.world_size

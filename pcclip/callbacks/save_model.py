@@ -19,7 +19,7 @@ class SaveModel(Callback):
     """
 
     def __init__(self, folder: str) -> None:
-        self._folder = Path(folder)
+        self.folder = Path(folder)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check before training that the folder may be replaced.
@@ -27,8 +27,8 @@ class SaveModel(Callback):
         Raises:
             FileExistsError: It holds something other than a saved model.
         """
-        if stage == "fit" and self._folder.exists():
-            check_replaceable(self._folder)
+        if stage == "fit" and self.folder.exists():
+            check_replaceable(self.folder)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save on the first process, except after `fast_dev_run`."""
@@ -37,5 +37,5 @@ class SaveModel(Callback):
         model = cast(DifferenceCLIP, pl_module.model)
         with gathered(model):
             if trainer.is_global_zero:
-                remove_leftovers(self._folder)
-                save_clip(model, self._folder)
+                remove_leftovers(self.folder)
+                save_clip(model, self.folder)

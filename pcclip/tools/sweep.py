@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
 from pcclip.atomic import atomic_folder
 from pcclip.callbacks.evaluation import Evaluation
 from pcclip.command_line import ToolWarning
@@ -84,7 +82,4 @@ class _EvaluationCLI(PairCLI):
 
     def instantiate_classes(self) -> None:
         found = [each for each in self.config.trainer.callbacks if each.class_path.rpartition(".")[2] == "Evaluation"]
-        parser = ArgumentParser()
-        parser.add_argument("--evaluations", type=list[Evaluation])
-        settings = parser.parse_object({"evaluations": found})
-        self.evaluations: list[Evaluation] = parser.instantiate_classes(settings).evaluations
+        self.evaluations: list[Evaluation] = self.made("callbacks", found)
