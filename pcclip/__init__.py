@@ -1,4 +1,4 @@
-"""pcclip: finetune CLIP so that the difference of two image embeddings points where a text describing it points."""
+"""pcclip: finetune CLIP so that the difference of two image embeddings matches a text that describes it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ __all__ = ["load"]
 
 
 def load(source: str, pretrained: str | None = None, device: str = "auto") -> InferenceModel:
-    """Load a model to use it: to rank pictures, compare them, or embed them.
+    """Load a model to rank, compare or embed pictures.
 
     Args:
-        source: A folder that `pcclip` or open_clip saved, such as `runs/demo/finetuned`, or that `pcclip export` made;
-            a Lightning checkpoint (`.ckpt`) of `pcclip fit`; an address of one of these (`s3://`, `hf://`, ...); an open_clip
-            name, `hf-hub:NAME`.
-        pretrained: open_clip's pretrained tag, or a weights file; for open_clip names only.
-        device: `cpu`, `cuda`, ...; `auto` takes a GPU if there is one.
+        source: A folder saved by pcclip or open_clip, such as `runs/demo/finetuned`; a checkpoint (`.ckpt`) of `pcclip fit`;
+            an address of one of these (`s3://`, `hf://`, ...); an open_clip name, or `hf-hub:NAME`.
+        pretrained: Pretrained tag of open_clip, or weights file; for open_clip names only.
+        device: `cpu`, `cuda`, ...; `auto` uses a GPU if there is one.
 
     Returns:
-        The model, in evaluation mode, without gradients.
+        The model, in evaluation mode and without gradients.
 
     Raises:
-        FileNotFoundError: No such folder, checkpoint or configuration.
+        FileNotFoundError: The folder, checkpoint or configuration does not exist.
         ValueError: Not a model, weights that do not fit, or an unknown name or tag.
     """
-    from pcclip.tools.open_model import load_model  # imports torch, which `import pcclip` should not
+    from pcclip.tools.open_model import load_model  # here: imports torch
 
     return load_model(source, pretrained, device)

@@ -1,7 +1,7 @@
 """Atomic writes: a file or folder appears complete or not at all.
 
-Temporary names are unique, so processes that write the same target do not disturb each other: the last one wins. They lie
-next to the target and match `.NAME.*.tmp*`.
+Temporary files are next to the target and match `.NAME.*.tmp*`. Their names are unique, so several processes may write one
+target; the last one wins.
 """
 
 import errno
@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-# Errors of a write that carry no file name.
+# Errors of writing that name no file.
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # Names that `_temporary` gives.
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<process>[0-9a-f]+)-\w+\.tmp(?P<suffix>\..*)?")
@@ -25,10 +25,10 @@ _TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<process>[0-9a-f]+)-\w+\.tmp(?P<suf
 def atomic_path(target: str | Path) -> Iterator[Path]:
     """Yield an empty temporary file with the suffix of `target`. It replaces `target` when the block succeeds.
 
-    Parent folders are created. The file's mode follows the umask, whatever the block does to it.
+    Parent folders are created. The mode of the file follows the umask, also if the block changes it.
 
     Raises:
-        OSError: The file cannot be written; names `target`.
+        OSError: The file cannot be written. Names `target`.
     """
     target = Path(target)
     if target.is_dir():
@@ -48,7 +48,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_text(target: str | Path) -> Iterator[IO[str]]:
-    """As `atomic_path`, but yield an open UTF-8 stream that writes line ends as they are."""
+    """Like `atomic_path`, but yield an open UTF-8 stream. Line endings are not translated."""
     with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         yield stream
 
@@ -57,10 +57,10 @@ def atomic_text(target: str | Path) -> Iterator[IO[str]]:
 def atomic_folder(target: str | Path) -> Iterator[Path]:
     """Yield an empty temporary folder. It replaces `target`, file or folder, when the block succeeds.
 
-    The modes of its files follow the umask, whatever the block does to them.
+    The modes of its files follow the umask, also if the block changes them.
 
     Raises:
-        OSError: The folder cannot be written; names `target`.
+        OSError: The folder cannot be written. Names `target`.
     """
     target = Path(target)
     temporary, replaced = _temporary(target), _temporary(target)
@@ -87,7 +87,7 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder, if there is one."""
+    """Remove a file, link or folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -96,14 +96,14 @@ def remove(path: Path) -> None:
 
 @cache
 def _token(process: int) -> str:
-    # Random, as processes in different containers may have the same id. By id, so that a forked process draws another one.
+    # Random, since processes in different containers may have the same id. Cached by id: a forked process gets its own.
     return secrets.token_hex(4)
 
 
 def remove_leftovers(*targets: str | Path) -> None:
-    """Remove what killed processes left of targets in one folder, and all that the same processes left there.
+    """Remove the temporary files of killed processes that wrote these targets, all in one folder.
 
-    Nothing else may be writing the targets.
+    Other temporary files of the same processes in the folder are removed too. No other process may be writing the targets.
     """
     names, folder = {Path(target).name for target in targets}, Path(targets[0]).parent
     found = [(path, match) for path in folder.glob(".*") if (match := _TEMPORARY.fullmatch(path.name))]
@@ -114,7 +114,7 @@ def remove_leftovers(*targets: str | Path) -> None:
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove all temporary files in a folder. Nothing else may be writing there."""
+    """Remove all temporary files in a folder. No other process may be writing there."""
     for path in list(folder.glob(".*")):
         if _TEMPORARY.fullmatch(path.name):
             remove(path)
@@ -126,7 +126,7 @@ def _temporary(target: Path) -> Path:
 
 @contextmanager
 def _naming(target: Path, temporary: Path) -> Iterator[None]:
-    """Let errors of writing name the target, not the temporary path."""
+    """Make errors name the target instead of the temporary path."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What flows from the data to the model: one batch of images and ordered pairs among them."""
+"""The batch that the data module gives to the model: images, and ordered pairs of them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,15 +9,15 @@ from pcclip.data.damage import Damage
 
 
 class PairRow(NamedTuple):
-    """Where an ordered pair of a batch comes from.
+    """Origin of an ordered pair.
 
     Attributes:
-        shards: The shard folder, as the settings name it.
+        shards: Shard folder, as named in the settings.
         group: Key of the group.
         first: Id of the first image.
         second: Id of the second image.
-        text: The text that describes first against second.
-        reverse: Place in the batch of the reversed pair with its text; None if there is none.
+        text: Text that describes first against second.
+        reverse: Index in the batch of the reversed pair; None without one.
     """
 
     shards: str
@@ -31,21 +31,21 @@ class PairRow(NamedTuple):
 class PairBatch(NamedTuple):
     """B unique images, P ordered pairs that share them, and C captions.
 
-    Exactly one of `images` and `embeddings` is there. P and C are the same in every training batch of a run, on every rank.
-    Held-out batches differ in size. An empty one, without either, keeps ranks in step that have fewer batches than others.
+    Either `images` or `embeddings` is set. P and C are the same in all training batches of a run, on all ranks. Held-out
+    batches differ in size. A rank with fewer held-out batches than others gets empty ones, with neither images nor embeddings.
 
     Attributes:
         images: (B, 3, H, W) uint8.
-        embeddings: (B, D) float32, unit: what a frozen image tower made of the images.
-        image_ids: (B,) int64, hash of each image's dataset and id: equal for the same picture in another group or rank.
+        embeddings: (B, D) float32, unit embeddings of the images by a frozen image tower.
+        image_ids: (B,) int64, hash of each image's dataset and id. The same picture has the same hash in all groups and ranks.
         first: (P,) indices into B.
         second: (P,) indices into B.
         tokens: (P, L) token ids of the texts that describe first against second.
         captioned: (C,) indices into B.
         caption_tokens: (C, L') token ids of one caption for each of `captioned`.
-        damaged: What had to be left out where this batch was drawn.
-        rows: For predictions, where each of the P pairs comes from.
-        roleless: With `role_swap: twins`, pairs of its groups whose texts have no role words.
+        damaged: Damage that was skipped while this batch was drawn.
+        rows: For predictions, origin of each of the P pairs.
+        roleless: With `role_swap: twins`, number of pairs in its groups whose texts have no role words.
     """
 
     images: Tensor | None

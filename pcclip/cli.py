@@ -9,30 +9,30 @@ from collections.abc import Sequence
 from pcclip import __version__
 
 TRAINING = {
-    "fit": "train by a configuration",
-    "validate": "losses on held-out pairs",
-    "test": "the evaluation of a configuration, on a checkpoint",
-    "predict": "cosine of each held-out pair's difference with its text, in a file",
+    "fit": "train with a configuration",
+    "validate": "compute the losses on held-out pairs",
+    "test": "evaluate a checkpoint on the tasks of a configuration",
+    "predict": "write the cosine of each held-out pair's difference with its text",
 }
 TOOLS = {
     "rank": "order pictures along an axis given in words",
-    "classify": "split pictures by thresholds on axes given in words",
-    "compare": "which of two pictures has more of something",
-    "search": "find pictures like one, but different as a text says",
-    "prompt": "sort pictures into classes, with texts on how the classes differ",
-    "ensemble": "blend a base and a finetuned model, or sweep and measure the blends",
+    "classify": "classify pictures by thresholds on axes given in words",
+    "compare": "say which of two pictures has more of something",
+    "search": "find pictures that differ from a given one as a text says",
+    "prompt": "classify pictures with texts on how the classes differ",
+    "ensemble": "blend a base and a finetuned model, or evaluate several blends",
     "export": "save for open_clip or Hugging Face, with a model card",
-    "generate": "text-to-image along a difference (extra `generation`)",
-    "report": "one HTML page of the results of runs",
-    "demo": "a page to try a model on a folder of pictures (extra `demo`)",
+    "generate": "generate images from a prompt plus a difference text (extra `generation`)",
+    "report": "write one HTML page on the results of runs",
+    "demo": "serve a page to try a model on pictures (extra `demo`)",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, that of the process by default.
+    """Run a command line; by default `sys.argv`.
 
     Returns:
-        The exit code: 0; 2 after an error that the user can fix; 130 after Ctrl-C. Training exits by itself after signals.
+        The exit code: 0; 2 after an error that the user can fix; 130 after Ctrl-C. Training exits itself after signals.
     """
     name, *words = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     if name in TRAINING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 _SOURCES = (Path(__file__).parent, Path(__file__).parents[1] / "data_prep")
-_WORKER = re.compile(r"Caught \w+ in DataLoader worker")  # how torch raises a worker's error again, with its traceback
+_WORKER = re.compile(r"Caught \w+ in DataLoader worker")  # how torch re-raises a worker's error
 _FRAME = re.compile(r'^  File "(.+?)", line', re.MULTILINE)
 
 
@@ -28,10 +28,10 @@ def need(package: str, extra: str) -> None:
 
 
 def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
-    """Return the options of a command line; the parser must have `exit_on_error=False`.
+    """Parse a command line. The parser must have `exit_on_error=False`.
 
     Raises:
-        ValueError: An unknown option, a missing or bad value, or `${...}` that names no option.
+        ValueError: An unknown option, a missing or wrong value, or `${...}` that names no option.
     """
     try:
         return parser.parse_args(list(words))
@@ -40,10 +40,9 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
 
 
 def run(name: str, action: Callable[[], None]) -> int:
-    """Run a command; print expected errors in one line.
+    """Run a command, and print expected errors in one line.
 
-    OSErrors are expected, and ValueErrors that this project raises itself. Others are raised: they are bugs, for which the
-    traceback is needed.
+    Expected are OSErrors, and ValueErrors that this project raises itself. All others are bugs and keep their traceback.
 
     Returns:
         The exit code: 0; 2 after an expected error; 130 after Ctrl-C.
@@ -58,7 +57,7 @@ def run(name: str, action: Callable[[], None]) -> int:
         print(f"{f'rank {rank}: ' if rank else ''}{name}: error: {message}", file=sys.stderr)
         return 2
     except SystemExit as end:
-        if isinstance(end.__context__, KeyboardInterrupt):  # which Lightning ends with code 1
+        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning would exit with code 1
             return 130
         raise
     except KeyboardInterrupt:
@@ -68,25 +67,25 @@ def run(name: str, action: Callable[[], None]) -> int:
 
 
 def _parser_errors() -> tuple[type[Exception], ...]:
-    from omegaconf.errors import OmegaConfBaseException  # slow to import, and rarely needed
+    from omegaconf.errors import OmegaConfBaseException  # here: slow to import
 
     return ArgumentError, OmegaConfBaseException
 
 
 def _rank() -> int:
-    """Return the number of this process among those of a training."""
+    """Return the rank of this process."""
     utilities = sys.modules.get("lightning.pytorch.utilities")
     return getattr(utilities.rank_zero_only, "rank", 0) if utilities is not None else 0  # set by Lightning
 
 
 def _message(error: Exception) -> str:
-    """Return an error's message, and of one that a DataLoader's worker raised only the message, without the traceback."""
+    """Return the message of an error, without the traceback that torch adds to errors of DataLoader workers."""
     text = str(error)
     return text.rpartition(f"\n{type(error).__name__}: ")[2] if _WORKER.match(text) else text
 
 
 def raised_here(error: Exception) -> bool:
-    """Return whether this project raised an error itself, also in a DataLoader's worker."""
+    """Return whether this project raised the error itself, possibly in a DataLoader worker."""
     if _WORKER.match(str(error)):
         file = _FRAME.findall(str(error))[-1]
     else:

@@ -1,19 +1,19 @@
-"""Check that an input path is there and of the right kind, and read text."""
+"""Check input paths, and read text files."""
 
 import hashlib
 from pathlib import Path
 
 
 def existing_file(path: str | Path, what: str, remedy: str = "check the path") -> Path:
-    """Return the path of a file that must be there.
+    """Check that a file exists, and return its path.
 
     Args:
         path: The file.
-        what: What it holds, for messages.
-        remedy: What to do if nothing is there.
+        what: Description of its content, for the message.
+        remedy: What to do if it is missing, for the message.
 
     Raises:
-        FileNotFoundError: Nothing is there.
+        FileNotFoundError: The file does not exist.
         IsADirectoryError: It is a folder.
     """
     path = Path(path)
@@ -25,10 +25,10 @@ def existing_file(path: str | Path, what: str, remedy: str = "check the path") -
 
 
 def read_text(path: str | Path, what: str, remedy: str = "check the path") -> str:
-    """Return the content of a UTF-8 file, without a byte order mark. The arguments are those of `existing_file`.
+    """Return the content of a UTF-8 file, without a byte order mark. Arguments: `existing_file`.
 
     Raises:
-        ValueError: It is not UTF-8.
+        ValueError: The file is not UTF-8.
         OSError: As `existing_file`.
     """
     path = existing_file(path, what, remedy)
@@ -39,10 +39,10 @@ def read_text(path: str | Path, what: str, remedy: str = "check the path") -> st
 
 
 def existing_folder(path: str | Path, what: str, remedy: str = "check the path") -> Path:
-    """Return the path of a folder that must be there. The arguments are those of `existing_file`.
+    """Check that a folder exists, and return its path. Arguments: `existing_file`.
 
     Raises:
-        FileNotFoundError: Nothing is there.
+        FileNotFoundError: The folder does not exist.
         NotADirectoryError: It is a file.
     """
     path = Path(path)

@@ -1,4 +1,4 @@
-"""What the processes of a distributed run tell each other. Without a process group there is one process."""
+"""Communication between the processes of a distributed run. Without a process group there is one process."""
 
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ def _is_group() -> bool:
 
 
 def rank() -> int:
-    """Return the number of this process, from 0."""
+    """Return the rank of this process."""
     return distributed.get_rank() if _is_group() else 0
 
 
@@ -23,7 +23,7 @@ def world_size() -> int:
 
 
 def broadcast(value: T) -> T:
-    """Return the value of process 0 in every process. All must call it."""
+    """Return the value of rank 0 in every process. All processes must call it."""
     if not _is_group():
         return value
     values = [value]
@@ -32,7 +32,7 @@ def broadcast(value: T) -> T:
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """Return the tensors (...) of all W processes, which have one shape, as (W, ...) in every process. All must call it."""
+    """Return the tensors (...) of all W processes, of equal shape, as (W, ...). All processes must call it."""
     if not _is_group():
         return tensor[None]
     parts = [torch.empty_like(tensor) for _ in range(world_size())]

@@ -13,7 +13,7 @@ from tenacity import Retrying, stop_after_attempt, wait_exponential
 from pcclip.atomic import atomic_folder
 
 ATTEMPTS = 4
-FIRST_WAIT = 2.0  # seconds before the second attempt, doubled before each further one
+FIRST_WAIT = 2.0  # seconds before the second attempt, doubled before each later one
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://")
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ def is_address(name: str) -> bool:
 
 
 def file_system(address: str) -> tuple[Any, str]:
-    """Return fsspec's file system of an address, and the path in it.
+    """Return fsspec's file system for an address, and the path in it.
 
     Raises:
         ValueError: The protocol is unknown, or its package (such as s3fs or gcsfs) is not installed.
@@ -53,7 +53,7 @@ def retried(address: str, read: Callable[[], T]) -> T:
 
 
 def local_file(name: str) -> Path:
-    """Return a local path as it is, and for an address the cached copy of its file.
+    """Return a local path unchanged; for an address, return a cached copy of the file.
 
     Raises:
         ConnectionError: The file cannot be read.
@@ -65,9 +65,9 @@ def local_file(name: str) -> Path:
 
 
 def local_folder(name: str) -> Path:
-    """Return a local path as it is, and for an address the cached copy of the folder's files, without subfolders.
+    """Return a local path unchanged; for an address, return a cached copy of the folder, without subfolders.
 
-    Over `https://` the server must list the folder's files.
+    With `https://` the server must list the folder's files.
 
     Raises:
         ConnectionError: The folder cannot be read, or has no files.
@@ -79,8 +79,8 @@ def local_folder(name: str) -> Path:
 
 
 def _cached(address: str, files: Any, listed: Callable[[], Sequence[str]]) -> Path:
-    """Return the folder of cached copies, in torch's own cache. Another state of the files has another folder."""
-    import torch  # here: reading shards needs no torch
+    """Return the folder of cached copies, in torch's cache. Changed files get a new folder."""
+    import torch  # here: readers of shards need no torch
 
     def read() -> Path:
         paths = listed()

@@ -1,4 +1,4 @@
-"""Rows of results: JSON for programs, one aligned Markdown table for people."""
+"""Result rows as JSON, and as a Markdown table."""
 
 import json
 import math
@@ -18,30 +18,30 @@ Number = Annotated[float, BeforeValidator(lambda number: math.nan if number is N
 
 @dataclass(frozen=True)
 class Result:
-    """One number: a row of `results.json` without the model's name."""
+    """One result: a row of `results.json` without the name of the model."""
 
     task: str
     """Kind of the task, for example `attribute_ranking` or `zero_shot`."""
     subset: str
-    """Name of the task, and what within it was judged, for example `demo/size`."""
+    """Name of the task, and which part of it was evaluated, for example `demo/size`."""
     metric: str
     """For example `forced_choice`."""
     value: Number
-    """In its natural unit: accuracies and correlations as fractions. NaN if undefined."""
+    """Value of the metric; accuracies and correlations are fractions. NaN if undefined."""
     n: int
-    """Number of items judged: pairs, images or texts, as the metric says."""
+    """Number of evaluated items: pairs, images or texts, depending on the metric."""
     low: Number
     """Lower end of the 95 % bootstrap interval."""
     high: Number
-    """Upper end."""
+    """Upper end of the interval."""
     factor: float | None = None
-    """The number that the metric was repeated for: lambda of arithmetic, alpha of comparative prompting, shots of probes."""
+    """Parameter of the metric: lambda of arithmetic, alpha of comparative prompting, or shots of linear probes."""
     alpha: float | None = None
-    """Weight of the finetuned model in a weight ensemble: 0 is the base, 1 the finetuned model. None for other models."""
+    """Weight of the finetuned model in a weight ensemble, from 0 (base) to 1 (finetuned). None for other models."""
 
     @property
     def key(self) -> tuple[str, str, str, float | None]:
-        """What the number is of: task, subset, metric and factor."""
+        """Task, subset, metric and factor, which identify a result of one model."""
         return self.task, self.subset, self.metric, self.factor
 
     @property
@@ -82,7 +82,7 @@ def markdown_table(results: Mapping[str, Sequence[Result]]) -> str:
 
 
 def unchanged(before: Sequence[Result], after: Sequence[Result]) -> bool:
-    """Return whether two models have the same rows, all with equal numbers at the table's three decimals."""
+    """Return whether two models have the same rows with equal values to three decimals."""
     one, other = ({row.key: f"{row.value:.3f}" for row in results} for results in (before, after))
     return bool(one) and one == other
 
@@ -107,11 +107,11 @@ def write_results(
 
 
 def read_results(file: str | Path) -> dict[str, list[Result]]:
-    """Read what `write_results` wrote: model name to its results, in the order of the file.
+    """Read the results of each model, in the order of the file.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: It is not a list of result rows, has none, or has one twice.
+        ValueError: The file is no list of result rows, is empty, or has a row twice.
     """
     file = existing_file(file, "results", "`pcclip fit` and `pcclip test` write them (ResultsTable)")
     try:

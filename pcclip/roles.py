@@ -1,4 +1,4 @@
-"""Exchange of the roles in a difference text."""
+"""Exchange the roles "first" and "second" in a difference text."""
 
 import re
 
@@ -6,9 +6,9 @@ _ROLE = re.compile(r"\b(first|second)\b", re.IGNORECASE)
 
 
 def swap_roles(text: str) -> str:
-    """Exchange the whole words "first" and "second", keeping their capitals.
+    """Exchange the words "first" and "second", and keep their capitals.
 
-    The exchanged text describes the reversed pair, but keeps the order in which the two images are mentioned.
+    The result describes the reversed pair, but mentions the two images in the same order as before.
 
     Raises:
         ValueError: The text contains neither word, so it has no roles to exchange.
@@ -24,7 +24,7 @@ def swap_roles(text: str) -> str:
 
 
 def has_roles(text: str) -> bool:
-    """Whether the text speaks of a first or a second, so that `swap_roles` can exchange them."""
+    """Return whether the text has the word "first" or "second"."""
     return _ROLE.search(text) is not None
 
 

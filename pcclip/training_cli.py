@@ -1,4 +1,4 @@
-"""`pcclip fit|validate|test|predict --config FILE ...`: the LightningCLI of this project."""
+"""`pcclip fit|validate|test|predict --config FILE ...`: a LightningCLI."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -25,10 +25,10 @@ from pcclip.resume import check_checkpoint, continues, find_checkpoint, keep_met
 
 
 class PairCLI(LightningCLI):
-    """LightningCLI for the one module and data module of this project.
+    """LightningCLI for one command.
 
-    It has a parser for one command, not LightningCLI's subcommands: interpolation such as `${run}` then starts at the root of
-    the settings, and three parsers less are built.
+    It does not use LightningCLI's subcommands. So interpolation such as `${run}` starts at the root of the settings, and only
+    one parser is built instead of four.
 
     Args:
         command: `fit`, `validate`, `test` or `predict`.
@@ -46,40 +46,40 @@ class PairCLI(LightningCLI):
             seed_everything_default=0,
             parser_kwargs={"prog": f"pcclip {command}", "parser_mode": "omegaconf+", "exit_on_error": False},
             save_config_callback=RunConfig,
-            # The module builds its own parameter groups and schedule.
+            # The module makes its own parameter groups and schedule.
             auto_configure_optimizers=False,
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Let one seed govern weights and data, let runs be resumed, and add what is set for the whole process."""
+        """Add the options of this project, and use one seed for weights and data."""
         skip: set[str | int] = {*self.subcommands()[self.command]}
         self._method_arguments = parser.add_method_arguments(Trainer, self.command, skip=skip)
         parser.add_lightning_class_args(Predictions, "predictions")
         parser.add_instantiator(_postponed, LitDifferenceCLIP)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.add_argument(
-            "--run", type=str, default="runs", help="folder of the run's outputs: ${run} in settings stands for it"
+            "--run", type=str, default="runs", help="folder of the run's outputs; other settings can use it as ${run}"
         )
         parser.add_argument(
-            "--set", type=str, default="", help="name of a dataset: ${set} in settings of conf/eval stands for it"
+            "--set", type=str, default="", help="name of a dataset; files of conf/eval use it as ${set}"
         )
         parser.add_argument(
             "--float32_matmul_precision",
             type=Literal["highest", "high", "medium"],
             default="highest",
-            help="torch.set_float32_matmul_precision; `high` lets GPUs multiply in TF32 where float32 is left.",
+            help="torch.set_float32_matmul_precision; `high` uses TF32 on GPUs",
         )
         parser.add_argument(
             "--resume",
             type=bool,
             default=False,
-            help="fit: go on from the last checkpoint of trainer.logger's runs; from the beginning where there is none",
+            help="fit: resume from the last checkpoint of the run; start from the beginning if there is none",
         )
         parser.add_argument(
             "--overwrite",
             type=bool,
             default=False,
-            help="replace models, tables, predictions and run folders that other runs left where this one writes to",
+            help="replace existing models, tables, predictions and run folders of other runs",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -89,7 +89,7 @@ class PairCLI(LightningCLI):
             check_checkpoint(self.config.ckpt_path)
 
     def instantiate_classes(self) -> None:
-        """Make the model last, since its weights may have to be downloaded. Check outputs, data and evaluation files first."""
+        """Make the model last, since this may download weights. Check outputs, data and evaluation files first."""
         settings = self.config
         torch.set_float32_matmul_precision(settings.float32_matmul_precision)
         self.config_init = self.parser.instantiate_classes(settings)
@@ -105,7 +105,7 @@ class PairCLI(LightningCLI):
             default = [each for each in trainer.callbacks if isinstance(each, ProgressBar)]
             rest = [each for each in trainer.callbacks if each not in default]
             trainer.callbacks = [*(TrainingProgress() for _ in default), *rest]
-        if trainer.fast_dev_run:  # Lightning's own would still save the last state at the end
+        if trainer.fast_dev_run:  # Lightning's own would save the last state
             trainer.callbacks = [each for each in trainer.callbacks if not isinstance(each, ModelCheckpoint)]
         else:
             resumed = self.command == "fit" and continues(trainer, settings.ckpt_path)
@@ -141,8 +141,8 @@ def train(command: str, args: Sequence[str]) -> None:
     """Run `pcclip fit|validate|test|predict`.
 
     Raises:
-        ValueError: Settings that Lightning refuses, a metric to monitor that is not logged, and as this package raises it.
-        OSError: A file is missing, or cannot be written.
+        ValueError: Settings or inputs are wrong, or a monitored metric is not logged.
+        OSError: A file is missing or cannot be written.
     """
     set_parsing_settings(docstring_parse_attribute_docstrings=True)  # help on the fields of tasks
     quiet_lightning()
@@ -151,8 +151,6 @@ def train(command: str, args: Sequence[str]) -> None:
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error
     except RuntimeError as error:
-        if not str(error).startswith(
-            "Early stopping conditioned on metric"
-        ):  # EarlyStopping has no class of its own for it
+        if not str(error).startswith("Early stopping conditioned on metric"):  # EarlyStopping raises plain RuntimeError
             raise
         raise ValueError(str(error)) from error

@@ -1,7 +1,6 @@
-"""Draw pairs and captions from groups, and join groups to one batch."""
+"""Draw pairs and captions from groups, and join the groups into a batch."""
 
 import hashlib
-from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,22 +11,22 @@ from torch.utils.data import get_worker_info
 
 from pcclip.batch import PairBatch
 from pcclip.data.groups import Group, joined
-from pcclip.data.record import PairRecord
+from pcclip.data.record import PairRecord, both_ways
 from pcclip.model.text import Tokenizer
 from pcclip.roles import has_roles, swap_roles
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What is drawn from the groups.
+    """Settings of what is drawn from the groups.
 
     Attributes:
         groups_per_batch: Groups in a batch of one rank.
         pairs_per_group: Ordered pairs drawn from each group; None for all, in order.
         captions_per_group: Captioned images drawn from each group.
         both_directions: Draw each pair together with its reverse.
-        role_swap: Probability that a pair is replaced by its reverse, with "first" and "second" exchanged in its text.
-        role_twins: Draw each pair together with that reverse instead; the two are neighbours in the batch.
+        role_swap: Probability of replacing a pair by its reverse, with "first" and "second" exchanged in its text.
+        role_twins: Draw each pair together with that exchanged reverse. The two are neighbours in the batch.
         fill: Repeat pairs and captions of groups that have too few, so that all batches have one size.
         block: Number of groups that are shuffled together.
         seed: Seed of all draws.
@@ -45,14 +44,14 @@ class Draw:
 
     @property
     def needs(self) -> str:
-        """What a group must have, for messages."""
+        """Description of what a group must have, for messages."""
         pairs = "pairs in both directions" if self.both_directions else "pairs"
         wanted = [pairs] * (self.pairs_per_group != 0) + ["captions"] * bool(self.captions_per_group)
         return " and ".join(wanted)
 
 
 def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.random.Generator) -> PairBatch:
-    """Return one batch of groups, with the pairs and captions drawn from them."""
+    """Draw pairs and captions from groups, and return the batch."""
     first: list[int] = []
     second: list[int] = []
     texts: list[str] = []
@@ -87,20 +86,8 @@ def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.r
     )
 
 
-def both_ways(pairs: Sequence[PairRecord]) -> list[tuple[PairRecord, PairRecord]]:
-    """Return each pair that comes in both directions, with its reverse."""
-    waiting: defaultdict[tuple[int, int], deque[PairRecord]] = defaultdict(deque)
-    couples = []
-    for pair in pairs:
-        if reverses := waiting[pair["second"], pair["first"]]:
-            couples.append((reverses.popleft(), pair))
-        else:
-            waiting[pair["first"], pair["second"]].append(pair)
-    return couples
-
-
 def _draw_pairs(pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generator) -> Sequence[PairRecord]:
-    """Return `pairs_per_group` of a group's pairs, drawn in bundles: a pair, with or without its reverse and their twins."""
+    """Draw `pairs_per_group` of a group's pairs. A bundle (a pair, its reverse, their twins) is drawn as a whole."""
     if draw.pairs_per_group is None:
         return pairs
     if not draw.pairs_per_group:
@@ -115,13 +102,13 @@ def _draw_pairs(pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generato
     together = len(bundles[0]) * (2 if twins else 1) if bundles else 1
     chosen = _indices(len(bundles), draw.pairs_per_group // together, rng, draw.fill)
     drawn: list[PairRecord] = []
-    # Always one number for each, so that texts without roles do not change later draws.
+    # One random number for each bundle in any case, so that texts without roles do not change later draws.
     for index, number in zip(chosen, rng.random(len(chosen)).tolist(), strict=True):
         bundle = bundles[index]
         if twins:
             drawn += [way for pair in bundle for way in (pair, _exchanged(pair))]
         else:
-            # All or none, so that a pair and its reverse stay together.
+            # Exchange the whole bundle or nothing, so that a pair and its reverse stay together.
             swapped = number < draw.role_swap and _have_roles(bundle)
             drawn += map(_exchanged, bundle) if swapped else bundle
     return drawn
@@ -132,7 +119,7 @@ def _joined_images(parts: Sequence[Tensor | None]) -> Tensor | None:
     if not present:
         return None
     storage = None
-    if get_worker_info() is not None:  # directly into shared memory, which saves the copy to the trainer
+    if get_worker_info() is not None:  # write directly into shared memory: saves a copy
         storage = torch.UntypedStorage._new_shared(sum(part.numel() for part in present))  # type: ignore[no-untyped-call]
         count, (channels, height, width) = sum(map(len, present)), present[0].shape[1:]
         storage = torch.empty(0, dtype=torch.uint8).set_(storage, 0, (count, height, width, channels))  # type: ignore[call-overload]
@@ -145,7 +132,7 @@ def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def _indices(available: int, wanted: int, rng: np.random.Generator, fill: bool) -> list[int]:
-    """Return `wanted` of `available` indices. If there are too few, return all, filled with repeats if `fill` is set."""
+    """Draw `wanted` of `available` indices. If there are too few, return all, and repeats of them if `fill` is set."""
     if wanted <= available or not fill:
         chosen: list[int] = rng.permutation(available)[:wanted].tolist()
         return chosen

@@ -1,4 +1,4 @@
-"""What is wrong with shards: the reasons why images and groups are left out, and their counts."""
+"""Damage of shards: reasons for skipping images and groups, and counts of them."""
 
 import logging
 from collections import Counter
@@ -28,12 +28,12 @@ SHOWN = 10  # of each reason, in the log and in messages
 
 
 class Damage(NamedTuple):
-    """One image, group or shard that is left out.
+    """One image, group or shard that is skipped.
 
     Attributes:
         reason: One of `REASONS`.
         where: Shard, group and image, and the decoder's message.
-        images: Number of images that are lost.
+        images: Number of images lost.
     """
 
     reason: str
@@ -42,7 +42,7 @@ class Damage(NamedTuple):
 
 
 class DamagedGroupError(ValueError):
-    """A group that cannot be read at all. Readers skip and count it."""
+    """An unreadable group. Readers skip and count it."""
 
     def __init__(self, reason: str, where: str, detail: object = "") -> None:
         super().__init__(f"{where}: {REASONS[reason]}" + (f" ({detail})" if detail else ""))
@@ -51,11 +51,11 @@ class DamagedGroupError(ValueError):
 
 
 class DamageTally:
-    """Counts of what a training run has left out on one process, by reason. Stops the run when there is too much.
+    """Counts of skipped data in one process, by reason. Stops training if too much is damaged.
 
     Args:
-        limit: Share of an epoch's images above which training stops.
-        images: Number of this process's images in one epoch.
+        limit: Maximum share of an epoch's images that may be lost.
+        images: Number of images of this process in one epoch.
     """
 
     def __init__(self, limit: float, images: int) -> None:
@@ -67,16 +67,16 @@ class DamageTally:
         self._places: dict[str, list[str]] = {}
 
     def begin_epoch(self) -> None:
-        """Reset the counts of the epoch, not the total."""
+        """Reset the counts of the epoch, but not the total."""
         self.epoch.clear()
         self._places.clear()
         self._lost = 0
 
     def add(self, damaged: Iterable[Damage]) -> None:
-        """Count what a batch has left out.
+        """Count what was skipped for a batch.
 
         Raises:
-            ValueError: More than the limit; names the first of each reason.
+            ValueError: More than the limit is lost. Lists the first places for each reason.
         """
         for reason, where, images in damaged:
             self.epoch[reason] += 1
@@ -96,7 +96,7 @@ class DamageTally:
             )
 
     def listing(self) -> str:
-        """Return the epoch's counts by reason, with the first places of each."""
+        """Return the epoch's counts by reason, with the first places for each."""
         lines = []
         for reason, places in self._places.items():
             lines += [f"{reason} ({REASONS[reason]}): {self.epoch[reason]}", *(f"  {place}" for place in places)]

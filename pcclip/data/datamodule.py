@@ -1,4 +1,4 @@
-"""The LightningDataModule: shard folders to loaders of pair batches."""
+"""The LightningDataModule: loaders of pair batches from shard folders."""
 
 import dataclasses
 import hashlib
@@ -23,31 +23,31 @@ from pcclip.data.stream import PairBatches
 class PairDataModule(LightningDataModule):
     """Streams image pairs with their difference texts from group shards.
 
-    Tokenizer and image transform are the model's own. Pairs are drawn if the model has a difference loss, captions if it
-    has a caption loss.
+    Tokenizer and image transform come from the model. Pairs are drawn if the model has a difference loss, captions if it has
+    a caption loss.
 
     Args:
-        train: Shard folders to train on, which `fit` needs: paths, also with braces (`data/train-{000..012}`), addresses
+        train: Shard folders to train on, required by `fit`: paths, which may have braces (`data/train-{000..012}`), addresses
             (`hf://datasets/USER/NAME/train`, `s3://`, `gs://`, `https://`), or `pipe:` and a command that writes the
             folder's file `{name}` to its output.
-        val: Shard folders of held-out groups, for the losses on them; none to leave that out. Without any, `test` runs the
-            evaluation callbacks alone. Every group is used, in batches of at most `groups_per_batch` that do not depend on
-            the number of processes; `predict` uses all pairs.
-        groups_per_batch: Groups in a batch on each process; a group has up to G images, 16 by default.
+        val: Shard folders of held-out groups for the validation losses; optional. Without them, `test` runs only the
+            evaluation callbacks. Every group is used, in batches of at most `groups_per_batch` groups that do not depend on
+            the number of processes. `predict` uses all pairs.
+        groups_per_batch: Groups in a batch of each process. A group has up to G images, 16 by default.
         pairs_per_group: Ordered pairs drawn from each group in each epoch.
         captions_per_group: Captioned images drawn from each group; all G by default.
-        both_directions: Whether each pair comes with its reverse. The two are each other's hardest negatives, so the model
-            learns in every batch that a text fits a difference and not its opposite. `pairs_per_group` must be even.
-        role_swap: Probability that a pair is replaced by its reverse, with "first" and "second" exchanged in its text. With
-            `twins` each pair comes both ways in the same batch: the two texts differ in these words only and are each
-            other's negatives. Half as many different pairs are then drawn. Texts with neither word have no twin: their
-            pairs are skipped, unless the group has no other pairs. `data/roleless` counts them.
+        both_directions: Whether to draw each pair together with its reverse. Each is the other's hardest negative, so every
+            batch teaches that a text matches a difference and not its opposite. `pairs_per_group` must be even.
+        role_swap: Probability of replacing a pair by its reverse, with "first" and "second" exchanged in its text. With
+            `twins`, each pair and this reverse are in the same batch: the two texts differ only in these words and are each
+            other's negatives. Half as many different pairs are then drawn. Pairs whose texts have neither word are skipped,
+            unless the group has no others. `data/roleless` counts them.
         shuffle_block: Number of groups that are shuffled together. A block spans a few neighbouring shards.
         num_workers: Worker processes that read, decode and tokenise; 0 for none.
-        max_damaged: Maximum share of an epoch's images that damage may cost. Training stops above it.
-        max_pixels: Images of more pixels are skipped.
-        cache_dir: Folder in which remote shards are kept.
-        seed: Seed of all draws. The CLI takes it from `seed_everything`.
+        max_damaged: Maximum share of an epoch's images that may be lost by damage. Training stops above it.
+        max_pixels: Images with more pixels are skipped.
+        cache_dir: Folder for copies of remote shards.
+        seed: Seed of all draws. The CLI sets it to `seed_everything`.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class PairDataModule(LightningDataModule):
         self._draw = Draw(
             groups_per_batch=groups_per_batch,
             pairs_per_group=pairs_per_group,
-            captions_per_group=0,  # known with the folders
+            captions_per_group=0,  # set when the folders are known
             both_directions=both_directions,
             role_swap=0.0 if role_swap == "twins" else role_swap,
             role_twins=self.role_twins,
@@ -98,18 +98,18 @@ class PairDataModule(LightningDataModule):
         self.restarts_epoch = False
 
     def setup(self, stage: str) -> None:
-        """Check the shard folders against the model, before anything is computed."""
+        """Check that the shard folders fit the model."""
         assert self.trainer is not None
         module = self._module()
         for folder in self.check_folders(stage, module.difference_weight):
             folder.info.check_tower(folder.name, module.model)
 
     def check_folders(self, stage: str, difference_weight: float) -> list[ShardFolder]:
-        """Open the shard folders that a stage needs and check what can be known without the model.
+        """Open the shard folders that a stage needs, and check them as far as possible without the model.
 
         Raises:
             FileNotFoundError: A folder is missing.
-            ValueError: No folder is named, or one holds no pairs but they are needed.
+            ValueError: No folder is named, or a folder has no pairs but they are needed.
         """
         if stage == "fit" and not self._train:
             raise ValueError("data.train is missing; name at least one shard folder to train on")
@@ -142,20 +142,20 @@ class PairDataModule(LightningDataModule):
         return self._folders[name]
 
     def train_dataloader(self) -> EpochLoader:
-        """Shuffled batches, other ones each epoch."""
+        """Return shuffled batches, different in each epoch."""
         self.train_loader = self._loader(self._train)
         return self.train_loader
 
     def val_dataloader(self) -> EpochLoader | list[Any]:
-        """Batches of held-out pairs, the same in every epoch."""
+        """Return batches of held-out pairs, the same in every epoch."""
         return self._loader(self._val, held_out=True) if self._val else []
 
     def test_dataloader(self) -> EpochLoader | DataLoader[Any] | list[Any]:
-        """As `val_dataloader`; one empty batch if there are none, since Lightning runs no test without any."""
+        """Like `val_dataloader`, but one empty batch without held-out pairs: Lightning runs no test without a batch."""
         return self.val_dataloader() if self._val else DataLoader([None], batch_size=None)  # type: ignore[arg-type]  # a list will do
 
     def predict_dataloader(self) -> EpochLoader:
-        """Every held-out pair once, with the `rows` that say which they are."""
+        """Return every held-out pair once, with `rows` that identify the pairs."""
         return self._loader(self._val, held_out=True, every_pair=True)
 
     def teardown(self, stage: str) -> None:
@@ -168,20 +168,20 @@ class PairDataModule(LightningDataModule):
         self.teardown("fit")
 
     def state_dict(self) -> dict[str, Any]:
-        """What the batches of an epoch depend on; Lightning itself keeps which of them are consumed."""
+        """Return what the batches of an epoch depend on. Lightning stores the number of consumed batches."""
         assert self.trainer is not None
         shards = [shard.sha256 for name in self._train for shard in self._folder(name).info.shards]
         return {
             "trainer.world_size": self.trainer.world_size,
             "data.seed": self._draw.seed,
-            # plain numbers: a checkpoint that is loaded without pickle may hold no subclass of int
+            # Plain numbers: a checkpoint that is loaded without pickle cannot have subclasses of int.
             "data.groups_per_batch": int(self._draw.groups_per_batch),
             "data.shuffle_block": int(self._draw.block),
             "data.train": hashlib.sha256(" ".join(shards).encode()).hexdigest(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Compare with the run that is resumed. If the batches have changed, `restarts_epoch` tells the module."""
+        """Compare with the run that is resumed. If the batches have changed, set `restarts_epoch` for the module."""
         assert self.trainer is not None
         if self.trainer.state.fn != TrainerFn.FITTING:
             return

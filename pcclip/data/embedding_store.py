@@ -1,4 +1,4 @@
-"""Image embeddings kept on disk, so that a picture is encoded once by each image tower."""
+"""Image embeddings cached on disk, so that each image tower encodes a picture only once."""
 
 import hashlib
 import os
@@ -13,25 +13,25 @@ from torch import Tensor
 
 from pcclip.data.labelled import ImageFile
 
-DECODER = 2  # to be raised whenever `pcclip.data.pictures` decodes something into other pixels
+DECODER = 2  # increase it whenever `pcclip.data.pictures` decodes any file to other pixels
 _LOOKUP = 512  # keys a query; SQLite's own limit is 999 in old versions
 
 
 class EmbeddingStore:
     """Embeddings of image files by one image tower.
 
-    One SQLite file for each tower, named by the fingerprint of its weights and preprocessing. A row's key is a hash of the
-    image's place, size and time of change and of `DECODER`, so that a new tower, decoder or image never gets an old
-    embedding. Rows are added in transactions: a run that is killed keeps what it had added. Images that cannot be read have
-    no row and are tried again each time.
+    There is one SQLite file for each tower, named by the fingerprint of its weights and preprocessing. The key of a row is a
+    hash of the image's path, size, modification time and `DECODER`, so a changed tower, decoder or image never gets an old
+    embedding. Rows are added in transactions, so a killed run keeps the rows it added. Unreadable images have no row and are
+    tried again each time.
 
     Args:
-        folder: Where the file is; made if need be.
+        folder: Folder of the file; created if necessary.
         fingerprint: `image_fingerprint` of the model.
         embed_dim: Width D.
 
     Raises:
-        OSError: The folder cannot be written, or the file is damaged.
+        OSError: The folder is not writable, or the file is damaged.
     """
 
     def __init__(self, folder: str | Path, fingerprint: str, embed_dim: int) -> None:
@@ -60,12 +60,12 @@ class EmbeddingStore:
                 for key, embedding in database.execute(query, list(places)):
                     known[places[key]] = True
                     rows[places[key]] = np.frombuffer(embedding, dtype="<f4", count=self.embed_dim)
-                part = slice(start, start + _LOOKUP)  # embeddings that are not finite are computed again
+                part = slice(start, start + _LOOKUP)  # embeddings that are not finite count as unknown
                 known[part] &= torch.from_numpy(np.isfinite(rows[part]).all(1))
         return known
 
     def add(self, images: Sequence[ImageFile], embeddings: Tensor) -> None:
-        """Keep those of the embeddings (N, D) on the CPU that are finite."""
+        """Store the finite ones of embeddings (N, D) on the CPU."""
         array = embeddings.float().numpy().astype("<f4", copy=False)
         finite = np.isfinite(array).all(1)
         rows = [
@@ -77,7 +77,7 @@ class EmbeddingStore:
             database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", rows)
 
     def digest(self, images: Sequence[ImageFile]) -> str:
-        """Hash of the tower and of the images as they are, in this order: names what is built of their embeddings."""
+        """Return a hash of the tower and the state of the images, in this order, to name an index of their embeddings."""
         digest = hashlib.blake2b(self.file.stem.encode(), digest_size=16)
         for key in self._keys(images):
             digest.update(key or b"missing")
@@ -101,7 +101,7 @@ class EmbeddingStore:
 
     @staticmethod
     def _keys(images: Sequence[ImageFile]) -> list[bytes | None]:
-        """A key for each image; None for a file that is not there."""
+        """Return a key for each image; None for a missing file."""
         found: dict[str, str | None] = {}
         keys: list[bytes | None] = []
         for image in images:
@@ -118,5 +118,5 @@ def _file_state(path: str) -> str | None:
         stat = os.stat(path)  # noqa: PTH116 (a Path for each of a million files takes longer than the call)
     except OSError:
         return None
-    # the real path: runs in folders of their own reach the same pictures through links
+    # Different runs reach the same pictures through links.
     return f"{os.path.realpath(path)} {stat.st_size} {stat.st_mtime_ns}"

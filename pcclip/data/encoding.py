@@ -1,10 +1,12 @@
-"""Image embeddings of many pictures, at the speed of the image tower: pictures are decoded in worker processes."""
+"""Embed many pictures. Worker processes decode them, so that the image tower does not wait."""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -14,48 +16,35 @@ from torch.utils.data import DataLoader, Dataset
 from pcclip.data.labelled import Picture
 from pcclip.data.pictures import UnreadableImageError
 
-FEW = 64  # pictures that are not worth starting worker processes for
+if TYPE_CHECKING:
+    from pcclip.model.clip import DifferenceCLIP
+
+FEW = 64  # up to this number of pictures, starting worker processes takes longer than decoding
 Task = tuple[int, Picture]
-
-
-class ImageEncoder(Protocol):
-    """A model that embeds images."""
-
-    image_transform: Callable[[Image.Image], Tensor]
-    embed_dim: int
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        ...
-
-    def encode_images(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) uint8, as `image_transform` makes them, to unit embeddings (B, D)."""
-        ...
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One batch of pictures."""
+    """Embeddings of one batch of pictures."""
 
     places: Tensor
-    """Numbers of the pictures that can be read, (B,)."""
+    """Numbers of the readable pictures, (B,)."""
     embeddings: Tensor
     """Their unit embeddings, (B, D) float32 on the CPU."""
     unreadable: dict[int, str]
-    """The reason for each of the other pictures, by its number."""
+    """Number of each unreadable picture to the reason."""
 
 
 def encode_pictures(
-    model: ImageEncoder, pictures: Sequence[Task], *, batch_size: int, workers: int | None = None
+    model: DifferenceCLIP, pictures: Sequence[Task], *, batch_size: int, workers: int | None = None
 ) -> Iterator[Encoded]:
-    """Decode and embed pictures, without gradients, and yield them batch by batch in their order.
+    """Decode and embed pictures, without gradients. Yield batches in the order of the pictures.
 
     Args:
         model: The model, in evaluation mode.
-        pictures: (Number, picture). The number is any that the caller wants back.
-        batch_size: Pictures to encode at a time.
-        workers: Processes that decode. None: as many as there are cores to spare, up to eight.
+        pictures: (number, picture) pairs. The caller chooses the numbers, which are returned with the embeddings.
+        batch_size: Pictures in a batch.
+        workers: Processes that decode. None: one for each spare core, at most eight.
     """
     waiting: tuple[Tensor, Tensor, dict[int, str]] | None = None
     for images, places, unreadable in _loader(model, pictures, batch_size, workers):
@@ -63,7 +52,7 @@ def encode_pictures(
         if images is not None:
             with torch.no_grad():
                 rows = model.encode_images(images.to(model.device, non_blocking=True)).float()
-        # Fetched only when the next batch is on its way, so that the device does not wait for what is done with it.
+        # Fetch a batch from the device only after the next one is queued, so that the device never waits.
         if waiting is not None:
             yield Encoded(waiting[0], waiting[1].cpu(), waiting[2])
         waiting = places, rows, unreadable
@@ -72,14 +61,14 @@ def encode_pictures(
 
 
 def _loader(
-    model: ImageEncoder, pictures: Sequence[Task], batch_size: int, workers: int | None
+    model: DifferenceCLIP, pictures: Sequence[Task], batch_size: int, workers: int | None
 ) -> DataLoader[tuple[Tensor | str, int]]:
     if workers is None:
         workers = min(8, len(os.sched_getaffinity(0)) - 1)
     if len(pictures) <= FEW:
         workers = 0
     waiting = iter(pictures)
-    # Workers are handed the pictures themselves, so that none holds the whole list.
+    # Workers receive the pictures, not indices, so that none holds the whole list.
     batches = iter(lambda: list(islice(waiting, batch_size)), [])
     return DataLoader(
         _Decoded(model.image_transform),
@@ -87,12 +76,12 @@ def _loader(
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=model.device.type == "cuda",
-        generator=torch.Generator().manual_seed(0),  # a loader without its own draws from the global one
+        generator=torch.Generator().manual_seed(0),  # otherwise the loader draws from torch's global generator
     )
 
 
 class _Decoded(Dataset[tuple[Tensor | str, int]]):
-    """Pixels (3, H, W) of pictures, or the reason why one cannot be read, each with its number."""
+    """Dataset of pixels (3, H, W), or the reason why a picture is unreadable, each with the picture's number."""
 
     def __init__(self, transform: Callable[[Image.Image], Tensor]) -> None:
         self._transform = transform

@@ -1,7 +1,7 @@
 """Shard folders as settings name them: local paths, addresses (`hf://`, `s3://`, ...) and `pipe:` commands.
 
-Shards are always read from local files. A remote shard is copied into a cache when it is first needed, under the name of its
-sha256. So the cache never holds a wrong or incomplete shard, and serves every run and every folder with the same shards.
+Shards are read from local files only. A remote shard is copied into a cache on first use. Its name there is its sha256, so
+the cache never holds a wrong or incomplete shard, and all runs and folders with equal shards share it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PIPE = "pipe:"
 
 
 def expand(folders: Iterable[str]) -> list[str]:
-    """The folders that a list with braces names, such as `data/train-{000..012}`. `{name}` stands for itself."""
+    """Expand braces in the names of folders, such as `data/train-{000..012}`. `{name}` is kept."""
     return [str(one) for folder in folders for one in braceexpand.braceexpand(folder.replace("{name}", "\\{name\\}"))]
 
 
@@ -40,9 +40,9 @@ class ShardFolder:
     Attributes:
         name: As the settings name it.
         info: Its `dataset.json`.
-        cache: Where remote shards are kept; None for a local folder.
-        dataset: What its images' ids are unique in: the number of the settings' entry that names it. Folders that braces
-            name together are parts of one dataset.
+        cache: Folder for copies of remote shards; None for a local folder.
+        dataset: Key of the dataset, within which image ids are unique: the number of the entry in the settings. Folders from
+            one entry with braces are one dataset.
     """
 
     name: str
@@ -55,18 +55,19 @@ class ShardFolder:
         """Read the folder's `dataset.json`.
 
         Args:
-            name: A path; an address that fsspec can open (`hf://`, `s3://`, `gs://`, `https://`, ...); or `pipe:` and a
-                command that writes the file `{name}` of the folder to its output. Only the settings name commands.
-            cache: Where remote shards are kept.
-            dataset: See the attribute; the name itself by default.
+            name: A path, an address for fsspec (`hf://`, `s3://`, `gs://`, `https://`, ...), or `pipe:` and a command that
+                writes the file `{name}` of the folder to its output. Commands come from the settings only.
+            cache: Folder for copies of remote shards.
+            dataset: See the attribute; `name` by default.
 
         Raises:
-            FileNotFoundError, ValueError: As `DatasetInfo.find`; also unsafe shard names and unknown protocols.
+            FileNotFoundError: As `DatasetInfo.find`.
+            ValueError: As `DatasetInfo.find`, an unsafe shard name, or an unknown protocol.
             ConnectionError: A remote folder cannot be read.
         """
         dataset = name if dataset is None else dataset
         if is_address(name):
-            file_system(name)  # refuses unknown protocols
+            file_system(name)  # raises for unknown protocols
         elif not name.startswith(PIPE):
             return cls(name, DatasetInfo.find(name), dataset=dataset)
         elif "{name}" not in name:
@@ -86,10 +87,10 @@ class ShardFolder:
         return cls(name, info, cache, dataset)
 
     def path(self, shard: ShardInfo) -> Path:
-        """The shard's local file, copied into the cache if need be.
+        """Return the local file of a shard. Copy it into the cache if necessary.
 
         Raises:
-            ConnectionError: It cannot be read, or its sha256 is not the one in `dataset.json`.
+            ConnectionError: The shard cannot be read, or its sha256 differs from `dataset.json`.
         """
         if self.cache is None:
             return Path(self.name) / shard.name
@@ -127,10 +128,10 @@ def _copy(address: str, target: Path, sha256: str | None = None) -> None:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Let one process of the machine fetch; the others wait for it."""
+    """Let only one process of the machine copy at a time."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         try:
             yield
-        finally:  # not left to closing: a worker forked meanwhile has the file open, too
+        finally:  # closing the file is not enough: a worker forked in the meantime has it open too
             fcntl.flock(file, fcntl.LOCK_UN)

@@ -1,12 +1,12 @@
-"""The shard format: what a shard folder holds, and the reading and checking of its `dataset.json`.
+"""The shard format: content of a shard folder, and reading and checking of its `dataset.json`.
 
 One webdataset sample is one group of G images and the difference texts of ordered pairs inside it::
 
     00000042.00.jpg ... 00000042.15.jpg    the images (or, in embedded shards, 00000042.embeddings.npy, (G, D) float16)
     00000042.json                          {"images": [{"id", "captions"}], "pairs": [{"first", "second", "text"}]}
 
-`dataset.json` next to the shards says which format version they have, how many groups each shard holds, and for embedded
-shards which image tower made them, so that a reader can refuse what does not match before training starts.
+`dataset.json` next to the shards has the format version, the number of groups in each shard and, for embedded shards, the
+image tower that made them. So a reader can refuse a mismatch before training starts.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from pcclip.atomic import atomic_text
 from pcclip.paths import existing_folder
 
+if TYPE_CHECKING:
+    from pcclip.model.clip import DifferenceCLIP
+
 FORMAT_VERSION: Literal[1] = 1
 DATASET_FILE = "dataset.json"
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 EMBEDDINGS_EXTENSION = "embeddings.npy"
-
-
 Count = Annotated[int, Field(ge=0)]
 STRICT = ConfigDict(strict=True, extra="forbid")
 
 
 @dataclass
 class ShardInfo:
-    """One shard: its file name, how many groups it holds, its size in bytes and its sha256."""
+    """One shard: file name, number of groups, size in bytes and sha256."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -47,27 +48,13 @@ class ShardInfo:
 
 @dataclass
 class EmbeddingInfo:
-    """What made the embeddings of embedded shards: the model's name, the width D and the image tower's fingerprint."""
+    """The model that made embedded shards: its name, the width D and the fingerprint of its image tower."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     model: str
     width: Count
     fingerprint: str
-
-
-class HasImageTower(Protocol):
-    """What shards of embeddings must know of the model that is to use them."""
-
-    @property
-    def image_tower_frozen(self) -> bool:
-        """Whether the image tower keeps its weights."""
-        ...
-
-    @property
-    def image_fingerprint(self) -> str:
-        """Hash of the image tower's weights and preprocessing."""
-        ...
 
 
 @dataclass
@@ -86,7 +73,7 @@ class DatasetInfo:
     shards: list[ShardInfo]
     """The shards, in reading order."""
     embedding: EmbeddingInfo | None = None
-    """What made the embeddings; only for `embeddings`."""
+    """The model that made the embeddings; only if `kind` is `embeddings`."""
     made_by: dict[str, Any] = field(default_factory=dict)
     """Free-form record of the inputs, options and versions that made the shards."""
     version: Literal[1] = FORMAT_VERSION
@@ -96,18 +83,18 @@ class DatasetInfo:
         """Number of groups over all shards."""
         return sum(shard.groups for shard in self.shards)
 
-    def check_tower(self, folder: str | Path, model: HasImageTower) -> None:
-        """Refuse embeddings of an image tower that trains, or that another tower made. Shards of images fit any model.
+    def check_tower(self, folder: str | Path, model: DifferenceCLIP) -> None:
+        """Check that embedded shards fit the model. Shards of images fit any model.
 
         Raises:
-            ValueError: Naming the folder and what to do.
+            ValueError: The image tower trains, or another tower or preprocessing made the embeddings.
         """
         if self.embedding is None:
             return
         remedy = f"give the image shards that {folder} was made from"
         if not model.image_tower_frozen:
             raise ValueError(
-                f"{folder}: holds embeddings, but the image tower trains, so they would go stale; "
+                f"{folder}: holds embeddings, but the image tower trains, so they would become wrong; "
                 f"{remedy}, or freeze the image tower"
             )
         made_by, own = self.embedding.fingerprint, model.image_fingerprint
@@ -119,17 +106,17 @@ class DatasetInfo:
             )
 
     def write(self, folder: Path) -> None:
-        """Write `dataset.json` into `folder`, replacing it in one step so that no reader sees half of it."""
+        """Write `dataset.json` into `folder`, atomically."""
         with atomic_text(folder / DATASET_FILE) as stream:
             stream.write(json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: str | Path) -> DatasetInfo:
-        """Read and check `dataset.json` and the presence and size of every shard it names.
+        """Read and check `dataset.json`, and check that each shard exists and has the right size.
 
         Raises:
             FileNotFoundError: The folder, its `dataset.json` or a shard is missing.
-            ValueError: As `parse`, or a shard has another size.
+            ValueError: As `parse`, or a shard has the wrong size.
         """
         info = cls.find(folder)
         for problem in info.wrong_sizes(Path(folder)):
@@ -138,7 +125,7 @@ class DatasetInfo:
 
     @classmethod
     def find(cls, folder: str | Path) -> DatasetInfo:
-        """As `read`, for readers that can use what is left of a damaged shard: sizes are not checked."""
+        """Like `read`, without checking sizes, for readers that can use a damaged shard in part."""
         info = cls.load(folder)
         for shard in info.shards:
             if not (Path(folder) / shard.name).is_file():
@@ -150,7 +137,7 @@ class DatasetInfo:
 
     @classmethod
     def load(cls, folder: str | Path) -> DatasetInfo:
-        """As `read`, but look at `dataset.json` alone."""
+        """Like `read`, without looking at the shards."""
         folder = existing_folder(folder, "shard folder", "make it with `pcclip-data shard`")
         file = folder / DATASET_FILE
         if not file.is_file():
@@ -160,7 +147,7 @@ class DatasetInfo:
         return cls.parse(file.read_bytes(), str(file))
 
     def wrong_sizes(self, folder: Path) -> Iterator[str]:
-        """Which shards have another size than they should, in words."""
+        """Yield a message for each shard that has the wrong size."""
         for shard in self.shards:
             size = (folder / shard.name).stat().st_size
             if size != shard.bytes:
@@ -175,8 +162,8 @@ class DatasetInfo:
             where: Its path or address, for messages.
 
         Raises:
-            ValueError: It is not valid JSON, is of another version, has a wrong value, or lists no group, a shard twice, or
-                one that is no file name.
+            ValueError: Invalid JSON, another format version, a wrong value, no group, or a shard name that is no plain file
+                name or occurs twice.
         """
         try:
             info = TypeAdapter(cls).validate_json(payload)

@@ -1,4 +1,4 @@
-"""Read group shards: from tar members to groups of decoded images or embeddings."""
+"""Read groups from shards, with decoded images or embeddings."""
 
 import io
 import logging
@@ -32,7 +32,7 @@ class Sample:
         where: Shard and key, for messages.
         key: Its key.
         members: Extension, such as `json` or `00.jpg`, to bytes.
-        lost: Extensions of members that cannot be read, with the reason.
+        lost: Extension of each unreadable member, to the reason.
     """
 
     where: str
@@ -41,10 +41,10 @@ class Sample:
     lost: dict[str, str] = field(default_factory=dict)
 
     def record(self) -> GroupRecord:
-        """Return the record.
+        """Return the group's record.
 
         Raises:
-            DamagedGroupError: It is missing or not JSON.
+            DamagedGroupError: The record is missing or not JSON.
             ValueError: Its content is wrong; see `parse_group`.
         """
         if "json" not in self.members:
@@ -62,10 +62,10 @@ class Group:
         captions: Captions of each image.
         images: (G, 3, H, W) uint8, zeros where damaged; None in embedded shards.
         embeddings: (G, D) float32, unit; None in image shards.
-        intact: (G,) bool: which images could be decoded.
-        pairs: The ordered pairs whose two images are intact.
-        damaged: What is lost of it.
-        dataset: What the ids are unique in; see `ShardFolder`.
+        intact: (G,) bool, which images could be decoded.
+        pairs: Ordered pairs of intact images.
+        damaged: What could not be read.
+        dataset: Key of the dataset, within which ids are unique; see `ShardFolder`.
     """
 
     key: str
@@ -80,14 +80,15 @@ class Group:
 
 
 def read_groups(folder: str | Path, transform: ImageTransform | None = None) -> Iterator[Group]:
-    """Yield all groups of a shard folder in order. Damaged ones are skipped with a warning.
+    """Yield all groups of a shard folder in order. Damaged groups are skipped with a warning.
 
     Args:
         folder: Shard folder with its `dataset.json`.
-        transform: PIL image to (3, H, W) uint8; not needed for embedded shards.
+        transform: PIL image to (3, H, W) uint8; only for shards of images.
 
     Raises:
-        FileNotFoundError, ValueError: As `DatasetInfo.read` and `parse_group`; also images without a `transform`.
+        FileNotFoundError: As `DatasetInfo.read`.
+        ValueError: As `DatasetInfo.read` and `parse_group`, or images without a `transform`.
     """
     folder = Path(folder)
     info = DatasetInfo.read(folder)
@@ -106,7 +107,7 @@ def read_groups(folder: str | Path, transform: ImageTransform | None = None) -> 
 
 
 def read_samples(shard: Path, groups: int) -> Iterator[Sample]:
-    """Yield the undecoded groups of a shard, `groups` in all. What cannot be read is skipped with a warning."""
+    """Yield the undecoded groups of a shard that has `groups` of them. Unreadable groups are skipped with a warning."""
     with TarIndex(shard) as index:
         for place in range(min(groups, len(index.entries))):
             try:
@@ -136,11 +137,11 @@ def decode_group(
     Args:
         sample: The group's bytes.
         record: Its parsed record.
-        transform: PIL image to (3, H, W) uint8; None in embedded shards.
-        max_pixels: Images of more pixels are not decoded.
+        transform: PIL image to (3, H, W) uint8; None for embedded shards.
+        max_pixels: Images with more pixels are not decoded.
 
     Raises:
-        DamagedGroupError: The embeddings cannot be read, or no image can.
+        DamagedGroupError: The embeddings or all images are unreadable.
     """
     count = len(record["images"])
     images = embeddings = None
@@ -178,7 +179,7 @@ def decode_group(
 
 @lru_cache(maxsize=64)
 def _npy_header(header: bytes) -> tuple[np.dtype[np.float32], tuple[int, ...]]:
-    """Return type and shape from the header of a `.npy`. Headers are slow to parse, and nearly all alike."""
+    """Return type and shape from the header of a `.npy`. Cached: headers are slow to parse, and nearly all are equal."""
     shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header))
     if fortran_order or dtype.kind != "f":
         raise ValueError(f"{dtype}, expected floats by rows")
@@ -188,7 +189,7 @@ def _npy_header(header: bytes) -> tuple[np.dtype[np.float32], tuple[int, ...]]:
 def decode_embeddings(sample: Sample, count: int) -> Tensor:
     payload = sample.members[EMBEDDINGS_EXTENSION]
     try:
-        # Not `np.load`, which also opens zip archives, and allocates as much memory as the header says.
+        # `np.load` would also open zip archives, and allocate as much memory as the header says.
         if not payload.startswith(b"\x93NUMPY\x01\x00"):
             raise ValueError("not a .npy of version 1")
         start = 10 + int.from_bytes(payload[8:10], "little")
@@ -217,6 +218,6 @@ def _decode_image(sample: Sample, index: int, transform: ImageTransform, max_pix
 
 
 def joined(parts: Sequence[Tensor], join: Callable[..., Tensor], storage: Tensor | None = None) -> Tensor:
-    """Stack or concatenate images (..., 3, H, W) in their decoded memory layout (channels last), without transposing."""
-    turned: Tensor = join([part.movedim(-3, -1) for part in parts], out=storage)
-    return turned.movedim(-1, -3)
+    """Stack or concatenate images (..., 3, H, W) without changing their memory layout, which is channels last."""
+    channels_last: Tensor = join([part.movedim(-3, -1) for part in parts], out=storage)
+    return channels_last.movedim(-1, -3)

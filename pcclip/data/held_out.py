@@ -1,4 +1,4 @@
-"""Held-out data as batches of pairs: every group once, in batches that do not depend on the number of processes."""
+"""Batches of held-out pairs: every group once. The batches do not depend on the number of processes."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcclip.batch import PairBatch, PairRow
-from pcclip.data.collate import both_ways, collate
+from pcclip.data.collate import collate
 from pcclip.data.damage import Damage
 from pcclip.data.groups import Group
+from pcclip.data.record import both_ways
 from pcclip.data.stream import PAIRS, GroupStream
 
 
 class HeldOutBatches(GroupStream):
-    """All groups in the order of their folders, in batches of nearly equal size of at most `groups_per_batch`.
+    """All groups in the order of their folders, in batches of nearly equal size, at most `groups_per_batch` groups each.
 
-    A rank gets consecutive batches. All ranks have the same number of them; the last ones may be empty. Damaged groups are
-    left out without a substitute. The same pairs are drawn every time. With `pairs_per_group=None` batches hold all pairs
+    Each rank gets consecutive batches. All ranks have the same number of batches; the last ones may be empty. Damaged groups
+    are skipped without a substitute. The same pairs are drawn every time. With `pairs_per_group=None`, batches have all pairs
     and their `rows`.
     """
 
@@ -26,10 +27,10 @@ class HeldOutBatches(GroupStream):
         return -(-whole // self._world_size)
 
     def __getitem__(self, place: tuple[int, int]) -> PairBatch:
-        """Return the batch with a number, the same in any epoch.
+        """Return a batch by (epoch, number). It is the same in all epochs.
 
         Raises:
-            ConnectionError: A remote shard cannot be fetched.
+            ConnectionError: A remote shard cannot be read.
         """
         damaged: list[Damage] = []
         read = [(shard, self._read((shard, at), damaged)) for shard, at in self._places(*place)]

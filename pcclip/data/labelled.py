@@ -1,4 +1,4 @@
-"""Readers of evaluation images: a folder of images, a folder of class folders, or webdataset tars with labels."""
+"""Read evaluation images: a folder of images, a folder of class folders, or webdataset tars with labels."""
 
 import tarfile
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from pcclip.data.pictures import PICTURE_EXTENSIONS, UnreadableImageError, decod
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """One image: where its bytes are, the key that tables know it by, and its class, if it has one.
+    """One image: its location, its key in tables, and its class, if any.
 
     Attributes:
         path: The image file, or the tar that holds it.
-        key: File name (with its class folder, if any), or the tar's sample key.
-        label: Index into the set's classes, or None.
-        offset: Where the image starts in the tar; None for a plain file.
-        size: Its number of bytes in the tar.
+        key: File name (with its class folder, if any), or the key of the sample in the tar.
+        label: Index into the classes of the set, or None.
+        offset: Position of the image's bytes in the tar; None for a plain file.
+        size: Number of bytes in the tar.
     """
 
     path: str
@@ -31,7 +31,7 @@ class ImageFile:
     size: int = 0
 
     def read(self) -> bytes:
-        """The image's bytes."""
+        """Return the image's bytes."""
         with Path(self.path).open("rb") as stream:
             if self.offset is None:
                 return stream.read()
@@ -39,10 +39,10 @@ class ImageFile:
             return stream.read(self.size)
 
     def decode(self, within: int | None = None) -> Image.Image:
-        """Return the image upright in RGB, its longest side of at most `within` pixels if that is given.
+        """Return the image upright in RGB. If `within` is given, its longest side has at most that many pixels.
 
         Raises:
-            UnreadableImageError: It is missing or damaged; see `pcclip.data.pictures.decode`.
+            UnreadableImageError: The image is missing or damaged; see `pcclip.data.pictures.decode`.
         """
         if not Path(self.path).is_file():
             raise UnreadableImageError(self.key, "not found, or not a file")
@@ -54,17 +54,20 @@ class ImageFile:
 
 
 class Picture(Protocol):
-    """A picture by name, decoded when it is needed."""
+    """A picture that is decoded on demand."""
 
     @property
     def key(self) -> str:
-        """Its name, for people: the path, in a shard the shard's path and the member's name."""
+        """Name for users: the path; for a picture in a shard, the shard's path and the member's name."""
         ...
 
     def decode(self, within: int | None = None) -> Image.Image:
-        """Return the picture upright in RGB; raise `UnreadableImageError` if it cannot be read.
+        """Return the picture upright in RGB.
 
-        The caller needs at most `within` pixels on the longest side; a larger picture may be returned.
+        The caller needs at most `within` pixels on the longest side. The result may be larger.
+
+        Raises:
+            UnreadableImageError: The picture cannot be read.
         """
         ...
 
@@ -79,7 +82,7 @@ def decoded(picture: Picture, within: int | None = None) -> Image.Image | None:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images in a fixed order, and the names of their classes (none for a flat folder)."""
+    """Images in a fixed order, and the names of their classes; no classes for a flat folder."""
 
     source: Path
     images: list[ImageFile]
@@ -91,18 +94,18 @@ def read_images(source: str | Path) -> ImageSet:
 
     Args:
         source: One of
-            a folder of images (key: file name);
-            a folder of class folders (label: the folder's name, classes sorted; key: `class/file`; folders without images
-            are no classes, and a warning names them);
-            a folder with `*.tar`, or one tar, in CLIP_benchmark's webdataset layout (an image, `.jpg` or another
-            extension that folders may have, with `.cls` if labelled; key: the sample's key) and `classnames.txt`, one name
-            a line, in the folder or its parent. `nshards.txt` next to the tars says how many there must be. A warning counts
-            other members.
+
+            - A folder of images. The key is the file name.
+            - A folder of class folders. Classes are sorted by name; the key is `class/file`. Folders without images are no
+              classes, and a warning names them.
+            - A tar, or a folder of tars, in CLIP_benchmark's webdataset layout: an image for each sample, and `.cls` if it is
+              labelled. The key is the key of the sample. `classnames.txt`, one name a line, is in the folder or its parent.
+              `nshards.txt` is the expected number of tars. A warning counts other members.
 
     Raises:
-        FileNotFoundError: The source does not exist, or labelled tars come without `classnames.txt`.
-        ValueError: No image in it, images next to class folders, a label that is not an index into the classes, or
-            another number of tars than `nshards.txt` says.
+        FileNotFoundError: The source does not exist, or labelled tars have no `classnames.txt`.
+        ValueError: No image, images next to class folders, a label that is no index into the classes, or another number of
+            tars than in `nshards.txt`.
     """
     from lightning.pytorch.utilities import rank_zero_warn  # here: the tools need no Lightning
 
@@ -127,7 +130,7 @@ def read_images(source: str | Path) -> ImageSet:
     folders = [folder for folder, files in inside.items() if files]
     if flat and folders:
         raise ValueError(
-            f"{source}: has images next to class folders ({folders[0].name}, ...); keep one or the other in it"
+            f"{source}: has images next to class folders ({folders[0].name}, ...); keep only one of the two"
         )
     if flat:
         return ImageSet(source, [ImageFile(str(file), file.name) for file in flat], [])
@@ -140,7 +143,7 @@ def read_images(source: str | Path) -> ImageSet:
         raise ValueError(
             f"{source}: no images ({', '.join(PICTURE_EXTENSIONS)}), class folders with images or tars in it; check the path"
         )
-    # a hidden folder is some program's, never a class
+    # Hidden folders are never classes.
     if bare := [folder.name for folder, files in inside.items() if not files and not folder.name.startswith(".")]:
         rank_zero_warn(
             f"{source}: {len(bare)} of {len(folders) + len(bare)} folders have no image and are left out as classes: "
@@ -155,7 +158,7 @@ def _images_in(folder: Path, skipped: Skipped) -> list[Path]:
 
 
 def _check_shards(source: Path, tars: Sequence[Path]) -> None:
-    """Refuse a folder that holds another number of tars than its `nshards.txt` says."""
+    """Check that the number of tars is the one in `nshards.txt`."""
     file = source / "nshards.txt"  # CLIP_benchmark writes it next to the tars of each split
     if not file.is_file():
         return

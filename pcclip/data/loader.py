@@ -1,4 +1,4 @@
-"""The loader: worker processes make the batches of the trainer's epoch, from its first batch that is not consumed."""
+"""Loader of the batches of an epoch, which starts at the first batch that is not consumed yet."""
 
 import os
 import signal
@@ -16,17 +16,17 @@ from pcclip.data.stream import GroupStream
 
 
 class EpochLoader:
-    """Iterates over the batches of an epoch, starting at the first that is not consumed.
+    """Iterates over the batches of an epoch, starting at the first one that is not consumed.
 
-    Lightning restores its count of epochs and batches after it has called `iter`, so the place is looked up when the first
-    batch is requested. This is not a DataLoader itself, since Lightning would replace its sampler.
+    Lightning restores its count of epochs and batches after it calls `iter`. So the position is read when the first batch is
+    requested. This class is no DataLoader, since Lightning would replace its sampler.
 
     Args:
         batches: The batches.
         place: Returns epoch and number of the next batch.
-        tally: Counts what is damaged.
+        tally: Counts damage.
         num_workers: Worker processes; with 0, batches are made in this process.
-        persistent: Whether workers are kept from epoch to epoch, with their token ids and open shards.
+        persistent: Whether workers live for all epochs, with their cached token ids and open shards.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class EpochLoader:
         )
 
     def __len__(self) -> int:
-        """Batches in a whole epoch."""
+        """Return the number of batches in a whole epoch."""
         return len(self._batches)
 
     def __iter__(self) -> Iterator[PairBatch]:
@@ -63,7 +63,7 @@ class EpochLoader:
         self._order[:] = [(epoch, later) for later in range(number, len(self._batches))]
         self.tally.begin_epoch()
         self.roleless = 0
-        iterator = iter(self._loader)  # forks the workers, before there is a second thread
+        iterator = iter(self._loader)  # forks the workers, before a second thread starts
         stop = threading.Event()
         if self._batches.is_remote:
             threading.Thread(target=self._fetch_ahead, args=(epoch, number, stop), daemon=True).start()
@@ -71,7 +71,7 @@ class EpochLoader:
             for left in reversed(range(len(self._order))):
                 began = time.perf_counter()
                 batch = next(iterator)
-                if not left:  # ends workers that are not persistent: Lightning requests no batch beyond the last
+                if not left:  # Lightning requests no batch after the last one, so non-persistent workers would not end
                     next(iterator, None)
                 self.waited += time.perf_counter() - began
                 self.tally.add(batch.damaged)
@@ -81,33 +81,33 @@ class EpochLoader:
             stop.set()
 
     def close(self) -> None:
-        """End the workers. Must be called: Python waits for them at exit, when torch no longer ends them."""
+        """End the workers. Required, since Python waits for them at exit, and torch does not end them then."""
         iterator, self._loader._iterator = self._loader._iterator, None
         if iterator is not None and hasattr(iterator, "_shutdown_workers"):
             iterator._shutdown_workers()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: Lightning keeps the place itself. The method tells it that the loader can resume."""
+        """Return an empty state. Lightning stores the position; this method only marks the loader as resumable."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load nothing; see `state_dict`."""
 
     def _fetch_ahead(self, epoch: int, number: int, stop: threading.Event) -> None:
-        """Fetch the epoch's remote shards in the order in which the workers need them."""
+        """Copy the epoch's remote shards in the order in which the workers need them."""
         for shard in self._batches.shards_of(epoch, number):
             if stop.is_set():
                 return
             try:
                 self._batches.fetch(shard)
-            except ConnectionError:  # the worker that needs the shard will raise it
+            except ConnectionError:  # the worker that needs the shard raises it
                 return
 
 
 def _obey_parent_alone(worker: int) -> None:
-    """Let a worker end when its parent ends it, not when a scheduler signals all processes of a job.
+    """Let a worker ignore signals that a scheduler sends to all processes of a job, and obey only its parent.
 
-    The parent saves a checkpoint first. A worker that died earlier would make it fail.
+    The parent saves a checkpoint first. It would fail if a worker had already ended.
     """
     if not hasattr(signal, "sigwaitinfo"):  # macOS, where no scheduler is expected
         return

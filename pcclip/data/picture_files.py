@@ -1,4 +1,4 @@
-"""Which files are taken as pictures: by their extensions, and not what pcclip itself drew or copied."""
+"""Which files count as pictures: by extension, without those that pcclip itself drew or copied."""
 
 import os
 from collections import Counter
@@ -12,15 +12,15 @@ from PIL.PngImagePlugin import PngInfo
 from pcclip.data.pictures import PICTURE_EXTENSIONS
 
 PICTURE_ENDINGS = tuple(f".{extension}" for extension in PICTURE_EXTENSIONS)
-COPIES = ".pcclip"  # a file in folders of copied pictures
-LISTED = 5  # reasons that a message names
+COPIES = ".pcclip"  # name of a file that marks folders of copied pictures
+LISTED = 5  # number of reasons in a message
 MARK = {"Software": "pcclip"}  # metadata of the PNGs that pcclip draws
 OWN_PNG = b"tEXtSoftware\0pcclip"  # how `MARK` is stored
 HEAD = 64  # bytes of a PNG in which `OWN_PNG` lies
 
 
 class Skipped(Counter[str]):
-    """Counts of what was not taken as a picture, by extension or reason."""
+    """Counts of skipped files, by extension or reason."""
 
     def __str__(self) -> str:
         named = self.most_common(LISTED)
@@ -29,7 +29,7 @@ class Skipped(Counter[str]):
 
 
 def save_png(image: Image.Image, file: Path) -> None:
-    """Save a sheet of pictures so that no command takes it for a picture when it looks through a folder."""
+    """Save a contact sheet or chart with a mark, so that commands skip it when they list the pictures of a folder."""
     info = PngInfo()
     for key, value in MARK.items():
         info.add_text(key, value)
@@ -37,7 +37,7 @@ def save_png(image: Image.Image, file: Path) -> None:
 
 
 def is_picture(path: str, skipped: Skipped) -> bool:
-    """Whether a file found in a folder is a picture by its name, and not drawn by pcclip. Others are counted."""
+    """Return whether a file is a picture by its name and was not drawn by pcclip. Count others as skipped."""
     if not is_picture_name(path, skipped):
         return False
     if path[-4:].lower() == ".png" and is_own_png(path):
@@ -47,7 +47,7 @@ def is_picture(path: str, skipped: Skipped) -> bool:
 
 
 def is_picture_name(name: str, skipped: Skipped) -> bool:
-    """Whether a file is a picture by its name. Others are counted."""
+    """Return whether a file is a picture by its name. Count others as skipped."""
     ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 (a Path for each of a million files is slow)
     if ending not in PICTURE_ENDINGS:
         skipped[ending or "without extension"] += 1
@@ -56,10 +56,10 @@ def is_picture_name(name: str, skipped: Skipped) -> bool:
 
 
 def walk(folder: str, skipped: Skipped) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Look through a folder as `os.walk` does, in the order of names and through links, each folder once.
+    """Walk a folder like `os.walk`, in the order of names. Follow links, but visit each folder once.
 
-    Hidden files and folders are left out. Folders of pictures that pcclip copied are counted and left out, unless `folder`
-    is one.
+    Hidden files and folders are left out. Folders of pictures that pcclip copied are counted as skipped, unless `folder` is
+    one itself.
     """
     seen: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -77,7 +77,7 @@ def walk(folder: str, skipped: Skipped) -> Iterator[tuple[str, list[str], list[s
 
 
 def is_copy(path: str, base: str) -> bool:
-    """Whether a file lies in a folder of copied pictures that lies below `base`."""
+    """Return whether a file is in a folder of copied pictures below `base`."""
     return any(_holds_copies(parent) for parent in Path(path).parents if Path(base) in parent.parents)
 
 
@@ -87,12 +87,12 @@ def _holds_copies(folder: Path) -> bool:
 
 
 def is_own_png(png: str) -> bool:
-    """Whether a file is a PNG that pcclip drew: a sheet or a chart."""
+    """Return whether a file is a PNG that pcclip drew: a contact sheet or a chart."""
     try:
-        stream = os.open(png, os.O_RDONLY | os.O_NONBLOCK)  # half the time of `open`; a pipe must not block
+        stream = os.open(png, os.O_RDONLY | os.O_NONBLOCK)  # twice as fast as `open`; a pipe must not block
         try:
             return OWN_PNG in os.read(stream, HEAD)
         finally:
             os.close(stream)
     except OSError:
-        return False  # found unreadable when it is decoded
+        return False  # reported as unreadable when it is decoded

@@ -1,7 +1,7 @@
-"""Decode picture files: the only place where the bytes of a file become an image.
+"""Decode picture files. No other module turns the bytes of a file into an image.
 
-JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF can be read, and HEIC with the extra `heic`. An image comes out upright (EXIF), in 8
-bits, the first frame of an animation, with white where it is transparent. Imports neither torch nor pcclip's other modules.
+Formats: JPEG, PNG, WebP, GIF, BMP, TIFF and AVIF, and HEIC with the extra `heic`. The result is upright (EXIF), has 8 bits and
+white for transparency. Of an animation only the first frame is read. This module imports neither torch nor pcclip.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PICTURE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff",
 PLAIN_MODES = ("RGB", "L")
 REDUCING_GAP = 2.0  # Pillow's `reducing_gap`: cheap pre-shrink to twice the target size
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-# What Pillow's decoders are known to raise on damaged files.
+# Exceptions that Pillow's decoders raise for damaged files.
 DAMAGE = (
     OSError,
     ValueError,
@@ -37,7 +37,7 @@ DAMAGE = (
     struct.error,
     zlib.error,
 )
-# How an EXIF orientation is undone.
+# Transposition that undoes each EXIF orientation.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -50,11 +50,11 @@ UPRIGHT = {
 
 
 class UnreadableImageError(ValueError):
-    """An image file that is missing or does not decode.
+    """An image file that is missing or cannot be decoded.
 
     Args:
         where: Its name.
-        reason: What is wrong with it.
+        reason: Why it cannot be decoded.
     """
 
     def __init__(self, where: str, reason: str) -> None:
@@ -66,7 +66,7 @@ class UnreadableImageError(ValueError):
 
 
 class OversizedImageError(UnreadableImageError):
-    """An image of more pixels than are decoded."""
+    """An image with more pixels than allowed."""
 
 
 def decode(
@@ -81,24 +81,24 @@ def decode(
     Args:
         payload: The file's bytes.
         where: Its name, for messages.
-        formats: Pillow's names of the formats that are allowed.
-        max_pixels: Images of more pixels are refused; `PIL.Image.MAX_IMAGE_PIXELS` by default.
+        formats: Allowed formats, by Pillow's names.
+        max_pixels: Maximum number of pixels; `PIL.Image.MAX_IMAGE_PIXELS` by default.
         within: Shrink the image so that its longest side has at most this many pixels.
 
     Raises:
-        UnreadableImageError: It has another format, is too large or damaged, or needs the extra `heic`.
+        UnreadableImageError: The image has another format, is too large or damaged, or needs the extra `heic`.
     """
     with opened(payload, where, formats, max_pixels) as image:
         return upright(image, within)
 
 
 def upright(image: Image.Image, within: int | None = None) -> Image.Image:
-    """Return an image of any kind in upright RGB, with white where it is transparent.
+    """Return an image of any mode upright in RGB, with white for transparency.
 
     Args:
-        image: The image. If it is shrunk, it may be changed in place.
-        within: Shrink it so that its longest side has at most this many pixels. A JPEG that is not loaded yet is decoded
-            at a reduced size, which is several times faster.
+        image: The image. Shrinking may change it in place.
+        within: Shrink the image so that its longest side has at most this many pixels. A JPEG that is not loaded yet is
+            decoded at a reduced size, which is several times faster.
     """
     turn = orientation(image)
     plain = image.mode in (*PLAIN_MODES, "CMYK") and not image.has_transparency_data
@@ -109,7 +109,7 @@ def upright(image: Image.Image, within: int | None = None) -> Image.Image:
     rgb.load()
     found = turned(rgb, turn)
     if found is not image:
-        found.info.pop("exif", None)  # its orientation is undone
+        found.info.pop("exif", None)  # its orientation is no longer true
     return found
 
 
@@ -117,14 +117,14 @@ def upright(image: Image.Image, within: int | None = None) -> Image.Image:
 def opened(
     payload: bytes, where: str, formats: tuple[str, ...] = READABLE, max_pixels: int | None = None
 ) -> Iterator[Image.Image]:
-    """Yield the image, not yet decoded. Errors of decoding it in the block become `UnreadableImageError`.
+    """Yield the image before it is decoded. Decoding errors in the block become `UnreadableImageError`.
 
     The arguments are those of `decode`.
     """
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd metadata, which is not used
-            # The later filter is the stronger. Pillow only warns up to twice its limit.
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # about invalid metadata, which is not used
+            # The later filter wins. Pillow itself raises only above twice its limit.
             warnings.simplefilter("error" if max_pixels is None else "ignore", Image.DecompressionBombWarning)
             if is_heic(payload):
                 _register_heic(where)
@@ -144,7 +144,7 @@ def opened(
 
 
 def is_heic(payload: bytes) -> bool:
-    """Whether the bytes begin as a HEIC file does. AVIF files begin alike, with other brands."""
+    """Return whether the bytes start like a HEIC file. AVIF files differ only in the brands."""
     if payload[4:8] != b"ftyp":
         return False
     box = payload[8 : min(int.from_bytes(payload[:4], "big"), 256)]
@@ -161,31 +161,31 @@ def _register_heic(where: str) -> None:
 
 
 def orientation(image: Image.Image) -> int:
-    """EXIF orientation that is still to be undone, a key of `UPRIGHT`, or 1."""
+    """Return the EXIF orientation to undo: a key of `UPRIGHT`, or 1 for none."""
     if image.format == "TIFF":
-        return 1  # Pillow turns it while it loads
+        return 1  # Pillow undoes it while it loads
     if image.format == "PNG":
-        image.load()  # Pillow looks for EXIF behind the pixels; below, an error in these would go unnoticed
+        image.load()  # Pillow searches EXIF after the pixels; an error in the pixels would be hidden below
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except DAMAGE:
-        return 1  # damaged metadata do not make the picture unreadable
+        return 1  # a picture with damaged metadata is readable
     return value if value in UPRIGHT else 1
 
 
 def turned(image: Image.Image, turn: int) -> Image.Image:
-    """The image with an orientation undone."""
+    """Return the image with an orientation undone."""
     return image.transpose(UPRIGHT[turn]) if turn in UPRIGHT else image
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """An image of any mode in RGB or 8-bit grey, with white where it is transparent.
+    """Return an image of any mode in RGB or 8-bit grey, with white for transparency.
 
-    16 bits keep their upper 8. Grey values of 32 bits or in floating point come without a range. They are taken to span the
-    first of 0 to 1 (floating point only), 0 to 255 and 0 to 65535 that holds them all, else their own smallest to largest.
+    Of 16-bit values, the upper 8 bits are kept. Grey values of 32 bits or in floating point have no known range. The range is
+    the first of 0 to 1 (floating point only), 0 to 255 and 0 to 65535 that contains all values, else minimum to maximum.
 
     Raises:
-        ValueError: Not one of the values is finite.
+        ValueError: No value is finite.
     """
     if image.mode.startswith("I;16"):
         values = np.asarray(image)
@@ -203,9 +203,9 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _scaled(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Grey values (H, W) of 32 bits or in floating point as uint8; see `eight_bits`."""
+    """Return grey values (H, W) of 32 bits or in floating point as uint8; see `eight_bits`."""
     values = np.asarray(image)
-    if image.mode == "I" and getattr(image, "tag_v2", {}).get(339) == (1,):  # a TIFF's, and unsigned
+    if image.mode == "I" and getattr(image, "tag_v2", {}).get(339) == (1,):  # an unsigned TIFF
         values = values.view(np.uint32)
     floating = values.astype(np.float64)
     finite = floating[np.isfinite(floating)]

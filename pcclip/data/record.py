@@ -1,15 +1,13 @@
-"""The JSON member of a group: what it holds, and everything that can be wrong with it."""
+"""The JSON member of a group: its content, and all errors that it may have."""
 
 import json
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
 
 from pcclip.data.damage import DamagedGroupError
 
-HARMLESS = (
-    "duplicate id",
-    "empty caption",
-)  # kinds of problems that `pcclip-data verify` reports and training can live with
+HARMLESS = ("duplicate id", "empty caption")  # problems that `pcclip-data verify` reports and training ignores
 
 
 class ImageRecord(TypedDict):
@@ -43,8 +41,8 @@ def parse_group(payload: bytes, where: str) -> GroupRecord:
 
     Raises:
         DamagedGroupError: Not JSON.
-        ValueError: A missing key, a pair outside the group or of an image with itself, or an empty text: the shard was
-            made wrongly, which skipping the group would only hide.
+        ValueError: A missing key, a pair outside the group or of an image with itself, or an empty text. The shard was made
+            wrongly, and skipping the group would hide this.
     """
     try:
         record = json.loads(payload)
@@ -58,7 +56,7 @@ def parse_group(payload: bytes, where: str) -> GroupRecord:
 
 
 def record_problems(record: Any) -> Iterator[tuple[str, str]]:
-    """Yield the kind and a description of everything that is wrong with a group record."""
+    """Yield the kind and the description of each problem of a group record."""
     fields = record if isinstance(record, dict) else {}
     images, pairs = fields.get("images"), fields.get("pairs")
     if not (isinstance(images, list) and isinstance(pairs, list) and images):
@@ -109,3 +107,15 @@ def is_sound(record: Any) -> bool:
         and not any(map(int.__eq__, first, second))
         and all(map(str.strip, texts))
     )
+
+
+def both_ways(pairs: Sequence[PairRecord]) -> list[tuple[PairRecord, PairRecord]]:
+    """Return each pair that exists in both directions, together with its reverse. The one that comes first is first."""
+    waiting: defaultdict[tuple[int, int], deque[PairRecord]] = defaultdict(deque)
+    couples = []
+    for pair in pairs:
+        if reverses := waiting[pair["second"], pair["first"]]:
+            couples.append((reverses.popleft(), pair))
+        else:
+            waiting[pair["first"], pair["second"]].append(pair)
+    return couples

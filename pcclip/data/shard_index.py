@@ -1,9 +1,8 @@
-"""What a shard folder holds, for evaluation: its distinct images, their captions, and its pairs with both directions."""
+"""Content of a shard folder for evaluation: its distinct images, their captions, and the pairs in both directions."""
 
 import logging
 import re
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,22 +13,22 @@ from pcclip.data.damage import REASONS, DamagedGroupError
 from pcclip.data.format import IMAGE_EXTENSIONS, DatasetInfo
 from pcclip.data.groups import read_groups, read_sample
 from pcclip.data.labelled import ImageFile
-from pcclip.data.record import PairRecord
-from pcclip.data.tar_index import TarIndex
+from pcclip.data.record import GroupRecord, PairRecord, both_ways
+from pcclip.data.tar_index import GroupEntry, TarIndex
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class ShardIndex:
-    """The content of a shard folder.
+    """Content of a shard folder.
 
     Attributes:
-        folder: Where it is.
+        folder: The folder.
         info: Its `dataset.json`.
-        ids: The N distinct images and their index; one dealt into several groups is one image.
+        ids: Id of each of the N distinct images to its index. An image in several groups counts once.
         captions: Captions of each image.
-        images: Where each image is, not yet decoded; empty for embedded shards.
+        images: The images, not decoded; empty for embedded shards.
         embeddings: (N, D) for embedded shards, else None; NaN where damaged.
         first: Index of the first image of each pair, (P,).
         second: Index of the second, (P,).
@@ -50,7 +49,7 @@ class ShardIndex:
 
 
 def read_shard_index(folder: str | Path) -> ShardIndex:
-    """Read the groups of a shard folder without decoding images. A pair given in one direction only is left out.
+    """Read the groups of a shard folder without decoding images. Pairs in one direction only are left out.
 
     Raises:
         FileNotFoundError: The folder or one of its shards is missing.
@@ -68,13 +67,13 @@ def read_shard_index(folder: str | Path) -> ShardIndex:
             ]
         index.embeddings = torch.stack(rows)
         return index
-    for shard in index.info.shards:
-        tar = index.folder / shard.name
-        with TarIndex(tar) as groups:
-            if not groups.entries:
-                raise ValueError(f"{tar}: {REASONS[groups.damage]}; copy it again or make the shards again")
-            for place in range(min(shard.groups, len(groups.entries))):
-                _add_undecoded(index, groups, place)
+    for tar, entry, record in _records(index.folder, index.info):
+        captions = [image["captions"] for image in record["images"]]
+        for image in _add_group(index, [image["id"] for image in record["images"]], captions, record["pairs"]):
+            names = (f"{image:02d}.{extension}" for extension in IMAGE_EXTENSIONS)
+            # A missing image gets 0 bytes. It is reported as damaged when it is decoded, and its pairs are left out.
+            offset, size = next((entry.members[name] for name in names if name in entry.members), (0, 0))
+            index.images.append(ImageFile(str(tar), f"{entry.key}.{image:02d}", None, offset, size))
     return index
 
 
@@ -87,23 +86,16 @@ def texts_in(folders: Iterable[str | Path]) -> set[str]:
     """
     found: set[str] = set()
     for folder in folders:
-        for shard in DatasetInfo.read(folder).shards:
-            with TarIndex(Path(folder) / shard.name) as groups:
-                for place in range(min(shard.groups, len(groups.entries))):
-                    try:
-                        record = read_sample(groups, place).record()
-                    except DamagedGroupError as error:
-                        logger.warning("%s; group skipped", error)
-                        continue
-                    found.update(caption for image in record["images"] for caption in image["captions"])
-                    found.update(pair["text"] for pair in record["pairs"])
+        for _, _, record in _records(Path(folder), DatasetInfo.read(folder)):
+            found.update(caption for image in record["images"] for caption in image["captions"])
+            found.update(pair["text"] for pair in record["pairs"])
     return found
 
 
 def named_in(names: Iterable[str], folders: Iterable[str | Path]) -> set[str]:
-    """Return the names that occur in the captions or texts of shard folders: whole words, any case, singular or plural.
+    """Return the names that occur in captions or texts of shard folders as whole words, in any case, singular or plural.
 
-    Plurals are the regular ones: -s, -es, -y to -ies, and -f or -fe to -ves.
+    Plurals are regular: -s, -es, -y to -ies, and -f or -fe to -ves.
 
     Raises:
         FileNotFoundError: As `texts_in`.
@@ -114,13 +106,29 @@ def named_in(names: Iterable[str], folders: Iterable[str | Path]) -> set[str]:
 
 
 def _forms(name: str) -> list[str]:
-    """Patterns of a name and its plurals."""
+    """Return regular expressions for a name and its plurals."""
     plurals = [re.sub(ending, plural, name) for ending, plural in ((r"(?<=[^aeiou])y$", "ies"), (r"fe?$", "ves"))]
     return [f"{re.escape(name)}(?:e?s)?", *(re.escape(plural) for plural in plurals)]
 
 
+def _records(folder: Path, info: DatasetInfo) -> Iterator[tuple[Path, GroupEntry, GroupRecord]]:
+    """Yield shard, entry and record of each group. Unreadable groups are skipped with a warning."""
+    for shard in info.shards:
+        tar = folder / shard.name
+        with TarIndex(tar) as groups:
+            if not groups.entries:
+                raise ValueError(f"{tar}: {REASONS[groups.damage]}; copy it again or make the shards again")
+            for place in range(min(shard.groups, len(groups.entries))):
+                try:
+                    record = read_sample(groups, place).record()
+                except DamagedGroupError as error:
+                    logger.warning("%s; group skipped", error)
+                    continue
+                yield tar, groups.entries[place], record
+
+
 def _add_group(index: ShardIndex, ids: list[str], captions: list[list[str]], pairs: Iterable[PairRecord]) -> list[int]:
-    """Add a group's new images and its pairs; returns the places in the group of the images that are new."""
+    """Add a group's new images and its pairs. Return the places in the group of the new images."""
     known = index.ids
     fresh = []
     for place, name in enumerate(ids):
@@ -128,30 +136,13 @@ def _add_group(index: ShardIndex, ids: list[str], captions: list[list[str]], pai
             known[name] = len(known)
             index.captions.append(captions[place])
             fresh.append(place)
-    waiting: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
-    for pair in pairs:
-        first, second = known[ids[pair["first"]]], known[ids[pair["second"]]]
-        if waiting[second, first]:
-            index.first.append(second)
-            index.second.append(first)
-            index.texts.append(waiting[second, first].pop(0))
-            index.reverses.append(pair["text"])
-        else:
-            waiting[first, second].append(pair["text"])
+    numbers = [known[name] for name in ids]
+    renumbered: list[PairRecord] = [
+        {"first": numbers[pair["first"]], "second": numbers[pair["second"]], "text": pair["text"]} for pair in pairs
+    ]
+    for pair, reverse in both_ways(renumbered):
+        index.first.append(pair["first"])
+        index.second.append(pair["second"])
+        index.texts.append(pair["text"])
+        index.reverses.append(reverse["text"])
     return fresh
-
-
-def _add_undecoded(index: ShardIndex, groups: TarIndex, place: int) -> None:
-    """Add a group of images; one that cannot be read is left out with a warning."""
-    try:
-        record = read_sample(groups, place).record()
-    except DamagedGroupError as error:
-        logger.warning("%s; group skipped", error)
-        return
-    entry = groups.entries[place]
-    captions = [image["captions"] for image in record["images"]]
-    for image in _add_group(index, [image["id"] for image in record["images"]], captions, record["pairs"]):
-        names = (f"{image:02d}.{extension}" for extension in IMAGE_EXTENSIONS)
-        # an image that is not there has no bytes: it is met as damaged, reported, and its pairs left out
-        offset, size = next((entry.members[name] for name in names if name in entry.members), (0, 0))
-        index.images.append(ImageFile(str(groups.path), f"{entry.key}.{image:02d}", None, offset, size))

@@ -1,9 +1,9 @@
-"""The training data as batches of pairs, each determined by seed, epoch and number alone.
+"""Batches of training pairs. Seed, epoch and number determine each batch.
 
-Each epoch puts all groups in one line: the shards in an order drawn from (seed, epoch), starting at a drawn place. The line
-is cut into one equal part for each rank. A part is shuffled in blocks, and consecutive batches are taken from it. So every
-rank has the same number of batches, no group is read twice, few shards serve many processes, and the ranks need no
-communication. Since a shard's index says where each group lies, any worker can make any batch without those before it.
+Each epoch puts all groups in one line: the shards in an order drawn from (seed, epoch), starting at a drawn position. The line
+is cut into one equal part for each rank. A part is shuffled in blocks, and consecutive batches are taken from it. So all ranks
+have the same number of batches, no group is read twice, and the ranks do not communicate. A shard's index gives the position
+of each group, so any worker can make any batch without making the earlier ones.
 """
 
 from abc import ABC, abstractmethod
@@ -15,33 +15,33 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from pcclip.batch import PairBatch
-from pcclip.data.collate import Draw, both_ways, collate
+from pcclip.data.collate import Draw, collate
 from pcclip.data.damage import Damage, DamagedGroupError
 from pcclip.data.folders import ShardFolder
 from pcclip.data.groups import MAX_PIXELS, Group, ImageTransform, Sample, decode_group, read_sample
-from pcclip.data.record import GroupRecord, PairRecord
+from pcclip.data.record import GroupRecord, PairRecord, both_ways
 from pcclip.data.tar_index import TarIndex
 from pcclip.model.text import Tokenizer
 
-# What a random number is drawn for; it is drawn from (seed, what for, epoch, rank, number).
+# Purpose of a random number, which is drawn from (seed, purpose, epoch, rank, number).
 LINE, BLOCK, PAIRS, SUBSTITUTES = range(4)
-KEPT = 16  # open shards; their indices take a few megabytes
+KEPT = 16  # open shards; their indices use a few megabytes
 
 
 class GroupStream(Dataset[PairBatch], ABC):
-    """Batches of pairs from the groups of one or more shard folders. `stream[epoch, number]` is one batch of a rank.
+    """Dataset of batches of pairs from one or more shard folders. `stream[epoch, number]` is one batch of this rank.
 
     Args:
-        folders: Shard folders, all of images or all of embeddings.
+        folders: Shard folders, all with images or all with embeddings.
         transform: PIL image to (3, H, W) uint8.
         tokenizer: Texts to token ids.
-        draw: What is drawn from the groups.
-        rank: This process.
+        draw: Settings of what is drawn from the groups.
+        rank: Rank of this process.
         world_size: Number of processes.
-        max_pixels: Images of more pixels are not decoded.
+        max_pixels: Images with more pixels are not decoded.
 
     Raises:
-        ValueError: Folders of images and of embeddings.
+        ValueError: Some folders have images and some have embeddings.
     """
 
     def __init__(
@@ -68,31 +68,31 @@ class GroupStream(Dataset[PairBatch], ABC):
         self._rank = rank
         self._world_size = world_size
         self._max_pixels = max_pixels
-        self._open: dict[int, TarIndex] = {}  # the one used last comes last
+        self._open: dict[int, TarIndex] = {}  # least recently used first
         self._batches = self._count()
 
     def __len__(self) -> int:
-        """Batches per epoch, equal on every rank."""
+        """Return the batches per epoch, equal on all ranks."""
         return self._batches
 
     @abstractmethod
     def _count(self) -> int:
-        """Return the batches per epoch, equal on every rank."""
+        """Return the batches per epoch, equal on all ranks."""
 
     @abstractmethod
     def __getitem__(self, place: tuple[int, int]) -> PairBatch:
-        """Return the batch of an epoch with a number."""
+        """Return a batch by (epoch, number)."""
 
     @abstractmethod
     def _places(self, epoch: int, number: int) -> list[tuple[int, int]]:
-        """Return shard and place in it of the groups of a batch."""
+        """Return (shard, place in the shard) of each group of a batch."""
 
     @abstractmethod
     def _line(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        """Return the epoch's order of shards, where each ends in the line, and where the line starts."""
+        """Return the epoch's order of shards, the end of each shard in the line, and the start of the line."""
 
     def _located(self, epoch: int, places: NDArray[np.int64]) -> list[tuple[int, int]]:
-        """Return shard and place in it of places in the line."""
+        """Return (shard, place in the shard) of places in the line."""
         order, ends, offset = self._line(epoch)
         places = (places + offset) % self._groups
         shards = np.searchsorted(ends, places, side="right")
@@ -100,7 +100,7 @@ class GroupStream(Dataset[PairBatch], ABC):
         return list(zip(order[shards].tolist(), (places - starts).tolist(), strict=True))
 
     def shards_of(self, epoch: int, number: int) -> Iterator[int]:
-        """Yield the shards that an epoch needs from a batch on, each once, in the order of need."""
+        """Yield the shards that an epoch needs from batch `number` on, each once, in the order of use."""
         seen: set[int] = set()
         for later in range(number, len(self)):
             for shard, _ in self._places(epoch, later):
@@ -109,12 +109,12 @@ class GroupStream(Dataset[PairBatch], ABC):
                     yield shard
 
     def _usable(self, pairs: Sequence[PairRecord], captions: Sequence[Sequence[str]]) -> bool:
-        """Return whether a group has what is drawn. Groups without it are not damaged, since datasets may be mixed."""
+        """Return whether a group has the pairs and captions to draw. A group without them does not count as damaged."""
         return True
 
     @property
     def is_remote(self) -> bool:
-        """Whether any shard is copied before it is read."""
+        """Whether any shard is remote."""
         return any(folder.cache is not None for folder, _ in self._shards)
 
     def fetch(self, shard: int) -> Path:
@@ -129,7 +129,7 @@ class GroupStream(Dataset[PairBatch], ABC):
         return self.__dict__ | {"_open": {}}  # a spawned worker opens its own files
 
     def _tar(self, shard: int) -> TarIndex:
-        """Return the index of a shard. The last `KEPT` shards stay open."""
+        """Return the index of a shard. The `KEPT` most recently used shards stay open."""
         index = self._open.pop(shard, None)
         if index is None:
             path = self.fetch(shard)
@@ -143,7 +143,7 @@ class GroupStream(Dataset[PairBatch], ABC):
         return index
 
     def _read(self, place: tuple[int, int], damaged: list[Damage]) -> Group | None:
-        """Return the decoded group, or None if it cannot be used. Append what it has lost to `damaged`."""
+        """Return the decoded group, or None if it is unusable. Append its damage to `damaged`."""
         try:
             sample = read_sample(self._tar(place[0]), place[1])
             record = _sound_record(sample)
@@ -162,10 +162,10 @@ class GroupStream(Dataset[PairBatch], ABC):
 
 
 class PairBatches(GroupStream):
-    """Training batches. Each epoch deals other groups to the ranks and draws other pairs.
+    """Training batches. Each epoch gives different groups to the ranks and draws different pairs.
 
     Raises:
-        ValueError: As `GroupStream`; also fewer groups than one batch needs.
+        ValueError: As `GroupStream`, or there are fewer groups than one batch needs.
     """
 
     _drawn: tuple[int, NDArray[np.int64], NDArray[np.int64], int] | None = None
@@ -180,11 +180,11 @@ class PairBatches(GroupStream):
         )
 
     def __getitem__(self, place: tuple[int, int]) -> PairBatch:
-        """Return the batch of an epoch with a number.
+        """Return a batch by (epoch, number).
 
         Raises:
             ValueError: No group is usable.
-            ConnectionError: A remote shard cannot be fetched.
+            ConnectionError: A remote shard cannot be read.
         """
         epoch, number = place
         damaged: list[Damage] = []
@@ -197,7 +197,7 @@ class PairBatches(GroupStream):
 
     def _line(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
         if self._drawn is None or self._drawn[0] != epoch:
-            # Equal on every rank, so that their parts do not overlap.
+            # The same on all ranks, so that their parts do not overlap.
             shared = self._random(LINE, epoch)
             order, offset = shared.permutation(len(self._sizes)), int(shared.integers(self._groups))
             self._drawn = (epoch, order, self._sizes[order].cumsum(), offset)
@@ -206,7 +206,7 @@ class PairBatches(GroupStream):
     def _places(self, epoch: int, number: int) -> list[tuple[int, int]]:
         size = self._draw.groups_per_batch
         places = np.arange(number * size, (number + 1) * size)
-        # Whole batches, so that each group is drawn once, whatever the block size.
+        # Blocks of whole batches, so that each group is drawn once with any block size.
         length = max(1, self._draw.block // size) * size
         block = number * size // length
         end = min((block + 1) * length, self._batches * size)
@@ -217,12 +217,12 @@ class PairBatches(GroupStream):
     def _substitutes(
         self, epoch: int, number: int, places: list[tuple[int, int]], groups: list[Group]
     ) -> Iterator[Group]:
-        """Yield groups in place of those that cannot be used, drawn from all others, or repeated when none is left."""
+        """Yield substitutes for unusable groups, drawn from all other groups, or repeated if none is left."""
         missing = len(places) - len(groups)
-        ignored: list[Damage] = []  # counted in the batch that these groups belong to
+        ignored: list[Damage] = []  # counted in the batch to which these groups belong
         own = set(places)
         found: list[Group] = []
-        # Neighbours first, since their shard is open.
+        # Try neighbours first, since their shard is open.
         random = self._random(SUBSTITUTES, epoch, self._rank, number)
         line = self._rank * self._batches * self._draw.groups_per_batch + number * self._draw.groups_per_batch
         for candidates in (self._draw.block, self._groups):
@@ -254,5 +254,5 @@ def _sound_record(sample: Sample) -> GroupRecord:
         return sample.record()
     except DamagedGroupError:
         raise
-    except ValueError as error:  # made wrongly, or damaged but still JSON; too many of these end the run
+    except ValueError as error:  # made wrongly, or damaged but valid JSON; too many of them stop training
         raise DamagedGroupError("wrong_record", sample.where, error) from error

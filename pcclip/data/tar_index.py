@@ -1,7 +1,7 @@
-"""Random access to the groups of a shard, by an index of its tar.
+"""Random access to the groups of a shard through an index of its tar.
 
-Python's tarfile treats a damaged header as the end of the file, and takes five times as long to parse a header. This scan
-continues at the next valid header, so damage costs one group and not the rest of the shard.
+Python's tarfile treats a damaged header as the end of the file, and needs five times as long to parse a header. This scan
+continues at the next valid header, so that damage costs one group, not the rest of the shard.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pcclip.data.damage import DamagedGroupError
 
 BLOCK = 512
 MAGIC, MAGIC_AT = b"ustar", 257
-SEARCH = 1 << 20  # bytes looked through at a time for the next header
+SEARCH = 1 << 20  # bytes searched at a time for the next header
 REGULAR, EXTENDED = b"0\0", b"xgLK"
 
 
@@ -27,8 +27,8 @@ class GroupEntry:
     Attributes:
         key: The group's key.
         members: Extension, such as `json` or `00.jpg`, to offset and size.
-        lost: Extensions of members that cannot be read, with the reason.
-        damage: Why the whole group must not be used.
+        lost: Extension of each unreadable member, to the reason.
+        damage: Reason why the whole group is unusable, if it is.
     """
 
     key: str
@@ -38,12 +38,12 @@ class GroupEntry:
 
 
 class TarIndex:
-    """The groups of one shard, by their place in it; reads them from the open file.
+    """Index of the groups of one shard, which reads them from the open file.
 
     Attributes:
         path: The tar.
         entries: Its groups, in order.
-        damage: What keeps further groups from being reached, if there should be any.
+        damage: Reason why groups are missing, if more groups are expected than found.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,13 +75,13 @@ class TarIndex:
         self.close()
 
     def read(self, place: int) -> dict[str, bytes]:
-        """The members of a group, by extension, undecoded.
+        """Return the undecoded members of a group, by extension.
 
         Raises:
-            DamagedGroupError: The shard ends or breaks before this place, the group must not be used, or the disk fails.
+            DamagedGroupError: The shard is damaged before this group, the group is unusable, or reading fails.
         """
         if place >= len(self.entries):
-            raise DamagedGroupError(self.damage, f"{self.path}: its group at place {place} is out of reach")
+            raise DamagedGroupError(self.damage, f"{self.path}: the group at place {place} cannot be found")
         entry = self.entries[place]
         if entry.damage:
             raise DamagedGroupError(entry.damage, f"{self.path}: group {entry.key}")
@@ -114,11 +114,11 @@ class TarIndex:
             self.damage = "empty_file"
 
     def _headers(self, size: int) -> Iterator[tuple[str, bytes, int, int]]:
-        """Name, type, offset and size of each member that is no part of another one's header."""
+        """Yield name, type, offset and size of each member. Extended headers are applied to the member after them."""
         position, sound, longer = 0, False, ""
         while position + BLOCK <= size:
             header = os.pread(self._file, BLOCK, position)
-            if not header.strip(b"\0"):  # the end, or what was overwritten with zeros
+            if not header.strip(b"\0"):  # the end, or a part overwritten with zeros
                 position = self._next_header(position + BLOCK, size)
                 continue
             length = _length(header)
@@ -137,7 +137,7 @@ class TarIndex:
             longer = ""
 
     def _next_header(self, position: int, size: int) -> int:
-        """The next block from `position` on that has a header's mark, or the end."""
+        """Return the position of the next block with the mark of a header, from `position` on, or the end."""
         while position < size:
             window = os.pread(self._file, SEARCH + BLOCK, position)
             found = window.find(MAGIC)
@@ -151,11 +151,11 @@ class TarIndex:
 
 
 def _length(header: bytes) -> int | None:
-    """The size that a header states; None if its checksum is wrong."""
+    """Return the size in a header; None if its checksum is wrong."""
     try:
         if int(header[148:156].strip(b"\0 ") or b"0", 8) != sum(header[:148]) + sum(header[156:]) + 8 * 32:
             return None
-        if header[124] & 0x80:  # GNU's form for eight gigabytes and more
+        if header[124] & 0x80:  # GNU's encoding of 8 GB and more
             return int.from_bytes(header[125:136], "big")
         length = int(header[124:136].strip(b"\0 ") or b"0", 8)
     except ValueError:
@@ -165,13 +165,13 @@ def _length(header: bytes) -> int | None:
 
 def _name(header: bytes) -> str:
     name, prefix = header[:100].split(b"\0", 1)[0], b""
-    if header[MAGIC_AT : MAGIC_AT + 6] == b"ustar\0":  # GNU uses the prefix's place otherwise
+    if header[MAGIC_AT : MAGIC_AT + 6] == b"ustar\0":  # GNU uses the bytes of the prefix for something else
         prefix = header[345:500].split(b"\0", 1)[0]
     return (prefix + b"/" + name if prefix else name).decode("utf-8", "surrogateescape")
 
 
 def _long_name(kind: bytes, payload: bytes) -> str:
-    """The name that an extended header gives to the member after it; empty if it gives none."""
+    """Return the name that an extended header gives to the next member; empty if it gives none."""
     if kind == b"L":
         return payload.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
     name = ""

@@ -1,4 +1,4 @@
-"""Averaged weights: evaluate and average correctly with Lightning's WeightAveraging and EMAWeightAveraging."""
+"""Correct evaluation and averaging with Lightning's WeightAveraging and EMAWeightAveraging."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,9 +12,9 @@ from torch.optim.swa_utils import get_swa_avg_fn
 
 @contextmanager
 def averaged(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
-    """Hold the averaged weights, as Lightning does in validation. Checkpoints and `SaveModel` save these weights.
+    """Use the averaged weights in the block, as Lightning does in validation. Checkpoints and `SaveModel` save these weights.
 
-    Without an averaging callback, and after the end of training, the weights do not change.
+    Without an averaging callback, and after training, the weights stay as they are.
     """
     averaging = _averaging(trainer)
     for callback in averaging:
@@ -27,9 +27,9 @@ def averaged(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
 
 
 def average_exactly(trainer: Trainer) -> None:
-    """Make the average of equal weights exactly that weight. Call this when training is set up.
+    """Make the average of equal weights exactly equal to them. Call this when training is set up.
 
-    Otherwise rounding changes frozen weights, so stored embeddings of a frozen tower do not fit the saved model. The minus
+    Otherwise rounding changes frozen weights, and cached embeddings of a frozen tower would not fit the saved model. The minus
     infinity in attention masks, which are buffers, would become NaN.
     """
     for callback in _averaging(trainer):

@@ -7,7 +7,7 @@ from torch import nn
 
 
 def batch_norm_trains(module: nn.Module) -> bool:
-    """Return whether any batch norm uses batch statistics. Frozen towers are in evaluation mode, so theirs do not."""
+    """Return whether any batch norm uses batch statistics. Those of frozen towers do not, since they are in evaluation mode."""
     norms = (child for child in module.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm))
     return any(norm.training for norm in norms)
 

@@ -11,9 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 
 def forgetful(function: Callable[..., Tensor], chunk_size: int | None) -> Callable[..., Tensor]:
-    """Return the function; with a chunk size, one that keeps only its result and is recomputed in the backward pass.
+    """Return the function. With a chunk size, its activations are recomputed in the backward pass instead of kept.
 
-    This is GradCache: embeddings of the whole batch, then gradients chunk by chunk. Source: arXiv 2101.06983.
+    This is GradCache (arXiv 2101.06983): embeddings of the whole batch, then gradients chunk by chunk.
     """
     if chunk_size is None or not torch.is_grad_enabled():
         return function
@@ -21,7 +21,7 @@ def forgetful(function: Callable[..., Tensor], chunk_size: int | None) -> Callab
 
 
 def in_chunks(function: Callable[[Any], Tensor], rows: Tensor, chunk_size: int | None) -> Tensor:
-    """Return `function(rows)`, computed for `chunk_size` rows at a time, or at once with None. Rows must be independent.
+    """Return `function(rows)`, computed for `chunk_size` rows at a time, or for all with None. Rows must be independent.
 
     Values and gradients are the same, but only one chunk's activations exist at any time.
     """
@@ -51,7 +51,7 @@ def cut(lengths: list[int], cost: int, chunk_size: int | None = None) -> list[in
     values, counts = np.unique(lengths, return_counts=True)
     ends = np.cumsum(counts)
     begins = ends - counts
-    # best[i]: the least work for all texts shorter than values[i]; begin[i]: where the last chunk of that begins
+    # best[i]: minimal work for all texts shorter than values[i]; chosen[i]: start of the last chunk of that solution
     best, chosen = np.zeros(len(values) + 1), np.zeros(len(values) + 1, dtype=int)
     for i, value in enumerate(values):
         work = best[: i + 1] + (ends[i] - begins[: i + 1]) * value + cost

@@ -1,4 +1,4 @@
-"""CLIP with a difference head: open_clip's towers, their tokenizer and preprocessing, and the head, in one module."""
+"""CLIP with a difference head: open_clip's towers, their tokenizer and preprocessing, and the head."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from pcclip.model.text import Tokenizer, encode_tokens, is_trimmable, pooling, t
 
 
 class DifferenceCLIP(nn.Module):
-    """CLIP plus a difference head; embeds images, texts and differences into one space of width D.
+    """CLIP plus a difference head. Embeds images, texts and differences into one space of width D.
 
-    Images come in as uint8 and are normalised here, on the model's device: a quarter of the bytes to move, same numbers.
+    Input images are uint8 and are normalised on the model's device. This moves a quarter of the bytes.
 
     Attributes:
         name: The open_clip name it was loaded by.
         config: Its architecture, in the layout of open_clip's `model_configs`.
         towers: The open_clip model.
         head: The difference head, identity by default.
-        tokenizer: Texts to token ids, trimmed to the longest; holds no weights.
+        tokenizer: Texts to token ids, trimmed to the longest text. Has no weights.
         preprocess: open_clip's preprocessing settings.
-        image_transform: PIL image to uint8 tensor (3, H, W): open_clip's preprocessing without its last, linear step.
+        image_transform: PIL image to uint8 tensor (3, H, W): open_clip's preprocessing without normalisation.
         embed_dim: Width D of the embeddings.
-        chunk_size: Maximum number of images, and of texts, whose activations are kept at once, for batches larger than
-            memory; None for no limit. Values and gradients are the same, for one more forward pass.
+        chunk_size: Maximum number of images, and of texts, whose activations are in memory at once; None for no limit.
+            Values and gradients are the same, for one more forward pass.
     """
 
     mean: Tensor
@@ -79,12 +79,12 @@ class DifferenceCLIP(nn.Module):
 
     @property
     def image_tower_frozen(self) -> bool:
-        """Whether no weight of the image tower trains, so image embeddings may be computed once."""
+        """Whether no weight of the image tower trains, so that image embeddings may be cached."""
         return not any(parameter.requires_grad for parameter in self.towers.visual.parameters())
 
     @property
     def text_tower_frozen(self) -> bool:
-        """Whether no weight of the text tower trains, so each text may be encoded once."""
+        """Whether no weight of the text tower trains, so that text embeddings may be cached."""
         return not any(parameter.requires_grad for parameter in text_parameters(self.towers))
 
     @property
@@ -100,29 +100,29 @@ class DifferenceCLIP(nn.Module):
         return _fingerprint(self.config["text_cfg"], state)
 
     def compile_towers(self, backend: str | Callable[..., Any] = "inductor") -> None:
-        """Compile each block of the towers by `torch.compile`, in place: weights keep their names.
+        """Compile each block of the towers with `torch.compile`, in place. Weights keep their names.
 
-        All blocks share the code of one, so compiling is fast. A tower without blocks is compiled as a whole.
+        All blocks share compiled code, so compilation is fast. A tower without blocks is compiled as a whole.
         """
-        import torch._dynamo  # here: a second of start-up that only training with `compile` needs
+        import torch._dynamo  # here: takes a second
 
-        # One for each kind of call: image or text, with or without gradients, frozen or not, last block or not.
+        # One compilation for each kind of call: image or text, with or without gradients, frozen or not, last block or not.
         torch._dynamo.config.recompile_limit = max(32, torch._dynamo.config.recompile_limit)
         visual = self.towers.visual
         for block in _blocks(visual) or [visual]:
             block.compile(backend=backend)
         text = text_tower(self.towers)
         for block in _blocks(text.transformer) or ([text] if text is not self.towers else []):
-            block.compile(backend=backend, dynamic=True)  # chunks of texts have all sizes
-        self._text_multiple = 16  # few lengths, and such as tensor cores like
+            block.compile(backend=backend, dynamic=True)  # chunks of texts have many sizes
+        self._text_multiple = 16  # few different lengths, suitable for tensor cores
 
     def shard(self, mesh: DeviceMesh) -> None:
         """Shard the weights among the processes of a mesh (FSDP2). Each block is gathered when it runs.
 
-        Values and names do not change. The methods registered here (`encode_images`, ...) gather the weights that they need.
+        Values and names do not change. The methods registered here (`encode_images`, ...) gather the weights they need.
 
         Raises:
-            ValueError: A scale or bias trains, which cannot be sharded; or torch is older than 2.7.
+            ValueError: A scale or bias trains (scalars cannot be sharded), or torch is older than 2.7.
         """
         if torch.__version__ < "2.7":  # its `fully_shard` cannot exclude parameters
             raise ValueError(
@@ -162,7 +162,7 @@ class DifferenceCLIP(nn.Module):
         return features
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
-        """Encode token ids (N, L) to unit embeddings (N, D). A frozen text tower encodes each text once, without gradients."""
+        """Encode token ids (N, L) to unit embeddings (N, D). A frozen text tower caches them, without gradients."""
         if not (self.text_tower_frozen and self._keeps_texts):
             return self._encode_tokens(tokens)
         kind = self.device.type
@@ -195,14 +195,14 @@ def _fingerprint(settings: dict[str, Any], state: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for key, value in sorted(state.items()):
         digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
-        # a copy: FSDP2 cannot free and reshard memory that numpy refers to
+        # A copy, since FSDP2 cannot free memory that numpy refers to.
         own = value.detach().to("cpu", copy=True).contiguous()
         digest.update(own.view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
 def _unit(embeddings: Tensor) -> Tensor:
-    # Half precision is too coarse for the normalisation. Double stays double.
+    # Normalise in float32, since half precision is too coarse. Float64 stays float64.
     return F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=-1)
 
 

@@ -39,9 +39,9 @@ def blend(base: Mapping[str, Tensor], finetuned: Mapping[str, Tensor], alpha: fl
 
 
 def ensemble(base: DifferenceCLIP, finetuned: DifferenceCLIP, alpha: float) -> None:
-    """Turn `finetuned` into `alpha * finetuned + (1 - alpha) * base`, its head included.
+    """Replace the weights of `finetuned`, including its head, by `alpha * finetuned + (1 - alpha) * base`.
 
     Raises:
-        ValueError: Two models of different architectures, or heads.
+        ValueError: The models have different architectures or heads.
     """
     finetuned.load_state_dict(blend(base.state_dict(), finetuned.state_dict(), alpha))

@@ -53,7 +53,7 @@ class MLPHead(nn.Module):
 
 
 def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Apply a linear map in the precision of its inputs: embeddings keep float32 where weights are of half precision."""
+    """Apply a linear map in the precision of its inputs: float32 embeddings stay float32 with half-precision weights."""
     return F.linear(inputs, weight.to(inputs.dtype), None if bias is None else bias.to(inputs.dtype))
 
 

@@ -1,4 +1,4 @@
-"""Validation and test: losses on held-out batches that do not depend on the number of processes."""
+"""Losses on held-out batches in validation and test. They do not depend on the number of processes."""
 
 from abc import abstractmethod
 from contextlib import ExitStack
@@ -38,8 +38,8 @@ class Sums(Metric):
 class HeldOutLosses(LightningModule):
     """Logs the means of the losses over all held-out pairs and captions, as `val/<name>` and `test/<name>`.
 
-    Each batch belongs to one process and is its own set of negatives. Sums and counts are added up in float64, over all
-    batches and processes, at the end of the epoch. `loss` is the weighted sum of these means.
+    Each batch is in one process, and its negatives come from itself. Sums and counts are in float64, over all batches and
+    processes. `loss` is the weighted sum of the means.
     """
 
     difference_weight: float
@@ -48,13 +48,13 @@ class HeldOutLosses(LightningModule):
 
     @abstractmethod
     def losses(self, batch: PairBatch, alone: bool = False) -> dict[str, Tensor]:
-        """The losses of a batch by name."""
+        """Return the losses of a batch by name."""
 
     def on_validation_epoch_start(self) -> None:
-        """Begin to add up; hold whole weights where they are sharded, since processes may have other numbers of batches."""
+        """Reset the sums. Gather sharded weights, since processes may have different numbers of batches."""
         self._sums = Sums()
         self._sums.update({})  # a process may have no batches
-        if self.trainer.world_size > 1:  # which no device without float64 allows
+        if self.trainer.world_size > 1:  # devices without float64 (MPS) have one process
             self._sums.to(self.device)
         self._whole = ExitStack()
         self._whole.enter_context(gathered(self))
@@ -62,7 +62,7 @@ class HeldOutLosses(LightningModule):
     on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: PairBatch, batch_index: int) -> None:
-        """Add up the losses on held-out pairs."""
+        """Add the losses of a batch."""
         if not len(batch.image_ids):
             return
         found = self.losses(batch, alone=True)
@@ -71,7 +71,7 @@ class HeldOutLosses(LightningModule):
         self._sums.update({name: (float(found[name]), count) for name, count in counts.items()})
 
     def test_step(self, batch: PairBatch | None, batch_index: int) -> None:
-        """As `validation_step`, if there are held-out pairs; the evaluation callbacks do the rest of `pcclip test`."""
+        """Like `validation_step`, if there are held-out pairs. The evaluation callbacks do the rest of `pcclip test`."""
         if batch is not None:
             self.validation_step(batch, batch_index)
 
@@ -84,7 +84,7 @@ class HeldOutLosses(LightningModule):
         self._log_means("test")
 
     def on_predict_epoch_end(self) -> None:
-        """Share the weights out again."""
+        """Shard the weights again."""
         self._whole.close()
 
     def _log_means(self, stage: str) -> None:

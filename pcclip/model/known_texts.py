@@ -9,7 +9,7 @@ KEPT_TEXTS = 200_000  # 600 MB of embeddings of width 768
 
 
 class KnownTexts:
-    """Table of text embeddings. It is cleared when the tower's weights change, or when it is full."""
+    """Table of text embeddings. It is cleared when the weights of the tower change, and when it is full."""
 
     def __init__(self) -> None:
         self._weights: Hashable = None
@@ -24,7 +24,7 @@ class KnownTexts:
             encode: Computes the embeddings of new texts.
             weights: Identifies the tower's weights and precision.
         """
-        # Trailing zeros are padding. Keys are the bytes, not a hash: a collision would give a wrong embedding.
+        # Trailing zeros are padding. Keys are the bytes, since a collision of hashes would give a wrong embedding.
         texts = [row.tobytes().rstrip(b"\0") for row in tokens.cpu().numpy()]
         if weights != self._weights or len(self._places) + len(texts) > KEPT_TEXTS:
             self._weights = weights
@@ -39,7 +39,7 @@ class KnownTexts:
         begin = len(self._places)
         if not begin:
             self._table = embeddings.new_empty(0, embeddings.shape[1])
-        with torch.inference_mode(False):  # tensors added in validation could not be used in training
+        with torch.inference_mode(False):  # training cannot use inference tensors, which validation would add
             if (needed := begin + len(texts)) > len(self._table):
                 grown = torch.empty(2 * needed, embeddings.shape[1], dtype=embeddings.dtype, device=embeddings.device)
                 grown[:begin] = self._table[:begin]

@@ -1,4 +1,4 @@
-"""Load CLIP from any source that open_clip knows, and save it as a folder that open_clip loads."""
+"""Load CLIP from any source that open_clip supports, and save it as a folder that open_clip loads."""
 
 import dataclasses
 import difflib
@@ -37,16 +37,16 @@ TEXT_CONFIG_FILE = "hf_text_config.json"  # architecture of a Hugging Face text 
 
 @dataclass
 class ClipSource:
-    """Where CLIP comes from; see `load_clip`."""
+    """Source of the CLIP towers; see `load_clip`."""
 
     name: str
-    """open_clip name, `local-dir:FOLDER`, `hf-hub:NAME` or the path of a JSON model configuration."""
+    """open_clip name, `local-dir:FOLDER`, `hf-hub:NAME`, or path of a JSON model configuration."""
     pretrained: str | None = None
-    """open_clip's pretrained tag, or a weights file."""
+    """Pretrained tag of open_clip, or weights file."""
     image_weights: str | None = None
-    """File of weights for the image tower alone."""
+    """File of weights for the image tower only."""
     preprocess: dict[str, Any] | None = None
-    """Preprocessing to set instead of the model's own, e.g. `{mean: [...], std: [...]}`."""
+    """Overrides of the model's preprocessing, e.g. `{mean: [...], std: [...]}`."""
 
 
 def load_clip(
@@ -57,21 +57,21 @@ def load_clip(
     preprocess: dict[str, Any] | None = None,
     head: HeadName = "identity",
 ) -> DifferenceCLIP:
-    """Load an open_clip model and put a difference head on it.
+    """Load an open_clip model and add a difference head.
 
     Args:
         name: An open_clip name (`ViT-L-14`), `local-dir:FOLDER`, `hf-hub:NAME`, or the path of a JSON model configuration
             (ending in `.json`, in the layout of open_clip's `model_configs`). FOLDER is a path or an address (`s3://`, ...).
-        pretrained: open_clip's pretrained tag or a weights file; None starts from random weights. Not for `local-dir:`
-            and `hf-hub:`, which carry their weights.
-        image_weights: Path or address of a file of weights for the image tower alone; every key must fit.
-        preprocess: Preprocessing to set instead of the model's own, e.g. `{"mean": [...], "std": [...]}`.
-        head: Difference head. A folder saved with `save_clip` brings its own, which this must equal or leave alone.
+        pretrained: Pretrained tag of open_clip, or weights file; None starts from random weights. Not for `local-dir:` and
+            `hf-hub:`, which include weights.
+        image_weights: Path or address of a file of weights for the image tower only. Every key must fit.
+        preprocess: Overrides of the model's preprocessing, e.g. `{"mean": [...], "std": [...]}`.
+        head: Difference head. A folder saved with `save_clip` has its own head; then give this one or `identity`.
 
     Raises:
         ValueError: Unknown name or tag, or weights that do not fit.
-        FileNotFoundError: A file or folder that is not there.
-        ConnectionError: An address that cannot be read.
+        FileNotFoundError: A file or folder does not exist.
+        ConnectionError: An address cannot be read.
     """
     if unknown := set(preprocess or {}) - {field.name for field in dataclasses.fields(PreprocessCfg)}:
         known = ", ".join(field.name for field in dataclasses.fields(PreprocessCfg))
@@ -90,7 +90,7 @@ def load_clip(
         raise ValueError(f"{name} carries its weights; leave pretrained={pretrained!r} out")
     overrides: dict[str, Any] = {}
     try:
-        # Read now, since what the name stands for may have changed when the model is saved.
+        # Read it now: the configuration of this name may have changed when the model is saved.
         config = open_clip.get_model_config(known_as)
         if "hf_model_name" in config["text_cfg"]:
             import_transformers()
@@ -104,7 +104,7 @@ def load_clip(
             require_pretrained=carries_weights,
             **overrides,
         )
-    except RuntimeError as error:  # a download that failed, weights that do not fit
+    except RuntimeError as error:  # a failed download, or weights that do not fit
         raise ValueError(f"{name}: cannot be loaded with pretrained={pretrained!r}: {error}") from error
     if image_weights is not None:
         _load_image_weights(towers, local_file(image_weights))
@@ -115,16 +115,15 @@ def load_clip(
 
 
 def save_clip(model: DifferenceCLIP, folder: str | Path) -> None:
-    """Save as an open_clip folder that `local-dir:FOLDER` loads, here and in open_clip itself; safetensors only.
+    """Save as an open_clip folder that `local-dir:FOLDER` loads, here and in open_clip. Weights are safetensors.
 
     A head other than the identity is saved in `difference_head.safetensors`. A Hugging Face tokenizer is saved in its own
-    files. The architecture of a Hugging Face text tower is saved in `hf_text_config.json`, for `load_clip`; open_clip reads it
-    from the hub or its cache. A saved model that is there is replaced when all is written. Sharded weights must be
-    `gathered`.
+    files. The architecture of a Hugging Face text tower is saved in `hf_text_config.json` for `load_clip`; open_clip itself
+    reads it from the hub or its cache. An existing saved model is replaced at the end. Sharded weights must be `gathered`.
 
     Raises:
         FileExistsError: The folder holds something other than a saved model.
-        OSError: It cannot be written.
+        OSError: The folder cannot be written.
     """
     folder = Path(folder)
     if folder.exists():
@@ -144,10 +143,10 @@ def save_clip(model: DifferenceCLIP, folder: str | Path) -> None:
 
 
 def check_fits(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], source: str | Path | None) -> None:
-    """Check that the weights of a checkpoint have the names and shapes of the configured model's.
+    """Check that the weights of a checkpoint have the names and shapes of the configured model.
 
     Raises:
-        ValueError: They differ. Names the checkpoint, one weight, and the settings to take from its run.
+        ValueError: They differ. Names the checkpoint, one weight, and the settings to copy from its run.
     """
     shapes = [{name: tuple(value.shape) for name, value in state.items()} for state in (theirs, ours)]
     odd = sorted(name for name in shapes[0].keys() | shapes[1].keys() if shapes[0].get(name) != shapes[1].get(name))
@@ -164,7 +163,7 @@ def check_fits(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], source:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Check that a folder is empty, or holds a saved model and nothing below it.
+    """Check that a folder is empty, or holds a saved model and no subfolders.
 
     Raises:
         FileExistsError: It is a file, or holds something else.
@@ -177,7 +176,7 @@ def check_replaceable(folder: Path) -> None:
 def _save_tensors(state: dict[str, Tensor], file: Path) -> None:
     try:
         save_file(state, file)
-    except SafetensorError as error:  # its way of saying that the disk is full
+    except SafetensorError as error:  # raised for a full disk
         raise OSError(errno.EIO, str(error), str(file)) from error
 
 
@@ -217,7 +216,7 @@ def _load_image_weights(towers: Any, file: Path) -> None:
     existing_file(file, "image tower weights")
     state = load_state_dict(str(file), weights_only=True)
     missing, unexpected = towers.visual.load_state_dict(state, strict=False)
-    # The projection into the joint space is not part of a pretrained backbone; everything else must be there.
+    # A pretrained backbone has no projection into the joint space, but must have everything else.
     missing = [key for key in missing if not key.startswith(("head.", "proj"))]
     if missing or unexpected:
         raise ValueError(

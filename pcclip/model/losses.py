@@ -1,7 +1,7 @@
 """Losses between image-side and text-side unit embeddings: contrastive, sigmoid, mean squared error, and the sign loss.
 
 The first two are open_clip's, with duplicates masked. All are exact under DDP: gradients averaged over ranks equal those of
-one process with the joint batch. All ranks must have the same number of pairs. Pairs that do not count (`Counted`) are masked.
+one process with the joint batch. All ranks must have the same number of pairs. `Counted` excludes pairs.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.distributed.nn import all_gather  # open_clip gathers by it too
 from torch.nn import functional as F
+
+from pcclip.processes import gather
 
 LossName = Literal["contrastive", "sigmoid", "mse"]
 MIN_DIFFERENCE = 1e-4  # norm of the difference of two unit embeddings; smaller ones are rounding errors
 
 
 class Counted(NamedTuple):
-    """Which pairs count. The others have no loss and are no negatives, as if they were not in the batch.
+    """Which pairs count. Other pairs have no loss and are no negatives, as if they were not in the batch.
 
     Attributes:
         own: (P,) bool, this rank's.
@@ -33,34 +35,34 @@ class Counted(NamedTuple):
 
     @classmethod
     def distinct(cls, differences: Tensor, world_size: int) -> Counted:
-        """Count the pairs whose two images differ, given the differences (P, D) of their unit embeddings.
+        """Count the pairs with two different images, given the differences (P, D) of their unit embeddings.
 
-        The direction of other differences is noise, and its gradient grows with the inverse of their norm. NaN counts, so
-        that the losses of a diverged model are NaN.
+        A difference of nearly zero has a random direction, and its gradient grows with the inverse of its norm. NaN counts,
+        so that the losses of a diverged model are NaN.
         """
         own = ~(differences.detach().norm(dim=-1) < MIN_DIFFERENCE)
         return cls(own, gathered_rows(own, world_size))
 
     def scaled(self, mean: Tensor) -> Tensor:
-        """Turn a sum over this rank's counted pairs, divided by P, into its part of the mean over all that count.
+        """Scale a sum over this rank's counted pairs, divided by P, to its part of the mean over all counted pairs.
 
-        The parts of all ranks average to that mean. The factor is exactly 1 where all pairs count.
+        The parts of all ranks average to this mean. The factor is exactly 1 if all pairs count.
         """
         return mean * (len(self.everyone) / self.everyone.sum().clamp(min=1).to(mean.dtype))
 
     def mean(self, values: Tensor) -> Tensor:
-        """Return this rank's part of the mean of values (P,) over the pairs that count, ()."""
+        """Return this rank's part of the mean of values (P,) over the counted pairs, ()."""
         return self.scaled(values.where(self.own, 0).mean())
 
 
 class Ranks(NamedTuple):
-    """This process among those whose pairs make one joint batch."""
+    """Rank of this process, and number of processes with a joint batch."""
 
     rank: int = 0
     world_size: int = 1
 
     def own(self, pairs: int, device: torch.device) -> Tensor:
-        """Return the places of this rank's pairs among all ranks' pairs, (P,)."""
+        """Return the indices of this rank's pairs among all ranks' pairs, (P,)."""
         return torch.arange(pairs, device=device) + self.rank * pairs
 
     def gathered(self, embeddings: Tensor) -> Tensor:
@@ -83,16 +85,16 @@ def contrastive_loss(
     counted: Counted | None = None,
     ranks: Ranks = ALONE,
 ) -> Tensor:
-    """Return this rank's part of the mean of both directions' cross-entropy, (). The parts average to the joint batch's loss.
+    """Return this rank's part of the cross-entropy, averaged over both directions, ().
 
-    Without duplicates it equals open_clip's `ClipLoss`, to the last bit.
+    The parts of all ranks average to the loss of the joint batch. Without duplicates it equals open_clip's `ClipLoss` exactly.
 
     Args:
         image: Unit image-side embeddings of this rank, (P, D).
         text: Unit text-side embeddings, (P, D).
         logit_scale: 1 / temperature.
         logit_bias: Added to all logits.
-        keys: (P, K) int64. Two pairs with the same key in the same column are duplicates: not each other's negatives.
+        keys: (P, K) int64. Two pairs with equal keys in a column are duplicates, which are not each other's negatives.
         counted: Which pairs count; all by default.
         ranks: This rank.
     """
@@ -118,10 +120,10 @@ def sigmoid_loss(
     counted: Counted | None = None,
     ranks: Ranks = ALONE,
 ) -> Tensor:
-    """Return the log-loss of all cells, summed over texts and averaged over images, (); see `contrastive_loss`.
+    """Return the log-loss of all logits, summed over texts and averaged over images, (). Arguments: `contrastive_loss`.
 
-    Without duplicates it equals open_clip's `SigLipLoss`. Texts are gathered, not passed around a ring, since their keys must
-    come with them.
+    Without duplicates it equals open_clip's `SigLipLoss`. Texts are gathered together with their keys, not passed around a
+    ring.
     """
     logits = logit_scale * image @ ranks.gathered(text).T
     if logit_bias is not None:
@@ -145,9 +147,9 @@ def mse_loss(
     counted: Counted | None = None,
     ranks: Ranks = ALONE,
 ) -> Tensor:
-    """Return the squared distance, summed over D and averaged over P, (): the paper's "similar" variant.
+    """Return the squared distance, summed over D and averaged over P, (): the paper's "similar" variant (arXiv 2409.09721).
 
-    Scale, bias and keys have no meaning for it. Source: arXiv 2409.09721.
+    Scale, bias and keys are ignored.
 
     Examples:
         >>> import torch
@@ -167,10 +169,10 @@ LOSSES: dict[LossName, Callable[..., Tensor]] = {
 
 
 def sign_loss(differences: Tensor, texts: Tensor, logit_scale: Tensor, counted: Counted | None = None) -> Tensor:
-    """Return the cross-entropy of choosing between a pair and its reverse: the paper's difference classification as a loss.
+    """Return the cross-entropy of choosing between a pair and its reverse, (): the paper's difference classification as a loss.
 
-    A reversed pair has the opposite difference, since heads are odd. So the choice depends on the sign of the cosine. Other
-    pairs, on this rank or another, have no influence.
+    A reversed pair has the opposite difference, since heads are odd. So the choice depends on the sign of the cosine. It does
+    not depend on other pairs.
 
     Args:
         differences: Unit, (P, D).
@@ -181,7 +183,7 @@ def sign_loss(differences: Tensor, texts: Tensor, logit_scale: Tensor, counted: 
     Examples:
         >>> import torch
         >>> differences, scale = torch.eye(4), torch.tensor(10.0)
-        >>> round(sign_loss(differences, torch.zeros(4, 4), scale).item(), 3)  # silent: log 2
+        >>> round(sign_loss(differences, torch.zeros(4, 4), scale).item(), 3)  # no information: log 2
         0.693
     """
     losses = F.softplus(-2 * logit_scale * (differences * texts).sum(-1))
@@ -189,9 +191,9 @@ def sign_loss(differences: Tensor, texts: Tensor, logit_scale: Tensor, counted: 
 
 
 def no_negatives(keys: Tensor | None, counted: Counted | None, own: Tensor, world_size: int) -> Tensor | None:
-    """Return which of all ranks' N pairs are not negatives of this rank's P, (P, N) bool; None if no keys or counts are given.
+    """Return which of all ranks' N pairs are no negatives of this rank's P pairs, (P, N) bool; None without keys and counts.
 
-    These are duplicates and pairs that do not count. A pair is never masked for itself.
+    These are duplicates and pairs that do not count. A pair never masks itself.
     """
     masked = None if keys is None else duplicates(keys, own, world_size)
     if counted is None:
@@ -204,17 +206,15 @@ def gathered_rows(rows: Tensor, world_size: int) -> Tensor:
     """Concatenate all ranks' rows (P, ...) in the order of the ranks, without gradients."""
     if world_size == 1:
         return rows
-    parts = [torch.empty_like(rows) for _ in range(world_size)]
-    distributed.all_gather(parts, rows.contiguous())
-    return torch.cat(parts)
+    return gather(rows).flatten(0, 1)
 
 
 def duplicates(keys: Tensor, own: Tensor, world_size: int) -> Tensor:
-    """Return which of all ranks' N pairs are duplicates of this rank's P, itself excluded: (P, N) bool.
+    """Return which of all ranks' N pairs are duplicates of this rank's P pairs, except of themselves, (P, N) bool.
 
     Args:
-        keys: (P, K) keys of this rank's pairs.
-        own: (P,) each pair's place among all ranks' pairs.
+        keys: Keys of this rank's pairs, (P, K).
+        own: Index of each pair among all ranks' pairs, (P,).
         world_size: Number of ranks.
     """
     everyone = gathered_rows(keys, world_size)
@@ -225,15 +225,15 @@ def duplicates(keys: Tensor, own: Tensor, world_size: int) -> Tensor:
 
 
 def row_keys(rows: Tensor) -> Tensor:
-    """Return a key for each row of (N, L) int64, (N,) int64. Equal rows have equal keys; others practically never.
+    """Return a hash of each row of (N, L) int64, (N,) int64.
 
-    Trailing zeros do not count, so that a text has the same key with any padding.
+    Trailing zeros have no effect, so a text has the same key with any padding.
     """
     return (rows * _coefficients(rows.shape[1], rows.device)).sum(1)
 
 
 @functools.lru_cache
 def _coefficients(length: int, device: torch.device) -> Tensor:
-    # The same on every rank, and with the same start for every length. Overflow wraps around, which is fine for keys.
+    # The same on all ranks. A longer row has the same first coefficients. Overflow wraps around, which is fine for hashes.
     numbers = random.Random(0)
     return torch.tensor([numbers.getrandbits(64) - 2**63 | 1 for _ in range(length)], device=device)

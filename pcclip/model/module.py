@@ -1,4 +1,4 @@
-"""The one LightningModule: pretraining, finetuning and every baseline are settings of it."""
+"""The LightningModule. Pretraining, finetuning and all baselines are settings of it."""
 
 import math
 from typing import Any
@@ -24,32 +24,32 @@ MAX_LOGIT_SCALE = 100.0  # as in CLIP's own training
 
 
 class LitDifferenceCLIP(HeldOutLosses):
-    """LightningModule that trains a `DifferenceCLIP` by a weighted sum of a difference loss and a caption loss.
+    """LightningModule that trains a `DifferenceCLIP` with a weighted sum of a difference loss and a caption loss.
 
     Args:
-        clip: Where the towers come from.
+        clip: Source of the towers.
         trainable: Parts that train; see `set_trainable`.
         head: Difference head: `identity` (the paper's), `linear` or `mlp`.
         difference_loss: `contrastive` (the paper's), `sigmoid` or `mse`.
-        difference_weight: Weight of the difference loss; 0 for training on captions alone.
+        difference_weight: Weight of the difference loss; 0 trains on captions only.
         caption_weight: Weight of the ordinary CLIP loss on images and captions.
-        sign_weight: Weight of the choice, for each difference text, between its pair and the reversed one (`sign_loss`). The
+        sign_weight: Weight of `sign_loss`: for each difference text, choose between its pair and the reversed pair. The
             contrastive losses learn this too, but more slowly, since it is one of hundreds of negatives.
         logit_scale: Scale of the difference logits (1 / temperature), at most 100. The paper's 1 barely trains; 10 to 14 does.
-        learn_logit_scale: Whether that scale trains.
-        logit_bias: Where the bias of the `sigmoid` loss starts; it always trains. SigLIP's -10 by default.
-        caption_logit_scale: A fixed scale for the caption logits instead of CLIP's own.
-        mask_duplicates: Whether pairs (or captions) with the same images or the same text, in all ranks' batches, are left
-            out of each other's negatives. They are correct matches, and short captions and texts about classes recur
-            often. False counts them as negatives, as the paper and open_clip do.
-        chunk_size: Maximum number of images, and of texts, whose activations are kept at once. Allows batches larger than
-            memory, with the same gradients, for one more forward pass. Accumulating gradients is no substitute, since
+        learn_logit_scale: Whether this scale trains.
+        logit_bias: Initial bias of the `sigmoid` loss, SigLIP's -10 by default. The bias always trains.
+        caption_logit_scale: Fixed scale of the caption logits; by default CLIP's own scale.
+        mask_duplicates: Whether to exclude pairs (or captions) with the same images or the same text, in all ranks' batches,
+            from each other's negatives. They are correct matches, and short captions and texts about classes recur often.
+            False counts them as negatives, as the paper and open_clip do.
+        chunk_size: Maximum number of images, and of texts, whose activations are in memory at once. Allows batches larger
+            than memory, with the same gradients, for one more forward pass. Gradient accumulation does not replace it, since
             negatives come from the batch.
-        grad_checkpointing: Whether the towers keep only their blocks' inputs and recompute the rest in the backward pass:
-            less memory, a third more work.
-        compile: Whether `torch.compile` compiles the towers' blocks; checkpoints keep plain names.
+        grad_checkpointing: Whether to keep only the inputs of the towers' blocks and recompute the rest in the backward pass.
+            Needs less memory and a third more time.
+        compile: Whether to compile the towers' blocks with `torch.compile`. Checkpoints keep plain names.
         optimizer: Optimiser class with its settings.
-        schedule: Learning-rate schedule; constant when left out.
+        schedule: Learning-rate schedule; constant by default.
     """
 
     def __init__(
@@ -111,24 +111,24 @@ class LitDifferenceCLIP(HeldOutLosses):
             self.model.compile_towers()
 
     def _freeze_unused(self) -> None:
-        """Freeze what no loss uses: DDP waits for gradients of every trainable parameter."""
+        """Freeze unused parameters, since DDP waits for the gradient of every trainable one."""
         towers = self.model.towers
         unused: list[Any] = []
         if self.difference_weight == 0:
             unused += [self.model.head, self.log_logit_scale, self.logit_bias]
-        if self._loss_name == "mse" and not self.sign_weight:  # has no scale
+        if self._loss_name == "mse" and not self.sign_weight:  # mse has no scale
             unused.append(self.log_logit_scale)
         if self.caption_weight == 0 or self._caption_logit_scale is not None:
             unused.append(towers.logit_scale)
         if self.caption_weight == 0 and towers.logit_bias is not None:
             unused.append(towers.logit_bias)
-        if hasattr(towers, "text_decoder"):  # CoCa's, which writes captions
+        if hasattr(towers, "text_decoder"):  # of CoCa, which generates captions
             unused.append(towers.text_decoder)
         for part in unused:
             part.requires_grad_(False)
 
     def configure_model(self) -> None:
-        """Shard the weights if the strategy says so (`conf/fsdp.yaml`). Lightning calls this more than once."""
+        """Shard the weights if the strategy requires it (`conf/fsdp.yaml`). Lightning calls this more than once."""
         if self.device_mesh is None or isinstance(self.model, FSDPModule):
             return
         if self.log_logit_scale.requires_grad or self.logit_bias.requires_grad:
@@ -154,54 +154,54 @@ class LitDifferenceCLIP(HeldOutLosses):
             each.scheduler.base_lrs = [rate] * len(each.scheduler.base_lrs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what `pcclip.load` needs in addition to the weights, as plain data: architecture, preprocessing and head."""
+        """Add architecture, preprocessing and head as plain data, for `pcclip.load`."""
         checkpoint[MODEL_SETTINGS] = {
             "clip": {"name": self.model.name, "config": self.model.config, "preprocess": self.model.preprocess},
             "head": self._head_name,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another architecture or head; see `check_fits`."""
-        if "state_dict" not in checkpoint:  # a distributed checkpoint; its loader compares by itself
+        """Check that the checkpoint has the same architecture and head; see `check_fits`."""
+        if "state_dict" not in checkpoint:  # a distributed checkpoint, whose loader checks this
             return
         source = self._trainer.ckpt_path if self._trainer is not None else None
         check_fits(checkpoint["state_dict"], self.state_dict(), source)
 
     def setup(self, stage: str) -> None:
-        """Tell the losses the rank and the number of processes, and prepare averages and batch norms."""
+        """Set rank and number of processes for the losses, and prepare weight averaging and batch norms."""
         if stage == "fit":
             average_exactly(self.trainer)
             synchronise(self.trainer, self.model.towers.visual)
         self._ranks = Ranks(self.trainer.global_rank, self.trainer.world_size)
 
     def on_train_start(self) -> None:
-        """Restart a resumed epoch whose batches have changed, as the data module has found."""
+        """Restart a resumed epoch if the data module found that its batches have changed."""
         if getattr(self.trainer.datamodule, "restarts_epoch", False):  # type: ignore[attr-defined]  # not declared
-            # No hook of a data module comes after the loops are restored, and Lightning has no setting for this.
+            # Data modules have no hook after the loops are restored, and Lightning has no setting for this.
             self.trainer.fit_loop.epoch_loop.batch_progress.reset_on_run()
             self.trainer.fit_loop.epoch_loop.reset_restart_stage()
 
     @property
     def caption_logit_scale(self) -> Tensor:
-        """Scale of the caption logits: CLIP's own, or the one set."""
+        """Scale of the caption logits."""
         if self._caption_logit_scale is not None:
             return torch.tensor(self._caption_logit_scale, device=self.device)
         scale: Tensor = self.model.towers.logit_scale.exp()
         return scale
 
     def embed(self, batch: PairBatch) -> Tensor:
-        """Unit image embeddings (B, D) of a batch: the stored ones, or each image encoded once."""
-        if batch.embeddings is not None:  # which the Trainer casts where weights are of half precision
+        """Return unit image embeddings (B, D): those in the batch, or its encoded images."""
+        if batch.embeddings is not None:  # the Trainer casts them to half precision if the weights have it
             return batch.embeddings.to(torch.promote_types(batch.embeddings.dtype, torch.float32))
         assert batch.images is not None
         return self.model.encode_images(batch.images)
 
     def losses(self, batch: PairBatch, alone: bool = False) -> dict[str, Tensor]:
-        """The losses of a batch by name, with their weighted sum as `loss`.
+        """Return the losses of a batch by name, with their weighted sum as `loss`.
 
         Args:
-            batch: The batch; of all ranks together one joint batch.
-            alone: Take this rank's batch for itself. It may then lack pairs or captions, and their losses with them.
+            batch: The batch of this rank, a part of the joint batch.
+            alone: Treat it as the whole batch. It may then have no pairs or no captions; their losses are left out.
         """
         ranks = ALONE if alone else self._ranks
         images = self.embed(batch)
@@ -234,20 +234,20 @@ class LitDifferenceCLIP(HeldOutLosses):
         return {"loss": total, **parts}
 
     def _keys(self, tokens: Tensor, images: Tensor) -> Tensor | None:
-        """What makes duplicates: the text as the tower sees it, or the images."""
+        """Return the keys that define duplicates: text and images, (P, 2)."""
         return torch.stack([row_keys(tokens), images], 1) if self._mask_duplicates else None
 
     def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
-        """One optimiser step's loss."""
+        """Return the loss, and log its parts."""
         losses = self.losses(batch)
-        if (identical := losses.pop("identical_pairs", None)) is not None:  # of an epoch, in all processes
+        if (identical := losses.pop("identical_pairs", None)) is not None:  # summed over the epoch and all processes
             total: dict[str, Any] = {"on_step": False, "on_epoch": True, "reduce_fx": "sum", "sync_dist": True}
             self.log("train/identical_pairs", identical.float(), **total)
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, prog_bar=True)
         return losses["loss"]
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, then keep learned scales at 100 or below. Clamped in the forward pass they would lose their gradient."""
+        """Step, then clamp learned scales to 100. Clamping in the forward pass would remove their gradient."""
         super().optimizer_step(*args, **kwargs)
         with torch.no_grad():
             for scale in (self.log_logit_scale, self.model.towers.logit_scale):
@@ -255,7 +255,7 @@ class LitDifferenceCLIP(HeldOutLosses):
                     scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
 
     def predict_step(self, batch: PairBatch, batch_index: int) -> Tensor:
-        """Cosine of each pair's difference with its text, (P,)."""
+        """Return the cosine of each pair's difference with its text, (P,)."""
         if not len(batch.first):
             return batch.first.float()
         images = self.embed(batch)
@@ -263,7 +263,7 @@ class LitDifferenceCLIP(HeldOutLosses):
         return (differences * self.model.encode_tokens(batch.tokens)).sum(-1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser over two parameter groups, and the schedule stepped with it."""
+        """Return the optimiser with two parameter groups, and the schedule, which is stepped after each optimiser step."""
         groups = parameter_groups(self)
         if not groups:
             raise ValueError("model.trainable is empty and nothing else trains; name at least one part")
@@ -275,7 +275,7 @@ class LitDifferenceCLIP(HeldOutLosses):
             raise ValueError(
                 "model.schedule needs to know the run's length; set trainer.max_epochs or trainer.max_steps"
             )
-        self.trainer.fit_loop.setup_data()  # the batches of an epoch are known from here on
+        self.trainer.fit_loop.setup_data()  # sets num_training_batches
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         scheduler = self._schedule.build(optimizer, int(total), steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

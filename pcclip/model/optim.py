@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def parameter_groups(module: nn.Module) -> list[dict[str, object]]:
-    """Return the trainable parameters in two groups: with the optimiser's weight decay, and without.
+    """Return the trainable parameters in two groups, with and without weight decay.
 
     Norms, biases, embeddings (token, class, position) and scales are not decayed.
     """
@@ -19,8 +19,8 @@ def parameter_groups(module: nn.Module) -> list[dict[str, object]]:
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        # Position and class embeddings are bare parameters: open_clip's `*_embedding`, timm's `pos_embed`, `cls_token`.
-        # The weight of a module so named, like timm's `patch_embed.proj`, is an ordinary convolution.
+        # Position and class embeddings are parameters of the tower itself: open_clip's `*_embedding`, timm's `pos_embed` and
+        # `cls_token`. The weight of a module with such a name, like timm's `patch_embed.proj`, is an ordinary convolution.
         bare = name.rpartition(".")[2]
         is_embedding = id(parameter) in exempt or "embed" in bare or "_token" in bare
         (plain if parameter.ndim < 2 or is_embedding else decayed).append(parameter)
@@ -29,11 +29,11 @@ def parameter_groups(module: nn.Module) -> list[dict[str, object]]:
 
 
 class Schedule(ABC):
-    """A learning-rate schedule that depends on the run's length."""
+    """Learning-rate schedule that depends on the length of the run."""
 
     @abstractmethod
     def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
-        """Return the factor on the base learning rate at optimiser step `step`, counted from 0."""
+        """Return the factor of the base learning rate at optimiser step `step`, from 0."""
 
     def build(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: int) -> LambdaLR:
         """Return the scheduler. Step it after each optimiser step."""
@@ -44,8 +44,8 @@ class WarmupCosine(Schedule):
     """Linear warm-up from zero, then half a cosine down to `floor`.
 
     Args:
-        warmup: Share of all steps spent warming up.
-        floor: Factor reached at the end.
+        warmup: Share of all steps used for warm-up.
+        floor: Factor at the end.
     """
 
     def __init__(self, warmup: float = 0.1, floor: float = 0.0) -> None:

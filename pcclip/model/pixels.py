@@ -1,4 +1,4 @@
-"""Pictures to pixels: open_clip's evaluation preprocessing up to uint8. The model does the rest."""
+"""open_clip's evaluation preprocessing up to uint8 pixels. The model divides and normalises."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from torchvision import transforms
 
 
 def uint8_transform(preprocess: dict[str, Any]) -> transforms.Compose:
-    """Return open_clip's evaluation preprocessing up to uint8 pixels (3, H, W). The model divides and normalises."""
+    """Return a transform from a PIL image to uint8 pixels (3, H, W)."""
     steps = image_transform_v2(PreprocessCfg(**preprocess), is_train=False).transforms
     if not isinstance(steps[-2], transforms.ToTensor) or not isinstance(steps[-1], transforms.Normalize):
         raise RuntimeError(
@@ -29,13 +29,13 @@ def pixels_of(image: Image.Image) -> Tensor:
 
 
 class ShrinkAndCut:
-    """Resize and centre crop in one step, with the same pixels.
+    """Resize and centre crop in one step, with the same result.
 
-    Pillow resizes rows first, then columns. Columns outside the crop need not be resized.
+    Pillow resizes rows first, then columns. Columns outside the crop are not needed.
 
     Args:
         resize: The first step.
-        cut: The second.
+        cut: The second step.
     """
 
     def __init__(self, resize: transforms.Resize, cut: transforms.CenterCrop) -> None:

@@ -17,9 +17,9 @@ _whole: WeakSet[FSDPModule] = WeakSet()  # modules inside `gathered`
 
 @contextmanager
 def gathered(module: nn.Module) -> Iterator[None]:
-    """Hold full weights in every process. All processes must enter and leave together.
+    """Gather full weights in every process for the block. All processes must enter and leave it together.
 
-    Inside, processes may run the model independently. Outside, each forward pass of a sharded model waits for all processes.
+    In the block, processes may run the model independently. Outside, each forward pass waits for all processes.
     """
     parts = _sharded(module)
     if not parts or parts[0] in _whole:
@@ -44,7 +44,7 @@ def gathered(module: nn.Module) -> Iterator[None]:
 def whole_state(module: nn.Module, part: str = "") -> dict[str, Tensor]:
     """Return the full `state_dict` of a module, or of a part of it. Sharded weights must be `gathered`.
 
-    For sharded weights `state_dict` itself would shard them again.
+    `state_dict` itself would shard the weights again.
     """
     if not _sharded(module):
         return module.get_submodule(part).state_dict()

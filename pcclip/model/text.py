@@ -89,7 +89,7 @@ class Tokenizer:
         self._by_words = by_words(tokenize)
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Return token ids (N, L): L is the context length or, if trimmed, that of the longest text; (0, 1) without texts."""
+        """Return token ids (N, L). L is the context length or, if trimmed, that of the longest text. Without texts: (0, 1)."""
         if not texts:
             return torch.zeros(0, 1, dtype=torch.long)
         if self._trim and self._by_words is not None:
@@ -103,12 +103,12 @@ class Tokenizer:
     def overflow(self, text: str) -> str:
         """Return the words of a text that do not fit into the context; empty if all fit."""
         length = self.tokenize([text]).shape[1]
-        if len(text.encode()) + 2 <= length:  # a token is at least a byte
+        if len(text.encode()) + 2 <= length:  # a token has at least one byte
             return ""
 
         def fits(words: Sequence[str]) -> bool:
             text = [" ".join(words)]
-            # A longer context changes nothing if all tokens fit.
+            # If all tokens fit, a longer context gives the same tokens.
             return torch.equal(self.tokenize(text), self.tokenize(text, context_length=length + 8)[:, :length])
 
         words = text.split()
@@ -126,7 +126,7 @@ class Tokenizer:
 
 
 def end_of_text(tokens: Tensor, pool_type: str, eos_id: int | None) -> Tensor:
-    """Return the end of each text of (N, L), (N,), by open_clip's rule: the highest id (`argmax`) or a given id (`eos`)."""
+    """Return the position of the end of each text, (N,), in token ids (N, L), by open_clip's rule: `argmax` or `eos`."""
     is_end = tokens if pool_type == "argmax" else torch.eq(tokens, eos_id or 0).int()
     return is_end.argmax(-1)
 
@@ -134,13 +134,13 @@ def end_of_text(tokens: Tensor, pool_type: str, eos_id: int | None) -> Tensor:
 def encode_tokens(clip: Any, tokens: Tensor, *, chunk_size: int | None = None, multiple: int = 1) -> Tensor:
     """Encode token ids (N, L) to text embeddings (N, D), not normalised.
 
-    L may be shorter than the context length if `is_trimmable(clip)`. A text's embedding is the same in every batch.
+    L may be shorter than the context length if `is_trimmable(clip)`. The embedding of a text does not depend on the batch.
 
     Args:
         clip: The open_clip model.
         tokens: Token ids (N, L).
         chunk_size: Maximum number of texts whose activations are kept at once (see `in_chunks`).
-        multiple: Pad chunks to a multiple of this number of tokens, so that compiled code meets few shapes.
+        multiple: Pad chunks to a multiple of this number of tokens, so that compiled code sees few shapes.
     """
     if not is_trimmable(clip):
         return in_chunks(clip.encode_text, tokens, chunk_size)
@@ -148,7 +148,7 @@ def encode_tokens(clip: Any, tokens: Tensor, *, chunk_size: int | None = None, m
     context = tower.attn_mask.shape[0]
     tokens = F.pad(tokens, (0, min(context, _rounded(tokens.shape[1], multiple)) - tokens.shape[1]))
     dtype = tower.transformer.get_cast_dtype()
-    # One look-up in the table, since the gradient of each look-up is as large as the table.
+    # Look up each token once, since the gradient of each look-up is as large as the table.
     ids, words = torch.unique(tokens, return_inverse=True)
     vocabulary = tower.token_embedding(ids).to(dtype)
     ends, order = end_of_text(tokens, *pooling(clip)).sort(stable=True)
@@ -162,7 +162,7 @@ def encode_tokens(clip: Any, tokens: Tensor, *, chunk_size: int | None = None, m
     longest = [lengths[last - 1] if last else 0 for last in accumulate(sizes)]
     parts = map(forgetful(encode, chunk_size), torch.split(order, sizes), torch.split(ends, sizes), longest)
     pooled = torch.cat(list(parts))[order.argsort()]
-    # Pooling before the final norm is the same as after it, since the norm acts on each token alone.
+    # Pool before the final norm. The result is the same, since the norm treats each token separately.
     embeddings: Tensor = tower.ln_final(pooled)
     if isinstance(tower.text_projection, nn.Linear):
         embeddings = tower.text_projection(embeddings)
@@ -176,7 +176,7 @@ def _rounded(length: int, multiple: int) -> int:
 
 
 def _last_states(transformer: Any, x: Tensor, mask: Tensor, ends: Tensor) -> Tensor:
-    """Return the last hidden states of (N, L, W) at the positions `ends` (N,) only, (N, W). The mask is (L, L)."""
+    """Return the last hidden states (N, W) of inputs (N, L, W) at the positions `ends` (N,). The mask is (L, L)."""
     rows = torch.arange(len(x), device=x.device)
     *blocks, last = transformer.resblocks
     if not (transformer.batch_first and isinstance(last, ResidualAttentionBlock)):
@@ -190,8 +190,8 @@ def _last_states(transformer: Any, x: Tensor, mask: Tensor, ends: Tensor) -> Ten
 
     for block in blocks:
         x = run(block, x, None, None, mask)
-    # The last block runs for the ends only, as cross-attention from them to all tokens. open_clip looks for the norm of
-    # keys and values by this name. It is not registered as a submodule, so that it is not saved twice.
+    # The last block runs only for the ends, as cross-attention from them to all tokens. open_clip expects the norm of keys and
+    # values under this name. It is not registered as a submodule, so that it is not saved twice.
     object.__setattr__(last, "ln_1_kv", last.ln_1)
     seen = mask[ends].repeat_interleave(last.attn.num_heads, 0)
     state: Tensor = run(last, x[rows, ends].unsqueeze(1), x, x, seen.unsqueeze(1))

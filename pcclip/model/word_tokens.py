@@ -1,7 +1,7 @@
-"""CLIP's tokenizer word by word: the same ids in a fraction of the time.
+"""CLIP's tokenizer with a cache of words: the same ids in a fraction of the time.
 
-CLIP's byte pairs never cross white space, so the ids of a text are those of its words, and words come again in every text.
-Cleaning, which is most of open_clip's time, changes nothing in printable ASCII without HTML entities.
+CLIP's byte pairs never cross white space, so the ids of a text are those of its words, and words recur. open_clip spends most
+of its time cleaning texts, which changes nothing in printable ASCII without HTML entities.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,10 +16,10 @@ KEPT_WORDS = 200_000  # tens of megabytes
 
 
 def by_words(tokenizer: Any) -> Callable[[Sequence[str]], Tensor] | None:
-    """Return a function from texts to token ids (N, L), L the length of the longest; None if the tokenizer crosses words."""
+    """Return a function from texts to token ids (N, L), trimmed to the longest text; None if tokens may span words."""
     if type(tokenizer) is not SimpleTokenizer or tokenizer.clean_fn is not get_clean_fn("lower"):
         return None
-    # Further special tokens are patterns, which may match white space.
+    # More special tokens are patterns, which may match white space.
     if tokenizer.reduction_fn is not None or len(tokenizer.all_special_ids) > 2:
         return None
     return WordTokens(tokenizer)
@@ -37,7 +37,7 @@ class WordTokens:
         self._words: dict[str, list[int]] = {}
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Token ids (N, L): start, text, end, zeros; cut to the context length as open_clip does."""
+        """Return token ids (N, L): start, text, end, zeros. Cut texts to the context length as open_clip does."""
         start, end = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id
         longest = self._tokenizer.context_length - 2
         rows = [[start, *self._ids(text)[:longest], end] for text in texts]

@@ -1,1 +1,1 @@
-"""What people do with a trained model."""
+"""Use a trained model: one module for each tool command, and what they share."""

@@ -1,7 +1,7 @@
 """Embed many pictures. Known embeddings are read from the store, the others are encoded.
 
-Memory does not grow with the embeddings, which lie in a file beyond `IN_MEMORY` bytes; only names and places of the
-pictures, some 250 bytes each, are held.
+Embeddings of more than `IN_MEMORY` bytes are in a temporary file. Memory then holds only names and locations of the pictures,
+about 250 bytes each.
 """
 
 import tempfile
@@ -21,7 +21,7 @@ from pcclip.metrics.protocol import check_damaged
 from pcclip.model.clip import DifferenceCLIP
 
 IN_MEMORY = 1 << 28
-CHUNK = 16_384  # rows of embeddings that are worked on at a time
+CHUNK = 16_384  # rows of embeddings that are processed at a time
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Gallery:
     """Pictures and their embeddings.
 
     Attributes:
-        pictures: The N pictures that could be read.
-        embeddings: Unit embeddings, (N, D) float32 on the CPU.
-        unreadable: Name of each of the others, and why it cannot be read or embedded.
+        pictures: N readable pictures.
+        embeddings: Their unit embeddings, (N, D) float32 on the CPU.
+        unreadable: Name of each other picture, to the reason.
     """
 
     pictures: list[Picture]
@@ -39,7 +39,7 @@ class Gallery:
     unreadable: dict[str, str]
 
     def chunks(self) -> Iterator[Tensor]:
-        """Return the embeddings, some rows at a time."""
+        """Return the embeddings in chunks of rows."""
         return (self.embeddings[start : start + CHUNK] for start in range(0, len(self.embeddings), CHUNK))
 
     def mean(self) -> Tensor:
@@ -50,7 +50,7 @@ class Gallery:
         return (total / max(1, len(self.pictures))).float()
 
     def pick(self, index: int, within: int) -> Image.Image | None:
-        """Decode one of the pictures again, for `within` pixels; None if it can no longer be read."""
+        """Decode a picture again, with at most about `within` pixels a side; None if it is no longer readable."""
         return decoded(self.pictures[index], within)
 
 
@@ -63,26 +63,25 @@ def embed_pictures(
     workers: int | None = None,
     progress: bool = False,
 ) -> Gallery:
-    """Embed pictures. Take known embeddings from the store, encode the others and add them to it.
+    """Embed pictures. Read known embeddings from the store, encode the others and add them to it.
 
     Args:
         clip: The model.
         pictures: The pictures.
-        store: Where embeddings of files are kept; None keeps none.
-        batch_size: Pictures encoded at a time.
-        workers: Processes that decode; as many as there are cores to spare, up to eight, by default.
-        progress: Whether to show a bar, on a terminal.
+        store: Cache of embeddings of files; None disables it.
+        batch_size: Pictures in a batch.
+        workers: Processes that decode; by default one for each spare core, at most eight.
+        progress: Whether to show a progress bar in a terminal.
 
     Raises:
-        ValueError: None of the pictures can be read, or more embeddings are not finite than single damaged pictures
-            explain (`check_damaged`).
+        ValueError: No picture is readable, or too many embeddings are not finite (`check_damaged`).
     """
     embeddings = _room(len(pictures), clip.embed_dim)
     known = torch.zeros(len(pictures), dtype=torch.bool)
     if store is not None:
         files = [picture for picture in pictures if isinstance(picture, ImageFile)]
         if len(files) < len(pictures):
-            raise ValueError("pictures in memory cannot be kept in a store; leave `cache` out")
+            raise ValueError("pictures in memory cannot be cached; leave `cache` out")
         known = store.load(files, embeddings)
     damaged = 0  # pictures whose embedding is not finite
     missing = (~known).nonzero().view(-1).tolist()
@@ -105,7 +104,7 @@ def embed_pictures(
 
 
 def _room(count: int, width: int) -> Tensor:
-    """Return an empty tensor (N, D): in memory if it is small, else in a temporary file."""
+    """Return a tensor of zeros (N, D): in memory if it is small, else in a temporary file."""
     if count * width * 4 <= IN_MEMORY:
         return torch.zeros(count, width)
     with tempfile.TemporaryFile() as stream:
@@ -113,7 +112,7 @@ def _room(count: int, width: int) -> Tensor:
 
 
 def _readable(pictures: Sequence[Picture], embeddings: Tensor, reasons: dict[int, str]) -> Gallery:
-    """Return the gallery of the readable pictures. `reasons` maps the index of each other picture to its error."""
+    """Return the gallery of the readable pictures. `reasons` maps the index of each unreadable picture to the reason."""
     unreadable = {pictures[place].key: reasons[place] for place in sorted(reasons)}
     if len(reasons) == len(pictures):
         key, reason = next(iter(unreadable.items()))
@@ -121,7 +120,7 @@ def _readable(pictures: Sequence[Picture], embeddings: Tensor, reasons: dict[int
     if not reasons:
         return Gallery(list(pictures), embeddings, {})
     kept = [place for place in range(len(pictures)) if place not in reasons]
-    for to, start in enumerate(kept):  # in place: there may be no memory for a second copy
+    for to, start in enumerate(kept):  # in place, since a second copy may not fit into memory
         if to != start:
             embeddings[to] = embeddings[start]
     return Gallery([pictures[place] for place in kept], embeddings[: len(kept)], unreadable)

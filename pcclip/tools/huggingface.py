@@ -1,6 +1,6 @@
-"""CLIP in the layout of Hugging Face's transformers: `CLIPModel`, or its text half alone, which diffusers takes.
+"""Save CLIP in the layout of Hugging Face's transformers: `CLIPModel`, or its text tower only, which diffusers uses.
 
-open_clip has the conversion the other way round (`open_clip/convert.py`); here are the same names, read backwards.
+open_clip has the opposite conversion with the same names (`open_clip/convert.py`).
 """
 
 import re
@@ -36,7 +36,7 @@ VISION = {
     "class_embedding": "vision_model.embeddings.class_embedding",
     "conv1.weight": "vision_model.embeddings.patch_embedding.weight",
     "positional_embedding": "vision_model.embeddings.position_embedding.weight",
-    "ln_pre.weight": "vision_model.pre_layrnorm.weight",  # their spelling
+    "ln_pre.weight": "vision_model.pre_layrnorm.weight",  # sic
     "ln_pre.bias": "vision_model.pre_layrnorm.bias",
     "ln_post.weight": "vision_model.post_layernorm.weight",
     "ln_post.bias": "vision_model.post_layernorm.bias",
@@ -44,15 +44,15 @@ VISION = {
 
 
 def save_huggingface(clip: DifferenceCLIP, folder: Path, *, text_only: bool = False) -> None:
-    """Write model, tokenizer and preprocessing, weights as safetensors. Check first that the embeddings are the same.
+    """Write model, tokenizer and preprocessing. Check first that the embeddings are the same.
 
     Args:
-        clip: The model. Its head has no place in CLIPModel.
+        clip: The model. Its head is not saved, since `CLIPModel` has none.
         folder: An empty folder.
-        text_only: Write `CLIPTextModelWithProjection` instead of `CLIPModel`; `CLIPTextModel` loads either.
+        text_only: Write `CLIPTextModelWithProjection` instead of `CLIPModel`. `CLIPTextModel` loads both.
 
     Raises:
-        ValueError: An architecture that the layout cannot hold; says which part.
+        ValueError: The layout does not support a part of the architecture. Names the part.
     """
     import transformers
 
@@ -79,7 +79,7 @@ def check_text(clip: DifferenceCLIP) -> None:
     """Check that the text tower has OpenAI's architecture.
 
     Raises:
-        ValueError: For such a tower.
+        ValueError: It has another architecture.
     """
     tower = text_tower(clip.towers)
     causal = isinstance(tower, CLIP | TextTransformer) and getattr(tower, "attn_mask", None) is not None
@@ -87,7 +87,7 @@ def check_text(clip: DifferenceCLIP) -> None:
     if not causal or not known or pooling(clip.towers)[0] != "argmax":
         raise ValueError(
             f"{clip.name}: its text tower ({type(tower).__name__}) is not a causal transformer pooled at the end-of-text "
-            "token with CLIP's tokenizer, the only one that Hugging Face's CLIP holds; use --format open_clip"
+            "token with CLIP's tokenizer, which Hugging Face's CLIP requires; use --format open_clip"
         )
 
 
@@ -95,14 +95,14 @@ def check_vision(clip: DifferenceCLIP) -> None:
     """Check that the image tower is a plain vision transformer.
 
     Raises:
-        ValueError: For such a tower.
+        ValueError: It is something else.
     """
     visual = clip.towers.visual
     plain = isinstance(visual, VisionTransformer) and visual.attn_pool is None and visual.pool_type == "tok"
     if not plain or visual.conv1.bias is not None or getattr(clip.towers, "logit_bias", None) is not None:
         raise ValueError(
-            f"{clip.name}: its image tower ({type(visual).__name__}) is not a plain vision transformer, the only one that "
-            "Hugging Face's CLIPModel holds; use --format open_clip, or --text_only true for the text tower alone"
+            f"{clip.name}: its image tower ({type(visual).__name__}) is not a plain vision transformer, which Hugging "
+            "Face's CLIPModel requires; use --format open_clip, or --text_only true for the text tower only"
         )
 
 
@@ -165,7 +165,7 @@ def _renamed(
         block = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)\.(weight|bias)", key)
         if key in names:
             renamed[names[key]] = value
-        elif key in (projection, f"{projection}.weight"):  # a matrix that is multiplied from the right, or a Linear
+        elif key in (projection, f"{projection}.weight"):  # a matrix, or a Linear, which is its transpose
             target = "text_projection.weight" if part == "text_model" else "visual_projection.weight"
             renamed[target] = value if key.endswith(".weight") else value.T
         elif block and block[2] in BLOCK:
@@ -174,7 +174,7 @@ def _renamed(
             for name, piece in zip("qkv", value.chunk(3), strict=True):
                 renamed[f"{part}.encoder.layers.{packed[1]}.self_attn.{name}_proj.{packed[2]}"] = piece
         else:
-            raise ValueError(f"{where}: Hugging Face's CLIP has no place for {key}; use --format open_clip")
+            raise ValueError(f"{where}: Hugging Face's CLIP has no weight for {key}; use --format open_clip")
     return renamed
 
 
@@ -187,7 +187,7 @@ def _fill(model: Any, state: dict[str, Tensor]) -> None:
 
 
 def _check_agreement(clip: DifferenceCLIP, model: Any, text_only: bool) -> None:
-    """Check that both give the same embeddings of random inputs; raise if one part works differently."""
+    """Check that both models give the same embeddings of random inputs."""
     generator = torch.Generator().manual_seed(0)
     tokens = clip.tokenizer([" ".join(["word"] * length) for length in (1, 5, 17)])
     with torch.no_grad():
@@ -202,8 +202,7 @@ def _check_agreement(clip: DifferenceCLIP, model: Any, text_only: bool) -> None:
             differences.append(float((ours - F.normalize(features, dim=-1)).abs().max()))
     if max(differences) > TOLERANCE:
         raise ValueError(
-            f"{clip.name}: embeddings differ by {max(differences):.1g} in Hugging Face's CLIP, which works differently; "
-            "use --format open_clip"
+            f"{clip.name}: embeddings in Hugging Face's CLIP differ by {max(differences):.1g}; use --format open_clip"
         )
 
 
@@ -227,7 +226,7 @@ def _image_processor(clip: DifferenceCLIP) -> Any:
     side = size if isinstance(size, int) else size[0]
     squash = preprocess.get("resize_mode") == "squash"
     if preprocess.get("resize_mode") == "longest":
-        raise ValueError(f"{clip.name}: Hugging Face's CLIPImageProcessor cannot pad pictures as this model needs it")
+        raise ValueError(f"{clip.name}: Hugging Face's CLIPImageProcessor cannot pad pictures, which this model needs")
     return transformers.CLIPImageProcessor(
         size={"height": side, "width": side} if squash else {"shortest_edge": side},
         do_center_crop=not squash,

@@ -1,4 +1,4 @@
-"""Loading a model to use it: from a saved folder, a checkpoint, or by an open_clip name."""
+"""Load a model for use: from a saved folder, from a checkpoint, or by an open_clip name."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from pcclip.paths import existing_file
 from pcclip.remote import local_file, local_folder
 from pcclip.tools.inference import InferenceModel
 
-MODEL_PREFIX = "model."  # of the towers and the head in a checkpoint of `LitDifferenceCLIP`
+MODEL_PREFIX = "model."  # prefix of the weights of towers and head in a checkpoint of `LitDifferenceCLIP`
 
 
 def load_model(source: str, pretrained: str | None = None, device: str = "auto") -> InferenceModel:
@@ -26,7 +26,7 @@ def load_model(source: str, pretrained: str | None = None, device: str = "auto")
     target = _device(device)
     if source.endswith(".ckpt"):
         if pretrained is not None:
-            raise ValueError(f"{source} carries its weights; leave pretrained={pretrained!r} out")
+            raise ValueError(f"{source} includes its weights; leave pretrained={pretrained!r} out")
         return InferenceModel(load_checkpoint(local_file(source)).to(target), source)
     folder = local_folder(source.removeprefix(LOCAL))
     if folder.is_dir():
@@ -34,16 +34,16 @@ def load_model(source: str, pretrained: str | None = None, device: str = "auto")
     known = open_clip.get_model_config(source.replace("/", "-")) is not None
     if pretrained is None and (known or source.endswith(".json")):
         tags = open_clip.list_pretrained_tags_by_model(source.replace("/", "-"))
-        raise ValueError(f"{source}: comes without weights; give pretrained, one of {tags} or a file")
+        raise ValueError(f"{source}: has no weights of its own; give pretrained: one of {tags}, or a file")
     return InferenceModel(load_clip(source, pretrained).to(target), source)
 
 
 def load_checkpoint(file: Path) -> DifferenceCLIP:
-    """Return the model of a checkpoint of `pcclip fit`. Nothing is unpickled but tensors and plain values.
+    """Return the model of a checkpoint of `pcclip fit`. Only tensors and plain values are unpickled.
 
     Raises:
-        FileNotFoundError: No checkpoint, or a tokenizer that is no longer where the run read it.
-        ValueError: A corrupt checkpoint, one of something else, or one that does not fit its settings.
+        FileNotFoundError: The checkpoint, or the tokenizer that the run used, does not exist.
+        ValueError: The checkpoint is corrupt, is not from `pcclip fit`, or its weights do not fit its settings.
     """
     existing_file(file, "checkpoint")
     try:
@@ -71,19 +71,17 @@ def load_checkpoint(file: Path) -> DifferenceCLIP:
 
 
 def _tells_its_tokenizer(clip: dict[str, Any]) -> bool:
-    """Return whether settings hold an architecture with CLIP's own tokenizer. Others are in files of the named model."""
+    """Return whether the model has CLIP's own tokenizer. Other tokenizers are in files of the named model."""
     named = {"hf_model_name", "hf_tokenizer_name"} & set(clip["config"]["text_cfg"])
-    return (
-        not named and "siglip" not in clip["name"].lower()
-    )  # open_clip takes SigLIP's tokenizer from the model's name
+    return not named and "siglip" not in clip["name"].lower()  # open_clip finds SigLIP's tokenizer by the model's name
 
 
 def _load_config(clip: dict[str, Any], head: HeadName) -> DifferenceCLIP:
-    """Build a model of a stored architecture, with random weights."""
+    """Return a model of a stored architecture with random weights."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "checkpoint.json"
         file.write_text(json.dumps(clip["config"]), encoding="utf-8")
-        logging.disable(logging.WARNING)  # open_clip warns of random weights
+        logging.disable(logging.WARNING)  # open_clip warns about random weights
         try:
             model = load_clip(str(file), preprocess=clip["preprocess"], head=head)
         finally:
@@ -95,7 +93,7 @@ def _load_config(clip: dict[str, Any], head: HeadName) -> DifferenceCLIP:
 def _load_folder(folder: Path, pretrained: str | None) -> DifferenceCLIP:
     if not (folder / CONFIG_FILE).is_file() and (folder / "config.json").is_file():
         raise ValueError(
-            f"{folder}: a model for Hugging Face, which transformers loads; here give the model that it was exported from"
+            f"{folder}: a model in Hugging Face's layout, for transformers; give the model that it was exported from"
         )
     try:
         return load_clip(f"{LOCAL}{folder}", pretrained)

@@ -1,4 +1,4 @@
-"""Which pictures a tool works on: folders, patterns, lists of files, webdataset shards; and pictures given as they are."""
+"""Find the pictures for a tool: in folders, by patterns, from lists of files, in webdataset shards, or given in memory."""
 
 import csv
 import glob
@@ -24,13 +24,13 @@ from pcclip.paths import read_text
 
 @dataclass(frozen=True)
 class GivenPicture:
-    """A picture that is in memory already."""
+    """A picture in memory."""
 
     key: str
     image: Image.Image
 
     def decode(self, within: int | None = None) -> Image.Image:
-        """Return the picture upright in RGB, always at its full size."""
+        """Return the picture upright in RGB, in its full size."""
         return upright(self.image)
 
 
@@ -39,19 +39,20 @@ def find_pictures(sources: Sequence[str | Path]) -> list[ImageFile]:
 
     Args:
         sources: Any of
-            a folder, looked through with its subfolders in the order of names; its `.tar` are shards; sheets that pcclip
-            drew and folders that it copied pictures into are left out;
-            a shard, or a brace pattern of shards such as `train-{000..010}.tar`; members are found by their endings;
-            a pattern such as `photos/**/*.jpg`;
-            a list: `.txt` with a path a line, `.csv` with a column `path`, `-` for lines of the standard input;
-            a picture.
 
-    A warning counts the skipped files of folders, patterns and shards by extension or reason. If there are several
-    sources, as when a shell expands a pattern, those that pcclip drew or copied are skipped too.
+            - A folder, with its subfolders, in the order of names. Its `.tar` files are shards. Contact sheets that pcclip
+              drew and folders of pictures that it copied are left out.
+            - A shard, or a brace pattern of shards such as `train-{000..010}.tar`. Pictures are found by extension.
+            - A pattern such as `photos/**/*.jpg`.
+            - A list: `.txt` with a path in each line, `.csv` with a column `path`, or `-` for lines of the standard input.
+            - A picture.
+
+    A warning counts the skipped files of folders, patterns and shards by extension or reason. Of several sources, as when a
+    shell expands a pattern, those that pcclip drew or copied are skipped too.
 
     Raises:
-        FileNotFoundError: A source that is not there.
-        ValueError: A source without pictures, a broken shard, or a list that is none.
+        FileNotFoundError: A source does not exist.
+        ValueError: A source has no pictures, a shard is damaged, or a list has the wrong form.
     """
     found: dict[tuple[str, int | None], ImageFile] = {}
     own = Skipped()
@@ -70,7 +71,7 @@ def find_pictures(sources: Sequence[str | Path]) -> list[ImageFile]:
         if skipped:
             warnings.warn(f"{source}: skipped {skipped}", ToolWarning, stacklevel=2)
         for picture in pictures:
-            # `./a.png` and `a.png` are one picture
+            # `./a.png` and `a.png` are the same picture.
             found.setdefault((os.path.normpath(os.path.join(here, picture.path)), picture.offset), picture)  # noqa: PTH118
     if own and not found:
         raise ValueError(f"{names[0]} and {len(names) - 1} others: all skipped, {own}; name other pictures")
@@ -80,7 +81,7 @@ def find_pictures(sources: Sequence[str | Path]) -> list[ImageFile]:
 
 
 def _is_own(source: str, base: str, own: Skipped) -> bool:
-    """Return whether one of several sources is a sheet, or lies in a folder of copied pictures below `base`; count it."""
+    """Return whether a source is a contact sheet, or in a folder of copied pictures below `base`. Count it as skipped."""
     path = os.path.abspath(source)  # noqa: PTH100
     if is_copy(os.path.join(path, "x") if os.path.isdir(path) else path, base):  # noqa: PTH112, PTH118
         own["copied by pcclip"] += 1
@@ -139,7 +140,7 @@ def _in_shard(shard: str, skipped: Skipped) -> Iterator[ImageFile]:
     try:
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
-                archive.members = []  # type: ignore[attr-defined]  # which would grow with the shard
+                archive.members = []  # type: ignore[attr-defined]  # the list would grow with the shard
                 if member.isfile() and is_picture_name(member.name, skipped):
                     yield ImageFile(shard, f"{shard}/{member.name}", offset=member.offset_data, size=member.size)
     except tarfile.TarError as error:
@@ -148,6 +149,6 @@ def _in_shard(shard: str, skipped: Skipped) -> Iterator[ImageFile]:
 
 def _listed(lines: Iterator[str] | Sequence[str]) -> Iterator[ImageFile]:
     for line in lines:
-        # A path that is not there is found unreadable later, as a damaged picture is: a list may be long and old.
+        # Missing files are reported later, like damaged pictures, since a list may be long and old.
         if line.strip():
             yield ImageFile(line.strip(), line.strip())
