@@ -5,19 +5,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pcclip.model.clip import DifferenceCLIP
-
 
 def blend(base: Mapping[str, Tensor], finetuned: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """`alpha * finetuned + (1 - alpha) * base` of every floating tensor; other buffers are the finetuned model's.
+    """Return `alpha * finetuned + (1 - alpha) * base` of all floating tensors, and other buffers of the finetuned model.
 
     Args:
-        base: State of the model before finetuning.
-        finetuned: State after it.
+        base: State dict of the model before finetuning.
+        finetuned: State dict after finetuning.
         alpha: 0 gives the base, 1 the finetuned model.
 
     Raises:
-        ValueError: The two states differ in keys or shapes, so they are not of one model.
+        ValueError: The states differ in keys or shapes, so the models have different architectures.
     """
     for key in sorted({*base, *finetuned}):
         shapes = [list(state[key].shape) if key in state else "nothing" for state in (base, finetuned)]
@@ -36,12 +34,3 @@ def blend(base: Mapping[str, Tensor], finetuned: Mapping[str, Tensor], alpha: fl
         else:
             blended[key] = tuned.clone()
     return blended
-
-
-def ensemble(base: DifferenceCLIP, finetuned: DifferenceCLIP, alpha: float) -> None:
-    """Replace the weights of `finetuned`, including its head, by `alpha * finetuned + (1 - alpha) * base`.
-
-    Raises:
-        ValueError: The models have different architectures or heads.
-    """
-    finetuned.load_state_dict(blend(base.state_dict(), finetuned.state_dict(), alpha))

@@ -2,7 +2,7 @@
 
 from pcclip.atomic import atomic_folder
 from pcclip.commands.options import Ensemble
-from pcclip.model.ensemble import ensemble
+from pcclip.model.ensemble import blend
 from pcclip.model.loading import save_clip
 from pcclip.tools.open_model import load_model
 from pcclip.tools.output import claim
@@ -21,7 +21,7 @@ def run(options: Ensemble) -> None:
         write_sweep(sweep(base, finetuned, options.sweep, options.alphas), options.output)
         return
     alpha = options.alpha or 0.0
-    ensemble(base, finetuned, alpha)
+    finetuned.load_state_dict(blend(base.state_dict(), finetuned.state_dict(), alpha))
     with atomic_folder(options.output) as target:
         save_clip(finetuned, target)
     print(f"{alpha:g} of {options.model} and {1 - alpha:g} of {options.base}: {options.output}")
