@@ -95,30 +95,30 @@ class PairCLI(LightningCLI):
         self.config_init = self.parser.instantiate_classes(settings)
         self.datamodule = self.config_init.data
         callbacks = self.config_init.trainer.callbacks
-        own_bar = any(isinstance(each, ProgressBar) for each in (callbacks if isinstance(callbacks, list) else [callbacks]))
+        listed = callbacks if isinstance(callbacks, list) else [callbacks]
+        own_bar = any(isinstance(each, ProgressBar) for each in listed)
         trainer: Any = self.instantiate_trainer()  # Trainer does not declare its callbacks
         self.trainer = trainer
         if self.command == "fit" and settings.resume and find_checkpoint(trainer, settings):
             trainer.loggers = self.made("logger", settings.trainer.logger)
         self.config_init.ckpt_path = settings.ckpt_path
+        resumed = self.command == "fit" and continues(trainer, settings.ckpt_path)
         if not own_bar:
             default = [each for each in trainer.callbacks if isinstance(each, ProgressBar)]
             rest = [each for each in trainer.callbacks if each not in default]
             trainer.callbacks = [*(TrainingProgress() for _ in default), *rest]
         if trainer.fast_dev_run:  # Lightning's own would save the last state
             trainer.callbacks = [each for each in trainer.callbacks if not isinstance(each, ModelCheckpoint)]
-        else:
-            resumed = self.command == "fit" and continues(trainer, settings.ckpt_path)
-            if not (settings.overwrite or resumed):
-                refuse_to_overwrite(self.command, trainer)
-            if resumed or not settings.overwrite:
-                keep_metrics(trainer)
+        elif not (settings.overwrite or resumed):
+            refuse_to_overwrite(self.command, trainer)
         self.datamodule.check_folders(self.command, settings.model.difference_weight)
         if self.command in ("fit", "test"):
             for callback in trainer.callbacks:
                 if isinstance(callback, Evaluation):
                     callback.evaluator.prepare()
         self.model = self.config_init.model()
+        if resumed or not settings.overwrite:
+            keep_metrics(trainer)
 
     def made(self, name: str, settings: Any) -> list[Any]:
         """Return the objects of one setting of the trainer, such as `logger`."""
