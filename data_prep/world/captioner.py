@@ -1,12 +1,15 @@
 """The world's caption writer. Like people, it names some of the attributes, in varied words."""
 
 import random
+from dataclasses import replace
 
 from data_prep.world.scene import Scene
 from data_prep.world.vocabulary import background_phrase, noun_phrase, position_phrase, sentence
 
 # Probability that a caption names an attribute.
-NAMED = {"shape": 0.9, "colour": 0.7, "count": 0.7, "size": 0.9, "brightness": 0.6, "position": 0.65}
+NAMED = {"shape": 0.9, "colour": 0.7, "count": 0.7, "size": 0.9, "brightness": 0.7, "position": 0.65}
+# Standard deviation of the perceived brightness: people do not agree where "dark" ends and "grey" begins.
+PERCEIVED = 0.06
 
 PLAIN = (
     "{shapes}",
@@ -65,10 +68,11 @@ def caption(rng: random.Random, scene: Scene) -> str:
         (False, True): GROUNDED,
         (True, True): PLACED_AND_GROUNDED,
     }["position" in named, "brightness" in named]
+    seen = replace(scene, brightness=min(max(scene.brightness + rng.gauss(0, PERCEIVED), 0.0), 1.0))
     text = rng.choice(frames).format(
         shapes=noun_phrase(rng, scene, named),
         place=position_phrase(rng, scene),
-        ground=background_phrase(rng, scene),
+        ground=background_phrase(rng, seen),
     )
     return sentence(text) if rng.random() < 0.6 else text
 

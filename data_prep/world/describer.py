@@ -1,6 +1,6 @@
 """The world's describer: it stands in for a language model and writes how one scene differs from another.
 
-A text names one to three of the noticeable differences, in one of many frames and either order of mention, and always says
+A text names one or two of the noticeable differences, in one of many frames and either order of mention, and always says
 "first" and "second". It is true whatever the wording: comparatives follow the scenes' numbers, never their captions.
 """
 
@@ -38,9 +38,6 @@ LESS = {
     "brightness": ("darker", "dimmer"),
     "position": ("further to the left", "further left", "more to the left", "closer to the left edge"),
 }
-# Asked how the first picture differs from the second, language models mostly speak of the first, and mention it first.
-LEADS_WITH_FIRST = 0.85
-_ROLE = re.compile("first|second")
 HIGHER, LOWER = ("higher", "greater"), ("lower",)
 NOUNS = (
     ("image", "image"),
@@ -73,14 +70,9 @@ def describe(rng: random.Random, first: Scene, second: Scene) -> str | None:
     if not differing:
         return None
     # Shape and colour differ nearly always; the graded attributes are what the texts are for.
-    wanted = rng.choices((1, 2, 3), (0.7, 0.25, 0.05))[0]
-    keyed = sorted(differing, key=lambda name: rng.random() ** (1.0 if name in GRADED else 2.0), reverse=True)
-    writer = Writer(rng, first, second)
-    second_leads = rng.random() >= LEADS_WITH_FIRST
-    while True:
-        text = writer.text(keyed[:wanted])
-        if (_ROLE.findall(text.lower())[0] == "second") == second_leads:
-            return text
+    wanted = rng.choices((1, 2), (0.85, 0.15))[0]
+    keyed = sorted(differing, key=lambda name: rng.random() ** (1.0 if name in GRADED else 5.0), reverse=True)
+    return Writer(rng, first, second).text(keyed[:wanted])
 
 
 @dataclass
@@ -117,39 +109,57 @@ class Writer:
 
     def _sides(self) -> tuple[Scene, Scene, str, str]:
         """Which picture the comparative speaks of: (its scene, the other's, its mark, the other's)."""
-        if self.rng.random() < LEADS_WITH_FIRST:
+        if self.rng.random() < 0.5:
             return self.first, self.second, "<1>", "<2>"
         return self.second, self.first, "<2>", "<1>"
 
     def _single(self, attribute: str) -> str:
         x, y, x_mark, y_mark = self._sides()
-        frame = self.rng.choice(frames.GRADED_FRAMES[attribute])
+        frame = frames.graded(self.rng, attribute)
+        return _mark(frame.format(**self._fields(x, y, attribute)), x_mark, y_mark)
+
+    def _fields(self, x: Scene, y: Scene, attribute: str) -> dict[str, str]:
+        """Words for the fields of a frame that says how `x` differs from `y` in a graded attribute."""
         shape = self._common_noun(x, y)
-        more = self._comparative(x, y, attribute)
-        less = self._plain_comparative(y, x, attribute)
-        one = x.count == y.count == 1
+        word, opposite_word = self._comparative(x, y, attribute), self._plain_comparative(y, x, attribute)
         fields = {
-            "more": more,
-            "less": less,
-            "higher": self.rng.choice(HIGHER if difference(x, y, "count") > 0 else LOWER),
-            "shapes": shape if one else plural(shape),
-            "many": plural(shape),
-            "those": "the one" if one else "those",
-            "they": "it" if one else "they",
-            "are": "is" if one else "are",
-            "do": "does" if one else "do",
-            "get": "gets" if one else "get",
-            "look": "looks" if one else "look",
-            "seem": "seems" if one else "seem",
-            "sit": self.rng.choice(("sits", "lies", "is") if one else ("sit", "lie", "are")),
-            "own": noun(x, shape),
-            "own_are": "is" if x.count == 1 else "are",
-            "ground": self._ground(),
+            "word": word,
+            "opposite_word": opposite_word,
+            "thing": self._thing(x, attribute, word, shape),
+            "thing_is": "is" if x.count == 1 else "are",
+            "opposite": self._thing(y, attribute, opposite_word, shape),
+            "opposite_is": "is" if y.count == 1 else "are",
+            "singled": f"the {word} {noun(x, shape)}",
+            "subject": shape,
+            "described": f"{self._some(x, shape)} {word}",
+            "other": f"{self._some(y, shape)} {opposite_word}",
         }
-        if attribute in ("size", "count", "brightness"):
-            fields["thing"] = self._thing(x, attribute, more, shape)
-            fields["opposite"] = self._thing(y, attribute, less, shape)
-        return _mark(frame.format(**fields), x_mark, y_mark)
+        verbs = {"is": "is", "looks": "looks", "gets": "gets", "that": "that", "it": "it", "does": "does"}
+        if attribute == "count":
+            higher, lower = self.rng.choice(HIGHER), self.rng.choice(LOWER)
+            more = difference(x, y, "count") > 0
+            fields |= {"word": higher if more else lower, "opposite_word": lower if more else higher}
+            fields |= {"thing_is": "are", "opposite_is": "are", "singled": fields["thing"]}
+            fields |= {
+                "subject": f"number of {plural(shape)}",
+                "described": fields["thing"],
+                "other": fields["opposite"],
+            }
+            verbs["looks"] = "seems"
+        elif attribute == "brightness":
+            ground = self._ground()
+            fields |= {"thing_is": "is", "opposite_is": "is", "singled": f"the {word} {ground}", "subject": ground}
+            fields |= {"described": f"a {ground} that is {word}", "other": f"a {ground} that is {opposite_word}"}
+        else:
+            if attribute == "position":
+                fields["singled"] = f"the {noun(x, shape)} placed {word}"
+                verbs["looks"] = self.rng.choice(("sits", "lies"))
+            verbs["that"] = "the one"
+            if not x.count == y.count == 1:
+                fields["subject"] = plural(shape)
+                looks = verbs["looks"].removesuffix("s")
+                verbs = {"is": "are", "looks": looks, "gets": "get", "that": "those", "it": "they", "does": "do"}
+        return fields | verbs
 
     def _crossed(self, one: str, other: str) -> str:
         x, y, x_mark, y_mark = self._sides()
@@ -229,13 +239,19 @@ class Writer:
         return self.rng.choice(("background", "background", "backdrop"))
 
     def _thing(self, x: Scene, attribute: str, comparative: str, shape: str) -> str:
-        """`larger stars`, `a larger star`, `more stars`, `a darker background`."""
+        """`larger stars`, `a larger star`, `more stars`, `a darker background`, `its star further left`."""
         if attribute == "count":
             return f"{comparative} {plural(shape)}"
         if attribute == "brightness":
             return f"a {comparative} {self._ground()}"
+        if attribute == "position":
+            return f"its {noun(x, shape)} {comparative}"
         phrase = f"{comparative} {noun(x, shape)}"
         return with_article(phrase) if x.count == 1 else phrase
+
+    def _some(self, scene: Scene, shape: str) -> str:
+        """`stars that are`, `a star that is`."""
+        return f"{with_article(shape)} that is" if scene.count == 1 else f"{plural(shape)} that are"
 
     def _plain_comparative(self, x: Scene, y: Scene, attribute: str) -> str:
         return self.rng.choice((MORE if difference(x, y, attribute) > 0 else LESS)[attribute])

@@ -1,119 +1,81 @@
 """Sentence frames of the world's describer.
 
-`<X>` and `<Y>` stand for the two pictures, `<X>` being the one that the comparative in `{more}` (or `{thing}`) speaks of.
-Other fields: `{less}` the opposite; `{shapes}` the noun for both pictures, with `{are}`, `{look}`, `{sit}`, `{those}`,
-`{they}` in its number; `{own}` and `{own_are}` noun and verb in the number of `<X>`; `{ground}` background or backdrop.
+`<X>` and `<Y>` stand for the two pictures. The comparative speaks of `<X>`. Fields of frames about a graded attribute:
+
+    {thing}, {thing_is}        larger stars, are
+    {opposite}, {opposite_is}  the same of <Y>: smaller stars, are
+    {described}, {other}       stars that are larger; of <Y>: stars that are smaller
+    {singled}                  the larger stars
+    {subject}                  stars, number of stars, background
+    {word}, {opposite_word}    larger, smaller
+    {is}, {looks}, {gets}, {that}, {it}, {does}  in the number of the subject
 """
 
-SIZE = (
-    "<X> shows {thing} than <Y>",
-    "<X> has {thing} than <Y>",
-    "there {own_are} {thing} in <X> than in <Y>",
-    "compared with <Y>, <X> has {thing}",
-    "compared to <Y>, the {shapes} in <X> {are} {more}",
-    "the {shapes} in <X> {are} {more} than {those} in <Y>",
-    "the {shapes} {are} {more} in <X> than in <Y>",
-    "in <X> the {shapes} {are} {more} than in <Y>",
-    "the {shapes} of <X> {look} {more} than {those} of <Y>",
-    "while the {shapes} in <X> {are} {more}, {those} in <Y> {are} {less}",
-    "while <X> has {thing}, <Y> has {opposite}",
-    "the {shapes} {are} {less} in <Y>, but {more} in <X>",
-    "{thing} can be seen in <X> than in <Y>",
-    "of the two, <X> has the {more} {own}",
-    "<X> is the one with the {more} {own}",
-    "from <Y> to <X> the {shapes} {get} {more}",
-    "next to <Y>, the {shapes} of <X> {seem} {more}",
-    "looking at both pictures, it is <X> that shows the {more} {own}",
-    "you can see that the {shapes} {are} {more} in <X>, and {less} in <Y>",
-    "you can see {thing} in <X>, and {opposite} in <Y>",
-    "<X> has {thing}, and <Y> has {opposite}",
-    "<X> shows {thing}, whereas <Y> shows {opposite}",
-    "there {own_are} {thing} in <X>, but {opposite} in <Y>",
-    "{thing} can be seen in <X>, {opposite} in <Y>",
-    "it is {thing} that <X> shows, and {opposite} that <Y> shows",
-    "{thing} can be found in <X>; <Y> has {opposite}",
-    "{opposite} can be found in <Y>, and {thing} in <X>",
-    "one sees {thing} in <X>, and {opposite} in <Y>",
-    "we find {thing} in <X>; we find {opposite} in <Y>",
-    "it is {thing} in <X>, but {opposite} in <Y>",
-    "with {thing} in <X> and {opposite} in <Y>, the two differ",
+import random
+
+# A statement about <X>, and the ending that names the other picture.
+THINGS = (
+    ("<X> has {thing}", "than <Y>"),
+    ("<X> shows {thing}", "than <Y>"),
+    ("<X> contains {thing}", "than <Y>"),
+    ("<X> shows {described}", "than <Y>"),
+    ("there {thing_is} {thing} in <X>", "than in <Y>"),
+    ("in <X> there {thing_is} {thing}", "than in <Y>"),
+    ("you can see {thing} in <X>", "than in <Y>"),
+    ("{thing} can be seen in <X>", "than in <Y>"),
+    ("{thing} can be found in <X>", "than in <Y>"),
 )
-COUNT = (
-    "<X> has {thing} than <Y>",
-    "<X> shows {thing} than <Y>",
-    "<X> contains {thing} than <Y>",
-    "there are {thing} in <X> than in <Y>",
-    "compared with <Y>, <X> has {thing}",
-    "compared to <Y>, there are {thing} in <X>",
-    "in <X> there are {thing} than in <Y>",
-    "{thing} can be seen in <X> than in <Y>",
-    "{thing} appear in <X> than in <Y>",
-    "the number of {many} is {higher} in <X> than in <Y>",
-    "the number of {many} in <X> is {higher} than that in <Y>",
-    "from <Y> to <X> the number of {many} gets {higher}",
-    "of the two images, <X> shows {thing}",
-    "<X> is the one with {thing}",
-    "next to <Y>, <X> seems to have {thing}",
-    "while <X> has {thing}, <Y> has {opposite}",
-    "looking at both, it is <X> that has {thing}",
-    "you can see {thing} in <X>, and {opposite} in <Y>",
-    "<X> has {thing}, and <Y> has {opposite}",
-    "<X> shows {thing}, whereas <Y> shows {opposite}",
-    "there are {thing} in <X>, but {opposite} in <Y>",
-    "{thing} can be seen in <X>, {opposite} in <Y>",
-    "it is {thing} that <X> shows, and {opposite} that <Y> shows",
-    "{thing} can be found in <X>; <Y> has {opposite}",
-    "{opposite} can be found in <Y>, and {thing} in <X>",
-    "one sees {thing} in <X>, and {opposite} in <Y>",
-    "we find {thing} in <X>; we find {opposite} in <Y>",
-    "it is {thing} in <X>, but {opposite} in <Y>",
-    "with {thing} in <X> and {opposite} in <Y>, the two differ",
+STATES = (
+    ("the {subject} in <X> {is} {word}", "than {that} in <Y>"),
+    ("the {subject} of <X> {looks} {word}", "than {that} of <Y>"),
+    ("the {subject} {is} {word} in <X>", "than in <Y>"),
+    ("in <X> the {subject} {looks} {word}", "than {it} {does} in <Y>"),
 )
-BRIGHTNESS = (
-    "<X> has {thing} than <Y>",
-    "<X> shows {thing} than <Y>",
-    "the {ground} of <X> is {more} than that of <Y>",
-    "the {ground} in <X> is {more} than the one in <Y>",
-    "the {ground} is {more} in <X> than in <Y>",
-    "compared with <Y>, <X> has {thing}",
-    "compared to <Y>, the {ground} of <X> is {more}",
-    "in <X> the {ground} is {more} than in <Y>",
-    "<X> has {thing}, while <Y> has a {less} one",
-    "while the {ground} in <X> is {more}, it is {less} in <Y>",
-    "the {ground} is {less} in <Y>, but {more} in <X>",
-    "<X> is {more} than <Y>",
-    "of the two, <X> has the {more} {ground}",
-    "<X> is the one with the {more} {ground}",
-    "from <Y> to <X> the {ground} gets {more}",
-    "next to <Y>, the {ground} of <X> looks {more}",
-    "looking at both, it is <X> that has the {more} {ground}",
-    "you can see that the {ground} seems {more} in <X>, and {less} in <Y>",
-    "<X> has {thing}, and <Y> has {opposite}",
-    "there is {thing} in <X>, but {opposite} in <Y>",
+REFERENCES = ("next to <Y>", "relative to <Y>", "compared to <Y>", "compared with <Y>")
+SINGLED = (
+    "of the two, <X> has {singled}",
+    "<X> is the one with {singled}",
+    "it is <X> that has {singled}",
+    "looking at both pictures, it is <X> that shows {singled}",
 )
-POSITION = (
-    "the {shapes} in <X> {are} {more} than {those} in <Y>",
-    "the {shapes} {are} {more} in <X> than in <Y>",
-    "in <X> the {shapes} {are} {more} than in <Y>",
-    "the {shapes} of <X> {sit} {more} than {those} of <Y>",
-    "<X> has its {own} {more} than <Y>",
-    "<X> shows the {own} {more} than <Y>",
-    "compared with <Y>, <X> has its {own} {more}",
-    "compared to <Y>, the {shapes} in <X> {are} {more}",
-    "while the {shapes} {sit} {more} in <X>, {they} {sit} {less} in <Y>",
-    "the {shapes} {are} {less} in <Y>, but {more} in <X>",
-    "the {shapes} can be found {more} in <X> than in <Y>",
-    "the {shapes} {sit} {more} in <X> than {they} {do} in <Y>",
-    "<X> is the one where the {own} {own_are} {more}",
-    "of the two images, <X> has the {own} placed {more}",
-    "from <Y> to <X> the {shapes} {get} {more}",
-    "next to <Y>, the {shapes} of <X> {look} placed {more}",
-    "looking at both, it is <X> that has the {own} {more}",
-    "you can see that the {shapes} {are} {more} in <X>, and {less} in <Y>",
-    "the {shapes} {are} {more} in <X>, but {less} in <Y>",
-    "in <X> the {shapes} {are} {more}, and in <Y> {they} {are} {less}",
-)
-GRADED_FRAMES = {"size": SIZE, "count": COUNT, "brightness": BRIGHTNESS, "position": POSITION}
+CONTRASTS = ("<1>, while <2>", "<1>, whereas <2>", "<1>, but <2>", "<1>, and <2>", "<1>; <2>", "while <1>, <2>")
+# Fields of a statement about <X>, and those of the opposite statement about <Y>.
+OPPOSITES = {"<X>": "<Y>", "{thing": "{opposite", "{described": "{other", "{word": "{opposite_word"}
+CHANGE = "from <Y> to <X> the {subject} {gets} {word}"
+
+
+def graded(rng: random.Random, attribute: str) -> str:
+    """Return a frame about one graded attribute."""
+    statements = THINGS[:4] + STATES if attribute == "position" else THINGS + STATES
+    statement, ending = rng.choice(statements)
+    (kind,) = rng.choices(("than", "reference", "contrast", "singled", "change"), (0.3, 0.25, 0.25, 0.15, 0.05))
+    if kind == "than":
+        return f"{statement} {ending}"
+    if kind == "reference":
+        return _with_reference(rng, statement)
+    if kind == "contrast":
+        return _contrast(rng, statement, rng.choice(statements)[0])
+    return rng.choice(SINGLED) if kind == "singled" else CHANGE
+
+
+def _with_reference(rng: random.Random, statement: str) -> str:
+    """Name the other picture before, after or within a statement."""
+    place = rng.choice(("before", "after", "within") if statement.startswith("<X> ") else ("before", "after"))
+    if place == "before":
+        return f"{rng.choice(REFERENCES)}, {statement}"
+    if place == "after":
+        return f"{statement} {rng.choice(REFERENCES)}"
+    # "next to <Y>" never stands there, since a test sentence has it in this place.
+    return statement.replace("<X>", f"<X>, {rng.choice(REFERENCES[1:])},")
+
+
+def _contrast(rng: random.Random, statement: str, other: str) -> str:
+    """Join a statement about <X> and the opposite statement about <Y>, in either order."""
+    for of_x, of_y in OPPOSITES.items():
+        other = other.replace(of_x, of_y)
+    one, two = rng.sample((statement, other), 2)
+    return rng.choice(CONTRASTS).replace("<1>", one).replace("<2>", two)
+
 
 # Several things at once about <X>; {things} is e.g. "larger stars and a darker background".
 JOINT_THINGS = (

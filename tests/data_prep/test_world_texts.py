@@ -74,7 +74,8 @@ def statements(text: str) -> list[str]:
 
 
 STANDARD = re.compile(
-    r"(?:than(?: that| those| the one| they do| it does)?(?: in| of)?|compared (?:with|to)|next to|from) the (first|second)"
+    r"(?:than(?: that| those| the one| they do| it does)?(?: in| of)?|compared (?:with|to)|relative to|next to|from) "
+    r"the (first|second)"
 )
 
 
@@ -124,15 +125,15 @@ def test_comparatives_are_true() -> None:
     assert seen > 2000
 
 
-def test_comparatives_mostly_speak_of_the_first_picture() -> None:
+def test_comparatives_speak_of_either_picture() -> None:
     standards = Counter(
         standard
         for _, _, text in described(2500, 3)
         for statement in statements(text)
         for standard in STANDARD.findall(statement)
     )
-    # The picture compared against is the other one. Both ways must occur, or "first" could be passed over unread.
-    assert 0.8 < standards["second"] / standards.total() < 0.9
+    # The picture compared against is the other one. With one way alone, a model need not read "first" and "second".
+    assert 0.45 < standards["second"] / standards.total() < 0.55
 
 
 def test_exchanging_first_and_second_makes_it_true_of_the_reversed_pair() -> None:
