@@ -13,12 +13,13 @@ DATA ?= data/photos
 SEEDS ?= 0 1 2
 PORT ?= 6006
 
-# What the embedded world's stages leave behind; each is made once and again when what it is made from changes.
-DEMO_DATA := data/demo/shards/train/dataset.json
-DEMO_BASE := runs/demo/base/open_clip_model.safetensors
-SOURCES := $(shell find pcclip data_prep -name '*.py' 2>/dev/null)
+# The demo's base, from the weights that ship with the project.
+UNPACK := $(BIN)/python -m pcclip.experiments unpack_model conf/demo/base.safetensors conf/model/tiny.json
+# Pretraining of the demo's base: its own pictures, captions only, then $(1)/base.
+PRETRAIN = $(BIN)/pcclip-data all --config conf/data/demo.yaml --root data/demo_base --seed 100 --shapes.train 24000 && \
+  $(BIN)/pcclip fit --config conf/demo/pretrain.yaml --run $(1) --overwrite true
 
-.PHONY: help setup train data test test-slow lint format photos demo-seeds photos-seeds eval photos-eval ablations demo tensorboard bench bench-gpu docs clean
+.PHONY: help setup train demo-base data test test-slow lint format photos demo-seeds photos-seeds eval photos-eval ablations demo tensorboard bench bench-gpu docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -33,21 +34,22 @@ setup: $(VENV)/ready ## Make .venv with the pinned dependencies
 
 train: $(VENV)/ready ## The demo from nothing to its results and runs/demo/report.html, replacing earlier ones; with CONFIG=conf/....yaml train that instead (ARGS="--trainer.devices=8 ...", RESUME=1 goes on from the last checkpoint)
 ifeq ($(CONFIG),)
-	@printf '4 stages, about 8 minutes on two CPU cores\n\n1/4 world: pictures, captions, difference texts, shards\n'
+	@printf '4 stages, about $(if $(FROM_SCRATCH),35,4) minutes on two CPU cores\n\n1/4 world: pictures, captions, difference texts, shards\n'
 	@$(BIN)/pcclip-data all --config conf/data/demo.yaml
 	@printf '\n2/4 base: a tiny CLIP, pretrained on captions\n'
-	@$(MAKE) --no-print-directory $(DEMO_BASE)
+	@$(if $(FROM_SCRATCH),$(call PRETRAIN,runs/demo),$(UNPACK) runs/demo/base)
 	@printf '\n3/4 embeddings of the pictures by the frozen image tower\n'
 	@$(BIN)/pcclip-data embed --config conf/data/demo.yaml
 	@printf '\n4/4 finetuning on difference texts\n'
 	@$(BIN)/pcclip fit --config conf/demo/finetune.yaml --overwrite true $(ARGS)
-	@printf '\nNext: open runs/demo/report.html in a browser, or `make tensorboard`\n'
+	@printf '\nNext: `make demo`, `make tensorboard`, or open runs/demo/report.html in a browser\n'
 else
 	$(BIN)/pcclip fit --config $(CONFIG) $(if $(RESUME),--resume true) $(ARGS)
 endif
 
-$(DEMO_BASE): $(SOURCES) conf/demo/pretrain.yaml conf/model/tiny.json $(wildcard $(DEMO_DATA))
-	@$(BIN)/pcclip fit --config conf/demo/pretrain.yaml --overwrite true
+demo-base: $(VENV)/ready ## Pretrain the demo's base and pack it as it ships, conf/demo/base.safetensors (25 minutes)
+	$(call PRETRAIN,runs/demo_base)
+	$(BIN)/python -m pcclip.experiments pack_model runs/demo_base/base data/demo_base/shapes/train/captions.jsonl conf/demo/base.safetensors
 
 data: $(VENV)/ready ## Captioned images to shards: make data CONFIG=conf/data/coco.yaml ARGS="--model NAME --base_url http://..." (docs/guides/data.md)
 	@test -n '$(CONFIG)' || { echo "make data: CONFIG=conf/data/....yaml is missing; conf/data/coco.yaml is one to copy"; exit 2; }
@@ -65,12 +67,10 @@ photos: $(VENV)/ready ## The same on photographs: make photos DATA=/folder/with/
 SPREAD := [sign_accuracy,forced_choice,forced_choice_lowest,prompt_forced_choice,caption_forced_choice,role_test,swapped_choice,$\
   spearman,share_of_ceiling,prompt_spearman,top1,text_to_image_recall10,image_to_text_recall10]
 
-demo-seeds: $(VENV)/ready ## The demo with SEEDS="0 1 2", pretraining included; the spread goes into docs/results/demo.md
-	$(BIN)/pcclip-data all --config conf/data/demo.yaml
-	for seed in $(SEEDS); do run=runs/seeds/demo-$$seed; \
-	  $(BIN)/pcclip fit --config conf/demo/pretrain.yaml --run $$run --seed_everything $$seed --overwrite true; \
-	  $(BIN)/pcclip-data embed --config conf/data/demo.yaml --run $$run; \
-	  $(BIN)/pcclip fit --config conf/demo/finetune.yaml --run $$run --seed_everything $$seed --overwrite true; done
+demo-seeds: $(VENV)/ready ## The demo's finetuning with SEEDS="0 1 2", after `make train`; the spread goes into docs/results/demo.md
+	for seed in $(SEEDS); do \
+	  $(BIN)/pcclip fit --config conf/demo/finetune.yaml --run runs/seeds/demo-$$seed --seed_everything $$seed --overwrite true \
+	    --model.clip.name local-dir:runs/demo/base --data.train '[runs/demo/embedded/train]' --data.val '[runs/demo/embedded/val]'; done
 	$(BIN)/python -m pcclip.experiments spread $(foreach seed,$(SEEDS),runs/seeds/demo-$(seed)/results.json) \
 	  --title demo --output docs/results/demo.md --metrics '$(SPREAD)'
 

@@ -40,7 +40,8 @@ def make_demo(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run("pcclip-data", ["all", "--config", "conf/data/demo.yaml", *SMALL_WORLD])
-        run("pcclip", ["fit", "--config", "conf/demo/pretrain.yaml", *SHORT])
+        of_demo = ["--data.train=[data/demo/shards/train]", "--data.val=[data/demo/shards/val]"]
+        run("pcclip", ["fit", "--config", "conf/demo/pretrain.yaml", *SHORT, *of_demo])
         run("pcclip-data", ["embed", "--config", "conf/data/demo.yaml"])
         run("pcclip", ["fit", "--config", "conf/demo/finetune.yaml", *SHORT])
 

@@ -1,4 +1,4 @@
-"""Scripts over several runs: `python -m pcclip.experiments ablations`, `factor_plot` or `spread`."""
+"""Scripts over several runs: `python -m pcclip.experiments NAME`."""
 
 import inspect
 import sys
@@ -9,9 +9,16 @@ from jsonargparse import ArgumentParser
 from pcclip.command_line import run
 from pcclip.experiments.ablations import run_grid
 from pcclip.experiments.factor_plot import plot
+from pcclip.experiments.packed_model import pack_model, unpack_model
 from pcclip.experiments.spread import make_table
 
-SCRIPTS: dict[str, Callable[..., None]] = {"ablations": run_grid, "factor_plot": plot, "spread": make_table}
+SCRIPTS: dict[str, Callable[..., None]] = {
+    "ablations": run_grid,
+    "factor_plot": plot,
+    "pack_model": pack_model,
+    "spread": make_table,
+    "unpack_model": unpack_model,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
