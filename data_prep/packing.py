@@ -10,7 +10,7 @@ from data_prep.files import Row, image_path
 from data_prep.group_index import GroupRows
 from data_prep.images import StoredImage, encode_image, read_bytes
 from data_prep.line_index import Lines
-from data_prep.partial import FinishedShard, PartialFolder, ShardFile
+from data_prep.partial import FinishedShard, PartialFolder
 from pcclip.data.pictures import UnreadableImageError
 from pcclip.data.record import GroupRecord, PairRecord
 
@@ -26,35 +26,23 @@ class Packing:
     quality: int
 
     def write_shard(self, name: str, first_key: int, groups: Sequence[GroupRows]) -> FinishedShard:
-        """Write a shard into the folder, and a record of it for restarts.
+        """Write a shard.
 
         Args:
             name: The shard's file name.
             first_key: Key of its first group. The keys of the others follow.
             groups: Its groups.
         """
-        file = ShardFile(self.partial.shards / name)
-        try:
-            with Lines(self.captions) as captions, Lines(self.differences) as differences:
-                for key, group in enumerate(groups, start=first_key):
-                    sources = [captions.at(place) for place in group.images]
-                    rows = [differences.at(place)[1] for place in group.differences]
-                    record, images = self.pack(sources, rows, file.written.unreadable)
-                    if images:
-                        members = {
-                            f"{place:02d}.{image.extension}": image.payload for place, image in enumerate(images)
-                        }
-                        members["json"] = json.dumps(record, ensure_ascii=False).encode()
-                        file.add(f"{key:08d}", members, images=len(images), pairs=len(record["pairs"]))
-        except BaseException as error:
-            file.discard(error)
-            raise
-        done = file.finish()
-        if not done.images:
-            (self.partial.shards / name).unlink()
-            done.shard.bytes = 0
-        self.partial.record(done)
-        return done
+        with self.partial.shard(name) as file, Lines(self.captions) as captions, Lines(self.differences) as differences:
+            for key, group in enumerate(groups, start=first_key):
+                sources = [captions.at(place) for place in group.images]
+                rows = [differences.at(place)[1] for place in group.differences]
+                record, images = self.pack(sources, rows, file.written.unreadable)
+                if images:
+                    members = {f"{place:02d}.{image.extension}": image.payload for place, image in enumerate(images)}
+                    members["json"] = json.dumps(record, ensure_ascii=False).encode()
+                    file.add(f"{key:08d}", members, images=len(images), pairs=len(record["pairs"]))
+        return file.written
 
     def pack(
         self, sources: Sequence[tuple[Path, Row]], rows: Sequence[Row], unreadable: dict[str, str]

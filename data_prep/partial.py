@@ -1,72 +1,70 @@
-"""Making a shard folder: its shards one by one, in a folder of its own until all are there, so that a run can go on later."""
+"""Write a shard folder shard by shard into a temporary folder, so that an interrupted run continues."""
 
 import io
 import json
 import os
 import shutil
 import tarfile
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from data_prep.manifest import Manifest
 from pcclip.atomic import atomic_path, atomic_text, remove_temporary
-from pcclip.data.format import DatasetInfo, ShardInfo
+from pcclip.data.format import DatasetInfo, EmbeddingInfo, ShardInfo
 from pcclip.paths import sha256_of
 
 
 @dataclass
 class FinishedShard:
-    """What was written of one shard."""
+    """Contents of one shard."""
 
     shard: ShardInfo
-    """Name, groups, size and hash. Size 0: none of its images could be read, so there is no file."""
+    """Name, groups, size and hash. A shard of size 0 has no file, because none of its images could be read."""
     group_size: int = 0
-    """The largest number of images in a group."""
+    """Largest number of images in a group."""
     images: int = 0
-    """Number of image places."""
+    """Number of images, counted once for each group that they are in."""
     pairs: int = 0
     """Number of ordered pairs."""
     damaged: int = 0
-    """How many of the images have no embedding."""
+    """Number of images without an embedding."""
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Reasons of the images that were left out, by id."""
+    """Why images were left out, by id."""
 
-    def add_to(self, info: DatasetInfo) -> None:
-        """Add the shard and its counts to a description of all shards."""
-        info.group_size = max(info.group_size, self.group_size)
-        info.images += self.images
-        info.pairs += self.pairs
-        info.shards.append(self.shard)
+
+def dataset_of(finished: Iterable[FinishedShard], embedding: EmbeddingInfo | None = None) -> DatasetInfo:
+    """Return the description of a folder of shards, in order. Shards without images are left out."""
+    shards = [done for done in finished if done.images]
+    return DatasetInfo(
+        kind="images" if embedding is None else "embeddings",
+        group_size=max((done.group_size for done in shards), default=0),
+        images=sum(done.images for done in shards),
+        pairs=sum(done.pairs for done in shards),
+        shards=[done.shard for done in shards],
+        embedding=embedding,
+    )
 
 
 class ShardFile:
-    """A shard being written, under a temporary name until it is finished. The same groups give the same bytes.
-
-    Args:
-        path: The shard.
+    """A shard to write groups to, made by `PartialFolder.shard`. The same groups give the same bytes.
 
     Attributes:
-        written: What it holds so far.
+        written: Its contents so far.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with ExitStack() as stack:
-            self._temporary = stack.enter_context(atomic_path(path))
-            self._stream = stack.enter_context(self._temporary.open("wb"))
-            self._open = stack.pop_all()
-        self._tar = tarfile.open(fileobj=self._stream, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
-        self.written = FinishedShard(ShardInfo(path.name, 0, 0, ""))
+    def __init__(self, name: str, stream: IO[bytes]) -> None:
+        self.tar = tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+        self.written = FinishedShard(ShardInfo(name, 0, 0, ""))
 
     def add(self, key: str, members: Mapping[str, bytes], *, images: int, pairs: int, damaged: int = 0) -> None:
         """Write a group.
 
         Args:
             key: Its key.
-            members: The members by what follows the key in their names.
+            members: Contents by extension: the part of the member's name after the key, such as `00.jpg`.
             images: Number of its images.
             pairs: Number of its ordered pairs.
             damaged: Number of its images without an embedding.
@@ -74,7 +72,7 @@ class ShardFile:
         for extension, payload in sorted(members.items()):
             member = tarfile.TarInfo(f"{key}.{extension}")
             member.size, member.mode = len(payload), 0o444
-            self._tar.addfile(member, io.BytesIO(payload))
+            self.tar.addfile(member, io.BytesIO(payload))
         written = self.written
         written.shard.groups += 1
         written.group_size = max(written.group_size, images)
@@ -82,36 +80,16 @@ class ShardFile:
         written.pairs += pairs
         written.damaged += damaged
 
-    def finish(self) -> FinishedShard:
-        """Give the shard its name, once its bytes are on the disk."""
-        self._tar.close()
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        shard = self.written.shard
-        shard.bytes, shard.sha256 = self._temporary.stat().st_size, sha256_of(self._temporary)
-        self._open.close()
-        return self.written
-
-    def discard(self, error: BaseException) -> None:
-        """Delete what has been written.
-
-        Raises:
-            OSError: `error` is about a full disk; names the shard.
-        """
-        self._open.__exit__(type(error), error, error.__traceback__)
-
 
 @dataclass(frozen=True)
 class PartialFolder:
-    """The folder `<output>.partial`: `plan.json`, `shards/`, and in `records/` a file for each finished shard.
+    """The folder `<output>.partial`: `plan.json`, `shards/`, and a file in `records/` for each finished shard.
 
-    The holder of the output's lock calls `begin` and `publish`; any process may write shards in between.
-
-    Attributes:
-        output: The shard folder to be.
+    Only the holder of the output's lock calls `begin` and `publish`. In between, any process may write shards.
     """
 
     output: Path
+    """The final shard folder."""
 
     @property
     def folder(self) -> Path:
@@ -124,7 +102,7 @@ class PartialFolder:
         return self.folder / "shards"
 
     def begin(self, plan: Mapping[str, Any]) -> None:
-        """Prepare the folder. It is emptied if it is of another plan."""
+        """Create the folder, or keep it if an earlier run with the same plan left it."""
         file = self.folder / "plan.json"
         text = json.dumps(plan)
         if not self.shards.is_dir() or not file.is_file() or file.read_text(encoding="utf-8") != text:
@@ -135,13 +113,37 @@ class PartialFolder:
         for folder in (self.shards, self.folder / "records"):
             remove_temporary(folder)
 
+    @contextmanager
+    def shard(self, name: str) -> Iterator[ShardFile]:
+        """Yield a shard to write. After the block it is flushed to disk, renamed and recorded as finished.
+
+        Nothing is left if the block raises. A shard without images is recorded but has no file.
+
+        Raises:
+            OSError: The shard cannot be written; names it.
+        """
+        path = self.shards / name
+        with atomic_path(path) as temporary:
+            with temporary.open("wb") as stream:
+                file = ShardFile(name, stream)
+                yield file
+                file.tar.close()
+                stream.flush()
+                os.fsync(stream.fileno())
+            shard = file.written.shard
+            shard.bytes, shard.sha256 = temporary.stat().st_size, sha256_of(temporary)
+        if not file.written.images:
+            path.unlink()
+            shard.bytes = 0
+        self.record(file.written)
+
     def record(self, done: FinishedShard) -> None:
-        """Remember a finished shard."""
+        """Record a shard as finished."""
         with atomic_text(self._record(done.shard.name)) as stream:
             stream.write(json.dumps(asdict(done)))
 
     def finished(self, name: str) -> FinishedShard | None:
-        """Return what was recorded of a shard, or None if it is not finished or no longer whole."""
+        """Return the record of a shard. None if it is not finished, or its file is missing or has another size."""
         try:
             content = json.loads(self._record(name).read_text(encoding="utf-8"))
             done = FinishedShard(**{**content, "shard": ShardInfo(**content["shard"])})
@@ -154,12 +156,12 @@ class PartialFolder:
         return self.folder / "records" / (name + ".json")
 
     def publish(self, info: DatasetInfo, manifest: Manifest, inputs: Mapping[str, str]) -> None:
-        """Describe the shards by `info`, and let their folder replace the output. A kill in between costs no shard.
+        """Write `dataset.json` and replace the output by the folder of shards. A kill in between costs no shard.
 
         Args:
-            info: The description.
-            manifest: The run's manifest, completed.
-            inputs: Hashes of the inputs, to go into `info`.
+            info: Content of `dataset.json`.
+            manifest: The completed manifest of the run.
+            inputs: Hashes of the inputs, for `info`.
         """
         made_by = {**asdict(manifest), "inputs": inputs}
         del made_by["output"]
@@ -171,13 +173,13 @@ class PartialFolder:
         shutil.rmtree(self.folder)
 
     def is_published(self, manifest: Manifest) -> bool:
-        """Return whether the output is up to date and none of its shards is missing or cut short."""
+        """Return whether the output is up to date, and every shard is there with the right size."""
         if not manifest.matches(self.output):
             return False
         try:
             DatasetInfo.read(self.output)
         except (ValueError, FileNotFoundError):
             return False
-        if not self.shards.exists():  # killed at the very end of `publish`
+        if not self.shards.exists():  # an earlier run was killed at the end of `publish`
             shutil.rmtree(self.folder, ignore_errors=True)
         return True

@@ -1,40 +1,50 @@
 """Step `embed`: replace the images of group shards by the embeddings of a frozen image tower, computed once.
 
-Lightning's Trainer gives each device a process, on one node or several; the nodes must share the file system. Each process
-takes the shards that are left by turns and writes them alone. The first process begins, and ends, for all.
+Lightning Fabric starts a process for each device, on one or several nodes. Each process embeds its share of the shards.
 """
-
-from __future__ import annotations
 
 import io
 import logging
-import signal
-import sys
-import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
+from itertools import islice, tee
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.fabric import Fabric
+from lightning.fabric.strategies.ddp import DDPStrategy
+from lightning.fabric.utilities import rank_zero_only
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, distributed
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from data_prep.embed_batches import Batch, ShardBatches
 from data_prep.manifest import Manifest
-from data_prep.partial import FinishedShard, PartialFolder, ShardFile
-from data_prep.progress import progress
+from data_prep.partial import FinishedShard, PartialFolder, ShardFile, dataset_of
+from data_prep.progress import timing
 from data_prep.step import OutputStep
-from pcclip.data.format import EMBEDDINGS_EXTENSION, DatasetInfo, EmbeddingInfo, ShardInfo
-from pcclip.data.groups import ImageTransform
+from pcclip.data.damage import REASONS, DamagedGroupError
+from pcclip.data.encoding import Encoded, encode_pictures
+from pcclip.data.format import (
+    DATASET_FILE,
+    EMBEDDINGS_EXTENSION,
+    IMAGE_EXTENSIONS,
+    DatasetInfo,
+    EmbeddingInfo,
+    ShardInfo,
+)
+from pcclip.data.groups import Sample
+from pcclip.data.labelled import ImageFile
+from pcclip.data.tar_index import TarIndex
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.loading import load_clip
+from pcclip.paths import sha256_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -53,10 +63,10 @@ class Embed(OutputStep):
     """Weights file for the image tower alone, e.g. of a timm backbone."""
     preprocess: dict[str, Any] = field(default_factory=dict)
     """Preprocessing to set instead of the model's own, e.g. `{mean: [...], std: [...]}`."""
-    groups_per_batch: PositiveInt = 8
-    """Groups that go through the tower at once."""
+    batch_size: PositiveInt = 128
+    """Images that go through the tower at once."""
     workers: NonNegativeInt = 2
-    """Processes that decode, for each device; 0 decodes in the device's own process."""
+    """Decoding processes per device; 0 decodes in the device's own process."""
     accelerator: str = "auto"
     """Lightning's: `auto`, `gpu`, `cpu`, ..."""
     devices: int | str = "auto"
@@ -74,7 +84,7 @@ class Embed(OutputStep):
             )
 
     def lock(self) -> AbstractContextManager[None]:
-        """Return the lock of the output for the first of several processes, which writes what all share."""
+        """Return the lock of the output for the first process, which publishes it. The others need none."""
         return super().lock() if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext()
 
     def inputs(self) -> dict[str, str | Path]:
@@ -96,250 +106,192 @@ class Embed(OutputStep):
         return {} if self.precision == "32-true" else {"precision": self.precision}
 
     def is_current(self, manifest: Manifest) -> bool:
-        """Return False: `make` looks itself, as it needs the tower for it."""
+        """Return False: `make` checks it, since it needs the fingerprint of the tower."""
         return False
 
     def make(self, manifest: Manifest) -> None:
-        """Write embedded shards to `output`, unless it is up to date; finished shards survive an interruption.
+        """Embed the shards that no earlier run has finished, and publish all.
 
         Raises:
             FileNotFoundError: A file of weights is missing.
-            ValueError: A damaged shard, an unknown model, or one whose image tower would have random weights.
+            ValueError: A damaged shard, an unknown model, or an image tower with random weights.
         """
-        source, output = Path(self.shards), Path(self.output)
-        model = _load(self)
+        output, read = Path(self.output), DatasetInfo.read(self.shards)
+        model = self.load_model()
         embedding = EmbeddingInfo(self.model, model.embed_dim, model.image_fingerprint)
         manifest.options["fingerprint"] = embedding.fingerprint
-        partial = PartialFolder(output)
-        if partial.is_published(manifest):
+        folder = PartialFolder(output)
+        if folder.is_published(manifest):
             print(f"{output} is up to date")
             return
-        work = Work(source, DatasetInfo.read(source), embedding, manifest, partial)
-        shards = ImageShards(work, model.image_transform, self)
-        trainer = build_trainer(self, ShardWriter(work, shards))
-        trainer.predict(ImageEmbedder(self, model), datamodule=shards, return_predictions=False)
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is to be done.
-
-    Attributes:
-        source: Folder of image shards.
-        read: Its `dataset.json`.
-        embedding: The tower.
-        manifest: The run's manifest, without counts.
-        partial: Where the embedded shards are written until all are there.
-    """
-
-    source: Path
-    read: DatasetInfo
-    embedding: EmbeddingInfo
-    manifest: Manifest
-    partial: PartialFolder
-
-    def begin(self) -> list[ShardInfo]:
-        """Prepare the folder; return the shards still to be made."""
-        plan = {
-            "step_version": self.manifest.step_version,
-            "inputs": self.manifest.inputs,
-            "options": self.manifest.options,
-        }
-        self.partial.begin(plan)
-        return [shard for shard in self.read.shards if self.partial.finished(shard.name) is None]
-
-    def end(self, finished: list[FinishedShard]) -> None:
-        """Describe all shards, some `finished` now and the others before, and publish them."""
-        fresh = {done.shard.name: done for done in finished}
-        info = DatasetInfo("embeddings", self.read.group_size, 0, 0, [], self.embedding)
-        damaged = 0
-        for shard in self.read.shards:
-            done = fresh.get(shard.name) or self.partial.finished(shard.name)
-            if done is None:
-                raise FileNotFoundError(
-                    f"{self.partial.shards / shard.name}: disappeared while others were made; run again"
-                )
-            done.add_to(info)
-            damaged += done.damaged
+        fabric, spawns = build_fabric(self)
+        left: list[ShardInfo] = []
+        if fabric.is_global_zero:
+            folder.begin({key: getattr(manifest, key) for key in ("step_version", "inputs", "options")})
+            left = [shard for shard in read.shards if folder.finished(shard.name) is None]
+        share = partial(embed_share, options=self, left=left, model=None if spawns else model)
+        fresh = {done.shard.name: done for done in fabric.launch(share)}
+        if not fabric.is_global_zero:
+            return
+        finished = [fresh.get(shard.name) or folder.finished(shard.name) for shard in read.shards]
+        if None in finished:
+            raise FileNotFoundError(f"{folder.shards}: a finished shard has disappeared; run again")
+        info = dataset_of([done for done in finished if done is not None], embedding)
         if not info.groups:
-            raise ValueError(f"{self.source}: not one group can be read; make the shards again")
-        lost = self.read.groups - info.groups
+            raise ValueError(f"{self.shards}: not one group can be read; make the shards again")
+        damaged = sum(done.damaged for done in finished if done is not None)
+        lost = read.groups - info.groups
         counts = {"groups": info.groups, "images": info.images, "pairs": info.pairs, "damaged_images": damaged}
-        self.manifest.complete({**counts, "damaged_groups": lost})
-        self.partial.publish(info, self.manifest, self.manifest.inputs)
-        output = self.partial.output
-        print(f"{output}: {info.groups} groups, {info.images} embeddings of width {self.embedding.width}")
+        manifest.complete({**counts, "damaged_groups": lost})
+        folder.publish(info, manifest, manifest.inputs)
+        print(f"{output}: {info.groups} groups, {info.images} embeddings of width {embedding.width}")
         if damaged or lost:
             print(f"{output}: {damaged} images and {lost} whole groups could not be read")
 
+    def load_model(self) -> DifferenceCLIP:
+        """Return the frozen model on the CPU."""
+        model = load_clip(self.model, self.pretrained, image_weights=self.image_weights, preprocess=self.preprocess)
+        return model.requires_grad_(False).eval()
 
-def build_trainer(options: Embed, writer: ShardWriter) -> Trainer:
-    """The trainer for the devices that the options ask for. It writes nothing but what `writer` does, and says little."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+
+def build_fabric(options: Embed) -> tuple[Fabric, bool]:
+    """Return Fabric for the devices that the options ask for, and whether it will spawn their processes."""
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     settings: dict[str, Any] = {
         "accelerator": options.accelerator,
         "devices": options.devices,
         "num_nodes": options.num_nodes,
         "precision": options.precision,
-        "callbacks": [writer],
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "use_distributed_sampler": False,
     }
-    trainer = Trainer(**settings)
-    environment = getattr(trainer.strategy, "cluster_environment", None)
-    if environment is not None and not environment.creates_processes_externally:
-        # Left alone, Lightning would start the whole command again for each device, with all steps before this one.
-        trainer = Trainer(strategy="ddp_spawn", **settings)
-    return trainer
-
-
-def _load(options: Embed) -> DifferenceCLIP:
-    model = load_clip(
-        options.model, options.pretrained, image_weights=options.image_weights, preprocess=options.preprocess
+    fabric = Fabric(**settings)
+    if fabric.world_size == 1:
+        return fabric, False
+    environment = getattr(fabric.strategy, "cluster_environment", None)
+    spawns = environment is None or not environment.creates_processes_externally
+    # By default, Fabric would start the whole command again for each device, with all steps before this one. A process
+    # that has finished waits for the slowest, which may take days on CPUs.
+    strategy = DDPStrategy(
+        start_method="spawn" if spawns else "popen", process_group_backend="gloo", timeout=timedelta(days=7)
     )
-    return model.requires_grad_(False).eval()
+    return Fabric(strategy=strategy, **settings), spawns
 
 
-class ImageShards(LightningDataModule):
-    """The shards that are still to be made, split among the processes.
+def embed_share(
+    fabric: Fabric, options: Embed, left: Sequence[ShardInfo], model: DifferenceCLIP | None
+) -> list[FinishedShard]:
+    """Embed this process's share of the shards, and return what all processes have finished.
 
-    Attributes:
-        own: Those of this process.
+    Args:
+        fabric: Fabric, launched.
+        options: The options.
+        left: The shards to embed, in the first process.
+        model: The model. None in a spawned process, which loads it: sending it would fill a container's shared memory.
+
+    Raises:
+        ValueError: A shard is not the one that was packed, or an embedding is not finite.
     """
+    if model is None:
+        model = options.load_model()
+        # Spawned processes would spawn the decoding workers too, which takes seconds for each.
+        torch.multiprocessing.set_start_method(torch.multiprocessing.get_all_start_methods()[0], force=True)
+    model = model.to(fabric.device)
+    source, folder = Path(options.shards), PartialFolder(Path(options.output))
+    own = fabric.broadcast(left)[fabric.global_rank :: fabric.world_size]
+    written, ahead = tee((shard, list(stored_groups(source / shard.name, shard.groups))) for shard in own)
+    images = enumerate(image for _, groups in ahead for group in groups for image in group.images)
+    finished: list[FinishedShard] = []
+    bar: tqdm[None] = tqdm(
+        desc="embed" if fabric.world_size == 1 else f"embed (process 1 of {fabric.world_size})",
+        unit="group",
+        total=sum(shard.groups for shard in own),
+        disable=fabric.global_rank > 0,
+        **timing(),
+    )
+    with fabric.autocast(), bar:
+        rows = embeddings_of(encode_pictures(model, images, batch_size=options.batch_size, workers=options.workers))
+        for shard, groups in written:
+            if sha256_of(source / shard.name) != shard.sha256:
+                raise ValueError(
+                    f"{source / shard.name}: damaged, its sha256 is not that of {DATASET_FILE}; copy it again, or make the "
+                    "shards again"
+                )
+            with folder.shard(shard.name) as file:
+                for group in groups:
+                    write_group(file, group, list(islice(rows, len(group.images))), options.precision)
+                    bar.update()
+            finished.append(file.written)
+    shares = [finished]
+    if fabric.world_size > 1:
+        # Not read from the records: files that another node has written may take a while to appear.
+        shares = [[] for _ in range(fabric.world_size)]
+        distributed.all_gather_object(shares, finished)
+    return [done for share in shares for done in share]
 
-    def __init__(self, work: Work, transform: ImageTransform, options: Embed) -> None:
-        super().__init__()
-        self._work = work
-        self._transform = transform
-        self._options = options
-        self.own: list[ShardInfo] = []
 
-    def setup(self, stage: str) -> None:
-        """Let the first process look what is left, since the folder changes as soon as one begins."""
-        assert self.trainer is not None
-        left = self.trainer.strategy.broadcast(self._work.begin() if self.trainer.is_global_zero else [])
-        self.own = left[self.trainer.global_rank :: self.trainer.world_size]
+class StoredGroup(NamedTuple):
+    """A group of an image shard."""
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """Batches of this process's shards."""
-        for message in ("does not have many workers", "persistent_workers", "LeafSpec"):  # nothing to act upon
-            warnings.filterwarnings("ignore", f".*{message}")
-        # Lightning has just arranged only to take note of this signal. There is nothing to save: let it end the process.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-        # A process that was spawned would spawn its workers too, and each would take as long to start as it has itself.
-        usual = torch.multiprocessing.get_all_start_methods()[0]
-        return DataLoader(
-            ShardBatches(self._work.source, self.own, self._transform, self._options.groups_per_batch),
-            batch_size=None,
-            num_workers=self._options.workers,
-            multiprocessing_context=usual if self._options.workers else None,
-            pin_memory=torch.cuda.is_available(),
+    where: str
+    """Shard and key, for messages."""
+    key: str
+    record: bytes
+    """Its JSON member."""
+    pairs: int
+    """Number of its ordered pairs."""
+    images: list[ImageFile]
+    """Where its images lie in the shard."""
+
+
+def stored_groups(shard: Path, count: int) -> Iterator[StoredGroup]:
+    """Yield the groups of a shard, `count` in all. Groups that cannot be read are skipped with a warning.
+
+    Raises:
+        ValueError: The content of a record is wrong.
+    """
+    with TarIndex(shard) as tar:
+        for place, entry in enumerate(tar.entries[:count]):
+            where = f"{shard}: group {entry.key}"
+            try:
+                sample = Sample(where, entry.key, tar.read(place, only=("json",)), entry.lost)
+                record = sample.record()
+            except DamagedGroupError as error:
+                logger.warning("%s; group left out", error)
+                continue
+            images = []
+            for index in range(len(record["images"])):
+                names = (f"{index:02d}.{extension}" for extension in IMAGE_EXTENSIONS)
+                offset, size = next((entry.members[name] for name in names if name in entry.members), (0, 0))
+                images.append(ImageFile(str(shard), f"{where}: image {index}", offset=offset, size=size))
+            yield StoredGroup(where, entry.key, sample.members["json"], len(record["pairs"]), images)
+        if len(tar.entries) < count:
+            logger.warning("%s: %s; %d groups left out", shard, REASONS[tar.damage], count - len(tar.entries))
+
+
+def embeddings_of(batches: Iterable[Encoded]) -> Iterator[Tensor | None]:
+    """Yield the embedding (D,) of each image in order, None for an image that cannot be read."""
+    for batch in batches:
+        found: dict[int, Tensor] = dict(zip(batch.places.tolist(), batch.embeddings, strict=True))
+        yield from (found.get(number) for number in sorted([*found, *batch.unreadable]))
+
+
+def write_group(file: ShardFile, group: StoredGroup, rows: Sequence[Tensor | None], precision: str) -> None:
+    """Write a group with its embeddings, which are NaN for damaged images. A group without intact images is left out.
+
+    Raises:
+        ValueError: An embedding is not finite.
+    """
+    intact = [row for row in rows if row is not None]
+    if not intact:
+        logger.warning("%s: none of its %d images can be used; group left out", group.where, len(rows))
+        return
+    if not torch.stack(intact).isfinite().all():
+        raise ValueError(
+            f"{group.where}: some embeddings are not finite; the weights are damaged, or embed.precision={precision} is too "
+            "narrow for this tower: use bf16-mixed or 32-true"
         )
-
-
-class ImageEmbedder(LightningModule):
-    """The frozen image tower."""
-
-    def __init__(self, options: Embed, model: DifferenceCLIP) -> None:
-        super().__init__()
-        self._options = options
-        self.model: DifferenceCLIP | None = model
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Containers have little shared memory: sending the model to the other processes would fill it.
-        return {**super().__getstate__(), "_modules": {"model": None}}
-
-    def setup(self, stage: str) -> None:
-        """Load the model in a process that came without."""
-        if self.model is None:
-            self.model = _load(self._options)
-
-    def predict_step(self, batch: Batch) -> Tensor:
-        """Embeddings (B, D), NaN where the image is damaged."""
-        assert self.model is not None
-        if not batch.groups:
-            return torch.zeros(0, self.model.embed_dim)
-        embeddings = self.model.encode_images(batch.images)
-        embeddings[~batch.intact] = torch.nan
-        return embeddings
-
-
-class ShardWriter(Callback):
-    """Writes embeddings to shards as they come. When all processes are done, the first one completes the folder."""
-
-    def __init__(self, work: Work, shards: ImageShards) -> None:
-        self._work = work
-        self._shards = shards
-        self._finished: list[FinishedShard] = []
-        self._bar: tqdm[Any] | None = None
-        self._file: ShardFile | None = None
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Make ready for the wait at the end, which may be long: shards take long on a CPU, and some get one more."""
-        if trainer.world_size > 1:
-            self._group = distributed.new_group(backend="gloo", timeout=timedelta(days=7))
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the progress of the first process, whose share is the largest."""
-        if trainer.is_global_zero:
-            desc = "embed" if trainer.world_size == 1 else f"embed (process 1 of {trainer.world_size})"
-            total = sum(shard.groups for shard in self._shards.own)
-            self._bar = progress((), desc=desc, unit="group", total=total)
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Write the batch's groups."""
-        if self._file is None:
-            self._file = ShardFile(self._work.partial.shards / batch.shard)
-        embedded = outputs.cpu()
-        if not embedded[batch.intact.cpu()].isfinite().all():
-            raise ValueError(
-                f"{self._work.source / batch.shard}: some embeddings are not finite; the weights are damaged, or "
-                f"embed.precision={trainer.precision} is too narrow for this tower: take bf16-mixed or 32-true"
-            )
-        parts = torch.split(embedded, [group.images for group in batch.groups])
-        payloads = io.BytesIO(batch.payloads.cpu().numpy().tobytes())
-        for group, embeddings in zip(batch.groups, parts, strict=True):
-            array = io.BytesIO()
-            np.save(array, embeddings.numpy().astype(np.float16), allow_pickle=False)
-            members = {"json": payloads.read(group.json_bytes), EMBEDDINGS_EXTENSION: array.getvalue()}
-            self._file.add(group.key, members, images=group.images, pairs=group.pairs, damaged=group.damaged)
-        if batch.last:
-            done = self._file.finish()
-            self._work.partial.record(done)
-            self._finished.append(done)
-            self._file = None
-        if self._bar is not None:
-            self._bar.update(len(batch.groups))
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave no half shard behind."""
-        if self._file is not None:
-            self._file.discard(exception)
-        if self._bar is not None:
-            self._bar.close()
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wait for all processes, and for the first to complete the folder."""
-        if self._bar is not None:
-            self._bar.close()
-        finished = [self._finished]
-        if trainer.world_size > 1:
-            # Not by way of the files: what another node has written may take a while to be seen.
-            finished = [[] for _ in range(trainer.world_size)]
-            distributed.all_gather_object(finished, self._finished, group=self._group)
-        if trainer.is_global_zero:
-            self._work.end([done for part in finished for done in part])
-        if trainer.world_size > 1:
-            distributed.barrier(group=self._group)
+    missing = torch.full_like(intact[0], torch.nan)
+    array = torch.stack([missing if row is None else row for row in rows]).numpy().astype(np.float16)
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    members = {"json": group.record, EMBEDDINGS_EXTENSION: stream.getvalue()}
+    file.add(group.key, members, images=len(rows), pairs=group.pairs, damaged=len(rows) - len(intact))

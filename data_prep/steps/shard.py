@@ -17,14 +17,13 @@ from data_prep.group_index import GroupIndex, GroupRows, Mask
 from data_prep.line_index import Numbers
 from data_prep.manifest import Manifest, package_versions
 from data_prep.packing import Packing
-from data_prep.partial import FinishedShard, PartialFolder
+from data_prep.partial import FinishedShard, PartialFolder, dataset_of
 from data_prep.progress import progress
 from data_prep.step import INPUT, OutputStep, Workers
 from data_prep.workers import in_order
-from pcclip.data.format import DatasetInfo
 
-Job = tuple[str, int, Numbers]  # name, key of the first group, and numbers of the groups
-LISTED = 1000  # unreadable images named in the manifest; all are counted
+Job = tuple[str, int, Numbers]  # shard name, key of the first group, numbers of the groups
+LISTED = 1000  # unreadable images in the manifest; all are counted
 
 
 @dataclass(kw_only=True)
@@ -34,39 +33,38 @@ class Shard(Workers, OutputStep):
     version: ClassVar[int] = 2
 
     captions: list[str] = field(metadata=INPUT)
-    """One or several `captions.jsonl`; ids must be unique over all of them."""
+    """One or more `captions.jsonl` files. Image ids must be unique over all of them."""
     differences: list[str] = field(default_factory=list, metadata=INPUT)
-    """`differences.jsonl` files about those images; none for caption shards without pairs."""
+    """`differences.jsonl` files about those images. None: shards of captions without pairs."""
     groups_include: list[str] = field(default_factory=lambda: ["*"])
-    """Shell patterns of group names to take, with ranges like `train{000..039}`."""
+    """Shell patterns of group names to include, with ranges like `train{000..039}`."""
     groups_exclude: list[str] = field(default_factory=list)
-    """Such patterns of groups to leave out, stronger than `groups_include`."""
+    """Patterns of group names to exclude. They override `groups_include`."""
     unpaired: bool = False
-    """Also take the images that are in no group at all, dealt into groups without pairs. A group's images are those of
-    its pairs."""
+    """Also include images that are in no pair, in groups without pairs."""
     group_size: PositiveInt = 16
     """Images in a group without pairs."""
     groups_per_shard: PositiveInt = 64
-    """Groups in a shard; give at least as many shards as training has workers."""
+    """Groups per shard. There should be at least as many shards as training has workers."""
     resize: PositiveInt | None = None
-    """Longest side of a stored image in pixels; larger ones are shrunk, none is enlarged. Null: as they are."""
+    """Maximum longer side of a stored image in pixels. Larger images are shrunk. Null: no limit."""
     quality: Annotated[int, Ge(1), Le(100)] = 90
-    """JPEG quality of images that have to be encoded again."""
+    """JPEG quality of images that are encoded again."""
     seed: int = 0
     """Seed of the order of groups."""
     part: str | None = None
-    """Pack only every K-th shard, `1/K` to `K/K`; each machine writes another `output`, and training reads them all."""
+    """Pack only every K-th shard, `1/K` to `K/K`. Each machine needs its own `output`; training reads them all."""
 
     def is_current(self, manifest: Manifest) -> bool:
-        """Return False: `make` looks itself, as it needs the index of the groups for it."""
+        """Return False: `make` checks it, since it needs the hashes of the images."""
         return False
 
     def make(self, manifest: Manifest) -> None:
-        """Write the shard folder `output`, unless it is up to date; finished shards survive an interruption.
+        """Write the shards that no earlier run has finished, and publish all.
 
         Raises:
-            ValueError: A bad row, an id used twice, a pair of unknown images or of one with itself, an empty text, a
-                pattern that matches no group, or nothing to pack.
+            ValueError: A row is invalid, an image id is used twice or unknown, an image is paired with itself, a text is
+                empty, a pattern matches no group, or there is nothing to pack.
             ChildProcessError: A worker died.
         """
         output = Path(self.output)
@@ -82,7 +80,9 @@ class Shard(Workers, OutputStep):
             plan = {"step_version": self.version, "inputs": manifest.inputs, "options": manifest.options}
             partial.begin({**plan, "versions": package_versions()})
             packing = Packing(captions, differences, partial, self.resize, self.quality)
-            info, unreadable = write_shards(packing, index, jobs, self.workers)
+            finished = write_shards(packing, index, jobs, self.workers)
+        info = dataset_of(finished)
+        unreadable = {name: reason for done in finished for name, reason in done.unreadable.items()}
         if not info.shards:
             shutil.rmtree(partial.folder)
             raise ValueError(
@@ -162,29 +162,19 @@ def plan_shards(groups: Numbers, options: Shard) -> list[Job]:
     return jobs[part.index :: part.count]
 
 
-def write_shards(
-    packing: Packing, index: GroupIndex, jobs: Sequence[Job], workers: int
-) -> tuple[DatasetInfo, dict[str, str]]:
-    """Write shards, except those that an earlier run has finished.
-
-    Returns:
-        What was written, and the reasons of unreadable images by id.
-    """
+def write_shards(packing: Packing, index: GroupIndex, jobs: Sequence[Job], workers: int) -> list[FinishedShard]:
+    """Write the shards that no earlier run has finished, and return all."""
     earlier = {name: done for name, _, _ in jobs if (done := packing.partial.finished(name))}
     left = [job for job in jobs if job[0] not in earlier]
     items = ((name, key, [index.rows(group) for group in groups.tolist()]) for name, key, groups in left)
     remaining = in_order(partial(_write, packing), items, min(workers, len(left)), "shard.workers")
-    info = DatasetInfo(kind="images", group_size=0, images=0, pairs=0, shards=[])
-    unreadable: dict[str, str] = {}
+    finished = []
     nothing: tuple[int, ...] = ()
     with progress(nothing, desc="shard", unit="group", total=sum(len(groups) for _, _, groups in jobs)) as bar:
         for name, _, groups in jobs:
-            done = earlier.get(name) or next(remaining)
-            if done.images:
-                done.add_to(info)
-            unreadable |= done.unreadable
+            finished.append(earlier.get(name) or next(remaining))
             bar.update(len(groups))
-    return info, unreadable
+    return finished
 
 
 def _write(packing: Packing, item: tuple[str, int, list[GroupRows]]) -> FinishedShard:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,7 +36,7 @@ class Encoded:
 
 
 def encode_pictures(
-    model: DifferenceCLIP, pictures: Sequence[Task], *, batch_size: int, workers: int | None = None
+    model: DifferenceCLIP, pictures: Iterable[Task], *, batch_size: int, workers: int | None = None
 ) -> Iterator[Encoded]:
     """Decode and embed pictures, without gradients. Yield batches in the order of the pictures.
 
@@ -61,13 +61,15 @@ def encode_pictures(
 
 
 def _loader(
-    model: DifferenceCLIP, pictures: Sequence[Task], batch_size: int, workers: int | None
+    model: DifferenceCLIP, pictures: Iterable[Task], batch_size: int, workers: int | None
 ) -> DataLoader[tuple[Tensor | str, int]]:
     if workers is None:
         workers = min(8, len(os.sched_getaffinity(0)) - 1)
-    if len(pictures) <= FEW:
-        workers = 0
     waiting = iter(pictures)
+    first = list(islice(waiting, FEW + 1))
+    if len(first) <= FEW:
+        workers = 0
+    waiting = chain(first, waiting)
     # Workers receive the pictures, not indices, so that none holds the whole list.
     batches = iter(lambda: list(islice(waiting, batch_size)), [])
     return DataLoader(

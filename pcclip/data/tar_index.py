@@ -7,7 +7,7 @@ continues at the next valid header, so that damage costs one group, not the rest
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -74,8 +74,8 @@ class TarIndex:
     ) -> None:
         self.close()
 
-    def read(self, place: int) -> dict[str, bytes]:
-        """Return the undecoded members of a group, by extension.
+    def read(self, place: int, only: Container[str] | None = None) -> dict[str, bytes]:
+        """Return the undecoded members of a group by extension: all of them, or those in `only`.
 
         Raises:
             DamagedGroupError: The shard is damaged before this group, the group is unusable, or reading fails.
@@ -86,7 +86,11 @@ class TarIndex:
         if entry.damage:
             raise DamagedGroupError(entry.damage, f"{self.path}: group {entry.key}")
         try:
-            return {name: os.pread(self._file, size, offset) for name, (offset, size) in entry.members.items()}
+            return {
+                name: os.pread(self._file, size, offset)
+                for name, (offset, size) in entry.members.items()
+                if only is None or name in only
+            }
         except OSError as error:
             raise DamagedGroupError("unreadable_file", f"{self.path}: group {entry.key}", error) from error
 
