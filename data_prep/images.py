@@ -1,5 +1,6 @@
 """Check image files, and encode them for shards."""
 
+import base64
 import io
 import stat
 from dataclasses import dataclass
@@ -82,6 +83,17 @@ def encode_image(payload: bytes, where: str, resize: int | None, quality: int) -
         stream = io.BytesIO()
         small.save(stream, "JPEG", quality=quality)
     return StoredImage(stream.getvalue(), "jpg")
+
+
+def data_url(payload: bytes, where: str, size: int) -> str:
+    """Return an image as a data URL: upright, in RGB or grey, with at most `size` pixels on the longer side.
+
+    Raises:
+        UnreadableImageError: As `encode_image`.
+    """
+    stored = encode_image(payload, where, size, quality=85)
+    media_type = stored.extension.replace("jpg", "jpeg")
+    return f"data:image/{media_type};base64,{base64.b64encode(stored.payload).decode()}"
 
 
 def read_bytes(path: Path) -> bytes:

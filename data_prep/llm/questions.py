@@ -1,8 +1,6 @@
-"""What is asked of a language model: questions, prompts, the requests made of both, and the keys of answers."""
+"""Questions to a language model, prompts, the requests made of both, and the keys of answers."""
 
-import base64
 import hashlib
-import io
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -13,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from data_prep.files import SURROGATE, Row
-from data_prep.images import read_bytes
+from data_prep.images import data_url, read_bytes
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.replies import Completion, NoAnswerError, malformed, parse_reply
 from data_prep.step import explained
-from pcclip.data.pictures import UnreadableImageError, decode
+from pcclip.data.pictures import UnreadableImageError
 from pcclip.paths import read_text
 
 Message = dict[str, Any]
@@ -33,16 +30,16 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
 
 @dataclass(frozen=True)
 class Question:
-    """One request's content."""
+    """Content of one request."""
 
     id: str
     """Unique among the questions of a task."""
     row: Row
-    """What the row with the answer begins with; it holds the id."""
+    """First fields of the output row, with the id. The fields of the answer follow."""
     values: Mapping[str, str]
-    """What fills the prompt's template."""
+    """Values of the prompt's placeholders."""
     pictures: tuple[Path, ...] = ()
-    """Files of the images to show."""
+    """Image files to send."""
 
 
 Questions = Iterator[tuple[str, Callable[[], Question]]]
@@ -50,37 +47,37 @@ Questions = Iterator[tuple[str, Callable[[], Question]]]
 
 @dataclass(frozen=True)
 class QuestionList:
-    """Questions in a fixed order. They are gone through several times, and nothing grows with their number."""
+    """Questions in a fixed order. They are generated again for each pass, so they take no memory."""
 
     id_key: str
-    """Name of the id in a row."""
+    """Name of the id field in a row."""
     questions: Callable[[], Questions]
-    """Return the id of each question, and what makes it: most passes need only the ids."""
+    """Return an iterator over (id, function that makes the question). Most passes need only the ids."""
     sampled: bool = False
-    """Whether the next run may ask other questions. Answers to questions that it does not ask are then kept."""
+    """Whether a later run may ask other questions. If so, answers to questions that are no longer asked are kept."""
 
     def ids(self) -> Iterator[str]:
         """Yield the ids of all questions."""
         return (name for name, _ in self.questions())
 
     def chosen(self, mask: Iterable[bool]) -> Iterator[Question]:
-        """Yield the questions for which the mask is true; it has a value for each of `ids`."""
+        """Yield the questions for which the mask is true. It has one value per question."""
         return (make() for (_, make), chosen in zip(self.questions(), mask, strict=True) if chosen)
 
 
 class Prompt(BaseModel):
-    """What a prompt's YAML file holds."""
+    """Content of a prompt's YAML file."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     version: int
-    """To be raised with each change of wording."""
+    """Version, to be increased with each change of wording."""
     system: str
     """The system message."""
     user: str
     """Template of the user message."""
     answer: dict[str, str]
-    """What each field of the answer holds, by its name."""
+    """Description of each field of the answer."""
     _name: str = ""
 
     @property
@@ -90,21 +87,21 @@ class Prompt(BaseModel):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Name, version and a hash of the wording, so that a change without a new version is noticed too."""
+        """Name, version and a hash of the wording. The hash detects changes without a new version."""
         text = json.dumps([self.system, self.user, self.answer], ensure_ascii=False)
         return {"name": self._name, "version": self.version, "sha256": hashlib.sha256(text.encode()).hexdigest()[:16]}
 
     @property
     def placeholders(self) -> set[str]:
-        """Names of what the template is filled with."""
+        """Names of the placeholders in the template."""
         return set(PLACEHOLDER.findall(self.user))
 
     @cached_property
     def system_message(self) -> str:
-        """The system message with the fields of the answer.
+        """The system message, followed by a description of the answer's fields.
 
-        They are named in words whatever the answer's format: not every endpoint shows the model the schema that it enforces,
-        and `json_object` and plain text have none.
+        The description is there for every answer format: some endpoints enforce a schema without showing it to the model,
+        and `json_object` and plain text have no schema.
         """
         fields = [f'"{name}": {meaning}' for name, meaning in self.answer.items()]
         form = "Answer with one JSON object and nothing else. Its fields are strings:"
@@ -114,8 +111,8 @@ class Prompt(BaseModel):
         """Return the messages of a request.
 
         Args:
-            values: What to fill the template with; braces in a value stay as they are.
-            pictures: Data URLs of images, shown in this order before the text.
+            values: Values of the placeholders. Braces in a value are not replaced.
+            pictures: Data URLs of images, which precede the text in this order.
         """
         content: Any = PLACEHOLDER.sub(lambda found: values[found[1]], self.user).strip()
         if pictures:
@@ -129,12 +126,12 @@ def load_prompt(source: str | Path, known: Collection[str], answer: Collection[s
 
     Args:
         source: Path of a YAML file, or the name of a shipped prompt, such as `difference`.
-        known: Placeholders that can be filled.
-        answer: The fields that the answer must have.
+        known: Placeholders that the step can fill.
+        answer: Fields that the answer must have.
 
     Raises:
         FileNotFoundError: The file is missing.
-        ValueError: Not YAML, a missing, unknown or ill-typed key, an unknown placeholder, or other fields than `answer`.
+        ValueError: Not YAML, a missing, unknown or wrongly typed key, an unknown placeholder, or other answer fields.
     """
     path = Path(source)
     if not path.suffix and len(path.parts) == 1:
@@ -152,26 +149,26 @@ def load_prompt(source: str | Path, known: Collection[str], answer: Collection[s
     prompt._name = path.stem
     if set(prompt.answer) != set(answer):
         found = ", ".join(prompt.answer)
-        raise ValueError(f"{path}: `answer` must describe {' and '.join(answer)} in words, found {found}")
+        raise ValueError(f"{path}: `answer` must describe {' and '.join(answer)}, found {found}")
     if unknown := prompt.placeholders - set(known):
         fillable = ", ".join(f"{{{name}}}" for name in known)
-        raise ValueError(f"{path}: `user` holds {{{sorted(unknown)[0]}}}, but what can be filled in is {fillable}")
+        raise ValueError(f"{path}: `user` has the unknown placeholder {{{sorted(unknown)[0]}}}; use {fillable}")
     return prompt
 
 
 class Requests:
-    """Makes the requests of a task, and reads their answers.
+    """Maker of the requests of a task, and reader of their answers.
 
     Args:
         step: Name of the step, for errors.
         options: Model, sampling and prompt.
-        known: Placeholders of the prompt that can be filled.
+        known: Placeholders that the step can fill.
         fields: Types of the answer's fields, such as `{"text": Text}`.
-        picture_size: Longer side that pictures are shrunk to, in pixels. None for questions without pictures.
+        picture_size: Maximum longer side of pictures in pixels. None for questions without pictures.
 
     Raises:
         FileNotFoundError: The prompt is missing.
-        ValueError: A bad option or prompt.
+        ValueError: An option or the prompt is invalid.
     """
 
     def __init__(
@@ -186,7 +183,7 @@ class Requests:
         self._options, self._picture_size = options, picture_size or 0
         self.prompt = load_prompt(options.prompt, known, fields)
         described: Any = {name: (fields[name], Field(description=text)) for name, text in self.prompt.answer.items()}
-        # further fields of an answer are ignored, but the schema allows none
+        # The schema allows no other fields. If an answer has some, they are ignored.
         closed = ConfigDict(json_schema_extra={"additionalProperties": False})
         self.answer: type[BaseModel] = create_model("Answer", __config__=closed, **described)
         schema = {"name": "answer", "strict": True, "schema": self.answer.model_json_schema()}
@@ -207,21 +204,25 @@ class Requests:
         self._used = sorted(self.prompt.placeholders)
 
     def key(self, question: Question) -> str:
-        """Return `<hash of the settings>-<hash of settings, id, captions and images>`."""
+        """Return the key of a question: `<hash of the settings>-<hash of settings, row, texts and file names of images>`."""
         used = {name: question.values[name] for name in self._used}
         pictures = [picture.name for picture in question.pictures]
         return f"{self.settings_digest}-{_digest([self.settings_digest, question.row, used, pictures], 16)}"
 
     def messages(self, question: Question) -> list[Message]:
-        """Return the messages, with the pictures read and shrunk.
+        """Return the messages of a question. Reads and shrinks its pictures.
 
         Raises:
-            NoAnswerError: A text is not valid Unicode, or a picture is missing or does not decode.
+            NoAnswerError: A text is not valid Unicode, or a picture cannot be read.
         """
         for text in (question.id, *question.values.values()):
             if SURROGATE.search(text):
                 raise NoAnswerError("bad_text", f"half of a surrogate pair in {text[:200]!r}")
-        return self.prompt.messages(question.values, [data_url(path, self._picture_size) for path in question.pictures])
+        try:
+            pictures = [data_url(read_bytes(path), str(path), self._picture_size) for path in question.pictures]
+        except UnreadableImageError as error:
+            raise NoAnswerError("unreadable_image", str(error)) from error
+        return self.prompt.messages(question.values, pictures)
 
     def estimate(self, question: Question) -> int:
         """Estimate the tokens of a question's messages without reading its pictures."""
@@ -235,28 +236,12 @@ class Requests:
         """Return the fields of an answer.
 
         Raises:
-            NoAnswerError: They cannot be found, or hold the endpoint's key, or the model was cut off or refused.
+            NoAnswerError: Fields are missing, an answer contains the API key, or the model was cut off or refused.
         """
         values = parse_reply(completion.text(), self.answer, lines=self._options.answer_format == "text")
         if self._options.repeats_key(values.values()):
-            raise malformed("the answer holds the endpoint's key")
+            raise malformed("the answer contains the API key")
         return values
-
-
-def data_url(path: Path, size: int) -> str:
-    """Return an image as a data URL, upright, in RGB, its longer side at most `size` pixels.
-
-    Raises:
-        NoAnswerError: It is missing or does not decode.
-    """
-    try:
-        upright = decode(read_bytes(path), str(path))
-    except UnreadableImageError as error:
-        raise NoAnswerError("unreadable_image", str(error)) from error
-    upright.thumbnail((size, size), Image.Resampling.BICUBIC)
-    stream = io.BytesIO()
-    upright.save(stream, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def estimate_tokens(messages: Sequence[Message]) -> int:

@@ -1,6 +1,5 @@
 """Step `show`: write an HTML page of sample pairs with images, captions and texts, to look at before training."""
 
-import base64
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import PositiveInt
 
 from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, image_path, read_jsonl
-from data_prep.images import encode_image, read_bytes
+from data_prep.images import data_url, read_bytes
 from data_prep.step import Step
 from pcclip.atomic import atomic_text
 from pcclip.data.format import IMAGE_EXTENSIONS, DatasetInfo
@@ -23,7 +22,6 @@ from pcclip.data.record import GroupRecord
 
 SIDES = ("first", "second")
 THUMBNAIL = 448  # pixels; shown at half the size, for high-resolution screens
-MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 ENVIRONMENT = Environment(loader=PackageLoader("data_prep", ""), autoescape=True, undefined=StrictUndefined)
 
 
@@ -139,7 +137,6 @@ def _thumbnail(image: bytes | Path) -> str | None:
     """Return a small image as a data URI, or None if the image is unreadable."""
     try:
         payload = read_bytes(image) if isinstance(image, Path) else image
-        stored = encode_image(payload, "image", THUMBNAIL, quality=85)
+        return data_url(payload, "image", THUMBNAIL)
     except UnreadableImageError:
         return None
-    return f"data:{MEDIA_TYPES[stored.extension]};base64,{base64.b64encode(stored.payload).decode()}"
