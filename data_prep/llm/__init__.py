@@ -1,1 +1,1 @@
-"""Asking a language model many questions: prompts, requests, retries, budgets, and a journal that survives any death."""
+"""Ask a language model many questions: prompts, requests, retries, cost limits, and a journal of the answers."""

@@ -1,8 +1,8 @@
-"""The same questions by way of batch files: written, submitted, waited for and collected, each stage once.
+"""Ask the open questions by batch files: write, submit, wait and collect.
 
-A file has the format of OpenAI's batch API, which `vllm run-batch -i NNNN.in.jsonl -o NNNN.out.jsonl` reads and writes too.
-Files and state are in a folder next to the output. The state is saved after every stage, so that a run that dies anywhere
-continues from there.
+The files have the format of OpenAI's batch API, which `vllm run-batch -i NNNN.in.jsonl -o NNNN.out.jsonl` also supports.
+Files and state are in a folder next to the output. The state is saved after every stage, so that a killed run continues
+from there.
 """
 
 import json
@@ -26,21 +26,21 @@ from pcclip.atomic import atomic_path, atomic_text
 
 MOST_REQUESTS = 50_000
 MOST_BYTES = 200_000_000
-RETRIES = 5  # by the client library: these are few requests
-ENDED = ("completed", "expired", "cancelled")  # the latter two with what was answered until then
+RETRIES = 5  # of the client library, for the few requests of the batch API
+ENDED = ("completed", "expired", "cancelled")  # the last two have the answers up to then
 
 
 class SubmittedBatch(BaseModel):
-    """One batch file and how far it has come."""
+    """One batch file and its progress."""
 
     number: int
-    """Number in the names of its files."""
+    """Number in the names of the files."""
     requests: int = 0
-    """How many requests it holds."""
+    """Number of requests."""
     file_id: str = ""
-    """Name of the uploaded file at the endpoint, or empty."""
+    """Id of the uploaded file at the endpoint, or empty."""
     batch_id: str = ""
-    """Name of the submitted batch at the endpoint, or empty."""
+    """Id of the submitted batch at the endpoint, or empty."""
     collected: bool = False
     """Whether its answers are in the journal."""
 
@@ -49,18 +49,18 @@ class State(BaseModel):
     """Content of `state.json`."""
 
     settings: str
-    """Hash of the settings that the files were written with."""
+    """Hash of the settings of the requests."""
     batches: list[SubmittedBatch] = []
 
 
 def _problem(key: str) -> AliasChoices:
-    """Where a row without an answer may say what happened."""
+    """Return the places where a failed row may have an error's code or message."""
     places = (("error", "error"), ("error",), ("response", "body", "error"), ("response", "body"))
     return AliasChoices(*(AliasPath(*place, key) for place in places))
 
 
 class _Row(BaseModel):
-    """A row of a batch's output files. Parts that are missing or of another type are None."""
+    """A row of a batch's output files. Missing or wrongly typed parts are None."""
 
     custom_id: str
     status: Lenient[int] = Field(None, validation_alias=AliasPath("response", "status_code"))
@@ -73,7 +73,7 @@ class _Row(BaseModel):
         """Return the completion.
 
         Raises:
-            NoAnswerError: There is none.
+            NoAnswerError: The request failed.
         """
         if self.error or self.status != 200:
             code, message = (found if isinstance(found, str) else "" for found in (self.code, self.message))
@@ -84,16 +84,16 @@ class _Row(BaseModel):
 
 
 class BatchRun:
-    """Takes the batches of a run as far as they come.
+    """State of the batches of a run.
 
-    With `batch_submit` it waits for the endpoint. Without, a first run writes the files, and a later one collects from the
-    `out` files that another program has written.
+    With `batch_submit`, one run writes, submits, waits and collects. Without, the first run writes the request files, and a
+    later run collects from the `out` files that another program has written.
 
     Args:
         run: The run.
 
     Raises:
-        ValueError: The files were written with other settings.
+        ValueError: The files of an earlier run have other settings.
     """
 
     def __init__(self, run: Run) -> None:
@@ -110,10 +110,10 @@ class BatchRun:
             )
 
     def advance(self) -> None:
-        """Write files if none is open, submit and fetch them, and collect those that are answered.
+        """Write batch files unless some are open, submit and fetch them, and collect their answers.
 
         Raises:
-            ValueError: A bad input, or an endpoint that refuses.
+            ValueError: The input is invalid, or the endpoint rejects a request.
         """
         if not self._open:
             self._write()
@@ -142,7 +142,7 @@ class BatchRun:
             stream.write(self._state.model_dump_json(indent=1))
 
     def _write(self) -> None:
-        """Write files of the open questions; they count only once the state names them."""
+        """Write files of the open questions. They are ignored until the state names them."""
         lines = self._lines()
         for first in lines:
             batch, size = SubmittedBatch(number=len(self._state.batches)), 0
@@ -151,7 +151,7 @@ class BatchRun:
                     batch.requests += 1
                     size += len(line.encode())
                     stream.write(line)
-                    # the next line may be as long as this one, and a little longer
+                    # Leave room for the next line, which may be a little longer than this one.
                     if batch.requests == MOST_REQUESTS or size + 2 * len(line.encode()) > MOST_BYTES:
                         break
             self._state.batches.append(batch)
@@ -186,10 +186,10 @@ class BatchRun:
             for batch in self._open:
                 self._fetch(client, batch)
         except openai.OpenAIError as error:
-            raise ValueError(f"{client.base_url}: {options.clean(str(error))}; run again to go on") from None
+            raise ValueError(f"{client.base_url}: {options.clean(str(error))}; run again to continue") from None
 
     def _submit(self, client: openai.OpenAI, batch: SubmittedBatch) -> None:
-        if batch.file_id:  # an earlier run died after the upload: it may have submitted the batch, or not
+        if batch.file_id:  # an earlier run died after the upload, before or after submitting the batch
             submitted = (found.id for found in client.batches.list() if found.input_file_id == batch.file_id)
             batch.batch_id = next(submitted, "")
         else:
@@ -202,7 +202,7 @@ class BatchRun:
         self._save()
 
     def _fetch(self, client: openai.OpenAI, batch: SubmittedBatch) -> None:
-        """Wait for the end of a batch, and download its answers and errors. A kind without rows becomes an empty file."""
+        """Wait for the end of a batch and download its answers and errors. A file that does not exist becomes an empty one."""
         paths = [self._path(batch, kind) for kind in ("out", "errors")]
         if all(path.is_file() for path in paths):
             return
@@ -233,7 +233,7 @@ class BatchRun:
             custom_id = self._custom_id(question)
             if custom_id not in names:
                 raise ValueError(
-                    f"{file}: {question.id!r} was asked of other captions than the input holds now; "
+                    f"{file}: {question.id!r} was asked with other captions than the input has now; "
                     f"choose another `output`, or delete {self._folder} and the output to start again"
                 )
             self._run.record(question, self._reply(question, rows.get(custom_id)))
@@ -241,7 +241,7 @@ class BatchRun:
         self._save()
 
     def _rows(self, batch: SubmittedBatch) -> dict[str, _Row]:
-        """Read the output files. Unreadable rows are skipped; of several rows of a request the first counts."""
+        """Read the output files. Unreadable rows are skipped. If a request has several rows, the first one counts."""
         rows: dict[str, _Row] = {}
         for file in (self._path(batch, kind) for kind in ("out", "errors")):
             if file.is_file():

@@ -1,4 +1,4 @@
-"""One question to an OpenAI-compatible endpoint: tried until it is answered, or until its failure is certain."""
+"""Client of an OpenAI-compatible endpoint: asks one question, with retries."""
 
 import asyncio
 import time
@@ -14,20 +14,20 @@ from data_prep.llm.questions import Message, Requests, estimate_tokens
 from data_prep.llm.replies import LONGEST_BODY, Completion, NoAnswerError, Reply, load
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 60.0  # seconds
-RATE_LIMITS_IN_A_ROW = 20  # by each worker, with no answer between them: then the run stops
+RATE_LIMITS_IN_A_ROW = 20  # per worker, without an answer in between; then the run stops
 REPORTED_WAIT = 10.0  # seconds; shorter waits are not printed
 
 
 class StopRunError(ValueError):
-    """A failure of all further questions: a refused key, an unknown model, an exhausted account, a silent endpoint."""
+    """An error that affects all questions: a rejected key, an unknown model, an exhausted account, or no response at all."""
 
 
 class _TooLongError(httpx2.TransportError):
-    """A response that is not read to its end."""
+    """A response that is too long."""
 
 
 class _BoundedStream(httpx2.AsyncByteStream):
-    """A response's body that raises where it exceeds a number of bytes. The client library has no such limit."""
+    """Body of a response that raises if it exceeds a number of bytes. The client library has no such limit."""
 
     def __init__(self, stream: httpx2.AsyncByteStream, most: int) -> None:
         self._stream, self._most = stream, most
@@ -45,23 +45,23 @@ class _BoundedStream(httpx2.AsyncByteStream):
 
 
 async def _bound(response: httpx2.Response) -> None:
-    """Bound the body of a response, and what it is decompressed to if the endpoint compresses it unasked."""
+    """Limit the body of a response. The limit is lower if it is compressed, since decompression enlarges it."""
     assert isinstance(response.stream, httpx2.AsyncByteStream)
     most = LONGEST_BODY // 100 if "content-encoding" in response.headers else LONGEST_BODY
     response.stream = _BoundedStream(response.stream, most)
 
 
 class ChatClient:
-    """Asks one endpoint.
+    """Client of one endpoint, shared by all workers.
 
-    tenacity repeats the attempts of one question. What concerns all questions is done here: the pause after a 429, which the
-    retries of tenacity and of the client library know nothing of, the answer format, and the end of a run that brings nothing.
+    tenacity retries a question. Code here handles what affects all questions: the pause after a status 429, the choice of
+    the answer format, and the end of a run after too many errors.
 
     Args:
-        options: Endpoint, limits and attempts.
-        requests: Makes the requests' bodies.
-        pace: Shared by all requests.
-        workers: Number of callers that ask concurrently.
+        options: Endpoint, limits and number of attempts.
+        requests: Maker of the requests' bodies.
+        pace: Rate limits, shared by all requests.
+        workers: Number of concurrent callers.
     """
 
     def __init__(self, options: ModelOptions, requests: Requests, pace: Pace, workers: int) -> None:
@@ -81,7 +81,7 @@ class ChatClient:
         self._formats = options.answer_formats
         self._format, self._format_is_known = self._formats[0], len(self._formats) == 1
         self._backoff = wait_random_exponential(multiplier=FIRST_BACKOFF, max=LONGEST_BACKOFF)
-        # one slow question alone does not end the run, a second round without any response does
+        # One slow question does not end the run. Two rounds of all workers without any response do.
         self._most_timeouts = max(options.attempts + 1, 2 * workers)
         self._timeouts_in_a_row = self._rate_limits_in_a_row = 0
         self._reported_until = 0.0
@@ -91,14 +91,14 @@ class ChatClient:
         await self._client.close()
 
     async def ask(self, messages: list[Message]) -> Reply:
-        """Ask until there is an answer, or a failure that is to be recorded.
+        """Ask until there is an answer or a final failure.
 
         Raises:
-            StopRunError: No further question will fare better.
+            StopRunError: An error that affects all questions.
             RunEndedError: The run ended while this question waited.
         """
         reply = await self._attempt(messages, Reply(NoAnswerError("not_asked")))
-        if reply.retryable and self._options.attempts > 1:  # tenacity takes 0.1 ms, which only failures shall cost
+        if reply.retryable and self._options.attempts > 1:  # only failures pay for tenacity, 0.1 ms
             retrying = AsyncRetrying(
                 before=self._back_off,
                 stop=stop_after_attempt(self._options.attempts - 1),
@@ -122,10 +122,10 @@ class ChatClient:
         return reply
 
     async def _request(self, messages: list[Message], estimate: int) -> bytes:
-        """Return the body of a response. A 429 and a refused answer format are no attempts of their own.
+        """Return the body of a response. Requests that got status 429 or a rejected answer format are repeated.
 
         Raises:
-            NoAnswerError: There is none.
+            NoAnswerError: There is no response.
         """
         answer_format = self._format
         while True:
@@ -142,9 +142,14 @@ class ChatClient:
                 return body
 
     async def _send(self, body: dict[str, object]) -> bytes:
-        """Return the body of the response. Errors of the library that it raises are a 429, or a refusal of the request."""
+        """Return the body of the response.
+
+        Raises:
+            NoAnswerError: There is no response, or the endpoint has an error.
+            openai.APIStatusError: Status 429, or the endpoint rejects the request.
+        """
         try:
-            # the raw response: building the library's objects takes longer than all of our own work
+            # The raw response, since the library's objects are slow to build.
             response = await asyncio.wait_for(
                 self._client.post("/chat/completions", cast_to=httpx2.Response, body=body), self._options.timeout
             )
@@ -168,7 +173,7 @@ class ChatClient:
         return response.content
 
     def _check_status(self, error: openai.APIStatusError) -> None:
-        """Raise what a status means, unless it is 429, or a refusal of the request as it is."""
+        """Raise the meaning of a status, except for 429 and for a rejected request."""
         status, detail = error.status_code, self._options.clean(error.message)
         if status in (401, 403, 404):
             key = f"check the key in {self._options.api_key_env}"
@@ -179,10 +184,10 @@ class ChatClient:
             raise NoAnswerError(f"http_{status}", detail, retryable=True, wait=wait) from None
 
     def _after_refusal(self, used: str, error: openai.APIStatusError) -> str:
-        """Return the answer format to try after a request was refused.
+        """Return the answer format to try after a request was rejected.
 
         Raises:
-            NoAnswerError: There is none: it is the question that the endpoint does not take.
+            NoAnswerError: No format is left, so the endpoint rejects the question itself.
         """
         if self._format_is_known:
             following = tuple({self._format} - {used})
@@ -190,13 +195,13 @@ class ChatClient:
             following = self._formats[self._formats.index(used) + 1 :]
             if used == self._format:
                 self._format = (following or self._formats)[0]
-                print(f"answer format {used} was refused; trying {self._format}")
+                print(f"the endpoint rejects answer format {used}; trying {self._format}")
         if not following:
             raise NoAnswerError("bad_request", f"{error.status_code}, {error.message}")
         return following[0]
 
     def _rate_limited(self, error: openai.RateLimitError) -> None:
-        """Hold back all requests, or end the run if that has not helped for long."""
+        """Pause all requests, or end the run after too many in a row."""
         detail = self._options.clean(error.message)
         self._rate_limits_in_a_row += 1
         rounds = self._rate_limits_in_a_row // self._options.concurrency
@@ -211,10 +216,10 @@ class ChatClient:
         self._pace.pause(self._asked_wait(error, detail, backoff) or 0.0)
 
     def _asked_wait(self, error: openai.APIStatusError, detail: str, otherwise: float | None = None) -> float | None:
-        """Return the seconds that a response asks to wait. A long wait is printed, once for all workers.
+        """Return the seconds that a response asks to wait, or `otherwise`. A long wait is printed once for all workers.
 
         Raises:
-            StopRunError: It is longer than `longest_wait`.
+            StopRunError: The wait is longer than `longest_wait`.
         """
         asked = retry_after(error.response.headers)
         if asked is not None and asked > self._options.longest_wait:
@@ -231,7 +236,7 @@ class ChatClient:
         return seconds
 
     def _read(self, body: bytes, reply: Reply, prompt_estimate: int) -> dict[str, str]:
-        """Return the fields of an answer, and count its tokens whatever it holds."""
+        """Return the fields of an answer. Its tokens count even if it is malformed."""
         prompt_tokens, completion_tokens = prompt_estimate, min(len(body) // 4, self._options.most_answer_tokens)
         try:
             completion = load(body, Completion)

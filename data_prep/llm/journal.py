@@ -1,4 +1,4 @@
-"""The record of what was answered and what failed: append-only JSON Lines that survive the death of the process."""
+"""Journal of answers and failures: append-only JSON Lines files that survive a killed process."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.files import read_jsonl
+from data_prep.line_index import Hashes, positions
 from data_prep.llm.replies import token_count
 from data_prep.parts import hash64
 from pcclip.atomic import atomic_text
 
-Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 
-SECOND_TRY_AFTER = 1.0  # seconds after a row could not be written
+SECOND_TRY_AFTER = 1.0  # seconds to wait before a row is written again
 
 
 def failures_path(output: Path) -> Path:
@@ -32,15 +32,16 @@ def failures_path(output: Path) -> Path:
 
 
 class Keys:
-    """Keys by id, as sorted 64-bit hashes.
+    """Ids and keys of a file's rows, as sorted 64-bit hashes.
 
     Args:
-        path: JSON Lines with the id and `key` in each row, or no file.
-        id_key: The id's name in a row.
-        settings: Hash of the settings that every key must begin with.
+        path: JSON Lines file with an id and a `key` in each row. It may be missing.
+        id_key: Name of the id field in a row.
+        settings: Hash of the settings. Every key must begin with it.
+        unique: Whether each id may occur only once.
 
     Raises:
-        ValueError: A bad row, one of other settings, or an id that occurs twice.
+        ValueError: A row is invalid or has other settings, or an id occurs twice.
     """
 
     def __init__(self, path: Path, id_key: str, settings: str, *, unique: bool = True) -> None:
@@ -58,7 +59,7 @@ class Keys:
             self.prompt_tokens += token_count(row.get("prompt_tokens"))
             self.completion_tokens += token_count(row.get("completion_tokens"))
         pairs: Hashes = np.array(hashes, dtype=np.uint64).reshape(-1, 2)
-        # stable, and the last of equal ids is looked up: a later failure replaces an earlier one
+        # A stable sort, so that the last of equal ids is found: a later failure replaces an earlier one.
         self.ids, self._keys = pairs[np.argsort(pairs[:, 0], kind="stable")].T.copy()
         if unique and (self.ids[1:] == self.ids[:-1]).any():
             raise ValueError(f"{path}: two rows have the same `{id_key}`; delete one of them")
@@ -67,43 +68,42 @@ class Keys:
         return len(np.unique(self.ids))
 
     def get(self, ids: Hashes) -> Hashes:
-        """Return the hash of the key of each id, or 0 for ids that are not there."""
-        if not len(self.ids):
-            return np.zeros_like(ids)
-        places = np.searchsorted(self.ids, ids, side="right") - 1
-        return np.where(self.ids[places] == ids, self._keys[places], np.uint64(0))
+        """Return the hash of the key of each id, 0 for unknown ids."""
+        keys, places = np.zeros_like(ids), positions(self.ids, ids)
+        keys[places >= 0] = self._keys[places[places >= 0]]
+        return keys
 
     def have(self, ids: Hashes) -> Mask:
-        """Return whether each id is there."""
+        """Return whether each id is known."""
         found: Mask = self.get(ids) != 0
         return found
 
     def __contains__(self, question_id: str) -> bool:
-        return len(self.ids) > 0 and bool(self.have(np.array([hash64(question_id)], dtype=np.uint64))[0])
+        return bool(self.have(np.array([hash64(question_id)], dtype=np.uint64))[0])
 
 
 class Journal:
-    """The output and its failures, open for appending. Use it as a context manager, under the lock of the output.
+    """The files of answers and failures, open for appending. Use as a context manager, under the lock of the output.
 
-    A row is written with one call, so that a process that is killed leaves whole rows. A torn last row, as a power cut may
-    leave it, is cut off when the journal is opened. On a full disk the file is cut back to its last whole row; the row is
-    kept in memory and written again when the journal is closed. If a file was replaced in the meantime, the rows of this run
-    are added to the file that is there now.
+    Each row is written by one call, so a killed process leaves complete rows. A power cut may leave an incomplete last row,
+    which is removed when the journal is opened. If the disk is full, the file is truncated to complete rows, and the row is
+    written again when the journal is closed. If a file was replaced while it was open, the rows of this run are added to
+    the new file.
 
     Args:
-        output: The file of the answers.
-        id_key: Name of the id in a row.
+        output: The file of answers.
+        id_key: Name of the id field in a row.
         settings: Hash of the settings; see `Requests.key`.
 
     Raises:
-        ValueError: A row is bad or of other settings; at the end: a file was changed by something else.
+        ValueError: A row is invalid or has other settings. At the end: another program changed a file.
         OSError: A file cannot be written; names it.
     """
 
     def __init__(self, output: Path, id_key: str, settings: str) -> None:
         self.output, self.failures = output, failures_path(output)
         self._id_key = id_key
-        self._answered_again: set[int] = set()  # those that had failed before
+        self._answered_again: set[int] = set()  # answered questions that had failed in an earlier run
         output.parent.mkdir(parents=True, exist_ok=True)
         for file in (output, self.failures):
             if file.exists():
@@ -125,7 +125,7 @@ class Journal:
         self._drop_outdated_failures()
 
     def answered(self, row: Mapping[str, Any]) -> bool:
-        """Append a row with an answer, and return whether its question had failed in an earlier run."""
+        """Append an answer. Return whether its question had failed in an earlier run."""
         self._answers_file.append(row)
         failed_before = row[self._id_key] in self.failed
         if failed_before:
@@ -133,12 +133,12 @@ class Journal:
         return failed_before
 
     def failure(self, row: Mapping[str, Any]) -> bool:
-        """Append a row that says why there is no answer, and return whether its question had failed in an earlier run."""
+        """Append a failure. Return whether its question had failed in an earlier run."""
         self._failures_file.append(row)
         return row[self._id_key] in self.failed
 
     def _drop_outdated_failures(self) -> None:
-        """Keep the last failure of each question that has no answer. Failures are few: their ids fit into memory."""
+        """Keep only the last failure of each unanswered question. The ids of failures are few enough for memory."""
         if not self.failures.exists():
             return
         rows = [(row[self._id_key], number) for number, row in read_jsonl(self.failures, {self._id_key: str})]
@@ -155,7 +155,7 @@ class Journal:
 
 
 class _Appendable:
-    """A file of JSON Lines with `id_key` in each row, to append to."""
+    """A JSON Lines file with `id_key` in each row, open for appending."""
 
     def __init__(self, path: Path, id_key: str) -> None:
         self._path, self._id_key = path, id_key
@@ -164,21 +164,21 @@ class _Appendable:
         self._unwritten: list[bytes] = []
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Append a row whole, or nothing of it.
+        """Append a complete row.
 
         Raises:
-            OSError: It cannot be written; names the file. It is kept for `close`.
+            OSError: The row cannot be written; names the file. `close` tries again.
         """
-        # half of a surrogate pair becomes its JSON escape
+        # A lone surrogate becomes its JSON escape.
         self._unwritten.append((json.dumps(row, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
         self._write()
 
     def close(self) -> None:
-        """Write what could not be written before, and close the file.
+        """Write the rows that could not be written before, and close the file.
 
         Raises:
             OSError: The file cannot be written; names it.
-            ValueError: The file was replaced, removed, cut or extended in the meantime; names it.
+            ValueError: Another program replaced, removed, truncated or extended the file; names it.
         """
         try:
             if self._unwritten:
@@ -197,7 +197,7 @@ class _Appendable:
             os.close(self._descriptor)
 
     def _write(self) -> None:
-        """Write the rows that wait. A nearly full disk takes a part of a row; the next call fails and says why."""
+        """Write the unwritten rows. On a full disk, a call may write a part of a row; the next call raises the error."""
         while self._unwritten:
             line, written = self._unwritten[0], 0
             try:
@@ -219,7 +219,7 @@ class _Appendable:
         raise ValueError(f"{self._path}: was changed while the step wrote it; run the step again")
 
     def _add_rows_to_new_file(self) -> None:
-        """Append the rows of this run to the file that has the path now, except those that it holds."""
+        """Append the rows of this run to the file that is now at the path, except rows that it already has."""
         with self._path.open("ab+") as new, open(self._descriptor, "rb", closefd=False) as lines:
             new.seek(0)
             known: set[str | None] = {None}
@@ -234,7 +234,7 @@ class _Appendable:
         return OSError(error.errno, error.strerror, str(self._path))
 
     def _id(self, line: bytes) -> str | None:
-        """Return the id in a row, or None for anything else."""
+        """Return the id in a row, or None if it is not a row."""
         try:
             row = json.loads(line)
         except ValueError:
@@ -243,7 +243,7 @@ class _Appendable:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Truncate a file after its last line break."""
+    """Truncate a file after its last newline."""
     size = path.stat().st_size
     if not size:
         return
@@ -252,4 +252,4 @@ def _cut_torn_line(path: Path) -> None:
             end = content.rfind(b"\n") + 1
         if end < size:
             stream.truncate(end)
-            print(f"{path}: cut off an unfinished last row of {size - end} bytes")
+            print(f"{path}: removed an incomplete last row of {size - end} bytes")

@@ -1,4 +1,4 @@
-"""Asking the open questions one by one: concurrent workers, progress, and stopping in good order."""
+"""Ask the open questions with one request each, in concurrent workers."""
 
 import asyncio
 import signal
@@ -17,7 +17,7 @@ from data_prep.progress import progress
 
 
 class LiveRun:
-    """Asks the open questions of a run, and records each answer as it comes.
+    """Worker pool that asks the open questions of a run and records each answer at once.
 
     Args:
         run: The run.
@@ -35,17 +35,17 @@ class LiveRun:
         self._bar: tqdm[None] = progress((), total=run.to_ask, desc=name, unit="request")
 
     async def ask(self) -> None:
-        """Ask, until all are asked or the run is to stop.
+        """Ask until all questions are asked or the run stops.
 
         Raises:
-            StopRunError: No further question will fare better; what was answered is recorded.
+            StopRunError: An error affects all questions. The answers so far are recorded.
         """
         workers = [asyncio.create_task(self._work()) for _ in range(self._workers)]
         async with aclosing(self._client):
             with self._signals(workers), self._bar:
                 if workers:
                     await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
-                self._ended.set()  # after an error, requests under way are still completed
+                self._ended.set()  # after an error, pending requests are still completed
                 outcomes = await asyncio.gather(*workers, return_exceptions=True)
         for error in outcomes:
             if isinstance(error, BaseException) and not isinstance(error, asyncio.CancelledError):
@@ -92,7 +92,7 @@ class LiveRun:
 
     @contextmanager
     def _signals(self, workers: list[asyncio.Task[None]]) -> Iterator[None]:
-        """A first signal ends the run when the requests under way are completed, a second one at once."""
+        """Handle SIGINT and SIGTERM: the first signal ends the run after the pending requests, the second one at once."""
 
         def end(name: str) -> None:
             if self._ended.is_set():
@@ -100,7 +100,7 @@ class LiveRun:
                     worker.cancel()
                 return
             self._end(name)
-            print(f"{name}: completing the requests under way; send it again to stop at once", flush=True)
+            print(f"{name}: completing the pending requests; send it again to stop at once", flush=True)
 
         loop = asyncio.get_running_loop()
         caught = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()

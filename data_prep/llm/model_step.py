@@ -1,4 +1,4 @@
-"""Steps that write a language model's answers: all questions of a task asked, or what would be asked shown."""
+"""Base class of the steps that write a language model's answers."""
 
 import asyncio
 import signal
@@ -22,46 +22,46 @@ from data_prep.manifest import Manifest
 from data_prep.step import Made, OutputStep
 
 HOW_TO_GO_ON = {
-    "limit": "as many as `limit` allows were asked; run again for the rest",
-    "max_cost": "stopped before `max_cost` is passed; raise it and run again for the rest",
+    "limit": "stopped at `limit`; run again for the rest",
+    "max_cost": "stopped before exceeding `max_cost`; raise it and run again for the rest",
     "batch files": "run again when the output files are there",
-    "SIGINT": "interrupted; run again to go on",
-    "SIGTERM": "interrupted; run again to go on",
+    "SIGINT": "interrupted; run again to continue",
+    "SIGTERM": "interrupted; run again to continue",
 }
-SHOWN = 3  # requests of a dry run
+SHOWN = 3  # requests printed by a dry run
 SAMPLED = 200  # requests from which the tokens of all are estimated
 TOKENS_PER_FIELD = 50  # of an answer: two sentences
 
 
 @dataclass(kw_only=True)
 class ModelStep(ModelOptions, OutputStep):
-    """A step whose output is made of a language model's answers. They are kept: a run asks only what is still open."""
+    """A step that asks a language model. Answers are kept: a later run asks only the open questions."""
 
     backend: str
-    """`openai`: a language model behind an endpoint; `batch`: the same by batch files; others ask no model."""
+    """`openai` asks a language model at an endpoint, `batch` by batch files. Other backends ask no model."""
 
     @property
     def asks_model(self) -> bool:
-        """Whether the backend is a language model."""
+        """Whether the backend asks a language model."""
         return self.backend in ("openai", "batch")
 
     @property
     def answers(self) -> Path:
-        """The JSON Lines of the answers."""
+        """JSON Lines file of the answers."""
         return Path(self.output)
 
     @property
     @abstractmethod
     def requests(self) -> Requests:
-        """What makes the requests. A first use raises what `Requests` raises."""
+        """Maker of the requests. The first access can raise the errors of `Requests`."""
 
     def check_options(self) -> None:
-        """Check the endpoint's options and the prompt where they are used."""
+        """Check the endpoint's options and the prompt, if they are used."""
         if self.asks_model:
             _ = self.requests
 
     def settings(self) -> dict[str, Any]:
-        """Return the options that shape the output: with a language model the request's, without one `seed`."""
+        """Return the options that affect the output: those of the requests, or `seed` if no model is asked."""
         of_endpoint = {option.name for option in fields(ModelOptions)} - {"part"}
         settings = {name: value for name, value in super().settings().items() if name not in of_endpoint}
         if self.asks_model:
@@ -70,7 +70,7 @@ class ModelStep(ModelOptions, OutputStep):
         return settings
 
     def lock(self) -> AbstractContextManager[None]:
-        """Return the lock of the output; a dry run needs none."""
+        """Return the lock of the output. A dry run needs none."""
         return nullcontext() if self.dry_run else super().lock()
 
     def is_current(self, manifest: Manifest) -> bool:
@@ -80,15 +80,15 @@ class ModelStep(ModelOptions, OutputStep):
         return manifest.matches(Path(self.output), resumes=resumes) and not again
 
     def ask(self, task: QuestionList) -> Made | None:
-        """Ask a task's questions and print how it went.
+        """Ask the questions of a task and print a summary.
 
         Returns:
-            The counts if now every question has its answer or its recorded failure, else None.
+            The counts if every question has an answer or a recorded failure, else None.
 
         Raises:
-            ValueError: A bad input or journal, an endpoint with which it is useless to go on, no answer in this run or at
-                all, or more failures in a row than `stop_after_failures`.
-            SystemExit: The run was stopped by a signal.
+            ValueError: An invalid input or journal, an error that affects all questions, no answer at all or in this run,
+                or `stop_after_failures` failures in a row.
+            SystemExit: A signal stopped the run.
         """
         if self.dry_run:
             self._preview(task)
@@ -120,7 +120,7 @@ class ModelStep(ModelOptions, OutputStep):
         return None
 
     def _preview(self, task: QuestionList) -> None:
-        """Print the first requests and an estimate of requests, tokens and cost; nothing is asked or written."""
+        """Print the first requests and estimates of tokens, cost and time. Ask and write nothing."""
         requests, settings = self.requests, self.requests.settings_digest
         done = Keys(self.answers, task.id_key, settings)
         failed = Keys(failures_path(self.answers), task.id_key, settings, unique=False)
@@ -138,18 +138,18 @@ class ModelStep(ModelOptions, OutputStep):
         prompt_tokens = round(asked * sum(estimates) / max(1, len(estimates)))
         answer_tokens = asked * TOKENS_PER_FIELD * len(requests.prompt.answer)
         print(
-            f"{asked} requests to ask ({len(done)} answered, {len(failed)} failed before)\n"
+            f"{asked} requests to ask ({len(done)} answered, {len(failed)} failed so far)\n"
             f"about {prompt_tokens} prompt tokens (a quarter of the characters of {len(estimates)} requests, scaled up)\n"
             f"about {answer_tokens} answer tokens ({TOKENS_PER_FIELD} assumed for each text)"
         )
         if self.price_per_million_input or self.price_per_million_output:
-            print(f"about {self.cost(prompt_tokens, answer_tokens):.2f} in money, at the prices given")
+            print(f"cost about {self.cost(prompt_tokens, answer_tokens):.2f} at the given prices")
         if self.requests_per_minute:
             print(f"at least {asked / self.requests_per_minute:.0f} minutes at {self.requests_per_minute} a minute")
 
 
 def failure_summary(failures: Path, id_key: str) -> Iterator[str]:
-    """Yield a line for each reason of failures, the most frequent first, with a count and an example."""
+    """Yield a line for each kind of failure, the most frequent first, with its count and an example."""
     counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
     for _, row in read_jsonl(failures, {id_key: str, "reason": str}):

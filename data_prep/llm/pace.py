@@ -1,4 +1,4 @@
-"""When the next request may go out: rate limits, one pause for all requests, and waits that end with the run."""
+"""Rate limits of requests and tokens, and pauses of all requests."""
 
 import asyncio
 import random
@@ -11,60 +11,60 @@ from aiolimiter import AsyncLimiter
 
 
 class RunEndedError(Exception):
-    """The run ended while a question waited. The question stays open for the next run."""
+    """The run ended while a question waited. The next run asks it."""
 
 
 class Pace:
-    """Holds back every request until it may go out.
+    """Rate limiter of all requests.
 
-    The limiters spread requests and tokens evenly. What a limiter cannot do is done here: no request goes out during a pause
-    that a 429 asks for, tokens are corrected when their number is known, and a wait ends with the run.
+    aiolimiter spreads requests and tokens evenly. This class adds pauses after a status 429, corrects estimated numbers of
+    tokens, and ends all waits with the run.
 
     Args:
-        requests_per_minute: Limit of requests; None is without.
-        tokens_per_minute: Limit of tokens; None is without.
-        ended: Set at the end of the run.
+        requests_per_minute: Rate limit of requests, or None.
+        tokens_per_minute: Rate limit of tokens, or None.
+        ended: Event that is set at the end of the run.
     """
 
     def __init__(self, requests_per_minute: int | None, tokens_per_minute: int | None, ended: asyncio.Event) -> None:
         self._requests = AsyncLimiter(1, 60 / requests_per_minute) if requests_per_minute else None
         self._tokens = AsyncLimiter(tokens_per_minute / 60, 1) if tokens_per_minute else None
-        self._unpaid = 0.0  # tokens of requests that went out, and are to be waited for by the next one
+        self._unpaid = 0.0  # tokens of earlier requests that the next request has to wait for
         self._turn = asyncio.Lock()
         self._ended = ended
         self._paused_until = 0.0
 
     async def wait(self, tokens: float) -> None:
-        """Wait for the limits and until no pause is on.
+        """Wait until the limits and pauses allow the next request.
 
         Args:
-            tokens: Estimate of the request's tokens; `correct` it when they are known.
+            tokens: Estimated tokens of the request. Call `correct` when their number is known.
 
         Raises:
-            RunEndedError: The run ended before.
+            RunEndedError: The run ended while waiting.
         """
         if self._requests is not None:
             await self._until_end(self._requests.acquire())
         if self._tokens is not None:
             await self._until_end(self._pay(self._tokens, tokens))
         while (seconds := self._paused_until - time.monotonic()) > 0:
-            # spread a little, so that not all requests go out in the same instant
+            # A random delay, so that not all requests are sent at the same time.
             await self.sleep(seconds + random.uniform(0, min(1.0, 0.1 * seconds)))
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep.
+        """Sleep, but not beyond the end of the run.
 
         Raises:
-            RunEndedError: The run ended before.
+            RunEndedError: The run ended while sleeping.
         """
         await self._until_end(asyncio.sleep(seconds))
 
     def correct(self, tokens: float) -> None:
-        """Take the tokens that the estimate missed; a negative number gives tokens back."""
+        """Add tokens that the estimate missed. A negative number gives tokens back."""
         self._unpaid += tokens
 
     def pause(self, seconds: float) -> None:
-        """Hold back every request, of all workers, for so long from now."""
+        """Pause the requests of all workers for some seconds."""
         self._paused_until = max(self._paused_until, time.monotonic() + seconds)
 
     async def _pay(self, limiter: AsyncLimiter, tokens: float) -> None:

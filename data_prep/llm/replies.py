@@ -1,6 +1,6 @@
-"""Reading a model's response: the JSON asked for, or something close to it. Responses are parsed, never evaluated.
+"""Read a model's response: the requested JSON, or something close to it.
 
-pydantic checks what a response holds. Our own code bounds time and memory, and finds answers in prose and on labelled lines.
+pydantic checks the fields. The code here limits time and memory, and finds answers in prose and on labelled lines.
 """
 
 import json
@@ -25,9 +25,9 @@ from data_prep.files import SURROGATE
 
 LONGEST_BODY = 2_000_000  # bytes of a response
 LONGEST_CONTENT = 200_000  # characters of an answer
-LONGEST_DETAIL = 300  # characters kept of what an endpoint says
-MOST_TOKENS = 10_000_000  # of one request; a larger number is not believed
-MOST_OBJECTS = 100  # places of an answer at which JSON is looked for
+LONGEST_DETAIL = 300  # characters kept of a message of the endpoint
+MOST_TOKENS = 10_000_000  # of one request; a larger number is ignored
+MOST_OBJECTS = 100  # positions in an answer at which to look for JSON
 
 OBJECT = re.compile(r'\{\s*"')
 ITEM = re.compile(r"(?m)^[^\w\n]*(\d+)[.):][^\w\n]*(.*)$")
@@ -36,13 +36,13 @@ T = TypeVar("T")
 
 
 class NoAnswerError(ValueError):
-    """An attempt that brought no answer.
+    """An attempt without an answer.
 
     Args:
-        reason: Why, in one word.
-        detail: What was found instead.
-        retryable: Whether another attempt may bring one.
-        wait: Seconds that the endpoint asks to wait before.
+        reason: The reason in one word.
+        detail: What was found instead of an answer.
+        retryable: Whether to try again.
+        wait: Seconds that the endpoint asks to wait before the next attempt.
     """
 
     def __init__(self, reason: str, detail: str = "", *, retryable: bool = False, wait: float | None = None) -> None:
@@ -52,12 +52,12 @@ class NoAnswerError(ValueError):
 
 @dataclass
 class Reply:
-    """How a question ended, and what it took."""
+    """Result and cost of a question."""
 
     outcome: dict[str, str] | NoAnswerError
-    """The fields of the answer, or why there is none."""
+    """Fields of the answer, or the reason why there is none."""
     attempts: int = 0
-    """Requests made. Those answered 429 do not count."""
+    """Number of requests, without those that got status 429."""
     prompt_tokens: int = 0
     """Prompt tokens of all attempts."""
     completion_tokens: int = 0
@@ -65,17 +65,17 @@ class Reply:
 
     @property
     def retryable(self) -> bool:
-        """Whether another attempt may bring an answer."""
+        """Whether to try again."""
         return isinstance(self.outcome, NoAnswerError) and self.outcome.retryable
 
 
 def malformed(detail: str) -> NoAnswerError:
-    """Return the error of a response in which the fields asked for cannot be found."""
+    """Return the error for a response without the requested fields."""
     return NoAnswerError("malformed", detail, retryable=True)
 
 
 def token_count(value: object) -> int:
-    """Return a number of tokens, or 0 for a value that cannot be one."""
+    """Return a number of tokens. 0 for an impossible value."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= MOST_TOKENS:
         return 0
     return int(value)
@@ -93,7 +93,7 @@ Tokens = Annotated[int, BeforeValidator(token_count)]
 
 
 class Completion(BaseModel):
-    """What is used of a chat completion. Parts that are missing or of another type are None, or 0 tokens."""
+    """Used parts of a chat completion. Missing or wrongly typed parts are None, or 0 tokens."""
 
     content: Lenient[str] = Field(None, validation_alias=AliasPath("choices", 0, "message", "content"))
     refusal: Lenient[str] = Field(None, validation_alias=AliasPath("choices", 0, "message", "refusal"))
@@ -102,7 +102,7 @@ class Completion(BaseModel):
     completion_tokens: Tokens = Field(0, validation_alias=AliasPath("usage", "completion_tokens"))
 
     def tokens(self, prompt_estimate: int) -> tuple[int, int]:
-        """Return the tokens of prompt and answer, estimated where the endpoint does not report a possible number."""
+        """Return the numbers of prompt and answer tokens, estimated if the endpoint does not report them."""
         answer_estimate = math.ceil(len(self.content or "") / 4)
         return self.prompt_tokens or prompt_estimate, self.completion_tokens or answer_estimate
 
@@ -127,12 +127,12 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def load(body: bytes, model: type[M]) -> M:
-    """Parse JSON as a model.
+    """Parse JSON as a pydantic model.
 
-    Python's parser is used: pydantic's refuses the whole response where a number is too long.
+    Uses Python's parser, because pydantic's rejects a response with a very long number.
 
     Raises:
-        NoAnswerError: Not the model's JSON, longer than `LONGEST_BODY`, or nested too deeply.
+        NoAnswerError: Not JSON of this model, longer than `LONGEST_BODY`, or nested too deeply.
     """
     if len(body) > LONGEST_BODY:
         raise malformed(f"the response is longer than {LONGEST_BODY} bytes")
@@ -144,7 +144,7 @@ def load(body: bytes, model: type[M]) -> M:
 
 
 def _integer(digits: str) -> float:
-    """Parse an integer in bounded time: Python takes quadratic time for long ones, or refuses them."""
+    """Parse an integer. Python takes quadratic time for long integers or rejects them, so they become infinity."""
     return int(digits) if len(digits) < 20 else math.inf
 
 
@@ -156,19 +156,19 @@ def _tidy(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_tidy)]
-"""A field of an answer: a text that is not empty, on one line, without Markdown around it."""
+"""Type of a field of an answer: a non-empty text on one line, without Markdown around it."""
 
 
 def parse_reply(content: str, answer: type[BaseModel], *, lines: bool = False) -> dict[str, str]:
-    """Find the fields of an answer: in JSON (alone, in a code fence, or within prose), or on labelled or numbered lines.
+    """Find the fields of an answer in JSON (alone, in a code fence or in prose), or on labelled or numbered lines.
 
     Args:
         content: The model's message.
-        answer: Model of the answer; its fields are texts.
-        lines: Accept plain text too: one line for each field, or the whole text for a single one. A refusal is such a text.
+        answer: Pydantic model of the answer. Its fields are texts.
+        lines: Also accept plain text: one line per field, or the whole text for a single field. This also accepts refusals.
 
     Raises:
-        NoAnswerError: A field is missing or invalid, or the text has no such form.
+        NoAnswerError: A field is missing or invalid.
     """
     names = list(answer.model_fields)
     for found in _candidates(content, names, lines):
@@ -181,10 +181,10 @@ def parse_reply(content: str, answer: type[BaseModel], *, lines: bool = False) -
 
 def _candidates(content: str, names: list[str], lines: bool) -> Iterator[dict[str, Any]]:
     yield from _json_objects(content)
-    # What began as JSON and is none was cut off or garbled: its pieces must not pass as sentences.
+    # Broken JSON was cut off or garbled. Its pieces must not be taken for sentences.
     if content.lstrip("` \n").startswith(("{", "[", "json")) or any(f'"{name}"' in content for name in names):
         return
-    # `Text:`, `Reverse text:` or, for short, `Reverse:`; of a label that is repeated the first text counts
+    # Labels such as `Text:`, `Reverse text:` or `Reverse:`. If a label is repeated, the first text counts.
     labels = {label: name for name in names for label in (name.partition("_")[0], name, name.replace("_", " "))}
     parts = re.split(rf"(?im)^[^\w\n]*({'|'.join(sorted(labels, key=len, reverse=True))})[^\w\n]*:", content)
     labelled = list(zip(parts[1::2], parts[2::2], strict=True))

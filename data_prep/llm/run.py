@@ -1,6 +1,6 @@
-"""One run of a task: which questions are open, what they may cost, and how answers and failures are recorded.
+"""One run of a task: open questions, costs, and the recording of answers and failures.
 
-Asking one by one (`live`) and by batch files (`batch`) share this.
+`live` (one request per question) and `batch_run` (batch files) share it.
 """
 
 from collections.abc import Iterator
@@ -8,7 +8,8 @@ from itertools import islice
 
 import numpy as np
 
-from data_prep.llm.journal import Hashes, Journal, Keys, Mask
+from data_prep.line_index import Hashes
+from data_prep.llm.journal import Journal, Keys, Mask
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.questions import Message, Question, QuestionList, Requests, estimate_tokens
 from data_prep.llm.replies import NoAnswerError, Reply
@@ -18,11 +19,11 @@ REMEDY = "choose another `output`, or delete the file to start again"
 
 
 class Run:
-    """Counts over all runs so far, and what this run adds to them.
+    """Counts of questions, tokens and cost, over all runs so far.
 
     Args:
         task: The questions.
-        requests: Makes their requests.
+        requests: Maker of their requests.
         options: Limits and prices.
         journal: The open journal.
         hashes: From `question_hashes`.
@@ -38,18 +39,18 @@ class Run:
         self.completion_tokens = journal.done.completion_tokens + journal.failed.completion_tokens
         self.answered_now = self.failed_now = 0
         self.stopped = ""
-        """Why this run ends early, or empty."""
-        self._reserved = 0.0  # cost of the requests under way, at most
+        """Reason why this run ends early, or empty."""
+        self._reserved = 0.0  # maximum cost of the pending requests
         self._open = open_questions(journal.done, journal.failed, hashes, options)
 
     @property
     def missing(self) -> int:
-        """Number of questions with neither answer nor failure."""
+        """Number of questions without an answer or a failure."""
         return self.questions - self.answered - self.failed
 
     @property
     def to_ask(self) -> int:
-        """Number of questions that this run is to ask."""
+        """Number of questions to ask in this run."""
         return min(int(self._open.sum()), self.options.limit or self.questions)
 
     @property
@@ -58,15 +59,15 @@ class Run:
         return self.options.cost(self.prompt_tokens, self.completion_tokens)
 
     def open(self) -> Iterator[Question]:
-        """Yield the questions that this run is to ask."""
+        """Yield the questions to ask in this run."""
         return islice(self.task.chosen(self._open), self.options.limit)
 
     def unanswered(self, ids: Hashes) -> Iterator[Question]:
-        """Yield the questions with these hashes that have no answer."""
+        """Yield the unanswered questions whose ids have these hashes."""
         return self.task.chosen(np.isin(self.hashes, ids) & ~self.journal.done.have(self.hashes))
 
     def reserve(self, messages: list[Message]) -> float | None:
-        """Set aside what a request costs at most, or return None and stop the run if that exceeds `max_cost`."""
+        """Reserve and return the maximum cost of a request. If it exceeds `max_cost`, stop the run and return None."""
         most = self.options.cost(estimate_tokens(messages), self.options.most_answer_tokens)
         if self.options.max_cost is not None and self.cost + self._reserved + most > self.options.max_cost:
             self.stopped = self.stopped or "max_cost"
@@ -75,11 +76,11 @@ class Run:
         return most
 
     def release(self, reserved: float) -> None:
-        """Free what `reserve` set aside, when the tokens of the answer are counted."""
+        """Release a reservation, after the tokens of the answer were counted."""
         self._reserved -= reserved
 
     def record(self, question: Question, reply: Reply) -> None:
-        """Write an answer or a failure, and count it."""
+        """Record and count an answer or a failure."""
         provenance = {
             "model": self.options.model,
             "prompt": self.requests.prompt.label,
@@ -122,25 +123,25 @@ def question_hashes(task: QuestionList) -> Hashes:
 
 
 def open_questions(done: Keys, failed: Keys, hashes: Hashes, options: ModelOptions) -> Mask:
-    """Return which questions are to be asked."""
+    """Return which questions to ask, (questions,)."""
     missing = ~done.have(hashes)
     return missing if options.retry_failed else missing & ~failed.have(hashes)
 
 
 def check_questions(task: QuestionList, requests: Requests, journal: Journal, hashes: Hashes) -> None:
-    """Check all questions, and that earlier answers belong to them as they are now. Takes some 20 microseconds for each.
+    """Check that all earlier answers belong to the questions as they are now. Takes about 20 microseconds per question.
 
     Raises:
-        ValueError: A bad question, a row of a question that the input does not have, or one that had other captions.
+        ValueError: A question is invalid, is not in the input any more, or had other captions.
     """
     kept = {journal.output: journal.done, journal.failures: journal.failed}
     for file, keys in kept.items():
         if not task.sampled and not np.isin(keys.ids, hashes).all():
-            raise ValueError(f"{file}: holds a `{task.id_key}` that the input does not have; {REMEDY}")
+            raise ValueError(f"{file}: has a `{task.id_key}` that the input does not have; {REMEDY}")
     everything = task.chosen(np.ones(len(hashes), dtype=np.bool_))
     for question, *found in zip(everything, journal.done.get(hashes), journal.failed.get(hashes), strict=True):
         for file, key in zip(kept, found, strict=True):
             if key and key != hash64(requests.key(question)):
                 raise ValueError(
-                    f"{file}: {task.id_key} {question.id!r} was asked of other captions than the input holds now; {REMEDY}"
+                    f"{file}: {task.id_key} {question.id!r} was asked with other captions than the input has now; {REMEDY}"
                 )

@@ -1,7 +1,7 @@
-"""Step `class_texts`: what a language model writes of classes, from their names alone.
+"""Step `class_texts`: texts about classes, written by a language model from the class names.
 
-With `classes` a sentence on each, for extended prompts; with `pairs` how the two classes of each pair differ, both ways, for
-comparative prompting. Answers are kept, so that nothing is asked twice.
+With `classes` a sentence about each class, for extended prompts. With `pairs` the differences between two classes in both
+directions, for comparative prompting.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ from pcclip.paths import read_text
 
 @dataclass(kw_only=True)
 class ClassTexts(ModelStep):
-    """Write what a language model says of classes, from their names alone.
+    """Let a language model describe or compare classes, given their names.
 
     The output has rows `{"name", "description"}`, or `{"first", "second", "text", "reverse_text"}`.
     """
@@ -30,20 +30,20 @@ class ClassTexts(ModelStep):
     version: ClassVar[int] = 1
 
     classes: str | None = field(default=None, metadata=INPUT)
-    """File with one class name a line, to describe."""
+    """File with one class name per line, to describe."""
     pairs: str | None = field(default=None, metadata=INPUT)
-    """JSON Lines `{"first", "second"}`, to compare, such as the step `confused_pairs` writes, or a `.txt` with one
-    class name a line, for all pairs; in place of `classes`."""
+    """Classes to compare, instead of `classes`: JSON Lines `{"first", "second"}`, as the step `confused_pairs` writes them,
+    or a `.txt` file with one class name per line, for all pairs."""
     kind: str = "things"
-    """What the classes are, e.g. `flowers`; goes into the prompt."""
+    """Kind of classes, e.g. `flowers`, for the prompt."""
     backend: Literal["openai", "batch"] = "openai"
-    """`openai`, or `batch` for batch files."""
+    """`openai`: a language model at an endpoint. `batch`: by batch files."""
     prompt: str = ""
-    """YAML file, or name of a shipped prompt. Default: `class_description` or `class_comparison`."""
+    """YAML file, or the name of a shipped prompt. Default: `class_description` or `class_comparison`."""
 
     def check_options(self) -> None:
         if bool(self.classes) == bool(self.pairs):
-            raise ValueError("class_texts: give `classes` to describe, or `pairs` to compare, and not both")
+            raise ValueError("class_texts: set either `classes` or `pairs`")
         self.prompt = self.prompt or ("class_description" if self.classes else "class_comparison")
         super().check_options()
 
@@ -55,10 +55,10 @@ class ClassTexts(ModelStep):
         return Requests("class_texts", self, known, {"text": Text, "reverse_text": Text})
 
     def make(self, manifest: Manifest) -> Made | None:
-        """Ask; what failed is left out, and recorded next to the output.
+        """Ask for the texts. Failures are recorded next to the output.
 
         Raises:
-            ValueError: A bad row, answers of other settings, or an endpoint with which it is useless to go on.
+            ValueError: A row is invalid, the output has other settings, or an error affects all questions.
         """
         task = QuestionList("name", self._classes) if self.classes else QuestionList("pair_id", self._pairs)
         return self.ask(task)
@@ -70,7 +70,7 @@ class ClassTexts(ModelStep):
                 yield name, partial(Question, name, {"name": name}, {"name": name, "kind": self.kind})
 
     def _pairs(self) -> Questions:
-        """Yield each pair of classes, both directions in one request."""
+        """Yield one question per pair of classes, which asks for both directions."""
         file, part = Path(str(self.pairs)), self.own_part
         pairs: Iterable[tuple[str, str]] = (
             combinations(_names(file), 2)
@@ -87,5 +87,5 @@ def _names(file: Path) -> list[str]:
     names = [line.strip() for line in read_text(file, "class names").splitlines() if line.strip()]
     if not names or len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"{file}: class names, each once and one a line; found {twice or 'none'}")
+        raise ValueError(f"{file}: expected one class name per line, each once; found {twice or 'none'}")
     return names

@@ -1,4 +1,4 @@
-"""Step `describe`: write, for each pair, how the first image differs from the second and the second from the first."""
+"""Step `describe`: write how the two images of each pair differ, in both directions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TEMPLATES = (
     "The first image depicts {first}; the second depicts {second}.",
     "The first picture is of {first}, but the second is of {second}.",
     "While the first image has {first}, the second image has {second}.",
-    "{first} in the first image, {second} in the second.",  # "first" and "second" behind what they speak of
+    "{first} in the first image, {second} in the second.",  # "first" and "second" follow what they refer to
     "{first} can be seen in the first image, whereas the second shows {second}.",
     "There is {first} in the first image; in contrast, there is {second} in the second.",
 )
@@ -39,52 +39,51 @@ TEMPLATES = (
 
 @dataclass(kw_only=True)
 class Describe(ModelStep):
-    """Write, for each pair, how the first image differs from the second and the second from the first.
+    """Write how the two images of each pair differ, in both directions.
 
-    The options of endpoint, sampling, pace and money concern the backends `openai` and `batch` alone.
+    The options of endpoint, sampling, rate limits and cost apply to the backends `openai` and `batch`.
     """
 
     version: ClassVar[int] = 7
 
     pairs: str = field(metadata=INPUT)
-    """The `pairs.jsonl` to describe."""
+    """Pairs to describe (`pairs.jsonl`)."""
     captions: str = field(metadata=INPUT)
-    """The `captions.jsonl` with the images of the pairs."""
+    """Captions of their images (`captions.jsonl`)."""
     backend: Literal["scene", "compose", "openai", "batch"] = "scene"
-    """Who describes: `scene` (the embedded world's own describer), `compose` (templates that join two captions, a
-    baseline), `openai` (a language model behind an endpoint) or `batch` (the same by batch files)."""
+    """`scene`: the describer of the embedded world. `compose`: templates that join two captions, a baseline. `openai`: a
+    language model at an endpoint. `batch`: a language model by batch files."""
     seed: int = 0
     """Seed of the wording, for `scene` and `compose`."""
     captions_per_image: PositiveInt | None = None
-    """How many captions of each image the model gets, the first ones; None is all."""
+    """Number of captions per image that the model gets. Null: all."""
     with_images: bool = False
-    """Show the model the two images."""
+    """Send the two images to the model."""
     picture_size: int = 512
-    """With `with_images`: the longer side that images are shrunk to, in pixels."""
+    """Maximum longer side of sent images in pixels."""
     prompt: str = "difference"
 
     @cached_property
     def requests(self) -> Requests:
-        """What makes the requests."""
         fields = {"text": Text, "reverse_text": Text}
         requests = Requests("describe", self, SIDES, fields, self.picture_size if self.with_images else None)
         if not self.with_images and requests.prompt.placeholders != set(SIDES):
-            raise ValueError(f"{self.prompt}: `user` must hold {{first}} and {{second}}, or with_images must be true")
+            raise ValueError(f"{self.prompt}: `user` must contain {{first}} and {{second}}; or set with_images")
         return requests
 
     def make(self, manifest: Manifest) -> Made | None:
         """Describe the pairs.
 
         Raises:
-            ValueError: A bad row, a pair of an unknown image, an image that the backend cannot describe, an output of other
-                settings, or an endpoint with which it is useless to go on.
+            ValueError: A row is invalid, an image is unknown or cannot be described, the output has other settings, or an
+                error affects all questions.
         """
         with LineIndex([Path(self.captions)], CAPTION_KEYS, "id") as index:
             pairs = CaptionedPairs(Path(self.pairs), index, self.own_part)
             return self.ask(self._task(pairs)) if self.asks_model else self._describe(pairs)
 
     def _task(self, pairs: CaptionedPairs) -> QuestionList:
-        """Return both directions of each pair, asked in one request."""
+        """Return one question per pair, which asks for both directions."""
         used = self.requests.prompt.placeholders
 
         def question(number: int, pair: Row) -> Question:
@@ -102,7 +101,7 @@ class Describe(ModelStep):
         output = Path(self.output)
         if output.exists() and any("key" in row for _, row in read_jsonl(output, {})):
             raise ValueError(
-                f"{output}: holds texts of a language model, which backend `{self.backend}` would replace; "
+                f"{output}: has texts of a language model, which backend `{self.backend}` would replace; "
                 "choose another `output`, or delete the file"
             )
         describer = DESCRIBERS[self.backend]
@@ -124,13 +123,13 @@ class Describe(ModelStep):
 
 
 class CaptionedPairs:
-    """The pairs of a part with their images' rows.
+    """Pairs of a part, with the captions rows of their images.
 
     Args:
-        pairs: The `pairs.jsonl`.
-        captions: Index of the `captions.jsonl` by id.
-        part: The part; all pairs of a group are in the same one.
-        keys: What each row must hold.
+        pairs: JSON Lines file of pairs.
+        captions: Index of the captions by image id.
+        part: The part. All pairs of a group are in the same part.
+        keys: Keys that each row must have, and their types.
     """
 
     def __init__(self, pairs: Path, captions: LineIndex, part: Part, keys: Mapping[str, type] = PAIR_KEYS) -> None:
@@ -138,11 +137,11 @@ class CaptionedPairs:
         self._image = lru_cache(CACHED_IMAGES)(captions.get)  # pairs of a group share images
 
     def __iter__(self) -> Iterator[tuple[int, Row]]:
-        """(Line number, pair) of all pairs."""
+        """Yield (line number, pair)."""
         return ((number, row) for number, row in read_jsonl(self._pairs, self._keys) if self._part.holds(row["group"]))
 
     def images(self, number: int, pair: Row) -> tuple[Row, Row]:
-        """Return the rows of a pair's two images.
+        """Return the captions rows of the two images of a pair.
 
         Raises:
             ValueError: An unknown image.
@@ -156,10 +155,10 @@ class CaptionedPairs:
         return first, second
 
     def captions_of(self, image: Row, most: int | None = None) -> str:
-        """Return the first captions of an image, one a line.
+        """Return the first `most` captions of an image, one per line.
 
         Raises:
-            ValueError: It has none.
+            ValueError: The image has no captions.
         """
         if not image["captions"]:
             raise ValueError(f"{self._captions.files[0]}: image {image['id']!r} has no captions")
@@ -167,12 +166,12 @@ class CaptionedPairs:
 
 
 def describe_by_scene(seed: int, pair_id: str, first: Row, second: Row) -> tuple[str, str] | None:
-    """Both directions from the attributes that the embedded world's pictures carry, each in words of its own.
+    """Return texts in both directions, from the attributes of the embedded world's pictures. None if the scenes are equal.
 
-    Wording depends on the seed and the pair alone. None: the scenes do not differ.
+    The wording depends only on the seed and the pair.
 
     Raises:
-        ValueError: An image without such attributes.
+        ValueError: An image has no such attributes.
     """
     a, b = scene_of(first), scene_of(second)
     rng = random.Random(f"{seed}/{pair_id}")
@@ -181,16 +180,16 @@ def describe_by_scene(seed: int, pair_id: str, first: Row, second: Row) -> tuple
 
 
 def compose(seed: int, pair_id: str, first: Row, second: Row) -> tuple[str, str]:
-    """Both directions from one caption of each image, joined by templates. Captions and templates are drawn.
+    """Return texts in both directions: a random caption of each image, joined by a random template.
 
-    What is drawn depends on the seed and the pair alone, not on what else is described.
+    The choice depends only on the seed and the pair.
 
     Raises:
-        ValueError: An image without captions.
+        ValueError: An image has no captions.
     """
     for row in (first, second):
         if not row["captions"]:
-            raise ValueError(f"image {row['id']!r} has no captions to describe it by")
+            raise ValueError(f"image {row['id']!r} has no captions; drop it, or choose another backend")
     rng = random.Random(f"{seed}/{pair_id}")
     a, b = phrase(rng.choice(first["captions"])), phrase(rng.choice(second["captions"]))
     text = rng.choice(TEMPLATES).format(first=a, second=b)
@@ -199,7 +198,7 @@ def compose(seed: int, pair_id: str, first: Row, second: Row) -> tuple[str, str]
 
 
 def phrase(caption: str) -> str:
-    """A caption made fit for the middle of a sentence: no full stop, and a small letter for an article at its head."""
+    """Return a caption for the middle of a sentence: without a final full stop, and with a lower-case article."""
     words = caption.strip().rstrip(".!;,").split()
     if words and words[0] in ("A", "An", "The", "Two", "Three", "Some", "Several", "Many", "There", "This", "People"):
         words[0] = words[0].lower()
@@ -207,10 +206,10 @@ def phrase(caption: str) -> str:
 
 
 def scene_of(row: Row) -> Scene:
-    """The scene of a picture of the embedded world.
+    """Return the scene of a picture of the embedded world.
 
     Raises:
-        ValueError: An image without its attributes.
+        ValueError: The row has no scene attributes.
     """
     try:
         return Scene.from_attributes(row["attributes"])

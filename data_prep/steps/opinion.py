@@ -1,4 +1,4 @@
-"""Step `opinion`: a language model judges a sample of difference texts, to estimate how many are wrong."""
+"""Step `opinion`: a language model judges a sample of difference texts, to estimate the share of wrong ones."""
 
 import json
 import re
@@ -24,7 +24,7 @@ from data_prep.step import INPUT, Made
 from data_prep.steps.describe import SIDES, CaptionedPairs
 from pcclip.atomic import atomic_text
 
-TEXTS = {"text": "text_is_true", "reverse_text": "reverse_is_true"}  # each text and the field of its verdict
+TEXTS = {"text": "text_is_true", "reverse_text": "reverse_is_true"}  # text and field of its verdict
 
 
 def _verdict(text: object) -> object:
@@ -38,24 +38,24 @@ ANSWER = {"reason": Text, **dict.fromkeys(TEXTS.values(), Verdict)}
 
 @dataclass(kw_only=True)
 class Opinion(ModelStep):
-    """Let a language model judge whether a sample of difference texts is true of their images' captions.
+    """Let a language model judge whether a sample of difference texts agrees with the captions of the images.
 
-    The output is a Markdown report: shares of wrong texts with 95 % intervals, and examples. The model's answers are next
-    to it in `<stem>.jsonl`.
+    The output is a Markdown report with the shares of wrong texts, 95 % intervals and examples. The answers are next to it
+    in `<stem>.jsonl`.
     """
 
     version: ClassVar[int] = 1
 
     differences: str = field(metadata=INPUT)
-    """The texts to judge, such as the `screened.jsonl` of the step `screen`."""
+    """Texts to judge, such as the output of the step `screen`."""
     captions: str = field(metadata=INPUT)
-    """The `captions.jsonl` of the images."""
+    """Captions of their images (`captions.jsonl`)."""
     backend: Literal["openai", "batch"] = "openai"
-    """`openai`, or `batch` for batch files."""
+    """`openai`: a language model at an endpoint. `batch`: by batch files."""
     sample: PositiveInt = 200
-    """Rows to judge: those whose ids have the smallest hashes, so that a larger sample holds a smaller one."""
+    """Number of rows to judge. Rows are chosen by a hash, so that a larger sample contains a smaller one."""
     examples: NonNegativeInt = 5
-    """Wrong rows to show in the report."""
+    """Number of wrong rows in the report."""
     prompt: str = "second_opinion"
     temperature: float | None = 0.0
 
@@ -65,22 +65,22 @@ class Opinion(ModelStep):
         return Path(self.output).with_suffix(".jsonl")
 
     def check_options(self) -> None:
-        """Check `output` and `part`, the endpoint's options and the prompt."""
         if self.answers.absolute() in (Path(self.output).absolute(), Path(self.differences).absolute()):
-            raise ValueError(f"{self.output}: `output` must be a Markdown file with another stem than `differences`")
+            raise ValueError(
+                f"{self.output}: `output` must be a Markdown file, and its stem must not be that of `differences`"
+            )
         super().check_options()
 
     @cached_property
     def requests(self) -> Requests:
-        """What makes the requests."""
         return Requests("opinion", self, (*SIDES, *TEXTS), ANSWER)
 
     def make(self, manifest: Manifest) -> Made | None:
-        """Ask for what has no verdict yet, and write the report on what was judged.
+        """Ask for missing verdicts and write the report.
 
         Raises:
-            ValueError: A bad row, an unknown image or one without captions, answers of other settings, or an endpoint with
-                which it is useless to go on.
+            ValueError: A row is invalid, an image is unknown or has no captions, the answers have other settings, or an
+                error affects all questions.
         """
         with LineIndex([Path(self.captions)], CAPTION_KEYS, "id") as index:
             pairs = CaptionedPairs(Path(self.differences), index, self.own_part, DIFFERENCE_KEYS)
@@ -98,7 +98,7 @@ class Opinion(ModelStep):
         return made
 
     def _drawn(self, pairs: CaptionedPairs) -> Iterator[Question]:
-        """Yield the questions. Ids hold a hash of texts and captions, so that other texts are other questions."""
+        """Yield the questions. Their ids have a hash of texts and captions, so that changed texts are asked again."""
         for number, row in nsmallest(
             self.sample, pairs, key=lambda numbered: hash64(f"opinion/{numbered[1]['pair_id']}")
         ):

@@ -1,4 +1,4 @@
-"""Step `rewrite`: captions in a language model's own words, a control that tells its style from what differences teach."""
+"""Step `rewrite`: captions rewritten by a language model. Training on them shows the effect of the model's style alone."""
 
 import random
 from collections.abc import Iterator
@@ -22,21 +22,21 @@ from data_prep.world.captioner import captions as write_captions
 
 @dataclass(kw_only=True)
 class Rewrite(ModelStep):
-    """Write captions in a language model's own words: a control that separates its style from what differences teach.
+    """Rewrite captions by a language model, as a control: training on them shows the effect of the model's style alone.
 
-    The output is a `captions.jsonl`. The model's answers are next to it in `<stem>.answers.jsonl`.
+    The output is a `captions.jsonl`. The answers are next to it in `<stem>.answers.jsonl`.
     """
 
     version: ClassVar[int] = 1
 
     captions: str = field(metadata=INPUT)
-    """The `captions.jsonl` to rewrite."""
+    """Captions to rewrite (`captions.jsonl`)."""
     backend: Literal["openai", "batch", "scene"] = "openai"
-    """`openai`, `batch` for batch files, or `scene`: the embedded world's own caption writer."""
+    """`openai`: a language model at an endpoint. `batch`: by batch files. `scene`: the embedded world's caption writer."""
     seed: int = 0
     """Seed of the wording, for `scene`."""
     captions_per_image: PositiveInt | None = None
-    """How many captions of each image are rewritten, the first ones; None is all."""
+    """Number of captions to rewrite per image. Null: all."""
     prompt: str = "rewrite"
 
     @property
@@ -46,7 +46,7 @@ class Rewrite(ModelStep):
 
     def check_options(self) -> None:
         if Path(self.captions).absolute() == Path(self.output).absolute():
-            raise ValueError(f"{self.output}: `output` must be another file than `captions`")
+            raise ValueError(f"{self.output}: `output` must not be the file of `captions`")
         super().check_options()
 
     @cached_property
@@ -54,10 +54,10 @@ class Rewrite(ModelStep):
         return Requests("rewrite", self, ("caption",), {"text": Text})
 
     def make(self, manifest: Manifest) -> Made | None:
-        """Rewrite; captions whose rewriting failed, and images without any left, are left out.
+        """Rewrite the captions. Failed captions are left out, and images without any caption left.
 
         Raises:
-            ValueError: A bad row, answers of other settings, or an endpoint with which it is useless to go on.
+            ValueError: A row is invalid, the answers have other settings, or an error affects all questions.
         """
         asked = self.ask(QuestionList("caption_id", self._questions)) if self.asks_model else Made({})
         if asked is None:
@@ -66,7 +66,7 @@ class Rewrite(ModelStep):
         return Made({"images": images, **asked.counts}, message=f"{images} images")
 
     def _questions(self) -> Questions:
-        """Yield each caption of each image: `<image id>#<number of the caption from 0>`."""
+        """Yield a question for each caption, with the id `<image id>#<number of the caption from 0>`."""
         part = self.own_part
         for _, row in read_jsonl(Path(self.captions), CAPTION_KEYS):
             for number, caption in enumerate(
@@ -83,7 +83,7 @@ class Rewrite(ModelStep):
                     yield {**row, "captions": texts}
 
     def _rewritten_scenes(self) -> Iterator[Row]:
-        """Yield the images with as many other captions of each scene, each in words of its own."""
+        """Yield the images with the same number of captions, written again from their scenes."""
         part = self.own_part
         for row in self._images():
             if part.holds(row["id"]):

@@ -1,4 +1,4 @@
-"""Step `verify`: check a shard folder from its hashes down to its texts, and print what it holds."""
+"""Step `verify`: check the files, records, images and texts of a shard folder, and print statistics."""
 
 import json
 from collections import Counter
@@ -21,28 +21,28 @@ from pcclip.data.format import DATASET_FILE, DatasetInfo
 
 @dataclass(kw_only=True)
 class Verify(Workers, Step):
-    """Check a shard folder from its hashes down to its texts, and print what it holds."""
+    """Check the files, records, images and texts of a shard folder, and print statistics."""
 
     shards: str
     """The shard folder."""
     decode: NonNegativeInt | None = None
-    """How many images to decode, spread evenly over each shard; null decodes all, 0 none."""
+    """Number of images to decode, spread evenly over the shards. Null decodes all, 0 none."""
     tokenizer: str | None = "ViT-B-32"
-    """open_clip model whose tokenizer counts the tokens of difference texts; null counts none."""
+    """open_clip model whose tokenizer counts the tokens of difference texts. Null: do not count."""
     strict: bool = False
-    """Also count as wrong: pairs without their reverse, and pairs with the same text in both directions."""
+    """Also report pairs without their reverse, and pairs with the same text in both directions."""
     show: NonNegativeInt = 10
-    """Problems to print of each kind."""
+    """Number of problems to print of each kind."""
     report: str | None = None
-    """JSON file to write with all numbers and problems."""
+    """JSON file for all statistics and problems."""
 
     def work(self) -> None:
-        """Check the folder `shards` whole, print its statistics and everything that is wrong.
+        """Check the shards, and print statistics and problems.
 
         Raises:
             FileNotFoundError: The folder or its `dataset.json` is missing.
-            ValueError: `dataset.json` is not a description of shards, or something else is wrong; all of it is in the
-                message, up to `show` of a kind.
+            ValueError: `dataset.json` is invalid, or there is a problem. The message lists up to `show` problems of each
+                kind.
         """
         folder = Path(self.shards)
         info = DatasetInfo.load(folder)
@@ -61,7 +61,7 @@ class Verify(Workers, Step):
 
 
 def check_folder(folder: Path, info: DatasetInfo, options: Verify) -> Findings:
-    """Check every shard, and what must agree between them."""
+    """Check every shard, and that shards and `dataset.json` agree."""
     found = Findings()
     shards = info.shards
     named = {DATASET_FILE, *(shard.name for shard in shards)}
@@ -100,7 +100,7 @@ def check_folder(folder: Path, info: DatasetInfo, options: Verify) -> Findings:
 
 
 def statistics_lines(folder: Path, info: DatasetInfo, found: Findings, context: int | None) -> list[str]:
-    """What the folder holds, line by line."""
+    """Return the statistics of the folder as lines."""
     counts, texts = found.counts, max(found.histograms["words per text"].total(), 1)
 
     def share(name: str) -> str:
@@ -133,7 +133,7 @@ def distribution(histogram: Counter[int]) -> str:
 
 
 def summary(folder: Path, found: Findings, show: int) -> str:
-    """Everything that is wrong, up to `show` of a kind."""
+    """Return the problems as text, up to `show` of each kind."""
     lines = [f"{folder}: {found.problem_counts.total()} things are wrong"]
     for kind, count in found.problem_counts.items():
         lines.append(f"{kind}: {count}")
@@ -144,7 +144,7 @@ def summary(folder: Path, found: Findings, show: int) -> str:
 
 
 def write_report(file: Path, found: Findings) -> None:
-    """Write all numbers and problems as JSON."""
+    """Write all statistics and problems as JSON."""
     report = {
         "counts": found.counts,
         "histograms": {name: dict(sorted(histogram.items())) for name, histogram in found.histograms.items()},

@@ -61,8 +61,8 @@ def test_bad_options(tmp_path: Path) -> None:
     twice, latin = (str(tmp_path / name) for name in ("twice.txt", "latin.txt"))
     asked = {"output": twice[:-4], "model": "m", "base_url": "http://127.0.0.1:9"}
     for options, message in (
-        (ClassTexts(output="x"), "give `classes` to describe, or `pairs`"),
-        (ClassTexts(output="x", classes=twice, pairs=twice), "and not both"),
+        (ClassTexts(output="x"), "`classes` or `pairs`"),
+        (ClassTexts(output="x", classes=twice, pairs=twice), "`classes` or `pairs`"),
         (ClassTexts(output="x", classes=twice, backend="scene"), "'scene'"),
         (ClassTexts(output="x", classes=twice), "class_texts.model is not set"),
         (ClassTexts(**asked, classes=twice), r"twice\.txt: .*'a'"),

@@ -262,7 +262,7 @@ def test_embeddings_that_are_not_finite_are_refused(
 
 @pytest.fixture
 def backbone(options: embed.Embed, tmp_path: Path) -> embed.Embed:
-    """Options with a tiny timm tower whose weights lie in a file of their own, as a pretrained backbone's do."""
+    """Return options with a tiny timm tower, whose weights are in a separate file as those of a pretrained backbone are."""
     vision = {**TIMM, "timm_model_name": "test_resnet", "timm_proj": "none"}
     config = tmp_path / "tiny_backbone.json"
     config.write_text(json.dumps({"embed_dim": 128, "vision_cfg": vision, "text_cfg": {**TEXT, "width": 128}}))

@@ -59,9 +59,9 @@ def test_failed_captions_are_left_out_and_the_first_ones_suffice(tmp_path: Path,
 
 def test_bad_options(tmp_path: Path, write: Write) -> None:
     captions = str(write("c.jsonl", []))
-    with pytest.raises(ValueError, match="`output` must be another file"):
+    with pytest.raises(ValueError, match=r"`output`.*`captions`"):
         rewrite.Rewrite(captions=captions, output=captions, model="m").run()
-    with pytest.raises(ValueError, match="'compose'; choose one of openai"):
+    with pytest.raises(ValueError, match=r"rewrite\.backend"):
         rewrite.Rewrite(captions=captions, output="r.jsonl", backend="compose", model="m").run()
 
 

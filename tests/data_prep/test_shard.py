@@ -207,7 +207,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_workers_do_not_change_a_byte(options: shard.Shard, tmp_path: Path, workers: int) -> None:
-    options.groups_per_shard, options.resize = 1, 24  # smaller than the pictures, so that each is encoded anew
+    options.groups_per_shard, options.resize = 1, 24  # smaller than the pictures, so that each is encoded again
     options.run()
     options.output, options.workers = str(tmp_path / "parallel"), workers
     options.run()
