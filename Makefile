@@ -139,7 +139,7 @@ bench-gpu: $(VENV)/ready ## Speed on a GPU: pairs per second, FLOP utilisation, 
 
 docs: $(VENV)/ready ## The documentation as a site, in build/site
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean: ## Remove what was made from the repository's files: runs, demo data, caches (keeps .venv and data/photos)
 	rm -rf runs data/demo .pytest_cache .mypy_cache .ruff_cache build dist

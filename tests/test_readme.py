@@ -2,7 +2,7 @@
 
 Blocks fenced as `sh` or `bash` hold commands as they are typed; commands with placeholders are fenced as `text`. Blocks
 fenced as `yaml` with a `trainer` are configurations for the `pcclip` command, in a file at the project's root. Blocks
-fenced as `python` whose first line is `# runs` are run, those of one document one after the other in one folder.
+fenced as `python` whose first line is `# runs` are run, those of one document as one program, in an empty folder.
 """
 
 import importlib.util
@@ -154,6 +154,7 @@ def test_configuration_is_understood(block: Block) -> None:
 @pytest.mark.parametrize("document", RUNNING, ids=lambda document: str(document.relative_to(ROOT)))
 def test_snippets_run(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "__main__"}
     for block in BLOCKS:
         if block.document == document and block.language == "python" and block.text.startswith("# runs\n"):
-            exec(compile(block.text, f"{document.name}:{block.line}", "exec"), {"__name__": "__main__"})
+            exec(compile(block.text, f"{document.name}:{block.line}", "exec"), names)

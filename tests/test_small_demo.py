@@ -1,4 +1,4 @@
-"""`make train` in small: its commands one after the other, and then the README's commands on what they leave behind."""
+"""`make train` in small: its commands one after the other, then the commands of README and docs on what they leave behind."""
 
 import json
 import subprocess
@@ -73,20 +73,22 @@ def test_shards_batches_and_numbers_are_as_recorded(demo: Path, monkeypatch: pyt
     assert numbers[1] == pytest.approx(numbers[0], abs=0.02, nan_ok=True)
 
 
-README = [
-    COMMAND
-    for block in BLOCKS
-    if block.document.name == "README.md" and block.language in ("sh", "bash")
-    for words in commands(block)
-    if (COMMAND := " ".join(words)) and Path(words[0]).name in ("pcclip", "pcclip-data") and "coco" not in COMMAND
-]
+ON_THE_DEMO = list(
+    dict.fromkeys(
+        COMMAND
+        for block in BLOCKS
+        if block.document.name in ("README.md", "get_started.md", "use.md") and block.language in ("sh", "bash")
+        for words in commands(block)
+        if (COMMAND := " ".join(words)) and Path(words[0]).name in ("pcclip", "pcclip-data") and "mine" not in COMMAND
+    )
+)
 
 
-def test_commands_of_the_readme_run(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_of_the_documentation_run(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # One test, since a command may use what an earlier one has made.
     monkeypatch.chdir(demo)
-    assert len(README) >= 3
-    for command in README:
+    assert len(ON_THE_DEMO) >= 10
+    for command in ON_THE_DEMO:
         program, *arguments = next(words for words in COMMANDS.values() if " ".join(words) == command)
         run(Path(program).name, arguments)
 

@@ -1,0 +1,67 @@
+"""docs/tutorial.sh runs from pictures to a ranking, on the demo's pictures and on a folder of the user's."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from pcclip.model import load_clip, save_clip
+from tests.helpers.models import TINY
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.slow
+
+
+def run(folder: Path, *arguments: str) -> None:
+    """Run the script in a folder with the configurations, with a small random model."""
+    (folder / "conf").symlink_to(ROOT / "conf")
+    torch.manual_seed(0)
+    save_clip(load_clip(str(TINY)), folder / "base")
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "CLIP": "local-dir:base",
+        "PRETRAINED": "null",
+    }
+    done = subprocess.run(
+        ["bash", str(ROOT / "docs/tutorial.sh"), *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    rows = json.loads((folder / "runs/tutorial/results.json").read_text())
+    assert {row["model"] for row in rows} == {"base", "finetuned", "ensembled 0.5", "ensembled 0.7"}
+    changed = {row["model"]: row["value"] for row in rows if row["metric"] == "forced_choice"}
+    assert changed["base"] != changed["finetuned"]
+    for name in ("data/pairs.html", "report.html", "before.png", "after.png"):
+        assert (folder / "runs/tutorial" / name).stat().st_size > 1000
+
+
+@pytest.mark.timeout(1800)
+def test_on_pictures_that_it_makes(tmp_path: Path) -> None:
+    run(tmp_path)
+
+
+@pytest.mark.timeout(1800)
+def test_on_a_folder(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    (photos / "images").mkdir(parents=True)
+    with (photos / "captions.csv").open("w", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(["image", "caption"])
+        for number in range(200):
+            name, grey = f"{number}.jpg", number
+            Image.new("RGB", (48, 32), (grey, grey, 255 - grey)).save(photos / "images" / name)
+            table.writerows([(name, f"a picture number {number} of {words}") for words in ("light", "a colour")])
+    run(tmp_path, str(photos))
