@@ -1,5 +1,6 @@
 """Local HTTP server that serves files with Range, and fails as a test wants."""
 
+import hashlib
 import re
 import socket
 import threading
@@ -73,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.content is not None:
             server.content = fault.content
         content = server.files.get(self.path.partition("?")[0].rpartition("/")[2], server.content)
-        headers: dict[str, str | None] = {}
+        headers: dict[str, str | None] = {"ETag": f'"{hashlib.md5(content).hexdigest()}"'}
         status, body = 200, content
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         if fault.status is not None:
