@@ -159,6 +159,8 @@ class Writer:
                 fields["subject"] = plural(shape)
                 looks = verbs["looks"].removesuffix("s")
                 verbs = {"is": "are", "looks": looks, "gets": "get", "that": "those", "it": "they", "does": "do"}
+        for name in ("thing", "opposite"):
+            fields[f"{name}_appears"] = "appears" if fields[f"{name}_is"] == "is" else "appear"
         return fields | verbs
 
     def _crossed(self, one: str, other: str) -> str:

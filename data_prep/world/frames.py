@@ -2,8 +2,8 @@
 
 `<X>` and `<Y>` stand for the two pictures. The comparative speaks of `<X>`. Fields of frames about a graded attribute:
 
-    {thing}, {thing_is}        larger stars, are
-    {opposite}, {opposite_is}  the same of <Y>: smaller stars, are
+    {thing}, {thing_is}, {thing_appears}  larger stars, are, appear
+    {opposite}, {opposite_is}, ...  the same of <Y>: smaller stars, are
     {described}, {other}       stars that are larger; of <Y>: stars that are smaller
     {singled}                  the larger stars
     {subject}                  stars, number of stars, background
@@ -24,6 +24,7 @@ THINGS = (
     ("you can see {thing} in <X>", "than in <Y>"),
     ("{thing} can be seen in <X>", "than in <Y>"),
     ("{thing} can be found in <X>", "than in <Y>"),
+    ("{thing} {thing_appears} in <X>", "than in <Y>"),
 )
 STATES = (
     ("the {subject} in <X> {is} {word}", "than {that} in <Y>"),
@@ -35,7 +36,7 @@ REFERENCES = ("next to <Y>", "relative to <Y>", "compared to <Y>", "compared wit
 SINGLED = (
     "of the two, <X> has {singled}",
     "<X> is the one with {singled}",
-    "it is <X> that has {singled}",
+    "of the two pictures, it is <X> that has {singled}",
     "looking at both pictures, it is <X> that shows {singled}",
 )
 CONTRASTS = ("<1>, while <2>", "<1>, whereas <2>", "<1>, but <2>", "<1>, and <2>", "<1>; <2>", "while <1>, <2>")
@@ -54,7 +55,7 @@ def graded(rng: random.Random, attribute: str) -> str:
     if kind == "reference":
         return _with_reference(rng, statement)
     if kind == "contrast":
-        return _contrast(rng, statement, rng.choice(statements)[0])
+        return _contrast(rng, statement, rng.choice(((statement, ending), rng.choice(statements)))[0])
     return rng.choice(SINGLED) if kind == "singled" else CHANGE
 
 
