@@ -1,35 +1,47 @@
 """The callback that measures tasks during training and in `test`."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, cast
 
-import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
 
+from pcclip.callbacks import tensorboard
 from pcclip.data.picture_files import save_png
 from pcclip.model.averaging import averaged
 from pcclip.model.clip import DifferenceCLIP
+from pcclip.reports.headlines import headlines
+from pcclip.reports.sample_pairs import SamplePair
 from pcclip.results import Result
 from pcclip.run_folder import run_folder
 from pcclip.tasks import Evaluator, Task
 
 _VALUES = "pcclip_values"  # key of the last values in a checkpoint
+_BASE = "pcclip_base"  # key of the base model's rows
 
 
 class Evaluation(Callback):
-    """Measures tasks once before training, after training epochs, and in `test`.
+    """Evaluates tasks before training, after training epochs, and in `test`.
 
-    Values go to all loggers as `<kind>/<name>/<metric>`, and to `trainer.callback_metrics`, so that
-    `ModelCheckpoint(monitor=...)` and `EarlyStopping` can name them. There, the last values stand for epochs and
-    validations without evaluation, first those from before training, and these count towards `patience`. Intervals and
-    costly tasks are for the table of results (`ResultsTable`): they are computed before training and by the table at its
-    end, not each epoch. A run resumed from a checkpoint is evaluated after its first epoch at the latest, not before it;
-    until then the checkpoint's values stand. With Lightning's `WeightAveraging` the averaged weights are measured.
+    All loggers get
 
-    Pictures go to TensorBoard as `ranked/<name>/<attribute>`, and to the run's folder: `ranked_<name>_<attribute>.png` at the
-    end of training, and the same with the ending `_before.png` at its start.
+    - `summary/<tag>`: the headlines, at most twelve (`pcclip.reports.headlines`);
+    - `detail/base/<tag>`: the base model's headlines, repeated at each evaluation, as a line to compare with;
+    - `detail/<kind>/<name>/<metric>`: all values.
+
+    TensorBoard also gets charts of the headlines ("Custom Scalars"), sample texts with their scores (`samples`), and
+    pictures as ranked before training and now (`ranked/<name>/<attribute>`). Pictures are also saved in the run's folder:
+    `ranked_<name>_<attribute>_before.png` before training, and without `_before` at its end.
+
+    `ModelCheckpoint(monitor=...)` and `EarlyStopping` may name `summary/<tag>` and `<kind>/<name>/<metric>`, which are in
+    `trainer.callback_metrics`. In epochs and validations without evaluation they see the last values, first those from
+    before training, and these count towards `patience`. A run resumed from a checkpoint is evaluated after its first epoch at
+    the latest, not before it; until then the checkpoint's values are used.
+
+    Intervals and costly tasks are for the table of results (`ResultsTable`): they are computed before training and at its
+    end, not each epoch. With Lightning's `WeightAveraging` the averaged weights are evaluated.
 
     Args:
         tasks: What to measure (`pcclip.tasks`).
@@ -65,7 +77,10 @@ class Evaluation(Callback):
         )
         self.every_n_epochs = every_n_epochs
         self.rows: list[Result] = []
+        self._base: list[Result] = []
         self._resumed: dict[str, float] = {}
+        self._strips: dict[str, Image.Image] = {}
+        self._samples: list[SamplePair] = []
 
     def measure(self, trainer: Trainer, pl_module: LightningModule, *, final: bool = True) -> list[Result]:
         """Measure the module as it is, and keep the results as `rows`."""
@@ -91,32 +106,37 @@ class Evaluation(Callback):
         if trainer.global_step > 0:
             self.check(pl_module)
             return
-        values = _named(self.measure(trainer, pl_module))
-        # `self.log` would keep these until the end of the first epoch and put them at its step
+        self._base = self.measure(trainer, pl_module)
+        self._log(trainer, 0)
         for logger in trainer.loggers:
-            logger.log_metrics(values, step=0)
             logger.save()
-        keep_values(trainer, self.rows)
+        keep_values(trainer, self.rows, self._base)
+        for writer in tensorboard.writers(trainer):
+            tensorboard.add_layout(writer, headlines(self._base, []))
         self._show(trainer, pl_module)
         self._save_pictures(trainer, pl_module, "_before")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep the last values, for callbacks that monitor them before a resumed run's first evaluation."""
-        checkpoint.setdefault(_VALUES, {}).update(_named(self.rows) or self._resumed)
+        """Keep the base model's values, and the last ones for callbacks that monitor them in a resumed run."""
+        checkpoint.setdefault(_VALUES, {}).update(_named(self.rows, self._base) or self._resumed)
+        checkpoint.setdefault(_BASE, []).extend(asdict(row) for row in self._base)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take the last values from a checkpoint."""
         self._resumed = checkpoint.get(_VALUES, {})
+        own = {(task.kind, task.name) for task in self.evaluator.tasks}
+        rows = [Result(**row) for row in checkpoint.get(_BASE, [])]
+        self._base = [row for row in rows if (row.task, row.subset.partition("/")[0]) in own]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate after an epoch, or let the last values stand for callbacks that monitor them."""
         every = self.every_n_epochs or trainer.check_val_every_n_epoch or 1
         if (trainer.current_epoch + 1) % every == 0 or not self.rows:  # none yet in a resumed run
             with averaged(trainer, pl_module):
-                self._log(pl_module, self.measure(trainer, pl_module, final=False))
+                self.measure(trainer, pl_module, final=False)
+                self._log(trainer, last_step(trainer))
                 self._show(trainer, pl_module)
-        else:
-            keep_values(trainer, self.rows)
+        keep_values(trainer, self.rows, self._base)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the pictures next to the logs."""
@@ -126,11 +146,25 @@ class Evaluation(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate in `test`."""
         with averaged(trainer, pl_module):
-            self._log(pl_module, self.measure(trainer, pl_module))
+            self.measure(trainer, pl_module)
+        # every rank has the same values already, so nothing is left to reduce
+        pl_module.log_dict(self._logged(), on_step=False, on_epoch=True, batch_size=1)
+        keep_values(trainer, self.rows, [])
 
-    def _log(self, pl_module: LightningModule, results: Sequence[Result]) -> None:
-        # every rank has the same value already, so nothing is left to reduce
-        pl_module.log_dict(_named(results), on_step=False, on_epoch=True, batch_size=1)
+    def _log(self, trainer: Trainer, step: int) -> None:
+        """Log the last values. `LightningModule.log` would keep those from before training until the first epoch ends."""
+        for logger in trainer.loggers:
+            logger.log_metrics(self._logged(), step=step)
+
+    def _logged(self) -> dict[str, float]:
+        """Return the last values by their names in loggers."""
+        values = {tensorboard.DETAIL + row.tag: row.value for row in self.rows}
+        for headline in headlines(self._base or self.rows, self.rows):
+            if headline.after is not None:
+                values[tensorboard.SUMMARY + headline.tag] = headline.after.value
+                if self._base and headline.before is not None:
+                    values[tensorboard.BASE + headline.tag] = headline.before.value
+        return values
 
     def _save_pictures(self, trainer: Trainer, pl_module: LightningModule, ending: str = "") -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]  # declared nowhere in Trainer
@@ -141,15 +175,17 @@ class Evaluation(Callback):
             save_png(picture, folder / f"ranked_{name.replace('/', '_')}{ending}.png")
 
     def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the pictures into TensorBoard."""
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if not loggers:
+        """Show pictures and sample texts in TensorBoard."""
+        writers = tensorboard.writers(trainer)
+        if not writers:
             return
-        step = max(0, trainer.global_step - 1)  # where Lightning puts the epoch's scalars
-        for name, picture in self.evaluator.pictures(model_of(pl_module)).items():
-            pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-            for logger in loggers:
-                logger.experiment.add_image(f"ranked/{name}", pixels, step)
+        model, step = model_of(pl_module), last_step(trainer)
+        strips, samples = self.evaluator.pictures(model), self.evaluator.samples(model)
+        if trainer.global_step == 0:
+            self._strips, self._samples = strips, samples
+        for writer in writers:
+            tensorboard.add_strips(writer, self._strips if step > 0 else {}, strips, step)
+            tensorboard.add_samples(writer, self._samples, samples, step)
 
 
 def model_of(pl_module: LightningModule) -> DifferenceCLIP:
@@ -157,10 +193,24 @@ def model_of(pl_module: LightningModule) -> DifferenceCLIP:
     return cast(DifferenceCLIP, pl_module.model)
 
 
-def keep_values(trainer: Trainer, results: Sequence[Result]) -> None:
-    """Put values into `trainer.callback_metrics` only; a log would also be a point in the loggers."""
-    trainer.callback_metrics.update({name: torch.tensor(value) for name, value in _named(results).items()})
+def keep_values(trainer: Trainer, results: Sequence[Result], base: Sequence[Result]) -> None:
+    """Put values into `trainer.callback_metrics` only, where callbacks that monitor look.
+
+    Args:
+        trainer: The trainer.
+        results: The last rows.
+        base: The base model's rows, by which headlines are chosen; `results` if there are none.
+    """
+    trainer.callback_metrics.update({name: torch.tensor(value) for name, value in _named(results, base).items()})
 
 
-def _named(results: Sequence[Result]) -> dict[str, float]:
-    return {result.tag: result.value for result in results}
+def last_step(trainer: Trainer) -> int:
+    """Return the step of the last batch, at which Lightning logs what belongs to an epoch."""
+    return max(0, trainer.global_step - 1)
+
+
+def _named(results: Sequence[Result], base: Sequence[Result]) -> dict[str, float]:
+    """Return values by the names that callbacks may monitor."""
+    found = headlines(base or results, results)
+    summary = {tensorboard.SUMMARY + each.tag: each.after.value for each in found if each.after is not None}
+    return {result.tag: result.value for result in results} | summary

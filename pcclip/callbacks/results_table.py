@@ -106,7 +106,9 @@ class ResultsTable(Callback):
         results = {self.base: self._base_rows} if self._base_rows else {}
         with averaged(trainer, pl_module):
             results[self.finetuned] = _measure(trainer, pl_module, 1.0)
-            keep_values(trainer, results[self.finetuned])  # the last values, also if the last epochs were not evaluated
+            keep_values(
+                trainer, results[self.finetuned], self._base_rows
+            )  # the last values, also if the last epochs were not evaluated
             samples = _samples(trainer, pl_module)
             self._finish(trainer, pl_module, results)
         if trainer.is_global_zero and samples and not trainer.fast_dev_run:  # type: ignore[attr-defined]

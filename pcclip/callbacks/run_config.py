@@ -7,6 +7,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
 from pcclip.atomic import atomic_text
+from pcclip.callbacks.evaluation import last_step
+from pcclip.callbacks.tensorboard import SUMMARY
 from pcclip.run_folder import run_folder
 
 
@@ -34,11 +36,11 @@ class RunConfig(SaveConfigCallback):
             for section in ("model", "data")
             for key, value in _flat(config.get(section, {})).items()
         }
-        # Under names of their own: TensorBoard's logger writes them as points at step 0.
-        metrics = {f"final/{name}": float(value) for name, value in trainer.callback_metrics.items()}
+        shown = (SUMMARY, "val/loss")
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(shown)}
         for logger in trainer.loggers:
             try:
-                logger.log_hyperparams(settings, metrics)
+                logger.log_hyperparams(settings, metrics, last_step(trainer))
             except TypeError:  # only TensorBoard's takes the metrics along
                 logger.log_hyperparams(settings)
 

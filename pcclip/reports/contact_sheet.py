@@ -1,7 +1,7 @@
 """A picture of how a model orders images: a sheet of them in rows, each with its label."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -9,13 +9,13 @@ from torch import Tensor
 
 TILE = 112
 GAP = 6
-TITLE_SIZE = 15
-LABEL_SIZE = LINE_HEIGHT = 13
+HEADING_SIZE = 26
+TEXT_SIZE = 13  # pixels; also the height of a line
 LINES = 4  # below a picture
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def spread_over_order(scores: Tensor, count: int = 12) -> Tensor:
+def spread_over_order(scores: Tensor, count: int) -> Tensor:
     """Indices of at most `count` items spread evenly over the ascending order of their scores (N,)."""
     order = scores.argsort(stable=True)
     places = torch.linspace(0, len(order) - 1, min(count, len(order)), device=scores.device).round().long()
@@ -23,7 +23,11 @@ def spread_over_order(scores: Tensor, count: int = 12) -> Tensor:
 
 
 def contact_sheet(
-    pictures: Sequence[Image.Image | None], labels: Sequence[str], title: str, columns: int | None = None
+    pictures: Sequence[Image.Image | None],
+    labels: Sequence[str],
+    title: str,
+    columns: int | None = None,
+    text_size: int = TEXT_SIZE,
 ) -> Image.Image:
     """Lay pictures out in rows, left to right, each with its label below it, under a title.
 
@@ -32,12 +36,14 @@ def contact_sheet(
         labels: One a picture; broken into at most `LINES` lines, and cut at the end if that is not enough.
         title: Written above.
         columns: Pictures a row; all in one row by default.
+        text_size: Size of the labels in pixels; the title is a little larger.
     """
     columns = min(columns or len(pictures), len(pictures))
     rows = -(-len(pictures) // columns)
-    title_font, label_font = ImageFont.load_default(TITLE_SIZE), ImageFont.load_default(LABEL_SIZE)
+    title_size = text_size + 2
+    title_font, label_font = ImageFont.load_default(title_size), ImageFont.load_default(text_size)
     below = [_lines(label, label_font) for label in labels]
-    top, row_height = TITLE_SIZE + 3 * GAP, TILE + max(map(len, below)) * LINE_HEIGHT + 2 * GAP
+    top, row_height = title_size + 3 * GAP, TILE + max(map(len, below)) * text_size + 2 * GAP
     width = max(GAP + columns * (TILE + GAP), 2 * GAP + round(title_font.getlength(title)))
     sheet = Image.new("RGB", (width, top + rows * row_height), "white")
     draw = ImageDraw.Draw(sheet)
@@ -51,7 +57,21 @@ def contact_sheet(
             sheet.paste(tile, (left + (TILE - tile.width) // 2, upper + (TILE - tile.height) // 2))
         for number, line in enumerate(lines):
             centre = left + (TILE - label_font.getlength(line)) / 2
-            draw.text((centre, upper + TILE + GAP // 2 + number * LINE_HEIGHT), line, fill="black", font=label_font)
+            draw.text((centre, upper + TILE + GAP // 2 + number * text_size), line, fill="black", font=label_font)
+    return sheet
+
+
+def stacked(pictures: Mapping[str, Image.Image]) -> Image.Image:
+    """Put pictures one below the other, each under its name."""
+    font = ImageFont.load_default(HEADING_SIZE)
+    width = max(picture.width for picture in pictures.values())
+    height = sum(picture.height + HEADING_SIZE + 2 * GAP for picture in pictures.values())
+    sheet = Image.new("RGB", (width, height), "white")
+    upper = 0
+    for name, picture in pictures.items():
+        ImageDraw.Draw(sheet).text((GAP, upper + GAP), name, fill="black", font=font)
+        sheet.paste(picture, (0, upper + HEADING_SIZE + 2 * GAP))
+        upper += picture.height + HEADING_SIZE + 2 * GAP
     return sheet
 
 

@@ -24,6 +24,7 @@ from pcclip.reports.contact_sheet import TILE, contact_sheet, spread_over_order
 from pcclip.tasks.task import Context, Task
 
 _SHOWN = 5  # names in a message
+_STRIP, _TEXT_SIZE = 8, 22  # pictures of a strip, and text that can be read at the size of a thumbnail
 
 Level = Literal["image", "class", "class_images"]
 
@@ -199,10 +200,11 @@ class AttributeRanking(Task):
         for attribute, numbers in self._values.items():
             known = (~numbers[present].isnan()).nonzero().view(-1)
             scores = attribute_scores(context.encoder, items[known.to(items.device)], self._texts[attribute]).mean(0)
-            chosen = known[spread_over_order(scores).cpu()].tolist()
+            chosen = known[spread_over_order(scores, _STRIP).cpu()].tolist()
             strips[attribute] = contact_sheet(
                 [decoded(images[index], TILE) for index in chosen],
                 [f"{float(numbers[present[index]]):.3g}" for index in chosen],
                 title=f"{self.name}: {attribute}, from least to most by the model, with the true values",
+                text_size=_TEXT_SIZE,
             )
         return strips

@@ -49,12 +49,19 @@ def test_fit_logs_saves_and_tabulates(world: Path, tmp_path: Path, make_trainer:
 
     assert checkpoint.best_model_score is not None
     assert float(trainer.callback_metrics[TOP1]) >= 0
-    spearman = points(tmp_path, SPEARMAN)
+    assert float(trainer.callback_metrics["summary/brightness_forced_choice"]) >= 0
+    spearman = points(tmp_path, f"detail/{SPEARMAN}")
     assert [event.step for event in spearman] == [0, 3, 7]
-    assert [event.step for event in points(tmp_path, "ranked/world/brightness", "Images")] == [0, 3, 7]
+    now, base = (points(tmp_path, f"{group}/brightness_forced_choice") for group in ("summary", "detail/base"))
+    assert [event.step for event in now] == [event.step for event in base] == [0, 3, 7]
+    assert {event.value for event in base} == {now[0].value}
+    assert len(points(tmp_path, "custom_scalars__config__", "Tensors")) == 1
+    ranked = points(tmp_path, "ranked/world/brightness", "Images")
+    assert [event.step for event in ranked] == [0, 3, 7]
+    assert ranked[1].height == 2 * ranked[0].height  # before training, and now
     picture = tmp_path / "logs" / "run" / "ranked_world_brightness.png"
     assert is_own_png(str(picture))
-    assert Image.open(picture).width > 12 * 100
+    assert Image.open(picture).width > 8 * 100
 
     models = read_results(file)
     assert {model: {row.alpha for row in rows} for model, rows in models.items()} == {
@@ -127,10 +134,13 @@ def test_callbacks_may_monitor_what_is_not_evaluated_each_epoch(
     stop = EarlyStopping(TOP1, mode="max", patience=9)
     make_trainer([evaluated, best, stop], epochs=4, enable_checkpointing=True).fit(TinyModule())
     assert len([*(tmp_path / "best").glob("epoch*.ckpt")]) == 4
-    assert len(points(tmp_path, TOP1)) == 2  # before training, and after the third epoch
+    assert len(points(tmp_path, f"detail/{TOP1}")) == 2  # before training, and after the third epoch
     again = make_trainer([Evaluation([shot(world)], resamples=5, every_n_epochs=3), stop], epochs=5)
     again.fit(TinyModule(), ckpt_path=tmp_path / "best" / "last.ckpt")
     assert TOP1 in again.callback_metrics
+    now, base = (points(tmp_path, f"{group}/colours_top1") for group in ("summary", "detail/base"))
+    assert len(base) == 3  # the resumed run still knows the base model's
+    assert {event.value for event in base} == {now[0].value}
 
 
 def test_callbacks_may_monitor_between_evaluations_and_after_resuming_within_an_epoch(
@@ -155,9 +165,9 @@ def test_costly_tasks_are_not_for_each_epoch(world: Path, tmp_path: Path, make_t
     classes = str(world / "classes")
     tasks = [LinearProbe(name="probes", images=classes, test=classes), ranking(world, ceiling=True)]
     make_trainer([Evaluation(tasks, resamples=5)]).fit(TinyModule())
-    assert len(points(tmp_path, SPEARMAN)) == 3
+    assert len(points(tmp_path, f"detail/{SPEARMAN}")) == 3
     for name in ("linear_probe/probes/top1_full", "attribute_ranking/world/brightness/ceiling_spearman"):
-        assert len(points(tmp_path, name)) == 1
+        assert len(points(tmp_path, f"detail/{name}")) == 1
 
 
 def test_evaluation_leaves_training_alone(world: Path, make_trainer: Make) -> None:
@@ -200,6 +210,20 @@ def test_a_resumed_run_is_checked_against_its_shards(tmp_path: Path, make_traine
         run(other, ckpt_path=tmp_path / "last.ckpt")
 
 
+def test_sample_texts_are_shown_with_their_scores(tmp_path: Path, make_trainer: Make) -> None:
+    module = TinyModule()
+    shards = embedded_shards(tmp_path / "shards", module.model)
+    make_trainer([Evaluation([DifferenceTexts(name="held", shards=str(shards))], resamples=5)]).fit(module)
+    texts = points(tmp_path, "samples/text_summary", "Tensors")
+    assert [event.step for event in texts] == [0, 3, 7]
+    first, *_, last = (event.tensor_proto.string_val[0].decode().splitlines()[2:] for event in texts)
+    assert len(first) == len(last) > 0
+    for before, after in zip(first, last, strict=True):
+        (*texts_then, _, scored), (*texts_now, base, _) = (line.strip("|").split("|") for line in (before, after))
+        assert texts_then == texts_now
+        assert base == scored
+
+
 def test_a_model_that_diverges_in_training_ends_it(world: Path, tmp_path: Path, make_trainer: Make) -> None:
     module: Any = TinyModule()
     module.configure_optimizers = lambda: torch.optim.SGD(module.model.words.parameters(), lr=torch.inf)
@@ -227,6 +251,6 @@ def test_undefined_numbers_are_nan_in_tensorboard(world: Path, tmp_path: Path, m
     module.configure_optimizers = lambda: torch.optim.SGD(module.model.words.parameters(), lr=0.0)
     torch.nn.init.zeros_(module.model.words.weight)  # every text says the same, so that all scores are equal
     make_trainer([evaluation(world)], epochs=1).fit(module)
-    values = [event.value for event in points(tmp_path, SPEARMAN)]
+    values = [event.value for event in points(tmp_path, f"detail/{SPEARMAN}")]
     assert len(values) == 2
     assert all(map(math.isnan, values))

@@ -74,7 +74,7 @@ def test_test_adds_a_column_or_replaces_it(world: Path, tmp_path: Path, make_tra
         metrics = trainer.test(TinyModule(), ckpt_path=ckpt_path, verbose=False)
         models = read_results(tmp_path / "test.json")
         for row in models["tuned" if ckpt_path else "base"]:
-            assert metrics[0][row.tag] == pytest.approx(row.value, abs=1e-6)
+            assert metrics[0][f"detail/{row.tag}"] == pytest.approx(row.value, abs=1e-6)
             assert not math.isnan(row.low)
         return dict(models)
 

@@ -160,6 +160,7 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
             "devices": 1,
             "max_epochs": epochs,
             "callbacks": callbacks,
+            "default_root_dir": tmp_path,
             "logger": TensorBoardLogger(tmp_path, name="logs", version="run"),
             "enable_progress_bar": False,
             "enable_model_summary": False,
