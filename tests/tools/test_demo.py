@@ -268,10 +268,6 @@ def test_the_page(address: str, model: InferenceModel, photos: Path, root: Path,
             page.locator(f"#{box} input").click()
             page.get_by_role("option", name=str(name), exact=True).click()
 
-        def captions(gallery: str) -> list[str]:
-            texts = page.locator(f"#{gallery} .grid-container .caption-label").all_inner_texts()
-            return [text.strip() for text in texts]
-
         def wait_for_ranking(gallery: str, by: InferenceModel, folder: Path, axis: Attribute) -> None:
             shown = Shown(by, by.embed(folder))
             expected = [tile.caption for tile in shown.strip(shown.ranking(axis))]
@@ -293,22 +289,19 @@ def test_the_page(address: str, model: InferenceModel, photos: Path, root: Path,
 
         page.locator("#ranked-0 .thumbnail-item").nth(2).click()  # search from it
         page.locator("#found-0 .caption-label").nth(7).wait_for()
-        before = captions("found-0")
         page.locator("#lambda input[type=range]").evaluate(
             "slider => { slider.value = 0; slider.dispatchEvent(new Event('input', {bubbles: true}));"
             "slider.dispatchEvent(new Event('pointerup', {bubbles: true})) }"
         )
-        page.wait_for_function(
-            "before => document.querySelector('#found-0 .caption-label').innerText.trim() != before", arg=before[0]
-        )
-        shown = Shown(model, model.embed(photos))
-        start = shown.strip(shown.ranking(phrased(MORE, LESS)))[2].key
-        assert captions("found-0") == [tile.caption for tile in shown.found(start, phrased(MORE, LESS), 0)]
-        page.locator("#upload input[type=file]").set_input_files(root / "grey" / "3.png")
-        grey = shown.found(Image.open(root / "grey" / "3.png"), phrased(MORE, LESS), 0)[0].caption
-        page.wait_for_function(
-            "grey => document.querySelector('#found-0 .caption-label').innerText.trim() == grey", arg=grey
-        )
+        shown, axis = Shown(model, model.embed(photos)), phrased(MORE, LESS)
+        start = shown.strip(shown.ranking(axis))[2].key
+        found = page.locator("#found-0 .caption-label")
+        playwright.expect(found).to_have_text([tile.caption for tile in shown.found(start, axis, 0)], timeout=180_000)
+        with page.expect_file_chooser() as chooser:
+            page.locator("#upload").click()
+        chooser.value.set_files(root / "grey" / "3.png")
+        grey = shown.found(Image.open(root / "grey" / "3.png"), axis, 0)
+        playwright.expect(found).to_have_text([tile.caption for tile in grey], timeout=180_000)
 
         page.locator("#found-0 .thumbnail-item").nth(1).click()  # compare it with the start
         page.locator("#compared-0-bars").wait_for()
