@@ -1,12 +1,13 @@
 """A small file of a small CLIP: float16, and of the token table only the rows of the tokens that its captions use."""
 
 import json
+import logging
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from pcclip.model.loading import CONFIG_FILE, WEIGHTS_FILE, load_clip, save_clip
+from pcclip.model.loading import WEIGHTS_FILE, load_clip, save_clip
 
 TABLE, ROWS = "token_embedding.weight", "token_ids"
 
@@ -41,11 +42,13 @@ def unpack_model(packed: Path, config: Path, output: Path) -> None:
         output: Folder to write.
     """
     torch.manual_seed(0)
+    logging.disable(logging.WARNING)  # open_clip says that the weights are random; they are replaced below
     model = load_clip(str(config))
+    logging.disable(logging.NOTSET)
     state = load_file(packed)
     used = state.pop(ROWS)
     table = model.towers.state_dict()[TABLE].clone()
     table[used] = state[TABLE].float()
     model.towers.load_state_dict({**state, TABLE: table})
     save_clip(model, output)
-    print(f"{output}: {CONFIG_FILE}, {WEIGHTS_FILE}")
+    print(f"{output}: unpacked from {packed}")
