@@ -120,7 +120,7 @@ class Text:
 
     @property
     def content(self) -> frozenset[str]:
-        """Stems of the words of content."""
+        """Return the stems of the content words."""
         return content(self.stems)
 
 

@@ -114,7 +114,7 @@ class Chunk:
 
 @dataclass
 class Screened:
-    """What became of a chunk.
+    """Result of screening a chunk.
 
     Attributes:
         size: Bytes of the chunk.

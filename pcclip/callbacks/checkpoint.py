@@ -175,7 +175,7 @@ class WholeFileIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write one; to addresses such as `s3://` as Lightning does."""
+        """Write a checkpoint atomically. Addresses such as `s3://` are left to Lightning."""
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return

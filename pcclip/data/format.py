@@ -137,7 +137,7 @@ class DatasetInfo:
 
     @classmethod
     def load(cls, folder: str | Path) -> DatasetInfo:
-        """Like `read`, without looking at the shards."""
+        """Read `dataset.json` like `read`, without checking the shard files."""
         folder = existing_folder(folder, "shard folder", "make it with `pcclip-data shard`")
         file = folder / DATASET_FILE
         if not file.is_file():
