@@ -1,7 +1,7 @@
-"""The world's describer: it stands in for a language model and writes how one scene differs from another.
+"""Describer of the embedded world. It stands in for a language model and writes how one scene differs from another.
 
-A text names one or two of the noticeable differences, in one of many frames and either order of mention, and always says
-"first" and "second". It is true whatever the wording: comparatives follow the scenes' numbers, never their captions.
+A text names one or two noticeable differences, in one of many frames and either order of mention. Comparatives follow the
+scenes' numbers, never their captions.
 """
 
 import random
