@@ -15,6 +15,11 @@ from pcclip.data.record import PairRecord, both_ways
 from pcclip.model.text import Tokenizer
 from pcclip.roles import has_roles, swap_roles
 
+# Without these words a text would say something else of the pair: roles and negations.
+MEANINGFUL = frozenset(
+    {"first", "second", "not", "no", "nothing", "nobody", "none", "never", "cannot", "without", "unlike"}
+)
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -27,6 +32,7 @@ class Draw:
         both_directions: Draw each pair together with its reverse.
         role_swap: Probability of replacing a pair by its reverse, with "first" and "second" exchanged in its text.
         role_twins: Draw each pair together with that exchanged reverse. The two are neighbours in the batch.
+        word_dropout: Probability of dropping each word of a text or caption.
         fill: Repeat pairs and captions of groups that have too few, so that all batches have one size.
         block: Number of groups that are shuffled together.
         seed: Seed of all draws.
@@ -38,6 +44,7 @@ class Draw:
     both_directions: bool = False
     role_swap: float = 0.0
     role_twins: bool = False
+    word_dropout: float = 0.0
     fill: bool = True
     block: int = 1024
     seed: int = 0
@@ -79,11 +86,32 @@ def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.r
         ),
         first=torch.tensor(first, dtype=torch.long),
         second=torch.tensor(second, dtype=torch.long),
-        tokens=tokenizer(texts),
+        tokens=tokenizer(drop_words(texts, draw.word_dropout, rng)),
         captioned=torch.tensor(captioned, dtype=torch.long),
-        caption_tokens=tokenizer(captions),
+        caption_tokens=tokenizer(drop_words(captions, draw.word_dropout, rng)),
         roleless=roleless,
     )
+
+
+def drop_words(texts: Sequence[str], probability: float, rng: np.random.Generator) -> Sequence[str]:
+    """Drop each word with a probability, but never one of `MEANINGFUL`. A text that would be empty stays whole.
+
+    Examples:
+        >>> drop_words(["The first is not small."], 1.0, np.random.default_rng(0))
+        ['first not']
+    """
+    if not probability:
+        return texts
+    split = [text.split() for text in texts]
+    kept = [
+        " ".join(
+            word
+            for word, number in zip(words, rng.random(len(words)).tolist(), strict=True)
+            if number >= probability or word.strip(".,;:!?").lower() in MEANINGFUL
+        )
+        for words in split
+    ]
+    return [part or text for part, text in zip(kept, texts, strict=True)]
 
 
 def _draw_pairs(pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generator) -> Sequence[PairRecord]:

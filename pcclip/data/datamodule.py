@@ -42,6 +42,8 @@ class PairDataModule(LightningDataModule):
             `twins`, each pair and this reverse are in the same batch: the two texts differ only in these words and are each
             other's negatives. Half as many different pairs are then drawn. Pairs whose texts have neither word are skipped,
             unless the group has no others. `data/roleless` counts them.
+        word_dropout: Probability of dropping each word of a training text or caption, drawn again in each epoch. It keeps a
+            model from learning a few texts by heart. Role words ("first", "second") and negations are never dropped.
         shuffle_block: Number of groups that are shuffled together. A block spans a few neighbouring shards.
         num_workers: Worker processes that read, decode and tokenise; 0 for none.
         max_damaged: Maximum share of an epoch's images that may be lost by damage. Training stops above it.
@@ -59,6 +61,7 @@ class PairDataModule(LightningDataModule):
         captions_per_group: PositiveInt | None = None,
         both_directions: bool = False,
         role_swap: ClosedUnitInterval | Literal["twins"] = 0.0,
+        word_dropout: ClosedUnitInterval = 0.0,
         shuffle_block: PositiveInt = 1024,
         num_workers: NonNegativeInt = 2,
         max_damaged: ClosedUnitInterval = 0.05,
@@ -86,6 +89,7 @@ class PairDataModule(LightningDataModule):
             both_directions=both_directions,
             role_swap=0.0 if role_swap == "twins" else role_swap,
             role_twins=self.role_twins,
+            word_dropout=word_dropout,
             block=shuffle_block,
             seed=seed,
         )
@@ -206,7 +210,13 @@ class PairDataModule(LightningDataModule):
             "captions_per_group": captions if module.caption_weight else 0,
         }
         if held_out:
-            drawn |= {"both_directions": False, "role_swap": 0.0, "role_twins": False, "fill": False}
+            drawn |= {
+                "both_directions": False,
+                "role_swap": 0.0,
+                "role_twins": False,
+                "word_dropout": 0.0,
+                "fill": False,
+            }
         else:
             images //= trainer.world_size
         if every_pair:

@@ -71,6 +71,7 @@ def make_data(*train: Path | str, val: Path | None = None, **settings: Any) -> P
         "groups_per_batch": 2,
         "pairs_per_group": 4,
         "role_swap": 0.3,
+        "word_dropout": 0.1,
         "shuffle_block": 3,
         "num_workers": 0,
     }
@@ -131,11 +132,13 @@ def test_each_epoch_is_told_to_the_stream_and_held_out_batches_stay(shards: Path
     other = Recorder()
     make_trainer(tmp_path, 1, other).fit(make_module(), make_data(shards, seed=1))
     assert not same(other.train, epochs[0])
-    # Roles are swapped in training alone.
+    # Roles are swapped, and words dropped, in training alone.
     module = make_module()
-    ordinary = module.model.tokenizer(["the first is"])[0, 1:4].tolist()
+    ordinary, swapped, short = module.model.tokenizer(["the first is", "the second is", "first is"])[:, 1:4].tolist()
     assert all(row[1:4].tolist() == ordinary for batch in val for row in batch.tokens)
-    assert not all(row[1:4].tolist() == ordinary for batch in seen.train for row in batch.tokens)
+    trained = [row[1:4].tolist() for batch in seen.train for row in batch.tokens]
+    assert swapped in trained
+    assert short[:2] in [row[:2] for row in trained]
 
 
 def test_held_out_set_may_be_smaller_than_a_batch(shards: Path, tmp_path: Path) -> None:
@@ -302,7 +305,13 @@ def test_pairs_must_make_whole_bundles(settings: dict[str, Any]) -> None:
     "option",
     [
         *("data.groups_per_batch=0", "data.pairs_per_group=0", "data.captions_per_group=0", "data.shuffle_block=0"),
-        *("data.num_workers=-1", "data.role_swap=1.5", "data.max_damaged=2", "data.max_pixels=0"),
+        *(
+            "data.num_workers=-1",
+            "data.role_swap=1.5",
+            "data.word_dropout=-1",
+            "data.max_damaged=2",
+            "data.max_pixels=0",
+        ),
         *("model.caption_weight=-1", "model.sign_weight=-1", "model.logit_scale=0", "model.chunk_size=0"),
     ],
 )

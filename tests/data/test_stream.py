@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from pcclip.batch import PairBatch
-from pcclip.data.collate import Draw
+from pcclip.data.collate import MEANINGFUL, Draw
 from pcclip.data.damage import DamageTally
 from pcclip.data.folders import ShardFolder
 from pcclip.data.loader import EpochLoader
@@ -204,6 +204,33 @@ def test_role_swap_has_its_probability_and_changes_nothing_else(
     assert low <= float(torch.cat([batch.tokens[:, 3] for batch in own]).float().mean()) <= high
     plain = batches(make(folder, pairs_per_group=6))
     assert all(torch.equal(a.caption_tokens, b.caption_tokens) for a, b in zip(plain, own, strict=False))
+
+
+def test_word_dropout_drops_its_share_of_words_and_changes_nothing_else(tmp_path: Path) -> None:
+    folder = ShardFolder.open(str(write(tmp_path / "shards", [6])), Path())
+
+    def drawn(epoch: int, probability: float) -> tuple[list[PairBatch], list[str]]:
+        texts: list[str] = []
+
+        def keep(batch: Sequence[str]) -> Tensor:
+            texts.extend(batch)
+            return torch.zeros(len(batch), 1)
+
+        draw = Draw(2, 6, SIZE, word_dropout=probability)
+        return batches(PairBatches([folder], read_colour, keep, draw), epoch), texts  # type: ignore[arg-type]
+
+    (plain, whole), (own, dropped) = drawn(0, 0.0), drawn(0, 0.3)
+    assert same(plain, own)  # the same pairs and captions
+    assert drawn(0, 0.3)[1] == dropped
+    assert drawn(1, 0.3)[1] != dropped
+    kept = [(text.split(), part.split()) for text, part in zip(whole, dropped, strict=True)]
+    for words, left in kept:
+        there = iter(words)
+        assert left  # a part of the text, in its order
+        assert all(word in there for word in left)
+        assert [word for word in left if word in MEANINGFUL] == [word for word in words if word in MEANINGFUL]
+    others = [sum(word not in MEANINGFUL for words in side for word in words) for side in zip(*kept, strict=True)]
+    assert 0.6 < others[1] / others[0] < 0.8
 
 
 def test_pairs_without_reverse_or_roles(tmp_path: Path) -> None:
