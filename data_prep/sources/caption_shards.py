@@ -2,11 +2,11 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_prep.articles import with_articles
 from data_prep.files import clean
 from data_prep.parts import Part
 from data_prep.sources.source import REPLACED, Candidate, LeftOut, SourceOptions
@@ -55,11 +55,7 @@ def candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Candidate]
 
 def class_caption(template: str, name: str) -> str:
     """Return the template with the class name for `{}`, and the right article for `a(n)`."""
-    return re.sub(
-        r"([aA])\(n\)(?=\s+(\S))",
-        lambda article: article[1] + ("n" if article[2].lower() in "aeiou" else ""),
-        template.replace("{}", name),
-    )
+    return with_articles(template.replace("{}", name))
 
 
 def read_class_names(file: Path) -> list[str]:

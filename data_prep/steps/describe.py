@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 from pydantic import PositiveInt
 
+from data_prep.columns.column_texts import TableTexts
 from data_prep.files import CAPTION_KEYS, PAIR_KEYS, Row, image_path, read_jsonl, write_jsonl
 from data_prep.line_index import LineIndex
 from data_prep.llm.model_step import ModelStep
@@ -50,11 +51,14 @@ class Describe(ModelStep):
     """Pairs to describe (`pairs.jsonl`)."""
     captions: str = field(metadata=INPUT)
     """Captions of their images (`captions.jsonl`)."""
-    backend: Literal["scene", "compose", "openai", "batch"] = "scene"
-    """`scene`: the describer of the embedded world. `compose`: templates that join two captions, a baseline. `openai`: a
-    language model at an endpoint. `batch`: a language model by batch files."""
+    backend: Literal["scene", "compose", "attributes", "openai", "batch"] = "scene"
+    """`scene`: the describer of the embedded world. `compose`: templates that join two captions, a baseline. `attributes`:
+    sentences about the columns of `captions`, with the words in `words`. `openai`: a language model at an endpoint.
+    `batch`: a language model by batch files."""
+    words: str | None = field(default=None, metadata=INPUT)
+    """YAML file of the words for each column, for `attributes`."""
     seed: int = 0
-    """Seed of the wording, for `scene` and `compose`."""
+    """Seed of the wording, for `scene`, `compose` and `attributes`."""
     captions_per_image: PositiveInt | None = None
     """Number of captions per image that the model gets. Null: all."""
     with_images: bool = False
@@ -62,6 +66,13 @@ class Describe(ModelStep):
     picture_size: int = 512
     """Maximum longer side of sent images in pixels."""
     prompt: str = "difference"
+
+    def check_options(self) -> None:
+        if self.backend == "attributes" and self.words is None:
+            raise ValueError(
+                "describe.words: name the YAML file of the words for the columns, for backend `attributes`"
+            )
+        super().check_options()
 
     @cached_property
     def requests(self) -> Requests:
@@ -104,7 +115,7 @@ class Describe(ModelStep):
                 f"{output}: has texts of a language model, which backend `{self.backend}` would replace; "
                 "choose another `output`, or delete the file"
             )
-        describer = DESCRIBERS[self.backend]
+        describer = TableTexts(self.words, Path(self.captions)) if self.words else DESCRIBERS[self.backend]
         total = sum(1 for _ in pairs)
         silent = 0
 

@@ -1,0 +1,1 @@
+"""Difference texts from the columns of a table, without a language model."""
