@@ -105,8 +105,13 @@ class PairDataModule(LightningDataModule):
         """Check that the shard folders fit the model."""
         assert self.trainer is not None
         module = self._module()
+        towers: dict[str, str] = {}
         for folder in self.check_folders(stage, module.difference_weight):
             folder.info.check_tower(folder.name, module.model)
+            if folder.info.embedding is not None:
+                towers.setdefault(folder.info.embedding.fingerprint, f"{folder.name} by {folder.info.embedding.model}")
+        if len(towers) > 1:  # possible without an image tower, whose fingerprint would be compared
+            raise ValueError(f"embeddings of several image towers cannot be mixed: {', '.join(towers.values())}")
 
     def check_folders(self, stage: str, difference_weight: float) -> list[ShardFolder]:
         """Open the shard folders that a stage needs, and check them as far as possible without the model.

@@ -30,6 +30,7 @@ FORMAT_VERSION: Literal[1] = 1
 DATASET_FILE = "dataset.json"
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 EMBEDDINGS_EXTENSION = "embeddings.npy"
+EXTERNAL = "external:"  # prefix of the label of an image tower that is not at hand
 Count = Annotated[int, Field(ge=0)]
 STRICT = ConfigDict(strict=True, extra="forbid")
 
@@ -48,7 +49,10 @@ class ShardInfo:
 
 @dataclass
 class EmbeddingInfo:
-    """The model that made embedded shards: its name, the width D and the fingerprint of its image tower."""
+    """The model that made embedded shards: its name, the width D and the fingerprint of its image tower.
+
+    A tower that is not at hand has the name `external:LABEL`, and this name as its fingerprint.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -84,12 +88,16 @@ class DatasetInfo:
         return sum(shard.groups for shard in self.shards)
 
     def check_tower(self, folder: str | Path, model: DifferenceCLIP) -> None:
-        """Check that embedded shards fit the model. Shards of images fit any model.
+        """Check that the shards fit the model.
+
+        Images fit any model with an image tower. Embeddings fit a model of their width whose frozen image tower made them. If
+        the model has no image tower, or the tower that made them is external, only the width can be checked.
 
         Raises:
-            ValueError: The image tower trains, or another tower or preprocessing made the embeddings.
+            ValueError: They do not fit.
         """
         if self.embedding is None:
+            model.require_image_tower(str(folder))
             return
         remedy = f"give the image shards that {folder} was made from"
         if not model.image_tower_frozen:
@@ -97,8 +105,13 @@ class DatasetInfo:
                 f"{folder}: holds embeddings, but the image tower trains, so they would become wrong; "
                 f"{remedy}, or freeze the image tower"
             )
+        if self.embedding.width != model.embed_dim:
+            raise ValueError(
+                f"{folder}: holds embeddings of width {self.embedding.width} by {self.embedding.model}, but the model's width "
+                f"is {model.embed_dim}; use a model of that width (`embed_dim`), or other shards"
+            )
         made_by, own = self.embedding.fingerprint, model.image_fingerprint
-        if made_by != own:
+        if made_by != own and model.has_image_tower and not made_by.startswith(EXTERNAL):
             raise ValueError(
                 f"{folder}: its embeddings were made by another image tower or preprocessing ({self.embedding.model}, "
                 f"fingerprint {made_by[:12]}, the model's is {own[:12]}); make them again with `pcclip-data embed` and "

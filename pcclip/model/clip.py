@@ -78,9 +78,30 @@ class DifferenceCLIP(nn.Module):
         return self.mean.device
 
     @property
+    def has_image_tower(self) -> bool:
+        """Whether the model can encode images. With `layers: 0` in `vision_cfg` its text tower works with stored embeddings."""
+        return self.config["vision_cfg"].get("layers") != 0
+
+    def require_image_tower(self, pictures: str) -> None:
+        """Check that the model can encode images.
+
+        Args:
+            pictures: What needs it, for the message.
+
+        Raises:
+            ValueError: The model has no image tower.
+        """
+        if not self.has_image_tower:
+            raise ValueError(
+                f"{pictures}: {self.name} has no image tower (`layers: 0` in its vision_cfg) and cannot encode pictures; give "
+                "stored embeddings, or a model with an image tower"
+            )
+
+    @property
     def image_tower_frozen(self) -> bool:
         """Whether no weight of the image tower trains, so that image embeddings may be cached."""
-        return not any(parameter.requires_grad for parameter in self.towers.visual.parameters())
+        weights = self.towers.visual.parameters()
+        return not (self.has_image_tower and any(weight.requires_grad for weight in weights))
 
     @property
     def text_tower_frozen(self) -> bool:
@@ -152,7 +173,12 @@ class DifferenceCLIP(nn.Module):
         return self
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Encode images (N, 3, H, W) uint8 to unit embeddings (N, D), without gradients if the image tower is frozen."""
+        """Encode images (N, 3, H, W) uint8 to unit embeddings (N, D), without gradients if the image tower is frozen.
+
+        Raises:
+            ValueError: The model has no image tower.
+        """
+        self.require_image_tower("images")
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.image_tower_frozen):
             return _unit(in_chunks(self._image_features, images, self.chunk_size))
 

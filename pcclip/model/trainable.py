@@ -38,8 +38,12 @@ def set_trainable(model: DifferenceCLIP, parts: Iterable[str]) -> None:
     """
     model.towers.requires_grad_(False)
     for part in parts:
+        if part.startswith("image") and not model.has_image_tower:
+            raise ValueError(f"trainable: {part!r}, but the model has no image tower; use text or logit_scale")
         for parameter in _parameters(model.towers, part):
             parameter.requires_grad = True
+    if not model.has_image_tower:
+        model.towers.visual.requires_grad_(False)  # a placeholder, which `all` includes
 
 
 def _parameters(clip: Any, part: str) -> list[nn.Parameter]:

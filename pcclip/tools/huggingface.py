@@ -63,6 +63,7 @@ def save_huggingface(clip: DifferenceCLIP, folder: Path, *, text_only: bool = Fa
         model: Any = transformers.CLIPTextModelWithProjection(transformers.CLIPTextConfig(**text_config))
         _fill(model, text)
     else:
+        clip.require_image_tower("CLIPModel (`--text_only true` exports the text tower)")
         check_vision(clip)
         config = transformers.CLIPConfig(
             text_config=text_config, vision_config=_vision_config(clip), projection_dim=clip.embed_dim

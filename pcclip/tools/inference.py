@@ -222,6 +222,7 @@ class InferenceModel(nn.Module):
 
     def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
         """Encode normalised pixels (N, 3, H, W) to embeddings (N, D), as open_clip does."""
+        self.clip.require_image_tower("pixels")
         features: Tensor = self.clip.towers.encode_image(image)
         return F.normalize(features, dim=-1) if normalize else features
 

@@ -31,6 +31,8 @@ def fingerprint(*weights: Tensor) -> str:
 class TinyModel(nn.Module):
     """An encoder of width 8: mean colour through a linear layer, texts as sums of word and position vectors."""
 
+    has_image_tower = True
+
     def __init__(self, frozen: bool = True) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(0)
@@ -59,6 +61,9 @@ class TinyModel(nn.Module):
     @property
     def text_fingerprint(self) -> str:
         return fingerprint(self.words.weight, self.places.weight)
+
+    def require_image_tower(self, pictures: str) -> None:
+        pass
 
     @staticmethod
     def image_transform(picture: Image.Image) -> Tensor:

@@ -101,7 +101,7 @@ def test_parts_of_hugging_face_text_towers(tmp_path: Path, kind: str) -> None:
     text = {"hf_model_name": str(tmp_path), "hf_model_pretrained": False, "hf_proj_type": "linear"}
     pooled = {"hf_pooler_type": "mean_pooler", "hf_tokenizer_name": str(tmp_path)}
     towers = CustomTextCLIP(32, VIT, {**text, **pooled})
-    model = cast(DifferenceCLIP, SimpleNamespace(towers=towers))
+    model = cast(DifferenceCLIP, SimpleNamespace(towers=towers, has_image_tower=True))
     ids = torch.randint(3, 60, (2, 5))
     assert towers.encode_text(ids).shape == (2, 32)
     for part, pattern in (
