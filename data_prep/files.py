@@ -121,6 +121,10 @@ def read_captions(path: Path) -> Iterator[tuple[int, Row]]:
         yield number, row
 
 
+EMBEDDING_ROW = "embedding_row"
+"""Key of a captions row whose `file` is a `.npy` file of stored embeddings: the row in that file."""
+
+
 def image_path(captions: Path, row: Row) -> Path:
     """Return the path of a row's image. `file` is absolute, or relative to the folder of the `captions` file."""
     return captions.parent / str(row["file"])

@@ -11,9 +11,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from data_prep.manifest import Manifest
 from pcclip.atomic import atomic_path, atomic_text, remove_temporary
 from pcclip.data.format import DatasetInfo, EmbeddingInfo, ShardInfo
+from pcclip.data.stored_embeddings import Embeddings
 from pcclip.paths import sha256_of
 
 
@@ -46,6 +49,13 @@ def dataset_of(finished: Iterable[FinishedShard], embedding: EmbeddingInfo | Non
         shards=[done.shard for done in shards],
         embedding=embedding,
     )
+
+
+def embeddings_payload(embeddings: Embeddings) -> bytes:
+    """Return the content of the `.npy` member with the embeddings (G, D) of a group, in float16."""
+    stream = io.BytesIO()
+    np.save(stream, embeddings.astype(np.float16), allow_pickle=False)
+    return stream.getvalue()
 
 
 class ShardFile:

@@ -19,16 +19,19 @@ REPLACED = "\ufffd"  # replaces bytes that are not UTF-8
 class SourceOptions:
     """Options that describe a source of captioned images."""
 
-    source: Literal["coco", "csv", "jsonl", "folder", "shards", "cub", "parts"]
+    source: Literal["coco", "csv", "jsonl", "folder", "shards", "cub", "parts", "embeddings"]
     """Type of `input`. `coco`: a COCO annotation file (`captions_*.json`, read into memory). `csv`: a table with one
     caption per row (read into memory); `.tsv` is split at tabs and has no quoting. `jsonl`: one image per line, in the
     format of `captions.jsonl` or with the keys `image_column` and `caption_column` (one caption or a list). `folder`:
     images in folders of any depth, each with a `.txt` of the same name, one caption per line. `shards`: a folder of
     webdataset shards with captions: image and `.txt`, or `.cls` with `class_names`, or `.json` with a `caption` (as
     img2dataset writes). `cub`: the folder CUB_200_2011, with the ten captions per image of Reed et al. in `texts`. `parts`: the
-    `captions.jsonl` of all parts, to merge them."""
+    `captions.jsonl` of all parts, to merge them. `embeddings`: a table (JSON Lines, CSV or Parquet) of the images of which
+    `embeddings` has the stored embeddings, in the same order."""
     input: str = field(metadata=UNRECORDED)
-    """File or folder to read; for `parts` a pattern such as `data/captions-*.jsonl`."""
+    """File or folder to read; for `parts` and `embeddings` also a pattern such as `data/captions-*.jsonl`."""
+    embeddings: str | None = field(default=None, metadata=UNRECORDED)
+    """For `embeddings`: `.npy` file, or a pattern such as `data/img_emb_*.npy`, of arrays (N, D)."""
     images: str | None = field(default=None, metadata=UNRECORDED)
     """Folder of the images for `coco` and `csv`; for `jsonl` too, default: the folder of `input`. For `shards` the folder
     to unpack images into."""

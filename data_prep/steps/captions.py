@@ -15,13 +15,15 @@ from data_prep.images import check_image, read_bytes
 from data_prep.lock import output_lock
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
-from data_prep.sources import caption_shards, image_sets, table
+from data_prep.sources import caption_shards, embeddings, image_sets, table
 from data_prep.sources.source import Candidate, Checked, LeftOut, SourceOptions, folder_hash
 from data_prep.step import Made, OutputStep, Workers
 from data_prep.workers import in_order
 from pcclip.atomic import atomic_folder
 from pcclip.data.picture_files import PICTURE_ENDINGS
 from pcclip.data.pictures import UnreadableImageError
+from pcclip.data.stored_embeddings import matching_files
+from pcclip.data.table_rows import table_files
 
 CHUNK = 16  # images per task of a worker
 # Each function yields captioned images in the order of the source, and adds bad rows to what is left out.
@@ -33,6 +35,7 @@ SOURCES: dict[str, Callable[[SourceOptions, LeftOut], Iterator[Candidate]]] = {
     "shards": caption_shards.candidates,
     "cub": image_sets.cub_candidates,
     "parts": image_sets.parts_candidates,
+    "embeddings": embeddings.candidates,
 }
 
 
@@ -50,16 +53,24 @@ class Captions(SourceOptions, Workers, OutputStep):
     duplicates has no difference to describe."""
 
     def check_options(self) -> None:
-        if self.source != "parts" and not Path(self.input).exists():
+        if self.source not in ("parts", "embeddings") and not Path(self.input).exists():
             raise FileNotFoundError(f"{self.input}: `input` of the step captions not found")
         if self.source in ("coco", "csv", "shards") and self.images is None:
             raise ValueError(f"captions.images: set it to the folder of the images, for source `{self.source}`")
+        if (self.source == "embeddings") != (self.embeddings is not None):
+            raise ValueError("captions.embeddings: set it for source `embeddings`, and only for it")
         if self.template.count("{}") != 1:
             raise ValueError(f"captions.template: {self.template!r} must contain {{}} once, for the class name")
 
     def inputs(self) -> dict[str, str | Path]:
         if self.source == "parts":
             return {f"part.{place}": file for place, file in enumerate(image_sets.part_files(self.input))}
+        if self.source == "embeddings":
+            inputs = {
+                "input": table_files(self.input, "`input` of the step captions"),
+                "embeddings": matching_files(str(self.embeddings), "`embeddings` of the step captions"),
+            }
+            return {role: states_hash((file.name, file) for file in files) for role, files in inputs.items()}
         images = None if self.source == "shards" else self.images
         given = {"input": self.input, "images": images, "texts": self.texts, "class_names": self.class_names}
         paths = {role: Path(value) for role, value in given.items() if value is not None}
@@ -121,7 +132,7 @@ def _rows(found: Iterator[Candidate], options: Captions, left_out: LeftOut, unpa
     part, output = options.own_part, Path(options.output)
     if part.count > 1 and options.source != "shards":  # whose parts are whole shards
         found = (candidate for candidate in found if part.holds(candidate.id))
-    checked = check_all(found, 1 if options.source == "parts" else options.workers)
+    checked = check_all(found, 1 if options.source in ("parts", "embeddings") else options.workers)
     for candidate, image in progress(checked, desc="captions", unit="image"):
         captions = clean(candidate.captions)
         if not captions:
@@ -144,8 +155,7 @@ def _rows(found: Iterator[Candidate], options: Captions, left_out: LeftOut, unpa
             "file": image_reference(candidate.path, output),
             "captions": captions,
             **candidate.fields,
-            "width": image.width,
-            "height": image.height,
+            **({"width": image.width, "height": image.height} if image.width else {}),
             "sha256": image.sha256,
         }
         try:

@@ -61,7 +61,7 @@ class ConfusedPairs(Workers, OutputStep):
     def make(self, manifest: Manifest) -> Made:
         templates, labelled = read_templates(self.templates, self.name), read_labelled(self.name, self.images)
         classes = labelled.classes
-        model = load_tower(self.model, self.pretrained)
+        model = load_tower(self.model, self.pretrained, "confused_pairs.model")
         with torch.no_grad():
             texts = class_embeddings(model, classes, templates)
             if self.by == "closest":

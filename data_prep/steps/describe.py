@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 from pydantic import PositiveInt
 
 from data_prep.columns.column_texts import TableTexts
-from data_prep.files import CAPTION_KEYS, PAIR_KEYS, Row, image_path, read_jsonl, write_jsonl
+from data_prep.files import CAPTION_KEYS, EMBEDDING_ROW, PAIR_KEYS, Row, image_path, read_jsonl, write_jsonl
 from data_prep.line_index import LineIndex
 from data_prep.llm.model_step import ModelStep
 from data_prep.llm.questions import Question, QuestionList, Requests
@@ -101,6 +101,10 @@ class Describe(ModelStep):
             images = dict(zip(SIDES, pairs.images(number, pair), strict=True))
             values = {side: pairs.captions_of(images[side], self.captions_per_image) for side in SIDES if side in used}
             shown = images.values() if self.with_images else ()
+            if stored := [image["id"] for image in shown if EMBEDDING_ROW in image]:
+                raise ValueError(
+                    f"describe.with_images: image {stored[0]!r} of {self.captions} has a stored embedding and no picture"
+                )
             pictures = tuple(image_path(Path(self.captions), image) for image in shown)
             return Question(pair["pair_id"], {key: pair[key] for key in PAIR_KEYS}, values, pictures)
 

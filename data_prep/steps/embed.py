@@ -3,7 +3,6 @@
 Lightning Fabric starts a process for each device, on one or several nodes. Each process embeds its share of the shards.
 """
 
-import io
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +13,6 @@ from itertools import islice, tee
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
-import numpy as np
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies.ddp import DDPStrategy
@@ -24,7 +22,7 @@ from torch import Tensor, distributed
 from tqdm import tqdm
 
 from data_prep.manifest import Manifest
-from data_prep.partial import FinishedShard, PartialFolder, ShardFile, dataset_of
+from data_prep.partial import FinishedShard, PartialFolder, ShardFile, dataset_of, embeddings_payload
 from data_prep.progress import timing
 from data_prep.step import OutputStep
 from pcclip.data.damage import REASONS, DamagedGroupError
@@ -151,6 +149,7 @@ class Embed(OutputStep):
     def load_model(self) -> DifferenceCLIP:
         """Return the frozen model on the CPU."""
         model = load_clip(self.model, self.pretrained, image_weights=self.image_weights, preprocess=self.preprocess)
+        model.require_image_tower(self.shards)
         return model.requires_grad_(False).eval()
 
 
@@ -290,8 +289,6 @@ def write_group(file: ShardFile, group: StoredGroup, rows: Sequence[Tensor | Non
             "narrow for this tower: use bf16-mixed or 32-true"
         )
     missing = torch.full_like(intact[0], torch.nan)
-    array = torch.stack([missing if row is None else row for row in rows]).numpy().astype(np.float16)
-    stream = io.BytesIO()
-    np.save(stream, array, allow_pickle=False)
-    members = {"json": group.record, EMBEDDINGS_EXTENSION: stream.getvalue()}
+    array = torch.stack([missing if row is None else row for row in rows]).numpy()
+    members = {"json": group.record, EMBEDDINGS_EXTENSION: embeddings_payload(array)}
     file.add(group.key, members, images=len(rows), pairs=group.pairs, damaged=len(rows) - len(intact))

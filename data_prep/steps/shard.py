@@ -13,14 +13,17 @@ from annotated_types import Ge, Le
 from braceexpand import braceexpand
 from pydantic import PositiveInt
 
+from data_prep.files import EMBEDDING_ROW, Row, image_path
 from data_prep.group_index import GroupIndex, GroupRows, Mask
 from data_prep.line_index import Numbers
 from data_prep.manifest import Manifest, package_versions
 from data_prep.packing import Packing
 from data_prep.partial import FinishedShard, PartialFolder, dataset_of
 from data_prep.progress import progress
-from data_prep.step import INPUT, OutputStep, Workers
+from data_prep.step import INPUT, UNRECORDED, OutputStep, Workers
 from data_prep.workers import in_order
+from pcclip.data.format import EXTERNAL, EmbeddingInfo
+from pcclip.data.stored_embeddings import read_row
 
 Job = tuple[str, int, Numbers]  # shard name, key of the first group, numbers of the groups
 LISTED = 1000  # unreadable images in the manifest; all are counted
@@ -50,6 +53,11 @@ class Shard(Workers, OutputStep):
     """Maximum longer side of a stored image in pixels. Larger images are shrunk. Null: no limit."""
     quality: Annotated[int, Ge(1), Le(100)] = 90
     """JPEG quality of images that are encoded again."""
+    model: str | None = field(default=None, metadata=UNRECORDED)
+    """For captions with stored embeddings: the model that made them, named as in `embed.model`, or `external:LABEL` if its
+    image tower is not at hand."""
+    pretrained: str | None = field(default=None, metadata=UNRECORDED)
+    """open_clip's pretrained tag or a weights file for `model`."""
     seed: int = 0
     """Seed of the order of groups."""
     part: str | None = None
@@ -74,14 +82,19 @@ class Shard(Workers, OutputStep):
             groups, used = choose_groups(index, self)
             jobs = plan_shards(groups, self)
             sizes, manifest.inputs["images"] = index.image_hashes(used)
+            embedding = self.embedding(*index.at(int(index.places[used][0])))
+            if embedding is not None:  # otherwise neither affects the shards
+                tower = {"model": self.model, "pretrained": self.pretrained, "fingerprint": embedding.fingerprint}
+                manifest.options |= tower
             if partial.is_published(manifest):
                 print(f"{output} is up to date")
                 return
             plan = {"step_version": self.version, "inputs": manifest.inputs, "options": manifest.options}
             partial.begin({**plan, "versions": package_versions()})
-            packing = Packing(captions, differences, partial, self.resize, self.quality)
+            width = None if embedding is None else embedding.width
+            packing = Packing(captions, differences, partial, self.resize, self.quality, width)
             finished = write_shards(packing, index, jobs, self.workers)
-        info = dataset_of(finished)
+        info = dataset_of(finished, embedding)
         unreadable = {name: reason for done in finished for name, reason in done.unreadable.items()}
         if not info.shards:
             shutil.rmtree(partial.folder)
@@ -98,6 +111,33 @@ class Shard(Workers, OutputStep):
             print(
                 f"{output}: left out {len(unreadable)} images that are unreadable or have changed, listed in the manifest"
             )
+
+    def embedding(self, captions: Path, row: Row) -> EmbeddingInfo | None:
+        """Return the tower that made the stored embedding of a captions row, or None if the row has a picture.
+
+        Raises:
+            ValueError: `model` is missing or not needed, has no weights, or makes embeddings of another width.
+        """
+        if EMBEDDING_ROW not in row:
+            if self.model is not None:
+                raise ValueError(
+                    f"shard.model: {captions} has pictures and needs no model; leave it out, or run `embed`"
+                )
+            return None
+        width = len(read_row(image_path(captions, row), row[EMBEDDING_ROW]))
+        if self.model is None:
+            raise ValueError(
+                f"shard.model: {captions} has stored embeddings; name the model that made them, or `{EXTERNAL}LABEL`"
+            )
+        if self.model.startswith(EXTERNAL):
+            return EmbeddingInfo(self.model, width, fingerprint=self.model)
+        from data_prep.steps.tower import load_tower  # here: torch is slow to import
+
+        tower = load_tower(self.model, self.pretrained, "shard.model")
+        if tower.embed_dim != width or not tower.has_image_tower:
+            own = f"of width {tower.embed_dim}" if tower.has_image_tower else "none, since it has no image tower"
+            raise ValueError(f"{captions}: embeddings of width {width}, but shard.model {self.model} makes {own}")
+        return EmbeddingInfo(self.model, width, tower.image_fingerprint)
 
 
 def choose_groups(index: GroupIndex, options: Shard) -> tuple[Numbers, Mask]:

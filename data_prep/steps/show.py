@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import PositiveInt
 
-from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, image_path, read_jsonl
+from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, EMBEDDING_ROW, Row, image_path, read_jsonl
 from data_prep.images import data_url, read_bytes
 from data_prep.step import Step
 from pcclip.atomic import atomic_text
@@ -113,7 +113,10 @@ def pairs_from_rows(differences: Path, captions: list[Path], count: int, draw: r
     for file in captions:
         for _, row in read_jsonl(file, CAPTION_KEYS):
             if row["id"] in wanted:
-                images[row["id"]] = {**row, "source": _thumbnail(image_path(file, row))}
+                images[row["id"]] = {
+                    **row,
+                    "source": _thumbnail(b"" if EMBEDDING_ROW in row else image_path(file, row)),
+                }
     if missing := sorted(wanted - images.keys()):
         raise ValueError(f"{differences}: image {missing[0]!r} is in none of the files of show.captions")
     return [

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from sklearn.random_projection import GaussianRandomProjection
 
-from data_prep.files import CAPTION_KEYS, Row, image_path
+from data_prep.files import CAPTION_KEYS, EMBEDDING_ROW, Row, image_path
 from data_prep.line_index import LineIndex
 from data_prep.steps.similar import WIDTH, Indices, Vectors, embed_in_chunks
 from pcclip.data.encoding import encode_pictures
 from pcclip.data.labelled import ImageFile
+from pcclip.data.stored_embeddings import stored_image
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.loading import load_clip
 
@@ -20,8 +21,23 @@ BATCH = 64  # images
 ROWS = 960  # rows at a time: mostly whole groups, so few images are embedded twice
 
 
-def load_tower(name: str, pretrained: str | None) -> DifferenceCLIP:
-    """Load a frozen model, onto a GPU if available."""
+def load_tower(name: str, pretrained: str | None, option: str) -> DifferenceCLIP:
+    """Load a frozen model with its weights, onto a GPU if available.
+
+    Args:
+        name: Name of the model for `pcclip.model.loading.load_clip`.
+        pretrained: Its weights, if the name does not include them.
+        option: The option that names the model, for the message.
+
+    Raises:
+        FileNotFoundError: A file of the model is missing.
+        ValueError: The model is unknown, or has no weights.
+    """
+    if not (pretrained or name.startswith(("local-dir:", "hf-hub:"))):
+        raise ValueError(
+            f"{option}: {name} has no weights; give its pretrained tag or weights file too, or name a model that includes them "
+            "(`local-dir:FOLDER`)"
+        )
     model = load_clip(name, pretrained).requires_grad_(False).eval()
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -43,11 +59,7 @@ def embed_by_model(
         FileNotFoundError: A file of the model is missing.
         ValueError: An image is missing or unreadable, or the model is unknown or has no pretrained weights.
     """
-    if not (pretrained or name.startswith(("local-dir:", "hf-hub:"))):
-        raise ValueError(
-            f"pairs.model: {name} has no weights; set `pairs.pretrained`, or name a model with weights (`local-dir:FOLDER`)"
-        )
-    model = load_tower(name, pretrained)
+    model = load_tower(name, pretrained, "pairs.model")
     embed_rows = embed_images if by == "images" else _embed_captions
     # A random projection nearly preserves distances, and needs no second pass over the images to be fitted.
     narrow = model.embed_dim > WIDTH
@@ -72,13 +84,16 @@ def _embed_captions(model: DifferenceCLIP, _: Path, rows: list[Row]) -> Vectors:
 
 
 def embed_images(model: DifferenceCLIP, captions: Path, rows: list[Row]) -> Vectors:
-    """Return unit embeddings (N, D) of the images of rows of `captions`.
+    """Return unit embeddings (N, D) of the images of rows of `captions`, by the model or stored ones.
 
     Raises:
-        ValueError: An image is missing or unreadable.
+        ValueError: An image is missing or unreadable, or stored embeddings have another width than the model's.
     """
     files = [str(image_path(captions, row)) for row in rows]
-    pictures = [(number, ImageFile(file, file)) for number, file in enumerate(files)]
+    pictures = [
+        (number, stored_image(file, row[EMBEDDING_ROW]) if EMBEDDING_ROW in row else ImageFile(file, file))
+        for number, (file, row) in enumerate(zip(files, rows, strict=True))
+    ]
     parts = []
     for batch in encode_pictures(model, pictures, batch_size=BATCH, workers=0):
         for number, reason in batch.unreadable.items():
@@ -105,9 +120,9 @@ def misfits(
 
     Raises:
         FileNotFoundError: A file of the model is missing.
-        ValueError: An image is missing or unreadable, or the model is unknown.
+        ValueError: An image is missing or unreadable, or the model is unknown or has no weights.
     """
-    model = load_tower(name, pretrained)
+    model = load_tower(name, pretrained, "screen.fit_model")
     stream = iter(rows)
     with LineIndex([captions], CAPTION_KEYS, "id") as index, torch.inference_mode():
         while batch := list(islice(stream, ROWS)):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pcclip.data.labelled import ImageFile
+from pcclip.data.stored_embeddings import StoredEmbedding
 
 DECODER = 2  # increase it whenever `pcclip.data.pictures` decodes any file to other pixels
 _LOOKUP = 512  # keys a query; SQLite's own limit is 999 in old versions
@@ -101,7 +102,7 @@ class EmbeddingStore:
 
     @staticmethod
     def _keys(images: Sequence[ImageFile]) -> list[bytes | None]:
-        """Return a key for each image; None for a missing file."""
+        """Return a key for each image; None for a missing file, and for a stored embedding, which needs no copy."""
         found: dict[str, str | None] = {}
         keys: list[bytes | None] = []
         for image in images:
@@ -109,7 +110,11 @@ class EmbeddingStore:
                 found[image.path] = _file_state(image.path)
             state = found[image.path]
             text = f"{state} {image.offset} {image.size} {DECODER}"
-            keys.append(None if state is None else hashlib.blake2b(text.encode(), digest_size=16).digest())
+            keys.append(
+                None
+                if state is None or isinstance(image, StoredEmbedding)
+                else hashlib.blake2b(text.encode(), digest_size=16).digest()
+            )
         return keys
 
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pcclip.data.labelled import Picture
 from pcclip.data.pictures import UnreadableImageError
+from pcclip.data.stored_embeddings import StoredEmbedding
 
 if TYPE_CHECKING:
     from pcclip.model.clip import DifferenceCLIP
@@ -42,14 +43,20 @@ def encode_pictures(
 
     Args:
         model: The model, in evaluation mode.
-        pictures: (number, picture) pairs. The caller chooses the numbers, which are returned with the embeddings.
+        pictures: (number, picture) pairs. The caller chooses the numbers, which are returned with the embeddings. They are all
+            `StoredEmbedding`s, which are only read, or none is.
         batch_size: Pictures in a batch.
         workers: Processes that decode. None: one for each spare core, at most eight.
+
+    Raises:
+        ValueError: The model has no image tower, stored embeddings have another width, or both kinds are mixed.
     """
     waiting: tuple[Tensor, Tensor, dict[int, str]] | None = None
-    for images, places, unreadable in _loader(model, pictures, batch_size, workers):
+    for images, places, unreadable in _loader(model, _checked(model, pictures), batch_size, workers):
         rows = torch.zeros(0, model.embed_dim)
-        if images is not None:
+        if images is not None and images.ndim == 2:
+            rows = images  # stored embeddings
+        elif images is not None:
             with torch.no_grad():
                 rows = model.encode_images(images.to(model.device, non_blocking=True)).float()
         # Fetch a batch from the device only after the next one is queued, so that the device never waits.
@@ -58,6 +65,23 @@ def encode_pictures(
         waiting = places, rows, unreadable
     if waiting is not None:
         yield Encoded(waiting[0], waiting[1].cpu(), waiting[2])
+
+
+def _checked(model: DifferenceCLIP, pictures: Iterable[Task]) -> Iterator[Task]:
+    kinds: set[bool] = set()
+    for place, picture in pictures:
+        stored = isinstance(picture, StoredEmbedding)
+        kinds.add(stored)
+        if len(kinds) > 1:
+            raise ValueError(f"{picture.key}: pictures and stored embeddings cannot be mixed; give them separately")
+        if isinstance(picture, StoredEmbedding) and picture.width != model.embed_dim:
+            raise ValueError(
+                f"{picture.path}: embeddings of width {picture.width}, but the model's width is {model.embed_dim}; give the "
+                "embeddings of its own image tower"
+            )
+        if not stored:
+            model.require_image_tower(picture.key)
+        yield place, picture
 
 
 def _loader(
@@ -83,13 +107,15 @@ def _loader(
 
 
 class _Decoded(Dataset[tuple[Tensor | str, int]]):
-    """Dataset of pixels (3, H, W), or the reason why a picture is unreadable, each with the picture's number."""
+    """Dataset of pixels (3, H, W), a stored embedding (D,) or why a picture is unreadable, each with the picture's number."""
 
     def __init__(self, transform: Callable[[Image.Image], Tensor]) -> None:
         self._transform = transform
 
     def __getitem__(self, task: Task) -> tuple[Tensor | str, int]:
         place, picture = task
+        if isinstance(picture, StoredEmbedding):
+            return torch.from_numpy(picture.embedding()), place
         try:
             return self._transform(picture.decode()), place
         except UnreadableImageError as error:

@@ -120,6 +120,9 @@ class Levels:
     embed_dim = 1
     device = torch.device("cpu")
 
+    def require_image_tower(self, pictures: str) -> None:
+        pass
+
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         return images[:, 0, 0, :1]
 
@@ -217,7 +220,7 @@ def test_tables(tmp_path: Path) -> None:
         ("t.csv", "", "image", None, "t.csv: "),
         ("t.jsonl", JSONL + "{", "name", None, "line 5: "),
         ("t.jsonl", JSONL + "[]", "name", None, "line 5: "),
-        ("t.txt", CSV, "image", None, "must be .csv or .jsonl"),
+        ("t.txt", CSV, "image", None, "must be .csv, .jsonl or .parquet"),
     ],
 )
 def test_bad_tables(

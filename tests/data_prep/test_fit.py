@@ -20,6 +20,9 @@ class ColourModel:
     device = torch.device("cpu")
     embed_dim = 3
 
+    def require_image_tower(self, pictures: str) -> None:
+        pass
+
     def image_transform(self, image: Image.Image) -> Tensor:
         return torch.tensor(list(image.convert("RGB").getdata()), dtype=torch.float32).T.reshape(3, 8, 8)
 
@@ -59,7 +62,7 @@ def test_texts_must_fit_better_than_reversed_ones(tmp_path: Path, monkeypatch: p
         (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
     paths = {name: str(tmp_path / f"{name}.jsonl") for name in ("differences", "captions", "output")}
     screen.Screen(**paths, fit_model="local-dir:model").run()
-    assert asked == [("local-dir:model", None)]
+    assert asked == [("local-dir:model", None, "screen.fit_model")]
     rejected = [json.loads(line) for line in (tmp_path / "output.rejected.jsonl").read_text().splitlines()]
     assert [(row["pair_id"], row["reason"]) for row in rejected] == [("1", "misfit"), ("3", "misfit")]
     passed = [json.loads(line) for line in (tmp_path / "output.jsonl").read_text().splitlines()]
