@@ -45,7 +45,7 @@ class EmbeddingOptions(ModelOptions):
     """Options of commands that embed pictures."""
 
     positional: ClassVar[dict[str, str]] = {
-        "pictures": "folders, patterns, lists (.txt, .csv, - for standard input), webdataset shards, pictures"
+        "pictures": "folders, patterns, lists (.txt, .csv, - for standard input), webdataset shards, pictures, .npy"
     }
 
     pictures: list[str]

@@ -1,4 +1,4 @@
-"""Readers of tables (CSV or JSON Lines) and of typed JSON. Errors name the file and the row or key."""
+"""Readers of tables (CSV, JSON Lines or Parquet) and of typed JSON. Errors name the file and the row or key."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from pcclip.data.table_rows import table_rows
 from pcclip.paths import existing_file, read_text
 
 IS = "::"  # between a column and a value, as in CUB's attribute names
@@ -97,7 +98,7 @@ class Table:
 
 
 def read_table(file: str | Path, key: str, where: Mapping[str, str] | None = None) -> Table:
-    """Read a `.csv` or `.jsonl` table.
+    """Read a `.csv`, `.jsonl` or `.parquet` table.
 
     Args:
         file: The table.
@@ -116,8 +117,10 @@ def read_table(file: str | Path, key: str, where: Mapping[str, str] | None = Non
         rows = [row for _, row in read_rows(file, dict[str, Any], "table")]
         blank = dict.fromkeys((column for row in rows for column in row), "")
         cells = pd.DataFrame([blank | row for row in rows], dtype=object)
+    elif file.suffix == ".parquet":
+        cells = pd.DataFrame(list(table_rows(file)), dtype=object)
     else:
-        raise ValueError(f"{file}: a table must be .csv or .jsonl")
+        raise ValueError(f"{file}: a table must be .csv, .jsonl or .parquet")
     every = Table(file, cells)
     wanted = np.ones(len(cells), dtype=bool)
     for column, value in (where or {}).items():

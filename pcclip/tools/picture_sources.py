@@ -19,6 +19,7 @@ from pcclip.command_line import ToolWarning
 from pcclip.data.labelled import ImageFile
 from pcclip.data.picture_files import PICTURE_ENDINGS, Skipped, is_copy, is_picture, is_picture_name, walk
 from pcclip.data.pictures import upright
+from pcclip.data.stored_embeddings import open_array, stored_image
 from pcclip.paths import read_text
 
 
@@ -46,6 +47,7 @@ def find_pictures(sources: Sequence[str | Path]) -> list[ImageFile]:
             - A pattern such as `photos/**/*.jpg`.
             - A list: `.txt` with a path in each line, `.csv` with a column `path`, or `-` for lines of the standard input.
             - A picture.
+            - Stored embeddings in place of pictures: a `.npy` file (N, D), whose rows are named `FILE/0`, `FILE/1` and so on.
 
     A warning counts the skipped files of folders, patterns and shards by extension or reason. Of several sources, as when a
     shell expands a pattern, those that pcclip drew or copied are skipped too.
@@ -118,11 +120,14 @@ def _pictures_of(source: str, skipped: Skipped) -> Iterator[ImageFile]:
         if "path" not in (reader.fieldnames or []):
             raise ValueError(f"{source}: no column `path`; it has {reader.fieldnames}")
         yield from _listed(row["path"] for row in reader)
+    elif path.suffix == ".npy":
+        yield from (stored_image(source, row) for row in range(len(open_array(path))))
     elif source.lower().endswith(PICTURE_ENDINGS):
         yield ImageFile(source, source)
     else:
         raise ValueError(
-            f"{source}: neither a picture ({', '.join(PICTURE_ENDINGS)}) nor a list (.txt, .csv) nor a shard (.tar)"
+            f"{source}: neither a picture ({', '.join(PICTURE_ENDINGS)}) nor a list (.txt, .csv) nor a shard (.tar) nor "
+            "embeddings (.npy)"
         )
 
 

@@ -1,0 +1,384 @@
+"""Embeddings that users already have: a source of training data, a model without image tower, tasks and tools."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from PIL import Image
+
+import pcclip
+from data_prep.steps.captions import Captions
+from data_prep.steps.describe import Describe
+from data_prep.steps.pairs import Pairs
+from data_prep.steps.shard import Shard
+from pcclip.data.datamodule import PairDataModule
+from pcclip.data.format import DatasetInfo
+from pcclip.data.groups import read_groups
+from pcclip.datasets.stored import StoredEmbeddings
+from pcclip.model import ClipSource, load_clip, save_clip
+from pcclip.model.module import LitDifferenceCLIP
+from pcclip.tasks import evaluate
+from pcclip.tools.export import export
+from tests.helpers.models import TEXT, TINY, embedded, gradients, make_batch, make_module
+from tests.helpers.pictures import jpeg
+from tests.helpers.world import TinyModel, by_name, ranking, shot, write_world
+
+COUNT, WIDTH = 10, 32
+REAL_CLIP = Path(__file__).parents[2] / "shared/data/real_clip"
+TOWER = "external:some CLIP"
+NO_TOWER = {"layers": 0, "width": 1, "head_width": 1, "patch_size": 1, "image_size": 1}
+
+Table = list[dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def rows() -> Table:
+    return [
+        {"key": f"k{i}", "caption": f"a {colour} thing", "size": i, "odd": bool(i % 2)}
+        for i, colour in enumerate(["red", "blue", "green", "grey", "pink"] * (COUNT // 5))
+    ]
+
+
+def vectors(count: int = COUNT, width: int = WIDTH) -> Any:
+    values = np.random.default_rng(0).normal(size=(count, width))
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def write_table(file: str, table: Table) -> None:
+    """Write a table in the format of the name's ending."""
+    lines = "".join(json.dumps(row) + "\n" for row in table)
+    if file.endswith(".jsonl"):
+        Path(file).write_text(lines)
+    elif file.endswith(".csv"):
+        with Path(file).open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(table[0]))
+            writer.writeheader()
+            writer.writerows(table)
+    else:
+        Path("rows.jsonl").write_text(lines)
+        duckdb.sql("SELECT * FROM read_json('rows.jsonl')").write_parquet(file)
+
+
+def write(embeddings: Any = None, table: Table | None = None, ending: str = "jsonl") -> None:
+    """Write `img_emb_0.npy` and `metadata_0.*`."""
+    np.save("img_emb_0.npy", (vectors() if embeddings is None else embeddings).astype(np.float32))
+    write_table(f"metadata_0.{ending}", rows() if table is None else table)
+
+
+def captions(ending: str = "jsonl", **options: Any) -> Table:
+    """Run the step `captions` and return its rows."""
+    names: dict[str, Any] = {"input": f"metadata_*.{ending}", "embeddings": "img_emb_*.npy", "image_column": "key"}
+    Captions(source="embeddings", output="captions.jsonl", **{**names, **options}).run()
+    return [json.loads(line) for line in Path("captions.jsonl").read_text().splitlines()]
+
+
+def chain(model: str = TOWER, output: str = "shards") -> DatasetInfo:
+    """Run the steps from `captions.jsonl` to shards."""
+    Pairs(captions="captions.jsonl", output="pairs.jsonl", group_size=4).run()
+    Describe(pairs="pairs.jsonl", captions="captions.jsonl", output="d.jsonl", backend="compose").run()
+    Shard(captions=["captions.jsonl"], differences=["d.jsonl"], output=output, model=model, workers=0).run()
+    return DatasetInfo.read(output)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_from_embeddings_to_shards(ending: str) -> None:
+    parts = [(0, 4), (4, 7), (7, COUNT)]
+    for number, (start, end) in zip((1, 2, 10), parts, strict=True):  # in the order of numbers, not of names
+        np.save(f"img_emb_{number}.npy", 3 * vectors()[start:end].astype(np.float16))
+        write_table(f"metadata_{number}.{ending}", rows()[start:end])
+    found = captions(ending)
+    assert [(row["id"], row["captions"]) for row in found] == [(row["key"], [row["caption"]]) for row in rows()]
+    assert [str(row["size"]) for row in found] == [str(i) for i in range(COUNT)]  # other columns are kept
+    info = chain()
+    assert info.kind == "embeddings"
+    assert info.embedding is not None
+    assert (info.embedding.model, info.embedding.width) == (TOWER, WIDTH)
+    stored = {
+        name: row for group in read_groups("shards") for name, row in zip(group.ids, group.embeddings, strict=True)
+    }  # type: ignore[arg-type]
+    assert len(stored) == COUNT
+    for row, vector in zip(rows(), vectors(), strict=True):
+        assert np.allclose(stored[row["key"]], vector, atol=2e-3)
+
+
+def test_a_tower_at_hand_is_fingerprinted(capsys: pytest.CaptureFixture[str]) -> None:
+    model = load_clip(str(TINY))
+    save_clip(model, "tiny")
+    embeddings = vectors()
+    embeddings[1] = embeddings[0] + 0.01
+    write(embeddings)
+    captions()
+    info = chain("local-dir:tiny")
+    assert info.embedding is not None
+    assert info.embedding.fingerprint == model.image_fingerprint
+    chain("local-dir:tiny")
+    assert "shards is up to date" in capsys.readouterr().out
+    similar()  # groups of similar images by their stored embeddings
+    pairs = [json.loads(line) for line in Path("pairs.jsonl").read_text().splitlines()]
+    assert {frozenset((pair["first"], pair["second"])) for pair in pairs} >= {frozenset(("k0", "k1"))}
+
+
+def text_only(width: int = WIDTH) -> str:
+    """Write the configuration of a tiny model without image tower."""
+    Path("text_only.json").write_text(json.dumps({"embed_dim": width, "vision_cfg": NO_TOWER, "text_cfg": TEXT}))
+    return "text_only.json"
+
+
+def test_its_text_tower_trains_like_that_of_a_whole_model() -> None:
+    whole, alone = (make_module(["text"], clip, caption_weight=1) for clip in (str(TINY), text_only()))
+    weights = {key: value for key, value in whole.model.towers.state_dict().items() if not key.startswith("visual.")}
+    assert not alone.model.towers.load_state_dict(weights, strict=False).unexpected_keys
+    batch = embedded(whole, make_batch(whole))
+    (loss, found), (own_loss, own) = gradients(whole, batch), gradients(alone, batch)
+    assert torch.equal(loss, own_loss)
+    assert found.keys() == own.keys()
+    assert all(torch.equal(found[name], own[name]) for name in found)
+
+
+def test_model_without_image_tower(capsys: pytest.CaptureFixture[str]) -> None:
+    write()
+    captions()
+    chain()
+    module = LitDifferenceCLIP(ClipSource(text_only()), ["all"], caption_weight=1, head="linear")
+    assert module.model.image_tower_frozen
+    data = PairDataModule(["shards"], ["shards"], groups_per_batch=2, pairs_per_group=4, num_workers=0)
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "barebones": True}
+    Trainer(accelerator="cpu", max_epochs=1, **quiet).fit(module, data)
+    save_clip(module.model, "saved")
+    model = pcclip.load("saved")
+    texts = ["the first is red", "the first is blue"]
+    assert torch.equal(model.embed_texts(texts), module.model.eval().encode_texts(texts))
+    ranked = model.rank("img_emb_0.npy", more=texts[0], less=texts[1])
+    assert sorted(row.path for row in ranked) == sorted(f"img_emb_0.npy/{i}" for i in range(COUNT))
+    direction = (model.embed_texts(texts[:1]) - model.embed_texts(texts[1:]))[0]
+    best = int((model.clip.project(torch.tensor(vectors()).float()) @ direction).argmax())
+    assert ranked[0].path == f"img_emb_0.npy/{best}"
+    export(model, Path("exported"), "open_clip")
+    assert torch.equal(pcclip.load("exported").embed_texts(texts), model.embed_texts(texts))
+    export(model, Path("hf"), "huggingface", text_only=True)
+
+    Path("a.jpg").write_bytes(jpeg(0))
+    for needs_pixels in (
+        lambda: model.embed("a.jpg"),
+        lambda: model.encode_image(torch.zeros(1, 3, 8, 8)),
+        lambda: export(model, Path("hf_whole"), "huggingface"),
+        lambda: LitDifferenceCLIP(ClipSource(text_only()), ["image"]),
+    ):
+        with pytest.raises(ValueError, match="no image tower"):
+            needs_pixels()
+
+
+def test_tasks_take_stored_embeddings() -> None:
+    """The numbers are those of the pictures themselves."""
+    world = Path("world")
+    write_world(world)
+    model = TinyModel()
+    stored = {}
+    for name, folder in (("images", world / "images"), ("classes", world / "classes")):
+        pictures = sorted(path for path in folder.rglob("*.png"))
+        pixels = torch.stack([model.image_transform(Image.open(path).convert("RGB")) for path in pictures])
+        np.save(f"{name}.npy", model.encode_images(pixels).detach().numpy())
+        values = {row["image"]: row["brightness"] for row in csv.DictReader((world / "table.csv").open())}
+        table = [
+            {"id": path.name if name == "images" else f"{path.parent.name}/{path.name}", "label": path.parent.name}
+            | ({"brightness": values[path.name]} if name == "images" else {})
+            for path in pictures
+        ]
+        write_table(f"{name}.csv", table)
+        stored[name] = StoredEmbeddings(f"{name}.npy", f"{name}.csv", label=None if name == "images" else "label")
+    expected = by_name(evaluate(TinyModel(), [ranking(world), shot(world)], resamples=5))
+    found = by_name(
+        evaluate(
+            model,
+            [ranking(world, images=stored["images"], table=None), shot(world, images=stored["classes"])],
+            resamples=5,
+        )
+    )
+    assert found.keys() == expected.keys()
+    assert [row.value for row in found.values()] == pytest.approx([row.value for row in expected.values()], abs=1e-6)
+
+
+def fit(width: int, *shards: str) -> None:
+    """Set up training of a model without image tower on shards."""
+    data = PairDataModule(list(shards), groups_per_batch=1, pairs_per_group=2, num_workers=0)
+    Trainer(accelerator="cpu", max_steps=1, barebones=True).fit(
+        LitDifferenceCLIP(ClipSource(text_only(width)), ["all"]), data
+    )
+
+
+def two_towers() -> None:
+    write()
+    captions()
+    chain()
+    chain("external:another CLIP", "others")
+    fit(WIDTH, "shards", "others")
+
+
+def other_width() -> None:
+    write()
+    np.save("img_emb_1.npy", vectors(COUNT, WIDTH // 2))
+    captions()
+
+
+def prepared(step: Callable[[], Any], embeddings: Any = None) -> Callable[[], None]:
+    """Write embeddings and their captions rows, then call a step."""
+
+    def run() -> None:
+        write(embeddings)
+        captions()
+        step()
+
+    return run
+
+
+def shard(**options: Any) -> Shard:
+    return Shard(captions=["captions.jsonl"], output="shards", unpaired=True, workers=0, **options)
+
+
+def narrow_for_its_tower() -> None:
+    save_clip(load_clip(str(TINY)), "tiny")
+    shard(model="local-dir:tiny").run()
+
+
+def pictures_with_a_model() -> None:
+    Path("a.jpg").write_bytes(jpeg(0))
+    Path("captions.jsonl").write_text(json.dumps({"id": "a", "file": "a.jpg", "captions": ["a"]}))
+    shard(model=TOWER).run()
+
+
+def measured(table: Table, width: int = 8) -> None:
+    np.save("e.npy", vectors(COUNT, width))
+    write_table("e.jsonl", table)
+    evaluate(TinyModel(), [shot(Path(), images=StoredEmbeddings("e.npy", "e.jsonl", key="key", label="odd"))])
+
+
+def similar() -> None:
+    Pairs(
+        captions="captions.jsonl",
+        output="pairs.jsonl",
+        group_size=2,
+        dealing="similar",
+        similar_by="images",
+        model="local-dir:tiny",
+    ).run()
+
+
+def with_images() -> None:
+    options: dict[str, Any] = {"with_images": True, "prompt": "difference_images", "backend": "openai"}
+    Describe(pairs="pairs.jsonl", captions="captions.jsonl", output="d.jsonl", model="m", **options).run()
+
+
+def changed() -> None:
+    write(vectors()[::-1])
+    shard(model=TOWER).run()
+
+
+# What is done, and what the message must name
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "no such file": (lambda: (write(), captions(embeddings="e_*.npy")), r"e_\*\.npy"),
+    "no array": (lambda: (write(), Path("img_emb_0.npy").write_text("text"), captions()), r"img_emb_0\.npy"),
+    "pickled objects": (lambda: (write(), np.save("img_emb_0.npy", np.array([{}])), captions()), r"img_emb_0\.npy"),
+    "one dimension": (lambda: (write(), np.save("img_emb_0.npy", np.zeros(3)), captions()), r"img_emb_0\.npy.*\(3,\)"),
+    "files of two widths": (other_width, r"img_emb_1\.npy: .*16.*img_emb_0\.npy.*32"),
+    "more embeddings than rows": (lambda: (write(table=rows()[1:]), captions()), r"metadata_0.*9 rows.*10.*img_emb_0"),
+    "more rows than embeddings": (lambda: (write(vectors(8)), captions()), r"metadata_0.*10 rows.*8.*img_emb_0"),
+    "no such column": (
+        lambda: (write(ending="parquet"), captions("parquet", caption_column="text")), r"metadata_0\.parquet.*'text'.*caption",
+    ),
+    "no id": (lambda: (write(), captions(image_column="image")), r"metadata_0\.jsonl.*'image'.*key"),
+    "no Parquet file": (
+        lambda: (write(), Path("metadata_0.parquet").write_text("text"), captions("parquet")), r"metadata_0\.parquet"
+    ),
+    "no table": (lambda: (write(), Path("metadata_0.txt").touch(), captions("txt")), r"metadata_0\.txt.*\.parquet"),
+    "bad line": (lambda: (write(), Path("metadata_0.jsonl").write_text("{"), captions()), r"metadata_0\.jsonl, line 1"),
+    "no embeddings": (lambda: (write(), captions(embeddings=None)), r"captions\.embeddings"),
+    "unnamed tower": (prepared(lambda: shard().run()), r"shard\.model.*external:"),
+    "tower without weights": (prepared(lambda: shard(model="ViT-B-32").run()), r"shard\.model.*ViT-B-32"),
+    "tower of another width": (prepared(narrow_for_its_tower, vectors(COUNT, 16)), "width 16.*local-dir:tiny.*width 32"),
+    "pictures with a tower": (pictures_with_a_model, r"shard\.model.*captions\.jsonl"),
+    "changed embeddings": (prepared(changed), "img_emb_0"),
+    "pixels": (
+        prepared(lambda: (Pairs(captions="captions.jsonl", output="pairs.jsonl").run(), with_images())),
+        "describe.with_images.*'k.'.*captions.jsonl",
+    ),
+    "similar by a tower of another width": (
+        prepared(lambda: (save_clip(load_clip(str(TINY)), "tiny"), similar()), vectors(COUNT, 16)), "img_emb_0.*16.*32"
+    ),
+    "model of another width": (prepared(lambda: (chain(), fit(16, "shards"))), "shards.*width 32.*some CLIP.*16"),
+    "two towers": (two_towers, "shards by external:some CLIP, others by external:another CLIP"),
+    "task: another width": (lambda: measured(rows(), 7), r"e\.npy.*7.*8"),
+    "task: an id twice": (lambda: measured([*rows()[1:], rows()[1]]), r"e\.jsonl.*k1"),
+    "task: more embeddings than rows": (lambda: measured(rows()[1:]), r"e\.jsonl.*9.*e\.npy.*10"),
+    "task: no such column": (lambda: measured([{"key": row["key"]} for row in rows()]), r"e\.jsonl.*odd"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_refused_in_one_line(case: str) -> None:
+    run, message = REFUSED[case]
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
+        run()
+    assert "\n" not in str(error.value)
+
+
+def test_bad_rows_are_left_out_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    embeddings, table = vectors(), rows()
+    embeddings[0, 3] = np.nan
+    embeddings[1] = np.inf
+    embeddings[2] = 0
+    embeddings[3] = embeddings[4]
+    embeddings[5:7] *= 2
+    table[8]["key"] = table[7]["key"]
+    table[9]["caption"] = " "
+    write(embeddings, table)
+    assert [row["id"] for row in captions()] == ["k3", "k5", "k6", "k7"]
+    counts = json.loads(Path("captions.jsonl.manifest.json").read_text())["counts"]
+    assert counts == {
+        "images": 4, "not_finite": 2, "zero": 1, "duplicate": 1, "duplicate_id": 1, "without_caption": 1
+    }  # fmt: skip
+    said = [line for line in capsys.readouterr().out.splitlines() if "unit length" in line]
+    assert len(said) == 1
+    assert "2 embeddings" in said[0]
+    shard(model=TOWER).run()
+    group = next(read_groups("shards"))
+    assert group.embeddings is not None
+    assert torch.allclose(group.embeddings.norm(dim=1), torch.ones(4))
+
+
+@pytest.mark.skipif(not REAL_CLIP.is_dir(), reason="needs the embeddings of real_clip")
+def test_real_clip() -> None:
+    Captions(
+        source="embeddings",
+        input=str(REAL_CLIP / "objects.jsonl"),
+        embeddings=str(REAL_CLIP / "images.npy"),
+        output="captions.jsonl",
+    ).run()
+    shard = Shard(
+        captions=["captions.jsonl"],
+        differences=[str(REAL_CLIP / "differences.jsonl")],
+        output="shards",
+        model="external:openai/clip-vit-base-patch32",
+        unpaired=True,
+        workers=0,
+    )
+    shard.run()
+    info = DatasetInfo.read("shards")
+    assert info.pairs == 2220
+    images = np.load(REAL_CLIP / "images.npy")
+    names = [json.loads(line)["id"] for line in (REAL_CLIP / "objects.jsonl").read_text().splitlines()]
+    stored = {
+        name: row for group in read_groups("shards") for name, row in zip(group.ids, group.embeddings, strict=True)
+    }  # type: ignore[arg-type]
+    assert stored.keys() == set(names)
+    assert max(np.abs(stored[name].numpy() - row).max() for name, row in zip(names, images, strict=True)) < 1e-3
