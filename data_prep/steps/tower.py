@@ -35,7 +35,7 @@ def load_tower(name: str, pretrained: str | None, option: str) -> DifferenceCLIP
     """
     if not (pretrained or name.startswith(("local-dir:", "hf-hub:"))):
         raise ValueError(
-            f"{option}: {name} has no weights; give its pretrained tag or weights file too, or name a model that includes them "
+            f"{option}: {name} has no weights; set `{option.replace('model', 'pretrained')}`, or name a model with weights "
             "(`local-dir:FOLDER`)"
         )
     model = load_clip(name, pretrained).requires_grad_(False).eval()
