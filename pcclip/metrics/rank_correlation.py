@@ -37,7 +37,7 @@ def weighted_ranks(weights: Tensor, x: Tensor) -> Tensor:
     """
     levels = torch.unique(x, return_inverse=True)[1]
     draws = _draws_of(weights, levels)
-    return (draws.cumsum(1) - draws / 2 + 0.5)[:, levels]
+    return (draws.cumsum(1) - draws / 2 + 0.5).index_select(1, levels)
 
 
 def weighted_kendall(weights: Tensor, scores: Tensor, values: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ def _ties(weights: Tensor, levels: Tensor) -> Tensor:
 def _draws_of(weights: Tensor, levels: Tensor) -> Tensor:
     """Return the draws of each level, (R, L)."""
     draws = weights.new_zeros(int(levels.max()) + 1, len(weights))
-    return draws.index_add_(0, levels, weights.T).T
+    return draws.index_add_(0, levels, weights.T).T.contiguous()
 
 
 def _in_chunks(statistic: Callable[[Tensor], Tensor], weights: Tensor, scores: Tensor) -> Tensor:
