@@ -35,7 +35,7 @@ class Result:
     high: Number
     """Upper end of the interval."""
     factor: float | None = None
-    """Parameter of the metric: lambda of arithmetic, alpha of comparative prompting, or shots of linear probes."""
+    """Parameter of the metric: lambda of arithmetic, alpha of comparative prompting, shots of probes, or number of examples."""
     alpha: float | None = None
     """Weight of the finetuned model in a weight ensemble, from 0 (base) to 1 (finetuned). None for other models."""
 

@@ -12,22 +12,25 @@ the pair: "the first is larger than the second" and its reverse. The metrics:
 - `spearman`, `kendall`: rank correlation of the attribute with the images' scores on the axis from reverse to text;
 - `prompt_forced_choice`, `prompt_spearman`: the same with an axis from one ordinary prompt to another, the baseline that
   needs no difference texts; `spearman_over_prompts` is the gain over it;
-- `ceiling_forced_choice`, `ceiling_spearman`, `share_of_ceiling`: what ridge regression on the same embeddings reaches.
+- `ceiling_forced_choice`, `ceiling_spearman`, `share_of_ceiling`: what ridge regression on the same embeddings reaches;
+- `example_spearman`, `blended_spearman`: what an axis from a few examples reaches, alone and blended with the texts.
 
 Ties count one half. Each metric is the mean over the wordings of the attribute. `_lowest` and `_highest` are the values of the
 worst and the best wording.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from pcclip.metrics.axes import text_axes
 from pcclip.metrics.bootstrap import Bootstrap, quadratic_form
 from pcclip.metrics.ceiling import ceiling_results, has_ceiling
 from pcclip.metrics.difference_texts import embed_pair_texts, judge
+from pcclip.metrics.examples import example_results
 from pcclip.metrics.judged import JudgedAttribute
-from pcclip.metrics.protocol import Encoder, Metric, Wording, check_finite, embed_texts
+from pcclip.metrics.protocol import Encoder, Metric, Wording, check_finite
 from pcclip.metrics.rank_correlation import weighted_kendall, weighted_spearman
 
 _CHUNK_FLOATS = 4_000_000  # of difference vectors at a time: 16 MB in float32
@@ -46,6 +49,7 @@ def attribute_ranking(
     images_per_draw: int | None = None,
     draws: int = 5,
     ceiling: bool = False,
+    examples: Sequence[int] = (),
     bootstrap: Bootstrap | None = None,
 ) -> list[Metric]:
     """Measure every attribute of `values` with its wordings.
@@ -64,9 +68,10 @@ def attribute_ranking(
             If none of these pairs can be judged, two of the images are those of the lowest and the highest value. Rank
             correlations use all images.
         images_per_draw: Also measure `sign_accuracy_paper` on draws of this number of images.
-        draws: The number of these draws.
+        draws: Number of random draws of images, and of examples.
         ceiling: Also fit the supervised ceiling, for attributes with enough groups (`has_ceiling`).
-        bootstrap: Resampling of images, and seed of the draws and the ceiling's folds.
+        examples: Also rank by these numbers of examples of either end, for the same attributes.
+        bootstrap: Resampling of images, and seed of the draws and folds.
 
     Returns:
         The `part` of a metric is its attribute. `n` is the number of unordered pairs for the pair metrics (of all draws
@@ -96,6 +101,8 @@ def attribute_ranking(
             results += _prompt_results(encoder, judged, prompts[attribute], spearman, resampled)
         if ceiling and has_ceiling(judged.values, judged.groups):
             results += ceiling_results(judged, spearman, resampled, bootstrap.seed)
+        if examples and has_ceiling(judged.values, judged.groups):
+            results += example_results(encoder, judged, texts[attribute], examples, draws, bootstrap.seed)
     return results
 
 
@@ -105,11 +112,10 @@ def attribute_scores(encoder: Encoder, images: Tensor, wordings: Sequence[Wordin
     Raises:
         ValueError: A text embedding or a score is not finite.
     """
-    more = embed_texts(encoder, [wording.text for wording in wordings])
-    less = embed_texts(encoder, [wording.reverse for wording in wordings])
+    axes = text_axes(encoder, wordings)
     with torch.no_grad():
         projected = encoder.project(images - images.mean(0))
-    scores = (more - less) @ projected.T
+    scores = axes @ projected.T
     check_finite(scores.T, "scores of images")
     return scores
 
@@ -161,22 +167,13 @@ def _verdicts(encoder: Encoder, judged: JudgedAttribute, wordings: Sequence[Word
     return {metric: torch.cat(chunks, 1) for metric, chunks in parts.items()}
 
 
-def _correlate(
-    correlation: Callable[[Tensor, Tensor, Tensor], Tensor], judged: JudgedAttribute, scores: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return a rank correlation of each row of scores (W, n): (W,), and in each resample (W, R)."""
-    once = judged.weights.new_ones(1, scores.shape[1], dtype=torch.float64)
-    whole = torch.cat([correlation(once, row, judged.values) for row in scores])
-    return whole, torch.stack([correlation(judged.weights, row, judged.values) for row in scores])
-
-
 def _rank_results(
     encoder: Encoder, judged: JudgedAttribute, wordings: Sequence[Wording]
 ) -> tuple[float, Tensor, list[Metric]]:
     """Return the mean Spearman correlation, the same in each resample (R,), and all metrics."""
     scores = attribute_scores(encoder, judged.images, wordings)
-    spearman, resampled = _correlate(weighted_spearman, judged, scores)
-    kendall, kendall_resampled = _correlate(weighted_kendall, judged, scores)
+    spearman, resampled = judged.correlations(weighted_spearman, scores)
+    kendall, kendall_resampled = judged.correlations(weighted_kendall, scores)
     mean, n = float(spearman.mean()), scores.shape[1]
     results = [judged.metric("spearman", mean, n, resampled.mean(0))]
     if len(wordings) > 1:
@@ -190,7 +187,7 @@ def _prompt_results(
     encoder: Encoder, judged: JudgedAttribute, prompts: Sequence[Wording], spearman: float, resampled: Tensor
 ) -> list[Metric]:
     """Return the metrics with ordinary prompts in place of text and reverse, and the gain of the texts over them."""
-    theirs, theirs_resampled = _correlate(weighted_spearman, judged, attribute_scores(encoder, judged.images, prompts))
+    theirs, theirs_resampled = judged.correlations(weighted_spearman, attribute_scores(encoder, judged.images, prompts))
     mean, mean_resampled, n = float(theirs.mean()), theirs_resampled.mean(0), len(judged.images)
     return [
         judged.pair_metric("prompt_forced_choice", _verdicts(encoder, judged, prompts)["forced_choice"].mean(0)),

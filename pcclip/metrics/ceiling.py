@@ -30,6 +30,14 @@ def has_ceiling(values: Tensor, groups: Tensor) -> bool:
     return enough_of_either and len(torch.unique(pairs[:, 1])) >= FOLDS
 
 
+def folds(groups: Tensor, seed: int) -> list[tuple[Tensor, Tensor]]:
+    """Return `FOLDS` random folds that keep groups (n,) whole: indices of the images to fit on, and of those to predict."""
+    distinct, group = np.unique(groups.cpu().numpy(), return_inverse=True)
+    parts = KFold(FOLDS, shuffle=True, random_state=seed).split(distinct)
+    members = [[torch.from_numpy(np.flatnonzero(np.isin(group, part))) for part in fold] for fold in parts]
+    return [(fitted, predicted) for fitted, predicted in members]
+
+
 def ridge_scores(images: Tensor, values: Tensor, groups: Tensor, seed: int) -> Tensor:
     """Return out-of-fold predictions (n,) of ridge regression from embeddings (n, D) to the ranks of values (n,).
 
@@ -39,18 +47,16 @@ def ridge_scores(images: Tensor, values: Tensor, groups: Tensor, seed: int) -> T
     Args:
         images: Embeddings, (n, D).
         values: Value of each image, (n,).
-        groups: Group of each image, (n,), at least `FOLDS` of them. Folds keep groups whole. Images that share the value of
+        groups: Group of each image, (n,), at least `FOLDS` of them. Images that share the value of
             their class must be one group: otherwise the fit could recognise the class instead of the attribute.
         seed: Seed of the folds.
     """
-    distinct, group = np.unique(groups.cpu().numpy(), return_inverse=True)
-    folds = KFold(FOLDS, shuffle=True, random_state=seed).split(distinct)
     ranks = weighted_ranks(torch.ones_like(values)[None], values)[0]
     predicted = cross_val_predict(
         RidgeCV(alphas=_PENALTIES),
         images.double().cpu().numpy(),
         ranks.double().cpu().numpy(),
-        cv=[tuple(np.flatnonzero(np.isin(group, part)) for part in fold) for fold in folds],
+        cv=[(fitted.numpy(), predicted.numpy()) for fitted, predicted in folds(groups, seed)],
     )
     return torch.from_numpy(predicted).float().to(images.device)
 

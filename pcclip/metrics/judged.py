@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -74,9 +75,17 @@ class JudgedAttribute:
         """Indices into `paired` of the P judged pairs, (2, P). The first image has more than the second."""
         return self.more.nonzero().T
 
-    def metric(self, name: str, value: float, n: int, statistics: Tensor) -> Metric:
+    def metric(self, name: str, value: float, n: int, statistics: Tensor, factor: float | None = None) -> Metric:
         """Return a metric with the interval of the resampled statistics (R,)."""
-        return measured(name, value, n, statistics, part=self.attribute)
+        return measured(name, value, n, statistics, part=self.attribute, factor=factor)
+
+    def correlations(
+        self, correlation: Callable[[Tensor, Tensor, Tensor], Tensor], scores: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return a rank correlation of each row of scores (W, n) with the values: (W,), and in each resample (W, R)."""
+        once = self.weights.new_ones(1, scores.shape[1], dtype=torch.float64)
+        whole = torch.cat([correlation(once, row, self.values) for row in scores])
+        return whole, torch.stack([correlation(self.weights, row, self.values) for row in scores])
 
     def pair_metric(self, name: str, verdicts: Tensor) -> Metric:
         """Return the mean verdict (P,) over the judged pairs."""

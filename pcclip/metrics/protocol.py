@@ -59,7 +59,7 @@ class Metric:
     part: str = ""
     """The judged part of the set, for example an attribute or `confused`. Empty for the whole set."""
     factor: float | None = None
-    """The setting that the metric is repeated for: lambda, alpha or the number of shots."""
+    """The setting that the metric is repeated for: lambda, alpha, or the number of shots or examples."""
 
 
 _BATCH = 256  # texts encoded at a time

@@ -1,7 +1,7 @@
 """Ranking of images or classes by graded attributes, with a picture of the order of each attribute."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -123,13 +123,18 @@ class AttributeRanking(Task):
     images_per_draw: int | None = None
     """Also measure `sign_accuracy_paper` on draws of this number of images; the paper has 100."""
     draws: int = 5
-    """The number of these draws."""
+    """Number of random draws of images, and of examples."""
     ceiling: bool = False
     """Also fit a supervised ranker on the same embeddings: before training, at the end of training and in `test`."""
+    examples: list[int] = field(default_factory=list)
+    """Also rank by axes from these numbers of examples of either end, alone and blended with the texts. Measured like the
+    ceiling."""
 
     def prepare(self) -> None:
         if min(self.pair_images or 2, self.images_per_draw or 2, self.draws + 1) < 2:
             raise ValueError(f"{self.title}: pair_images and images_per_draw must be at least 2, draws at least 1")
+        if min(self.examples, default=1) < 1 or len(set(self.examples)) < len(self.examples):
+            raise ValueError(f"{self.title}: examples {self.examples}: give numbers of at least 1, each once")
         texts = read_texts(self.texts)
         attributes = self.attributes or list(texts)
         if unknown := [attribute for attribute in attributes if attribute not in texts]:
@@ -142,8 +147,10 @@ class AttributeRanking(Task):
         # items that share a row of the table
         self._groups = torch.from_numpy(np.unique(self._items.keys, return_inverse=True)[1])
         without = [name for name, numbers in self._values.items() if not has_ceiling(numbers, self._groups)]
-        if self.ceiling and without:
-            rank_zero_warn(f"{table.file}: {self.title}: too few rows for a ceiling of {', '.join(without[:_SHOWN])}")
+        if (self.ceiling or self.examples) and without:
+            rank_zero_warn(
+                f"{table.file}: {self.title}: too few rows for a ceiling or examples of {', '.join(without[:_SHOWN])}"
+            )
 
     def _table(self) -> Table:
         if self.table is not None:
@@ -188,6 +195,7 @@ class AttributeRanking(Task):
             images_per_draw=self.images_per_draw,
             draws=self.draws,
             ceiling=self.ceiling and context.final,
+            examples=self.examples if context.final else (),
             bootstrap=context.bootstrap,
         )
 

@@ -163,10 +163,11 @@ def test_callbacks_may_monitor_between_evaluations_and_after_resuming_within_an_
 
 def test_costly_tasks_are_not_for_each_epoch(world: Path, tmp_path: Path, make_trainer: Make) -> None:
     classes = str(world / "classes")
-    tasks = [LinearProbe(name="probes", images=classes, test=classes), ranking(world, ceiling=True)]
+    tasks = [LinearProbe(name="probes", images=classes, test=classes), ranking(world, ceiling=True, examples=[2])]
     make_trainer([Evaluation(tasks, resamples=5)]).fit(TinyModule())
     assert len(points(tmp_path, f"detail/{SPEARMAN}")) == 3
-    for name in ("linear_probe/probes/top1_full", "attribute_ranking/world/brightness/ceiling_spearman"):
+    ranked = [f"attribute_ranking/world/brightness/{name}_spearman" for name in ("ceiling", "example")]
+    for name in ("linear_probe/probes/top1_full", ranked[0], f"{ranked[1]}_2"):
         assert len(points(tmp_path, f"detail/{name}")) == 1
 
 

@@ -104,6 +104,8 @@ REFUSED: dict[str, tuple[Callable[[], Task], Callable[[], None] | None, str]] = 
     "row of no image": (ranking, table("999.png,1,1", "001.png,2,2"), r"table.csv: 1 rows .*999\.png"),
     "pairs of one": (lambda: ranking(pair_images=1), None, "attribute_ranking set: pair_images"),
     "draws of one": (lambda: ranking(images_per_draw=1), None, "attribute_ranking set: .*images_per_draw"),
+    "no example": (lambda: ranking(examples=[0]), None, "attribute_ranking set: .*examples"),
+    "examples twice": (lambda: ranking(examples=[5, 5]), None, "attribute_ranking set: .*examples"),
     "no draw": (lambda: ranking(draws=0), None, "attribute_ranking set: .*draws"),
     "too few to probe": (lambda: probe(shots=[30]), None, "linear_probe set: .* 34 training images"),
     "nothing to probe": (lambda: probe(full=False), None, "linear_probe set: nothing to fit"),

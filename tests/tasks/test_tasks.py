@@ -87,9 +87,11 @@ def test_what_is_costly_and_intervals_are_for_the_final_measurement(world: Path,
         "  wordings: [{text: the first is brighter than the second, reverse: the first is darker than the second}]\n"
         "  prompts: [{more: a brighter square, less: a darker square}]\n"
     )
-    found = measured(ranking(world, texts=str(texts), ceiling=True, images_per_draw=10, draws=3))
+    found = measured(ranking(world, texts=str(texts), ceiling=True, images_per_draw=10, draws=3, examples=[2]))
     name = "attribute_ranking/world/brightness"
     assert found[f"{name}/ceiling_spearman"].value > 0.9  # brightness is all that the images differ in
+    assert found[f"{name}/example_spearman_2"].value > 0.9
+    assert found[f"{name}/blended_spearman_2"].n == 22
     assert found[f"{name}/sign_accuracy_paper"].n == 3 * 45
     assert found[f"{name}/prompt_spearman"].n == 22
 
