@@ -1,16 +1,14 @@
 """Source `embeddings`: stored image embeddings, and the captions in the rows of a table."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from data_prep.files import EMBEDDING_ROW, Row, clean
-from data_prep.sources.source import Candidate, Checked, LeftOut, SourceOptions
+from data_prep.files import EMBEDDING_ROW, Row
+from data_prep.sources.source import Candidate, Checked, LeftOut, SourceOptions, described
 from pcclip.data.stored_embeddings import Embeddings, count_other_lengths, open_embeddings
 from pcclip.data.table_rows import table_files, table_rows
 
@@ -53,31 +51,11 @@ def _differ(arrays: Files, tables: Sequence[Path]) -> str:
 def _candidate(options: SourceOptions, found: tuple[Path, Row], embedding: tuple[Path, int, Embeddings]) -> Candidate:
     table, row = found
     file, place, vector = embedding
-    name = _column(table, row, "id" if "id" in row else options.image_column)
-    captions = _column(table, row, "captions" if "captions" in row else options.caption_column)
-    used = {"id", "file", "captions", "sha256", options.image_column, options.caption_column}
     reason = "" if np.isfinite(vector).all() else "not_finite"
     if not reason and not vector.any():
         reason = "zero"
-    return Candidate(
-        id=str(name),
-        path=file.absolute(),
-        captions=clean(captions if isinstance(captions, list) else [captions]),
-        fields={EMBEDDING_ROW: place, **plain({key: value for key, value in row.items() if key not in used})},
-        checked=Checked(
-            sha256=hashlib.sha256(vector.tobytes()).hexdigest(), reason=reason, message=f"{file}, row {place}"
-        ),
-    )
-
-
-def _column(table: Path, row: Row, column: str) -> Any:
-    if column not in row:
-        raise ValueError(f"{table}: no column {column!r}; its columns are {', '.join(row)}")
-    return row[column]
-
-
-def plain(fields: Row) -> Row:
-    """Return fields as JSON values. Dates and other types become texts, binary values are dropped."""
-    kept = {key: value for key, value in fields.items() if not isinstance(value, bytes)}
-    found: Row = json.loads(json.dumps(kept, default=str))
-    return found
+    sha256, message = hashlib.sha256(vector.tobytes()).hexdigest(), f"{file}, row {place}"
+    candidate = described(options, table, row)
+    candidate.path, candidate.checked = file.absolute(), Checked(sha256=sha256, reason=reason, message=message)
+    candidate.fields = {EMBEDDING_ROW: place, **candidate.fields}
+    return candidate

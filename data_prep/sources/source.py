@@ -1,5 +1,6 @@
 """Options, records and helpers shared by the sources of captioned images."""
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from data_prep.files import states_hash
+from data_prep.files import Row, clean, states_hash
 from data_prep.step import UNRECORDED
 from pcclip.paths import existing_file, existing_folder
 
@@ -19,22 +20,24 @@ REPLACED = "\ufffd"  # replaces bytes that are not UTF-8
 class SourceOptions:
     """Options that describe a source of captioned images."""
 
-    source: Literal["coco", "csv", "jsonl", "folder", "shards", "cub", "parts", "embeddings"]
+    source: Literal["coco", "csv", "jsonl", "folder", "shards", "cub", "parts", "parquet", "embeddings"]
     """Type of `input`. `coco`: a COCO annotation file (`captions_*.json`, read into memory). `csv`: a table with one
     caption per row (read into memory); `.tsv` is split at tabs and has no quoting. `jsonl`: one image per line, in the
     format of `captions.jsonl` or with the keys `image_column` and `caption_column` (one caption or a list). `folder`:
     images in folders of any depth, each with a `.txt` of the same name, one caption per line. `shards`: a folder of
     webdataset shards with captions: image and `.txt`, or `.cls` with `class_names`, or `.json` with a `caption` (as
     img2dataset writes). `cub`: the folder CUB_200_2011, with the ten captions per image of Reed et al. in `texts`. `parts`: the
-    `captions.jsonl` of all parts, to merge them. `embeddings`: a table (JSON Lines, CSV or Parquet) of the images of which
-    `embeddings` has the stored embeddings, in the same order."""
+    `captions.jsonl` of all parts, to merge them. `parquet`: Parquet files, or the folder of a Hugging Face dataset (Parquet
+    files, or one split that `save_to_disk` wrote), one image per row. `image_column` has paths or the images themselves.
+    `embeddings`: a table (JSON Lines, CSV or as `parquet`) of the images of which `embeddings` has the stored embeddings, in
+    the same order."""
     input: str = field(metadata=UNRECORDED)
-    """File or folder to read; for `parts` and `embeddings` also a pattern such as `data/captions-*.jsonl`."""
+    """File or folder to read; for `parts`, `parquet` and `embeddings` also a pattern such as `data/captions-*.jsonl`."""
     embeddings: str | None = field(default=None, metadata=UNRECORDED)
     """For `embeddings`: `.npy` file, or a pattern such as `data/img_emb_*.npy`, of arrays (N, D)."""
     images: str | None = field(default=None, metadata=UNRECORDED)
-    """Folder of the images for `coco` and `csv`; for `jsonl` too, default: the folder of `input`. For `shards` the folder
-    to unpack images into."""
+    """Folder of the images for `coco`, `csv` and `parquet`; for `jsonl` too, default: the folder of `input`. For `shards`, and
+    if a `parquet` table holds the images themselves, the folder to unpack images into."""
     image_column: str = "image"
     """Column of the image's file name, which is also its id."""
     caption_column: str = "caption"
@@ -105,6 +108,36 @@ class LeftOut:
             reason: names + ([f"... and {more} more"] if (more := self.counts[reason] - len(names)) else [])
             for reason, names in self._names.items()
         }
+
+
+def described(options: SourceOptions, table: Path, row: Row) -> Candidate:
+    """Return the image of a row of a table, without its path.
+
+    The id is in the column `id` or `image_column`, the captions (one or a list) in `captions` or `caption_column`. Other
+    columns become fields.
+
+    Raises:
+        ValueError: A column is missing.
+    """
+    image, captions = (
+        column(table, row, name if name in row else other)
+        for name, other in (("id", options.image_column), ("captions", options.caption_column))
+    )
+    used = {"id", "file", "captions", "sha256", "width", "height", options.image_column, options.caption_column}
+    kept = {key: value for key, value in row.items() if key not in used and not isinstance(value, bytes)}
+    texts = clean(captions if isinstance(captions, list) else [captions])
+    return Candidate(str(image), Path(), texts, json.loads(json.dumps(kept, default=str)))  # dates become texts
+
+
+def column(table: Path, row: Row, name: str) -> Any:
+    """Return a cell.
+
+    Raises:
+        ValueError: The column is missing.
+    """
+    if name not in row:
+        raise ValueError(f"{table}: no column {name!r}; its columns are {', '.join(row)}")
+    return row[name]
 
 
 def input_file(options: SourceOptions) -> Path:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -15,7 +16,7 @@ from data_prep.images import check_image, read_bytes
 from data_prep.lock import output_lock
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
-from data_prep.sources import caption_shards, embeddings, image_sets, table
+from data_prep.sources import caption_shards, embeddings, image_sets, parquet, table
 from data_prep.sources.source import Candidate, Checked, LeftOut, SourceOptions, folder_hash
 from data_prep.step import Made, OutputStep, Workers
 from data_prep.workers import in_order
@@ -35,6 +36,7 @@ SOURCES: dict[str, Callable[[SourceOptions, LeftOut], Iterator[Candidate]]] = {
     "shards": caption_shards.candidates,
     "cub": image_sets.cub_candidates,
     "parts": image_sets.parts_candidates,
+    "parquet": parquet.candidates,
     "embeddings": embeddings.candidates,
 }
 
@@ -53,9 +55,9 @@ class Captions(SourceOptions, Workers, OutputStep):
     duplicates has no difference to describe."""
 
     def check_options(self) -> None:
-        if self.source not in ("parts", "embeddings") and not Path(self.input).exists():
+        if self.source not in ("parts", "parquet", "embeddings") and not Path(self.input).exists():
             raise FileNotFoundError(f"{self.input}: `input` of the step captions not found")
-        if self.source in ("coco", "csv", "shards") and self.images is None:
+        if self.source in ("coco", "csv", "shards", "parquet") and self.images is None:
             raise ValueError(f"captions.images: set it to the folder of the images, for source `{self.source}`")
         if (self.source == "embeddings") != (self.embeddings is not None):
             raise ValueError("captions.embeddings: set it for source `embeddings`, and only for it")
@@ -71,7 +73,7 @@ class Captions(SourceOptions, Workers, OutputStep):
                 "embeddings": matching_files(str(self.embeddings), "`embeddings` of the step captions"),
             }
             return {role: states_hash((file.name, file) for file in files) for role, files in inputs.items()}
-        images = None if self.source == "shards" else self.images
+        images = None if self._unpacked is not None else self.images
         given = {"input": self.input, "images": images, "texts": self.texts, "class_names": self.class_names}
         paths = {role: Path(value) for role, value in given.items() if value is not None}
         suffixes = (".tar",) if self.source == "shards" else (".txt", "", *PICTURE_ENDINGS)
@@ -82,6 +84,8 @@ class Captions(SourceOptions, Workers, OutputStep):
         if self.source == "jsonl" and self.images is None:
             files = image_sets.jsonl_candidates(self, LeftOut())
             found["images"] = states_hash((each.id, each.path) for each in files)
+        if self.source == "parquet":
+            found["input"] = states_hash((file.name, file) for file in parquet.files_of(self))
         return found
 
     def is_current(self, manifest: Manifest) -> bool:
@@ -103,7 +107,7 @@ class Captions(SourceOptions, Workers, OutputStep):
             and any(unpacked.iterdir())
         ):
             raise ValueError(
-                f"{unpacked}: `images`, the folder to unpack the shards into, is not empty; name a new folder, or delete it"
+                f"{unpacked}: `images`, the folder to unpack into, is not empty; name a new folder, or delete it"
             )
         left_out = LeftOut()
         with ExitStack() as stack:
@@ -121,9 +125,10 @@ class Captions(SourceOptions, Workers, OutputStep):
                 )
         return Made({"images": images, **left_out.counts}, left_out.names(), message=f"{images} images{summary}")
 
-    @property
+    @cached_property
     def _unpacked(self) -> Path | None:
-        return Path(str(self.images)) if self.source == "shards" else None
+        unpacks = self.source == "shards" or (self.source == "parquet" and parquet.holds_images(self))
+        return Path(str(self.images)) if unpacks else None
 
 
 def _rows(found: Iterator[Candidate], options: Captions, left_out: LeftOut, unpacked: Path | None) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from pcclip.command_line import need
 from pcclip.data.stored_embeddings import matching_files
 
 Row = dict[str, Any]
-BATCH = 1024  # rows
+BATCH = 256  # rows
 
 
 def table_files(source: str, what: str) -> list[Path]:
@@ -49,6 +49,11 @@ def table_rows(file: Path) -> Iterator[Row]:
     return readers[file.suffix](file)
 
 
+def first_row(file: Path) -> Row:
+    """Return the first row of a file, without reading others; raise as `table_rows`. It is empty if there is no row."""
+    return next(_parquet(file, "LIMIT 1") if file.suffix == ".parquet" else table_rows(file), {})
+
+
 def _csv(file: Path) -> Iterator[Row]:
     tabs = file.suffix == ".tsv"
     with file.open(encoding="utf-8-sig", newline="") as stream:
@@ -77,13 +82,14 @@ def _jsonl(file: Path) -> Iterator[Row]:
             yield row
 
 
-def _parquet(file: Path) -> Iterator[Row]:
+def _parquet(file: Path, limit: str = "") -> Iterator[Row]:
+    """DuckDB keeps all rows of the file in memory. Hugging Face's files are up to 500 MB."""
     need("duckdb", "parquet")
     import duckdb  # here: optional
 
     try:
         with duckdb.connect() as database:
-            found = database.execute("SELECT * FROM read_parquet(?)", [str(file)])
+            found = database.execute(f"SELECT * FROM read_parquet(?) {limit}", [str(file)])
             columns = [column[0] for column in found.description or ()]
             while rows := found.fetchmany(BATCH):
                 yield from (dict(zip(columns, row, strict=True)) for row in rows)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from PIL import Image
 
@@ -112,6 +113,68 @@ def test_a_broken_coco_file_is_an_error(content: str, tmp_path: Path, run: Run) 
     with pytest.raises(ValueError, match=r"captions\.json"):
         run("coco", tmp_path / "captions.json", images=str(tmp_path / "train"))
     assert list((tmp_path / "out").glob("*")) == []
+
+
+def write_parquet(file: Path, rows: list[tuple[Any, ...]], types: str) -> None:
+    """Write rows (image, label, caption) with DuckDB."""
+    file.parent.mkdir(exist_ok=True)
+    with duckdb.connect() as database:
+        database.execute(f"CREATE TABLE t ({types}, day DATE)")
+        database.executemany("INSERT INTO t VALUES (?, ?, ?, '2024-02-29')", rows)
+        database.execute(f"COPY t TO '{file}' (FORMAT parquet)")
+
+
+@pytest.mark.parametrize("kind", ["struct", "bytes"])
+def test_parquet_with_images(kind: str, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `datasets` writes them: images in the table, files in the order of their numbers."""
+    struct = kind == "struct"
+    types = f"image {'STRUCT(bytes BLOB, path VARCHAR)' if struct else 'BLOB'}, label INTEGER, text VARCHAR[]"
+    for number in (2, 10):
+        contents = [jpeg(number), jpeg(number + 1), b"no image", None]
+        images = [{"bytes": content, "path": "x/a.jpeg"} if struct and content else content for content in contents]
+        rows = [(image, place, [f"{number}, {place}", "b"]) for place, image in enumerate(images)]
+        write_parquet(tmp_path / f"set/train-{number}.parquet", rows, types)
+    options = {"images": str(tmp_path / "out/images"), "caption_column": "text"}
+    rows_read, manifest = run("parquet", tmp_path / "set", **options)
+    names = [f"0000000{number}.{'jpeg' if struct else 'jpg'}" for number in (0, 1, 4, 5)]
+    assert [row["file"] for row in rows_read] == [f"images/{name}" for name in names]
+    assert [(row["captions"], row["label"], row["day"]) for row in rows_read] == [
+        ([f"{number}, {place}", "b"], place, "2024-02-29") for number in (2, 10) for place in (0, 1)
+    ]
+    assert [(tmp_path / "out" / row["file"]).read_bytes() for row in rows_read] == [jpeg(n) for n in (2, 3, 10, 11)]
+    assert manifest["counts"] == {"images": 4, "unreadable": 2, "missing": 2}
+    run("parquet", tmp_path / "set", **options)
+    assert "up to date" in capsys.readouterr().out
+
+
+def test_parquet_with_paths(tmp_path: Path, run: Run) -> None:
+    pictures(tmp_path / "images", "a.jpg", "b.jpg")
+    rows = [("a.jpg", 0, "one"), ("b.jpg", 1, "two"), ("", 2, "three"), ("gone.jpg", 3, "four")]
+    write_parquet(tmp_path / "set/t.parquet", rows, "image VARCHAR, id INTEGER, caption VARCHAR")
+    found, manifest = run("parquet", tmp_path / "set/t.parquet", images=str(tmp_path / "images"))
+    assert captions_of(found) == [("0", ["one"]), ("1", ["two"])]
+    assert manifest["counts"] == {"images": 2, "missing": 2}
+
+
+def test_splits_of_a_hugging_face_dataset_are_named(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "set/train").mkdir(parents=True)
+    (tmp_path / "set/dataset_dict.json").write_text('{"splits": ["train"]}')
+    (tmp_path / "set/train/state.json").write_text('{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}')
+    with pytest.raises(ValueError, match=r"set: .*train"):
+        run("parquet", tmp_path / "set", images=str(tmp_path))
+
+
+def test_split_that_save_to_disk_wrote(tmp_path: Path, run: Run) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    table = pyarrow.table({"image": [{"bytes": jpeg(n), "path": None} for n in range(2)], "caption": ["a", "b"]})
+    for name in ("data-00000-of-00001.arrow", "cache-0.arrow"):
+        with pyarrow.OSFile(str(folder / name), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+    (folder / "state.json").write_text('{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}')
+    found, _ = run("parquet", folder, images=str(tmp_path / "out/images"))
+    assert captions_of(found) == [("00000000.jpg", ["a"]), ("00000001.jpg", ["b"])]
 
 
 def test_folder(tmp_path: Path, run: Run) -> None:
