@@ -42,6 +42,9 @@ class SourceOptions:
     """Column of the image's file name, which is also its id."""
     caption_column: str = "caption"
     """Column of the caption."""
+    attribute_columns: list[str] = field(default_factory=list)
+    """Further columns of a `csv` to keep as `attributes` of the image, for `describe` with backend `attributes`. The first
+    row of an image counts. From `jsonl`, all fields are kept."""
     class_names: str | None = field(default=None, metadata=UNRECORDED)
     """For `shards` with `.cls`: file with one class name per line, in the order of the labels."""
     template: str = "a photo of a(n) {}"

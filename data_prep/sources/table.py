@@ -29,13 +29,16 @@ def candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Candidate]
     """
     folder = image_folder(options)
     captions: dict[str, list[str]] = {}
-    for name, caption in _rows(input_file(options), options, left_out):
+    attributes: dict[str, dict[str, str]] = {}
+    for name, caption, cells in _rows(input_file(options), options, left_out):
         captions.setdefault(name, []).append(caption)
+        if cells:
+            attributes.setdefault(name, cells)
     for name, texts in captions.items():
-        yield Candidate(name, folder / name, texts)
+        yield Candidate(name, folder / name, texts, {"attributes": attributes[name]} if name in attributes else {})
 
 
-def _rows(file: Path, options: SourceOptions, left_out: LeftOut) -> Iterator[tuple[str, str]]:
+def _rows(file: Path, options: SourceOptions, left_out: LeftOut) -> Iterator[tuple[str, str, dict[str, str]]]:
     options_of: Any = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if file.suffix == ".tsv" else {"strict": True}
     layout: Any = csv.reader([], **options_of).dialect  # parsed once: each row has its own reader
     with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
@@ -43,10 +46,11 @@ def _rows(file: Path, options: SourceOptions, left_out: LeftOut) -> Iterator[tup
             columns = next(csv.reader([next(stream, "")], layout), [])
         except csv.Error as error:
             raise ValueError(f"{file}: not a table ({error})") from error
-        for column in (options.image_column, options.caption_column):
+        for column in (options.image_column, options.caption_column, *options.attribute_columns):
             if column not in columns:
                 raise ValueError(f"{file}: no column {column!r}; its columns are {', '.join(columns) or 'none'}")
         image, text = columns.index(options.image_column), columns.index(options.caption_column)
+        attributes = {column: columns.index(column) for column in options.attribute_columns}
         for number, row in _parsed(stream, image, layout):
             if isinstance(row, csv.Error):
                 left_out.add("bad_row", f"line {number}: {row}")
@@ -60,7 +64,8 @@ def _rows(file: Path, options: SourceOptions, left_out: LeftOut) -> Iterator[tup
             elif REPLACED in name + caption:
                 left_out.add("not_utf8", f"line {number}: {json.dumps(name)}")
             else:
-                yield name, caption
+                cells = {column: row[place].strip() for column, place in attributes.items() if place < len(row)}
+                yield name, caption, cells
 
 
 def _parsed(stream: Iterable[str], image: int, layout: csv.Dialect) -> Iterator[tuple[int, list[str] | csv.Error]]:

@@ -1,6 +1,8 @@
 """Difference texts from the columns of a table: their truth in both directions, thresholds, words, and bad input."""
 
 import json
+import re
+import shlex
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -8,11 +10,15 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
+from data_prep.cli import main
 from data_prep.columns.column_texts import TableTexts
 from data_prep.rules.direction import claims
 from data_prep.rules.reading import Reader
 from data_prep.steps.describe import Describe
+from pcclip.data.datamodule import PairDataModule
+from pcclip.data.format import DatasetInfo
 from pcclip.roles import swap_roles
 from tests.data_prep.conftest import Read, Write
 
@@ -164,6 +170,28 @@ def test_step_writes_both_directions_and_counts_silent_pairs(tmp_path: Path, wri
     step.words = None
     with pytest.raises(ValueError, match=r"describe\.words"):
         step.run()
+
+
+def test_catalogue_of_the_guide_becomes_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Read) -> None:
+    guide = (ROOT / "docs/guides/data.md").read_text(encoding="utf-8")
+    section = guide.partition("## From a table")[2].partition("\n## ")[0]
+    (csv,), (words, mix), (commands,) = (
+        re.findall(rf"^```{language}\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+        for language in ("csv", "yaml", "sh")
+    )
+    monkeypatch.chdir(tmp_path)
+    Path("catalogue.csv").write_text(csv)
+    Path("words.yaml").write_text(words)
+    Path("images").mkdir()
+    for number, line in enumerate(csv.splitlines()[1:]):
+        Image.new("RGB", (8, 8), (60 * number, 0, 0)).save(Path("images") / line.split(",")[0])
+    for command in commands.splitlines():
+        assert main(shlex.split(command)[1:]) == 0
+    rows = read(Path("captions.jsonl"))
+    assert rows[2]["attributes"] == {"price": "120", "rating": "", "wireless": "no", "material": "oak"}
+    assert len(read(Path("differences.jsonl"))) == 6
+    assert DatasetInfo.read("shards").pairs == 12
+    PairDataModule(**yaml.safe_load(mix)["data"])
 
 
 @pytest.mark.skipif(not OBJECTS.is_file(), reason="needs the embeddings of real CLIP")

@@ -325,6 +325,8 @@ def test_a_table_whose_rows_are_scattered_or_broken(tmp_path: Path, run: Run) ->
         ("c.jpg", ["four"]),
     ]
     assert manifest["counts"] == {"images": 3, "not_utf8": 1, "bad_row": 1, "incomplete_row": 1}
+    with pytest.raises(ValueError, match=r"table\.tsv: .*'price'.* caption"):
+        run("csv", tmp_path / "table.tsv", images=images, attribute_columns=["price"])
     (tmp_path / "table.csv").write_bytes(b"x" * 200_000)
     with pytest.raises(ValueError, match=r"table\.csv"):
         run("csv", tmp_path / "table.csv", images=images)
