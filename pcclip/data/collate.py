@@ -17,7 +17,7 @@ from pcclip.roles import has_roles, swap_roles
 
 # Without these words a text would say something else of the pair: roles and negations.
 MEANINGFUL = frozenset(
-    {"first", "second", "not", "no", "nothing", "nobody", "none", "never", "cannot", "without", "unlike"}
+    {"first", "second", "less", "not", "no", "nothing", "nobody", "none", "never", "cannot", "without", "unlike"}
 )
 
 
@@ -27,6 +27,7 @@ class Draw:
 
     Attributes:
         groups_per_batch: Groups in a batch of one rank.
+        shares: Names of folders, and how many groups of them are in each batch of one rank. Empty: any of all folders.
         pairs_per_group: Ordered pairs drawn from each group; None for all, in order.
         captions_per_group: Captioned images drawn from each group.
         both_directions: Draw each pair together with its reverse.
@@ -46,6 +47,7 @@ class Draw:
     role_twins: bool = False
     word_dropout: float = 0.0
     fill: bool = True
+    shares: tuple[tuple[tuple[str, ...], int], ...] = ()
     block: int = 1024
     seed: int = 0
 

@@ -2,6 +2,9 @@
 
 import dataclasses
 import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import gcd
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +36,10 @@ class PairDataModule(LightningDataModule):
         val: Shard folders of held-out groups for the validation losses; optional. Without them, `test` runs only the
             evaluation callbacks. Every group is used, in batches of at most `groups_per_batch` groups that do not depend on
             the number of processes. `predict` uses all pairs.
+        train_weights: Relative numbers of groups of these folders in each batch, by name as in `train`, where braces name
+            several folders together: `{data/llm: 4, data/composed: 3}` with `groups_per_batch: 7` is four and three groups.
+            Null: groups are drawn from all folders alike. An epoch has as many batches as without weights, so a folder with
+            few groups may occur more than once in it, and one with many only in part; the next epoch goes on with the rest.
         groups_per_batch: Groups in a batch of each process. A group has up to G images, 16 by default.
         pairs_per_group: Ordered pairs drawn from each group in each epoch.
         captions_per_group: Captioned images drawn from each group; all G by default.
@@ -56,6 +63,7 @@ class PairDataModule(LightningDataModule):
         self,
         train: list[str] | None = None,
         val: list[str] | None = None,
+        train_weights: dict[str, PositiveInt] | None = None,
         groups_per_batch: PositiveInt = 8,
         pairs_per_group: PositiveInt = 32,
         captions_per_group: PositiveInt | None = None,
@@ -90,6 +98,7 @@ class PairDataModule(LightningDataModule):
             role_swap=0.0 if role_swap == "twins" else role_swap,
             role_twins=self.role_twins,
             word_dropout=word_dropout,
+            shares=_shares(self._train, train_weights or {}, groups_per_batch),
             block=shuffle_block,
             seed=seed,
         )
@@ -186,6 +195,8 @@ class PairDataModule(LightningDataModule):
             # Plain numbers: a checkpoint that is loaded without pickle cannot have subclasses of int.
             "data.groups_per_batch": int(self._draw.groups_per_batch),
             "data.shuffle_block": int(self._draw.block),
+            "data.train_weights": [[share, *map(self._train.index, names)] for names, share in self._draw.shares]
+            or None,
             "data.train": hashlib.sha256(" ".join(shards).encode()).hexdigest(),
         }
 
@@ -249,3 +260,31 @@ class PairDataModule(LightningDataModule):
             num_workers=min(1, self._num_workers) if held_out else self._num_workers,
             persistent=not held_out,
         )
+
+
+def _shares(
+    folders: Sequence[str], weights: Mapping[str, int], groups_per_batch: int
+) -> tuple[tuple[tuple[str, ...], int], ...]:
+    """Return the folders of each weight, and how many groups of them are in a batch. The order is that of `folders`.
+
+    Raises:
+        ValueError: A weight is not of folders of `data.train`, a folder has no weight or two, or the groups of a batch cannot
+            be divided.
+    """
+    total = sum(weights.values())
+    found: list[tuple[tuple[str, ...], int]] = []
+    for entry, weight in weights.items():
+        names = expand([entry])
+        if unknown := set(names) - set(folders):
+            raise ValueError(f"data.train_weights: {min(unknown)} is no folder of data.train: {', '.join(folders)}")
+        if groups_per_batch * weight % total:
+            raise ValueError(
+                f"data.train_weights: {groups_per_batch} groups (data.groups_per_batch) cannot be divided by the weights "
+                f"{', '.join(map(str, weights.values()))}; use a multiple of {total // gcd(*weights.values())}"
+            )
+        found.append((tuple(sorted(names, key=folders.index)), groups_per_batch * weight // total))
+    counts = Counter(name for names, _ in found for name in names)
+    for name in folders if weights else ():
+        if counts[name] != 1:
+            raise ValueError(f"data.train_weights: {name} needs one weight, found {counts[name]}")
+    return tuple(sorted(found, key=lambda share: folders.index(share[0][0])))

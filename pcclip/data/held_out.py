@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pcclip.batch import PairBatch, PairRow
 from pcclip.data.collate import collate
 from pcclip.data.damage import Damage
 from pcclip.data.groups import Group
 from pcclip.data.record import both_ways
-from pcclip.data.stream import PAIRS, GroupStream
+from pcclip.data.stream import PAIRS, GroupStream, Line
 
 
 class HeldOutBatches(GroupStream):
@@ -40,13 +39,10 @@ class HeldOutBatches(GroupStream):
         rows = _rows(groups) if self._draw.pairs_per_group is None else []
         return batch._replace(damaged=damaged, rows=rows)
 
-    def _line(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        return np.arange(len(self._sizes)), self._sizes.cumsum(), 0
-
     def _places(self, epoch: int, number: int) -> list[tuple[int, int]]:
         number += self._rank * self._batches  # the last ranks' last batches may be empty
         places = np.arange(*self._bounds[number : number + 2]) if number + 1 < len(self._bounds) else np.arange(0)
-        return self._located(epoch, places)
+        return Line(np.arange(len(self._sizes)), self._sizes.cumsum()).located(places)
 
 
 def _rows(groups: Sequence[tuple[str, Group]]) -> list[PairRow]:

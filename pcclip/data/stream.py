@@ -4,11 +4,16 @@ Each epoch puts all groups in one line: the shards in an order drawn from (seed,
 is cut into one equal part for each rank. A part is shuffled in blocks, and consecutive batches are taken from it. So all ranks
 have the same number of batches, no group is read twice, and the ranks do not communicate. A shard's index gives the position
 of each group, so any worker can make any batch without making the earlier ones.
+
+If each batch has a fixed number of groups of some folders, these folders have lines of their own. A line that ends within an
+epoch is followed by its next one, and a line that is longer than an epoch goes on in the next. The number of batches before a
+batch says where it starts in each line.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +28,47 @@ from pcclip.data.record import GroupRecord, PairRecord, both_ways
 from pcclip.data.tar_index import TarIndex
 from pcclip.model.text import Tokenizer
 
-# Purpose of a random number, which is drawn from (seed, purpose, epoch, rank, number).
+# Purpose of a random number, which is drawn from (seed, purpose, epoch, rank, number). A source adds a multiple of PURPOSES.
 LINE, BLOCK, PAIRS, SUBSTITUTES = range(4)
+PURPOSES = 4
 KEPT = 16  # open shards; their indices use a few megabytes
+
+
+class Source(NamedTuple):
+    """Shards with a fixed number of groups in each batch.
+
+    Attributes:
+        number: Number of the source.
+        shards: (S,) numbers of its shards.
+        share: Groups of it in each batch of one rank.
+        batches: Batches of one rank until each group was in one.
+    """
+
+    number: int
+    shards: NDArray[np.int64]
+    share: int
+    batches: int
+
+
+class Line(NamedTuple):
+    """Groups of some shards in one line, which may start at any of them.
+
+    Attributes:
+        shards: (S,) numbers of the shards in their order.
+        ends: (S,) end of each shard in the line.
+        start: Place of the first group.
+    """
+
+    shards: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    start: int = 0
+
+    def located(self, places: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """Return (shard, place in the shard) of places in the line."""
+        places = (places + self.start) % self.ends[-1]
+        found = np.searchsorted(self.ends, places, side="right")
+        starts = np.concatenate(([0], self.ends))[found]
+        return list(zip(self.shards[found].tolist(), (places - starts).tolist(), strict=True))
 
 
 class GroupStream(Dataset[PairBatch], ABC):
@@ -86,18 +129,6 @@ class GroupStream(Dataset[PairBatch], ABC):
     @abstractmethod
     def _places(self, epoch: int, number: int) -> list[tuple[int, int]]:
         """Return (shard, place in the shard) of each group of a batch."""
-
-    @abstractmethod
-    def _line(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        """Return the epoch's order of shards, the end of each shard in the line, and the start of the line."""
-
-    def _located(self, epoch: int, places: NDArray[np.int64]) -> list[tuple[int, int]]:
-        """Return (shard, place in the shard) of places in the line."""
-        order, ends, offset = self._line(epoch)
-        places = (places + offset) % self._groups
-        shards = np.searchsorted(ends, places, side="right")
-        starts = ends[shards] - self._sizes[order[shards]]
-        return list(zip(order[shards].tolist(), (places - starts).tolist(), strict=True))
 
     def shards_of(self, epoch: int, number: int) -> Iterator[int]:
         """Yield the shards that an epoch needs from batch `number` on, each once, in the order of use."""
@@ -168,16 +199,22 @@ class PairBatches(GroupStream):
         ValueError: As `GroupStream`, or there are fewer groups than one batch needs.
     """
 
-    _drawn: tuple[int, NDArray[np.int64], NDArray[np.int64], int] | None = None
-
     def _count(self) -> int:
-        size = self._draw.groups_per_batch
-        if batches := self._groups // (self._world_size * size):
-            return batches
-        raise ValueError(
-            f"{self._names}: {self._groups} groups are fewer than the {size} of one batch "
-            f"on each of {self._world_size} processes; lower data.groups_per_batch"
-        )
+        self._lines: dict[int, tuple[int, Line]] = {}  # present line of each source, and its number
+        named = [folder.name for folder, _ in self._shards]
+        self._sources: list[Source] = []
+        for names, share in self._draw.shares or [(named, self._draw.groups_per_batch)]:
+            chosen = set(names)
+            shards = np.array([place for place, name in enumerate(named) if name in chosen])
+            batches = int(self._sizes[shards].sum()) // (self._world_size * share)
+            if not batches:
+                raise ValueError(
+                    f"{', '.join(dict.fromkeys(names))}: {self._sizes[shards].sum()} groups are fewer than the {share} of one "
+                    f"batch on each of {self._world_size} processes; lower data.groups_per_batch"
+                )
+            self._sources.append(Source(len(self._sources), shards, share, batches))
+        # The epoch does not depend on the shares.
+        return self._groups // (self._world_size * self._draw.groups_per_batch)
 
     def __getitem__(self, place: tuple[int, int]) -> PairBatch:
         """Return a batch by (epoch, number).
@@ -188,47 +225,62 @@ class PairBatches(GroupStream):
         """
         epoch, number = place
         damaged: list[Damage] = []
-        places = self._places(epoch, number)
-        groups = [group for one in places if (group := self._read(one, damaged)) is not None]
-        if len(groups) < len(places):
-            groups += self._substitutes(epoch, number, places, groups)
+        groups: list[Group] = []
+        for source in self._sources:
+            places = self._places_of(source, epoch, number)
+            own = [group for one in places if (group := self._read(one, damaged)) is not None]
+            if len(own) < len(places):
+                own += self._substitutes(source, epoch, number, places, own)
+            groups += own
         batch = collate(groups, self._draw, self._tokenizer, self._random(PAIRS, epoch, self._rank, number))
         return batch._replace(damaged=damaged)
 
-    def _line(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        if self._drawn is None or self._drawn[0] != epoch:
-            # The same on all ranks, so that their parts do not overlap.
-            shared = self._random(LINE, epoch)
-            order, offset = shared.permutation(len(self._sizes)), int(shared.integers(self._groups))
-            self._drawn = (epoch, order, self._sizes[order].cumsum(), offset)
-        return self._drawn[1:]
-
     def _places(self, epoch: int, number: int) -> list[tuple[int, int]]:
-        size = self._draw.groups_per_batch
+        return [place for source in self._sources for place in self._places_of(source, epoch, number)]
+
+    def _at(self, source: Source, epoch: int, number: int) -> tuple[int, int]:
+        """Return the number of the source's line for a batch, and the number of the batch in that line."""
+        return divmod(epoch * self._batches + number, source.batches)
+
+    def _line(self, source: Source, epoch: int) -> Line:
+        if source.number not in self._lines or self._lines[source.number][0] != epoch:
+            # The same on all ranks, so that their parts do not overlap.
+            shared = self._random(LINE + PURPOSES * source.number, epoch)
+            order = source.shards[shared.permutation(len(source.shards))]
+            ends = self._sizes[order].cumsum()
+            self._lines[source.number] = (epoch, Line(order, ends, int(shared.integers(ends[-1]))))
+        return self._lines[source.number][1]
+
+    def _places_of(self, source: Source, epoch: int, number: int) -> list[tuple[int, int]]:
+        epoch, number = self._at(source, epoch, number)
+        size = source.share
         places = np.arange(number * size, (number + 1) * size)
         # Blocks of whole batches, so that each group is drawn once with any block size.
         length = max(1, self._draw.block // size) * size
         block = number * size // length
-        end = min((block + 1) * length, self._batches * size)
-        order = self._random(BLOCK, epoch, self._rank, block).permutation(end - block * length)
+        end = min((block + 1) * length, source.batches * size)
+        drawn = self._random(BLOCK + PURPOSES * source.number, epoch, self._rank, block)
+        order = drawn.permutation(end - block * length)
         places = block * length + order[places - block * length]
-        return self._located(epoch, self._rank * self._batches * size + places)
+        return self._line(source, epoch).located(self._rank * source.batches * size + places)
 
     def _substitutes(
-        self, epoch: int, number: int, places: list[tuple[int, int]], groups: list[Group]
+        self, source: Source, epoch: int, number: int, places: list[tuple[int, int]], groups: list[Group]
     ) -> Iterator[Group]:
-        """Yield substitutes for unusable groups, drawn from all other groups, or repeated if none is left."""
+        """Yield substitutes for unusable groups, drawn from the source's other groups, or repeated if none is left."""
         missing = len(places) - len(groups)
         ignored: list[Damage] = []  # counted in the batch to which these groups belong
         own = set(places)
         found: list[Group] = []
         # Try neighbours first, since their shard is open.
-        random = self._random(SUBSTITUTES, epoch, self._rank, number)
-        line = self._rank * self._batches * self._draw.groups_per_batch + number * self._draw.groups_per_batch
-        for candidates in (self._draw.block, self._groups):
-            nearby = line + random.permutation(min(candidates, self._groups))
-            for start in range(0, len(nearby), 64):
-                for one in self._located(epoch, nearby[start : start + 64]):
+        random = self._random(SUBSTITUTES + PURPOSES * source.number, epoch, self._rank, number)
+        epoch, number = self._at(source, epoch, number)
+        line = self._line(source, epoch)
+        start = (self._rank * source.batches + number) * source.share
+        for candidates in (self._draw.block, int(line.ends[-1])):
+            nearby = start + random.permutation(min(candidates, int(line.ends[-1])))
+            for first in range(0, len(nearby), 64):
+                for one in line.located(nearby[first : first + 64]):
                     if one in own:
                         continue
                     own.add(one)

@@ -119,6 +119,48 @@ def test_resumed_run_equals_the_uninterrupted_one(shards: Path, tmp_path: Path, 
     assert whole.losses[10:] == last.losses
 
 
+def test_weighted_folders_resume_within_an_epoch(shards: Path, tmp_path: Path) -> None:
+    shutil.copytree(shards, tmp_path / "other")
+    train = (shards, tmp_path / "other")
+
+    def fit(weights: dict[str, int], **checkpoint: Any) -> Recorder:
+        seen = Recorder()
+        data = make_data(*train, groups_per_batch=4, train_weights=weights)
+        saved = ModelCheckpoint(tmp_path / "saved", every_n_train_steps=7, save_top_k=-1)
+        make_trainer(tmp_path, 3, seen, saved).fit(make_module(), data, **checkpoint)
+        return seen
+
+    weights = {str(train[1]): 1, str(train[0]): 3}
+    whole = fit(weights)
+    assert len(whole.train) == 15
+    (saved,) = (tmp_path / "saved").glob("*step=7.ckpt")
+    resumed = fit(weights, ckpt_path=saved)
+    assert same(whole.train[7:], resumed.train)
+    assert whole.losses[7:] == resumed.losses
+    assert same(whole.train, fit(dict(reversed(weights.items()))).train)
+    with pytest.warns(UserWarning, match=r"data\.train_weights.*restarts"):
+        assert len(fit({str(train[1]): 1, str(train[0]): 1}, ckpt_path=saved).train) == 10
+
+
+@pytest.mark.parametrize(
+    ("weights", "names"),
+    [
+        ({"a-{0,1}": 1, "d": 1}, "d"),
+        ({"a-{0,1}": 1}, "b needs"),
+        ({"a-{0,1}": 1, "a-0": 1, "b": 2}, "a-0 needs"),
+        ({"a-{0,1}": 2, "b": 1}, r"4 groups \(data.groups_per_batch\).* 2, 1; .* 3"),
+        ({"a-0": 7, "a-1": 14, "b": 7}, None),
+        (None, None),
+    ],
+)
+def test_weights_must_fit_the_folders_and_the_batch(weights: dict[str, int] | None, names: str | None) -> None:
+    if names is None:
+        PairDataModule(["a-{0,1}", "b"], groups_per_batch=4, train_weights=weights)
+        return
+    with pytest.raises(ValueError, match=rf"data\.train_weights: .*{names}"):
+        PairDataModule(["a-{0,1}", "b"], groups_per_batch=4, train_weights=weights)
+
+
 def test_each_epoch_is_told_to_the_stream_and_held_out_batches_stay(shards: Path, tmp_path: Path) -> None:
     seen = Recorder()
     make_trainer(tmp_path, 3, seen, num_sanity_val_steps=1).fit(make_module(), make_data(shards, val=shards))

@@ -273,6 +273,56 @@ def test_several_folders_make_one_stream(tmp_path: Path) -> None:
         make([folders[0], write(tmp_path / "c", [4])])
 
 
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_shares_hold_in_each_batch_and_each_group_has_its_turn(tmp_path: Path, world_size: int) -> None:
+    sizes = {"a": 7, "b": 11, "c": 2}
+    folders = [write_image_shards(tmp_path / name, count, SIZE, groups_per_shard=4) for name, count in sizes.items()]
+    ids = {
+        name: {int(key) for batch in batches(make(tmp_path / name, groups_per_batch=1)) for key in batch.image_ids}
+        for name in sizes
+    }
+    members = {"ac": ids["a"] | ids["c"], "b": ids["b"]}
+    shares = (((str(folders[0]), str(folders[2])), 1), ((str(folders[1]),), 2))
+    drawn: dict[str, list[list[int]]] = {"ac": [], "b": []}  # images of all ranks, by step
+    streams = [make(folders, rank, world_size, groups_per_batch=3, shares=shares) for rank in range(world_size)]
+    assert len(streams[0]) == 20 // (3 * world_size)
+    for epoch in range(6):
+        own = [batches(stream, epoch) for stream in streams]
+        again = make(folders, world_size - 1, world_size, groups_per_batch=3, shares=shares)
+        assert same([again[epoch, number] for number in reversed(range(len(again)))], own[-1][::-1])
+        assert list(again.shards_of(epoch, 0))
+        for together in zip(*own, strict=True):
+            for name, share in (("ac", 1), ("b", 2)):
+                found = [[key for key in batch.image_ids.tolist() if key in members[name]] for batch in together]
+                assert {len(keys) for keys in found} == {share * SIZE}
+                drawn[name].append([key for keys in found for key in keys])
+    for name, groups, share in (("ac", 9, 1), ("b", 11, 2)):
+        length = groups // (share * world_size)  # steps until each group had its turn, whatever the epochs
+        turns = [drawn[name][start : start + length] for start in range(0, len(drawn[name]) - length, length)]
+        assert len(turns) > 2
+        orders = [[key for step in turn for key in step] for turn in turns]
+        assert all(len(set(order)) == len(order) for order in orders)
+        assert len(set(map(tuple, orders))) == len(orders)
+        assert set().union(*orders) == members[name]
+    one = ((tuple(map(str, folders)), 3),)
+    assert same(
+        batches(make(folders, groups_per_batch=3, shares=one), 2), batches(make(folders, groups_per_batch=3), 2)
+    )
+    with pytest.raises(ValueError, match=r"c: 2 groups .* 3 .*data\.groups_per_batch"):
+        make(folders, groups_per_batch=4, shares=(((str(folders[0]), str(folders[1])), 1), ((str(folders[2]),), 3)))
+
+
+def test_substitutes_come_from_the_same_source(tmp_path: Path) -> None:
+    damaged = damaged_folder(tmp_path / "damaged")
+    whole = write_image_shards(tmp_path / "whole", groups=4, group_size=SIZE, groups_per_shard=2)
+    shares = (((str(damaged),), 2), ((str(whole),), 1))
+    usable = {int(key) for batch in batches(make(whole, groups_per_batch=1)) for key in batch.image_ids}
+    stream = make([damaged, whole], groups_per_batch=3, shares=shares)
+    for batch in [*batches(stream), *batches(stream, 1)]:
+        assert sum(int(key) in usable for key in batch.image_ids) == SIZE
+        assert len(batch.image_ids) == 3 * SIZE
+
+
 def test_texts_are_trimmed_to_the_longest_of_the_batch(tiny_clip: DifferenceCLIP, shards: Path) -> None:
     folder = ShardFolder.open(str(shards), Path())
     (batch, *_) = batches(PairBatches([folder], tiny_clip.image_transform, tiny_clip.tokenizer, Draw(2, 3, 4)))
