@@ -58,7 +58,7 @@ def test_every_command_and_option_is_in_the_reference(reference: ModuleType) -> 
     for name in [*TRAINING, *TOOLS]:
         assert f"pcclip {name}" in page
     targets = {step_class(name): () for name in STEPS} | {
-        command_class(name): (*command_class(name).positional,) for name in TOOLS
+        command_class(name): (*command_class(name).positional, *command_class(name).several) for name in TOOLS
     }
     for target, positional in targets.items():
         for option in reference.options(target, positional):

@@ -68,7 +68,8 @@ def command_line() -> str:
         command = command_class(name)
         places = "".join(f" {each.upper()} ..." for each in command.positional)
         rows = [Option(each, "list", "required", meaning) for each, meaning in command.positional.items()]
-        rows += options(command, [*command.positional])
+        rows += [Option(each, "list", "[]", meaning) for each, meaning in command.several.items()]
+        rows += options(command, [*command.positional, *command.several])
         lines += _section(f"pcclip {name}", f"pcclip {name}{places} --OPTION VALUE ...", _summary(command), rows)
     lines += [
         "",

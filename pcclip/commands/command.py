@@ -27,7 +27,9 @@ def tool_parser(name: str) -> ArgumentParser:
     parser.add_argument("--config", action="config", help="YAML file of options")
     for field, meaning in kind.positional.items():
         parser.add_argument(field, nargs="+", type=str, help=meaning)
-    parser.add_class_arguments(kind, skip={*kind.positional})
+    for field, meaning in kind.several.items():
+        parser.add_argument(f"--{field}", nargs="+", type=str, default=[], help=meaning)
+    parser.add_class_arguments(kind, skip={*kind.positional, *kind.several})
     return parser
 
 

@@ -24,6 +24,8 @@ class Options:
 
     positional: ClassVar[dict[str, str]] = {}
     """Field that takes all positional arguments, and its help."""
+    several: ClassVar[dict[str, str]] = {}
+    """Optional fields that take one or more arguments, and their help."""
     packages: ClassVar[dict[str, str]] = {}
     """Optional packages that the command imports, and the extra that installs each."""
 
@@ -90,11 +92,21 @@ class AxisOptions(Options):
 
 @dataclass(kw_only=True)
 class Rank(PictureOptions, AxisOptions):
-    """Order pictures along an axis given in words, most first: a table and a contact sheet.
+    """Order pictures along an axis given in words, by examples or by both, most first: a table and a contact sheet.
 
     pcclip rank PICTURES --more TEXT --less TEXT, or pcclip rank PICTURES --attribute size
+    pcclip rank PICTURES --high A.jpg B.jpg --low C.jpg D.jpg
     """
 
+    several: ClassVar[dict[str, str]] = {
+        "high": "pictures with much of it, instead of texts or with them",
+        "low": "pictures with little of it",
+    }
+
+    high: list[str] = field(default_factory=list)
+    low: list[str] = field(default_factory=list)
+    blend: ClosedUnitInterval = 0.5
+    """Weight of the texts, if there are examples too. The examples have the rest."""
     output: str = "ranked.csv"
     sheet: PositiveInt = 60
     """Pictures on the contact sheet, at equal distances in the order of the table."""
@@ -122,14 +134,17 @@ class Classify(PictureOptions, AxisOptions):
 
 @dataclass(kw_only=True)
 class Compare(ModelOptions, AxisOptions):
-    """Say which of two pictures has more of something, and by how much.
+    """Say how two pictures differ: which has more of an attribute, or what of a vocabulary of 200 attributes fits best.
 
+    pcclip compare A.jpg B.jpg
     pcclip compare A.jpg B.jpg --attribute size
     """
 
     positional: ClassVar[dict[str, str]] = {"pictures": "two pictures"}
 
     pictures: list[str]
+    count: PositiveInt = 8
+    """Lines to print, those with the largest margins."""
 
 
 @dataclass(kw_only=True)

@@ -1,17 +1,20 @@
 """Axes in words: pairs of opposite texts, given or read by name from a YAML file such as the shipped `attributes.yaml`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
-from jsonargparse import ArgumentError, ArgumentParser
+import yaml
+from pydantic import BaseModel, ValidationError
 
-from pcclip.commands.options import AxisOptions
+from pcclip.commands.options import DEMO, AxisOptions
 from pcclip.metrics.protocol import Wording
 from pcclip.paths import read_text
-from pcclip.roles import has_roles
+from pcclip.roles import has_roles, swap_roles
 
+_SHOWN = 8  # names in a message
 SHIPPED = Path(str(resources.files("pcclip.tools") / "attributes.yaml"))
 
 
@@ -27,16 +30,28 @@ class Attribute:
     wordings: list[Wording]
 
 
-@dataclass
-class Words:
+@dataclass(frozen=True)
+class Explained:
+    """A difference between two pictures, as the model sees it."""
+
+    text: str
+    """What fits (first, second): a difference text, or what the first picture shows."""
+    reverse: str
+    """Its opposite, or what the second picture shows."""
+    margin: float
+    """Cosine of the pictures' difference with the text minus that with the reverse, at least 0. The mean over wordings."""
+
+
+class Words(BaseModel, extra="forbid"):
     """Words that fill the templates for one attribute."""
 
     more: str
     less: str
+    world: bool = False
+    """Whether they are words of the embedded world."""
 
 
-@dataclass
-class AttributeFile:
+class AttributeFile(BaseModel, extra="forbid"):
     """Content of a file of attributes."""
 
     templates: list[str]
@@ -70,9 +85,65 @@ def read_attribute(name: str, file: str | Path = SHIPPED) -> Attribute:
     content = _read(file)
     words = content.attributes.get(name)
     if words is None:
-        known = ", ".join(content.attributes)
-        raise ValueError(f'{file}: no attribute "{name}"; it has {known}. Add it, or use --more and --less')
+        known = ", ".join(get_close_matches(name, content.attributes) or list(content.attributes)[:_SHOWN])
+        raise ValueError(f'{file}: no attribute "{name}"; it has {known} and so on. Add it, or use --more and --less')
     return _filled(name, words.more, words.less, content.templates)
+
+
+def vocabulary(model: str, file: str | Path | None = None) -> list[Attribute]:
+    """Return the attributes to explain a difference by: all of a file, or the shipped ones whose words the model knows.
+
+    Args:
+        model: Name or path of the model.
+        file: An `AttributeFile` in YAML.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: Invalid YAML, or a text that equals its reverse.
+    """
+    content, world = _read(file or SHIPPED), is_of_world(model)
+    return [
+        _filled(name, words.more, words.less, content.templates)
+        for name, words in content.attributes.items()
+        if file is not None or words.world == world
+    ]
+
+
+def is_of_world(model: str) -> bool:
+    """Return whether a path is that of a model of the demo, which knows no words but those of the embedded world."""
+    return f"/{Path(DEMO).parent.as_posix()}/" in f"/{Path(model).as_posix()}"
+
+
+def of_texts(texts: Mapping[str, str] | Sequence[str | Attribute]) -> list[Attribute]:
+    """Return an attribute for each text and its reverse. In a list, the reverse has "first" and "second" exchanged.
+
+    Raises:
+        ValueError: No text, a text that is empty or equals its reverse, or one in a list that mentions neither image.
+    """
+    if not texts:
+        raise ValueError("no texts given")
+    found = []
+    for text in texts:
+        if isinstance(text, Attribute):
+            found.append(text)
+        else:
+            reverse = texts[text] if isinstance(texts, Mapping) else swap_roles(text)
+            found.append(Attribute("axis", text, reverse, wordings(text, reverse)))
+    return found
+
+
+def explained(axes: Sequence[Attribute], margins: Sequence[float]) -> list[Explained]:
+    """Return what differs on each axis, largest margin first.
+
+    Args:
+        axes: The axes.
+        margins: Margin of each axis; negative where the second picture has more.
+    """
+    rows = [
+        Explained(axis.more, axis.less, margin) if margin > 0 else Explained(axis.less, axis.more, -margin)
+        for axis, margin in zip(axes, margins, strict=True)
+    ]
+    return sorted(rows, key=lambda row: -row.margin)
 
 
 def phrased(more: str, less: str, file: str | Path = SHIPPED) -> Attribute:
@@ -109,11 +180,13 @@ def wordings(more: str | Sequence[str], less: str | Sequence[str]) -> list[Wordi
 
 def _read(file: str | Path) -> AttributeFile:
     text = read_text(file, "attributes", "name a file with --attributes FILE")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(AttributeFile)
     try:
-        return AttributeFile(**vars(parser.instantiate_classes(parser.parse_string(text))))
-    except ArgumentError as error:
+        return AttributeFile.model_validate(yaml.safe_load(text))
+    except ValidationError as error:
+        from pcclip.datasets.tables import explain  # here: slow to import
+
+        raise ValueError(f"{file}: {explain(error)}") from error
+    except yaml.YAMLError as error:
         raise ValueError(f"{file}: {error}") from error
 
 

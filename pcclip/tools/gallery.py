@@ -1,4 +1,4 @@
-"""Embed many pictures. Known embeddings are read from the store, the others are encoded.
+"""Embed many pictures, and list them by their scores. Known embeddings are read from the store, the others are encoded.
 
 Embeddings of more than `IN_MEMORY` bytes are in a temporary file. Memory then holds only names and locations of the pictures,
 about 250 bytes each.
@@ -124,3 +124,24 @@ def _readable(pictures: Sequence[Picture], embeddings: Tensor, reasons: dict[int
         if to != start:
             embeddings[to] = embeddings[start]
     return Gallery([pictures[place] for place in kept], embeddings[: len(kept)], unreadable)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Picture in a ranking."""
+
+    path: str
+    score: float
+    """Position on the axis; 0 is the mean picture."""
+    rank: int
+    """1 for the highest score."""
+    percentile: float
+    """Percentage of the other pictures with a lower score."""
+
+
+def in_order(gallery: Gallery, scores: Tensor) -> Iterator[Ranked]:
+    """Yield the pictures by descending score (N,). Equal scores keep the gallery's order and have the same percentile."""
+    lower = torch.searchsorted(scores.sort().values, scores).tolist()
+    others = max(1, len(scores) - 1)
+    for rank, index in enumerate(scores.argsort(descending=True, stable=True).tolist(), start=1):
+        yield Ranked(gallery.pictures[index].key, float(scores[index]), rank, 100 * lower[index] / others)

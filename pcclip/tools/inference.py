@@ -3,48 +3,33 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import open_clip
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcclip.command_line import ToolWarning
 from pcclip.data.embedding_store import EmbeddingStore
 from pcclip.data.labelled import Picture
+from pcclip.metrics.axes import blended_axis, example_axis, text_axes
 from pcclip.metrics.protocol import Wording, check_finite, embed_texts
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.head import LinearHead
 from pcclip.model.text import encode_tokens
-from pcclip.tools.attributes import Attribute, read_attribute, wordings
-from pcclip.tools.gallery import Gallery, embed_pictures
-from pcclip.tools.picture_sources import GivenPicture, find_pictures
+from pcclip.tools.attributes import Attribute, Explained, explained, of_texts, read_attribute, vocabulary, wordings
+from pcclip.tools.gallery import Gallery, Ranked, embed_pictures, in_order
+from pcclip.tools.picture_sources import Images, OneImage, given_pictures
 
 if TYPE_CHECKING:
     from pcclip.results import Result
     from pcclip.tasks import Task
 
-Images = str | Path | Sequence[str | Path | Image.Image]
-OneImage = str | Path | Image.Image
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """Picture in a ranking."""
-
-    path: str
-    score: float
-    """Position on the axis; 0 is the mean picture."""
-    rank: int
-    """1 for the highest score."""
-    percentile: float
-    """Percentage of the other pictures with a lower score."""
+SAME = 1e-5  # difference of two embeddings of the same picture, at most
 
 
 class InferenceModel(nn.Module):
@@ -78,9 +63,12 @@ class InferenceModel(nn.Module):
         less: str | Sequence[str] = (),
         *,
         attribute: str | Attribute | None = None,
+        high: Images = (),
+        low: Images = (),
+        blend: float = 0.5,
         cache: str | Path | None = None,
     ) -> list[Ranked]:
-        """Rank pictures on the axis from `less` to `more`, highest score first.
+        """Rank pictures on the axis from `less` to `more`, from `low` to `high`, or a blend of both; highest score first.
 
         Args:
             images: Folder, pattern, list or shard (see `pcclip.tools.picture_sources.find_pictures`), or a sequence of paths
@@ -88,20 +76,26 @@ class InferenceModel(nn.Module):
             more: Text that is true of (first, second) if the first picture has more. Several texts are averaged.
             less: Opposite text; one for each of `more`.
             attribute: Name of a shipped axis, such as `size`, or result of `read_attribute`, instead of both.
+            high: Examples with much of it, as `images`, instead of texts or with them.
+            low: Examples with little of it.
+            blend: Weight of the texts from 0 to 1, if there are examples too. The examples have the rest.
             cache: Folder for cached embeddings of files.
 
         Raises:
             FileNotFoundError: A source does not exist.
-            ValueError: No picture is readable, the numbers of `more` and `less` differ, or the attribute is unknown.
+            ValueError: No picture or not every example is readable, the numbers of `more` and `less` differ, the attribute is
+                unknown, or as `axis` raises it.
         """
         if attribute is None:
-            texts = wordings(more, less)
+            texts = wordings(more, less) if more or less or not (high or low) else []
         elif more or less:
             raise ValueError("give either more and less, or attribute")
         else:
             texts = (read_attribute(attribute) if isinstance(attribute, str) else attribute).wordings
+        ends = [self.embed_readable(given_pictures(end), cache=cache) if end else None for end in (high, low)]
+        axis = self.axis(texts, *ends, blend=blend)
         gallery = self.embed(images, cache=cache)
-        return list(in_order(gallery, self.scores(gallery, self.axis(texts))))
+        return list(in_order(gallery, self.scores(gallery, axis)))
 
     def evaluate(self, tasks: Sequence[Task], **settings: Any) -> list[Result]:
         """Evaluate the model on tasks of `pcclip.tasks`, without a Trainer.
@@ -128,13 +122,10 @@ class InferenceModel(nn.Module):
         Raises:
             ValueError: A picture is unreadable, or one of the two is a folder or list of several.
         """
-        pictures = _pictures([first, second])
+        pictures = given_pictures([first, second])
         if len(pictures) != 2:
             raise ValueError(f"{first} and {second}: hold {len(pictures)} pictures; name two picture files")
-        gallery = self.embed_pictures(pictures)
-        for key, reason in gallery.unreadable.items():
-            raise ValueError(f"{key}: {reason}")
-        a, b = gallery.embeddings.to(self.clip.device)
+        a, b = self.embed_readable(pictures)
         return self.clip.difference(a, b)
 
     def compare(self, first: OneImage, second: OneImage, texts: Sequence[str]) -> dict[str, float]:
@@ -142,11 +133,68 @@ class InferenceModel(nn.Module):
         cosines = self.embed_texts(texts) @ self.difference(first, second)
         return dict(sorted(zip(texts, cosines.tolist(), strict=True), key=lambda item: -item[1]))
 
-    def axis(self, axis_wordings: Sequence[Wording]) -> Tensor:
-        """Return the axis (D,) of a ranking: the mean over wordings of `text - reverse`."""
-        more = self.embed_texts([wording.text for wording in axis_wordings])
-        less = self.embed_texts([wording.reverse for wording in axis_wordings])
-        return (more - less).mean(0)
+    def explain(
+        self,
+        first: OneImage,
+        second: OneImage,
+        texts: Mapping[str, str] | Sequence[str | Attribute] | None = None,
+    ) -> list[Explained]:
+        """Return what the model thinks differs between two pictures, the difference texts with the largest margin first.
+
+        Args:
+            first: A picture.
+            second: Another.
+            texts: Difference texts with their reverses; texts whose reverse has "first" and "second" exchanged; or attributes.
+                By default the shipped vocabulary.
+
+        Raises:
+            ValueError: As `difference` or `of_texts` raises it.
+        """
+        axes = vocabulary(self.source) if texts is None else of_texts(texts)
+        return explained(axes, self.margins(axes, self.difference(first, second)))
+
+    def margins(self, axes: Sequence[Attribute], difference: Tensor) -> list[float]:
+        """Return the mean cosine of a difference (D,) with the texts of each axis minus that with their reverses."""
+        texts = [wording for axis in axes for wording in axis.wordings]
+        margins = torch.split(self._text_axes(texts) @ difference, [len(axis.wordings) for axis in axes])
+        return [float(margin.mean()) for margin in margins]
+
+    def axis(
+        self,
+        axis_wordings: Sequence[Wording] = (),
+        high: Tensor | None = None,
+        low: Tensor | None = None,
+        *,
+        blend: float = 0.5,
+    ) -> Tensor:
+        """Return the axis (D,) of a ranking.
+
+        It is the mean over wordings of `text - reverse`, the unit difference of the mean embeddings of examples, or a blend of
+        both (`pcclip.metrics.axes`).
+
+        Args:
+            axis_wordings: Opposite texts.
+            high: Unit embeddings (h, D) of examples with much of it.
+            low: Unit embeddings (l, D) of examples with little of it.
+            blend: Weight of the texts, if there are examples too.
+
+        Raises:
+            ValueError: Neither texts nor examples, examples of one end only, or examples with the same mean embedding.
+        """
+        if (high is None) != (low is None) or not (axis_wordings or high is not None):
+            raise ValueError("give texts, or both high and low examples")
+        if high is None or low is None:
+            return self._text_axes(axis_wordings).mean(0)
+        if torch.allclose(high.mean(0), low.mean(0), atol=SAME):
+            raise ValueError(
+                "the high and the low examples are the same pictures to this model; give pictures that differ"
+            )
+        examples = example_axis(self.clip, high, low)
+        return blended_axis(self._text_axes(axis_wordings).mean(0), examples, blend) if axis_wordings else examples
+
+    def _text_axes(self, axis_wordings: Sequence[Wording]) -> Tensor:
+        self.warn_of_cuts([text for wording in axis_wordings for text in (wording.text, wording.reverse)])
+        return text_axes(self.clip, axis_wordings)
 
     def scores(self, gallery: Gallery, axis: Tensor, centre: Tensor | None = None) -> Tensor:
         """Return the scores (N,) of pictures: `head(image - centre) . axis`. The `attribute_ranking` task uses the same scores.
@@ -167,7 +215,7 @@ class InferenceModel(nn.Module):
 
     def embed(self, images: Images, *, cache: str | Path | None = None) -> Gallery:
         """Return unit embeddings of pictures; see `rank` for `images` and `cache`."""
-        return self.embed_pictures(_pictures(images), cache=cache)
+        return self.embed_pictures(given_pictures(images), cache=cache)
 
     def embed_pictures(
         self,
@@ -183,6 +231,17 @@ class InferenceModel(nn.Module):
         return embed_pictures(
             self.clip, pictures, store=store, batch_size=batch_size, workers=workers, progress=progress
         )
+
+    def embed_readable(self, pictures: Sequence[Picture], *, cache: str | Path | None = None) -> Tensor:
+        """Return unit embeddings (N, D) of pictures on the model's device.
+
+        Raises:
+            ValueError: A picture is unreadable.
+        """
+        gallery = self.embed_pictures(pictures, cache=cache)
+        for key, reason in gallery.unreadable.items():
+            raise ValueError(f"{key}: {reason}")
+        return gallery.embeddings.to(self.clip.device)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Return unit embeddings (N, D). Warn about texts that are longer than the context."""
@@ -238,25 +297,3 @@ class InferenceModel(nn.Module):
             None if text is None else self.encode_text(text, normalize=True),
             self.logit_scale.exp(),
         )
-
-
-def in_order(gallery: Gallery, scores: Tensor) -> Iterator[Ranked]:
-    """Yield the pictures by descending score (N,). Equal scores keep the gallery's order and have the same percentile."""
-    lower = torch.searchsorted(scores.sort().values, scores).tolist()
-    others = max(1, len(scores) - 1)
-    for rank, index in enumerate(scores.argsort(descending=True, stable=True).tolist(), start=1):
-        yield Ranked(gallery.pictures[index].key, float(scores[index]), rank, 100 * lower[index] / others)
-
-
-def _pictures(images: Images) -> Sequence[Picture]:
-    if isinstance(images, str | Path):
-        return find_pictures([images])
-    pictures: list[Picture] = []
-    for number, image in enumerate(images):
-        if isinstance(image, Image.Image):
-            pictures.append(GivenPicture(f"picture {number}", image))
-        else:
-            pictures += find_pictures([image])
-    if not pictures:
-        raise ValueError("no pictures given")
-    return pictures

@@ -16,11 +16,14 @@ from braceexpand import braceexpand
 from PIL import Image
 
 from pcclip.command_line import ToolWarning
-from pcclip.data.labelled import ImageFile
+from pcclip.data.labelled import ImageFile, Picture
 from pcclip.data.picture_files import PICTURE_ENDINGS, Skipped, is_copy, is_picture, is_picture_name, walk
 from pcclip.data.pictures import upright
 from pcclip.data.stored_embeddings import open_array, stored_image
 from pcclip.paths import read_text
+
+Images = str | Path | Sequence[str | Path | Image.Image]
+OneImage = str | Path | Image.Image
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,26 @@ def find_pictures(sources: Sequence[str | Path]) -> list[ImageFile]:
     if own:
         warnings.warn(f"{names[0]} and {len(names) - 1} others: skipped {own}", ToolWarning, stacklevel=2)
     return list(found.values())
+
+
+def given_pictures(images: Images) -> Sequence[Picture]:
+    """List what `find_pictures` finds, and pictures in memory.
+
+    Raises:
+        FileNotFoundError: A source does not exist.
+        ValueError: There is no picture, or as `find_pictures` raises it.
+    """
+    if isinstance(images, str | Path):
+        return find_pictures([images])
+    pictures: list[Picture] = []
+    for number, image in enumerate(images):
+        if isinstance(image, Image.Image):
+            pictures.append(GivenPicture(f"picture {number}", image))
+        else:
+            pictures += find_pictures([image])
+    if not pictures:
+        raise ValueError("no pictures given")
+    return pictures
 
 
 def _is_own(source: str, base: str, own: Skipped) -> bool:

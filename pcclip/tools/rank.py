@@ -5,22 +5,22 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from pcclip.commands.options import Rank
-from pcclip.tools.attributes import axes_of
-from pcclip.tools.gallery import Gallery
-from pcclip.tools.inference import in_order
+from pcclip.tools.attributes import Attribute, axes_of
+from pcclip.tools.gallery import Gallery, in_order
 from pcclip.tools.picture_command import draw_sheet, embed, prepare, write_outputs
+from pcclip.tools.picture_sources import find_pictures
 
 COLUMNS = ("path", "score", "rank", "percentile")
 
 
 def run(options: Rank) -> None:
     """Rank, and write the table and the contact sheet."""
-    axis, *others = axes_of(options)
-    if others:
-        raise ValueError(f"--attribute {options.attribute}: give one attribute to rank by")
+    axis = axis_of(options)
+    examples = [find_pictures(files) for files in (options.high, options.low) if files]
     output, pictures, model = prepare(options)
     gallery = embed(options, model, pictures)
-    scores = model.scores(gallery, model.axis(axis.wordings))
+    ends = [model.embed_readable(files, cache=options.cache) for files in examples]
+    scores = model.scores(gallery, model.axis(axis.wordings, *ends, blend=options.blend))
     title = f"{axis.name}: {axis.more} first, {axis.less} last"
     order = scores.argsort(descending=True, stable=True)
     sheet = draw_sheet(gallery, order, [f"{value:+.3f}" for value in scores.tolist()], title, options.sheet)
@@ -32,6 +32,22 @@ def run(options: Rank) -> None:
         elif row.rank == 4:
             print("   ...")
     print(f"{len(scores)} pictures ranked: {output} and {drawn}")
+
+
+def axis_of(options: Rank) -> Attribute:
+    """Return the axis in words. It has no wordings if there are only examples.
+
+    Raises:
+        ValueError: Examples of one end only, several attributes, or as `axes_of` raises it.
+    """
+    if bool(options.high) != bool(options.low):
+        raise ValueError("give --high and --low, pictures with much and with little of it")
+    if options.high and not (options.more or options.less or options.attribute):
+        return Attribute("examples", "like --high", "like --low", [])
+    axis, *others = axes_of(options)
+    if others:
+        raise ValueError(f"--attribute {options.attribute}: give one attribute to rank by")
+    return axis
 
 
 def table(gallery: Gallery, scores: Tensor) -> Iterator[tuple[object, ...]]:

@@ -3,18 +3,20 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import normalize
 
 import pcclip
 from pcclip.command_line import ToolWarning
 from pcclip.metrics.attribute_ranking import attribute_scores
 from pcclip.metrics.protocol import Wording
 from pcclip.tasks import Retrieval
-from pcclip.tools.attributes import read_attribute
+from pcclip.tools.attributes import read_attribute, vocabulary
 from pcclip.tools.inference import InferenceModel
 from pcclip.tools.open_model import load_model
 from pcclip.tools.picture_sources import find_pictures
@@ -50,7 +52,7 @@ def test_rank_by_a_named_attribute(model: InferenceModel, photos: Path, tmp_path
     own.write_text("templates: ['{more}, {less}']\nattributes: {light: {more: brighter, less: darker}}\n")
     light = model.rank(photos, attribute=read_attribute("light", own))
     assert light == model.rank(photos, "brighter, darker", "darker, brighter")
-    with pytest.raises(ValueError, match=r"taste.*size, count"):
+    with pytest.raises(ValueError, match=r"attributes.yaml.*taste"):
         model.rank(photos, attribute="taste")
     with pytest.raises(ValueError, match="attribute"):
         model.rank(photos, MORE, LESS, attribute="size")
@@ -62,6 +64,68 @@ def test_difference_and_compare_have_a_direction(model: InferenceModel, photos: 
     there, back = model.compare(a, b, [MORE, LESS]), model.compare(b, a, [MORE, LESS])
     assert there[MORE] == pytest.approx(-back[MORE], abs=1e-6)
     assert list(there) == list(reversed(back))
+
+
+def test_examples_give_an_axis_and_blend_with_texts(model: InferenceModel, photos: Path) -> None:
+    embedded = model.embed(photos)
+    by_name = {Path(picture.key).name: row for picture, row in zip(embedded.pictures, embedded.embeddings, strict=True)}
+    high, low = [by_name[f"0{number}.png"] for number in (0, 1)], [by_name[f"0{number}.png"] for number in (8, 9)]
+    axis = normalize(sum(high) - sum(low), dim=0)  # type: ignore[arg-type]
+    text = normalize(model.axis([Wording(MORE, LESS)]), dim=0)
+    examples: dict[str, Any] = {
+        "high": [photos / "00.png", Image.open(photos / "01.png")],
+        "low": [photos / "08.png", photos / "09.png"],
+    }
+    blended = {"more": MORE, "less": LESS, "blend": 0.25}
+    for options, expected in (({}, axis), (blended, 0.75 * axis + 0.25 * text), ({**blended, "blend": 1.0}, text)):
+        scores = {Path(row.path).name: row.score for row in model.rank(photos, **examples, **options)}
+        for name, row in by_name.items():
+            assert scores[name] == pytest.approx(float((row - embedded.mean()) @ expected), abs=1e-6)
+    ranked = model.rank(photos, **examples)
+    swapped = model.rank(photos, high=examples["low"], low=examples["high"])
+    assert [row.path for row in swapped] == [row.path for row in reversed(ranked)]
+    (photos / "x.png").write_bytes(b"no picture")
+    for wrong, named in (
+        ({"high": photos / "00.png"}, "both high and low"),
+        ({"high": photos / "00.png", "low": [Image.open(photos / "00.png")]}, "same pictures"),
+        ({**examples, "low": photos / "x.png"}, r"x\.png"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            model.rank(photos / "sub", **wrong)
+
+
+def test_differences_are_explained_largest_margin_first(model: InferenceModel, photos: Path) -> None:
+    a, b = photos / "00.png", Image.open(photos / "09.png")
+    texts = {MORE: LESS, "the first is a cat": "the first is a dog"}
+    there, back = model.explain(a, b, texts), model.explain(b, a, texts)
+    cosines = model.compare(a, b, [*texts, *texts.values()])
+    for row, other in zip(there, back, strict=True):
+        assert row.margin == pytest.approx(cosines[row.text] - cosines[row.reverse], abs=1e-6)
+        assert (other.text, other.reverse) == (row.reverse, row.text)
+        assert other.margin == pytest.approx(row.margin, abs=1e-6)
+        assert row.margin >= 0
+    assert there[0].margin >= there[1].margin
+    larger = "the first is larger than the second"
+    (row,) = model.explain(a, b, [larger])
+    assert {row.text, row.reverse} == {larger, "the second is larger than the first"}
+    size = read_attribute("size")
+    margin = model.axis(size.wordings) @ model.difference(a, b)  # all wordings count
+    assert model.explain(a, b, [size])[0].margin == pytest.approx(abs(float(margin)), abs=1e-6)
+    for wrong, named in ((["larger"], "larger"), ({MORE: MORE}, MORE), ([], "no texts")):
+        with pytest.raises(ValueError, match=named):
+            model.explain(a, b, wrong)
+
+
+def test_the_vocabulary_suits_the_model(model: InferenceModel, photos: Path) -> None:
+    world, photographs = vocabulary("/home/me/runs/demo/finetuned"), vocabulary("runs/photos/finetuned")
+    assert {"size", "count", "brightness", "position"} <= {axis.name for axis in world}
+    assert not {axis.more for axis in world} & {axis.more for axis in photographs}
+    assert len(world) + len(photographs) >= 200
+    sides = [frozenset((axis.more, axis.less)) for axis in (*world, *photographs)]
+    assert len(set(sides)) == len(sides)
+    texts = [text for axis in (*world, *photographs) for row in axis.wordings for text in (row.text, row.reverse)]
+    assert not [text for text in texts if model.clip.tokenizer.overflow(text)]
+    assert len(model.explain(photos / "00.png", photos / "09.png")) == len(photographs)
 
 
 def test_it_can_be_taken_for_an_open_clip_model(saved: Path, model: InferenceModel) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import tarfile
 from pathlib import Path
 
@@ -54,14 +55,42 @@ def test_ranking_is_written_with_its_sheet(
     assert [row["path"] for row in rows(output)] == [row.path for row in expected][::-1]
 
 
-def test_pairs_have_a_margin(saved: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = []
-    for pair in (["00.png", "09.png"], ["09.png", "00.png"]):
-        files = [str(photos / name) for name in pair]
-        assert main(["compare", *files, "--attribute", "brightness", "--model", str(saved)]) == 0
-        said.append(capsys.readouterr().out)
-    assert said[0] == said[1]
-    assert "has more, by a margin of 0." in said[0]
+def test_examples_give_an_axis_alone_and_with_texts(
+    saved: Path, model: InferenceModel, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = {"high": [photos / "00.png", photos / "01.png"], "low": [photos / "09.png"]}
+    words = [word for end, files in ends.items() for word in (f"--{end}", *map(str, files))]
+    for texts, options in (([], {}), ([*AXIS, "--blend", "0.3"], {"more": AXIS[1], "less": AXIS[3], "blend": 0.3})):
+        output = tmp_path / f"ranked{len(texts)}.csv"
+        assert main(["rank", str(photos), *words, *texts, "--model", str(saved), "--output", str(output)]) == 0
+        expected = model.rank(photos, **ends, **options)
+        assert [row["path"] for row in rows(output)] == [row.path for row in expected]
+        assert [float(row["score"]) for row in rows(output)] == pytest.approx([row.score for row in expected], abs=1e-6)
+        assert "12 pictures ranked" in capsys.readouterr().out
+
+
+def test_a_comparison_is_reversed_with_its_pictures(
+    saved: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*arguments: str) -> tuple[list[list[str]], list[list[str]]]:
+        tables = []
+        for pair in (["00.png", "09.png"], ["09.png", "00.png"]):
+            assert main(["compare", *(str(photos / name) for name in pair), *arguments, "--model", str(saved)]) == 0
+            tables.append([re.split("  +", line.strip()) for line in capsys.readouterr().out.splitlines()[1:-1]])
+        return tables[0], tables[1]
+
+    there, back = said("--attribute", "[brightness,size]")
+    assert {text for _, text, _ in there} <= {
+        "a brighter background",
+        "a darker background",
+        "larger shapes",
+        "smaller shapes",
+    }
+    assert [[margin, reverse, text] for margin, text, reverse in there] == back
+    there, back = said()  # the shipped vocabulary
+    assert [[margin, reverse, text] for margin, text, reverse in there] == back
+    assert len(there) == 8
+    assert len(said("--count", "300")[0]) > 150
 
 
 def test_classes_by_thresholds_are_copied_into_folders(saved: Path, photos: Path, tmp_path: Path) -> None:
