@@ -44,7 +44,7 @@ class SourceOptions:
     """Column of the caption."""
     attribute_columns: list[str] = field(default_factory=list)
     """Further columns of a `csv` to keep as `attributes` of the image, for `describe` with backend `attributes`. The first
-    row of an image counts. From `jsonl`, all fields are kept."""
+    row of an image counts. Other tables keep all columns."""
     class_names: str | None = field(default=None, metadata=UNRECORDED)
     """For `shards` with `.cls`: file with one class name per line, in the order of the labels."""
     template: str = "a photo of a(n) {}"

@@ -40,6 +40,7 @@ class PairDataModule(LightningDataModule):
             several folders together: `{data/llm: 4, data/composed: 3}` with `groups_per_batch: 7` is four and three groups.
             Null: groups are drawn from all folders alike. An epoch has as many batches as without weights, so a folder with
             few groups may occur more than once in it, and one with many only in part; the next epoch goes on with the rest.
+            Write names out: variables (`${run}`) are not replaced in them.
         groups_per_batch: Groups in a batch of each process. A group has up to G images, 16 by default.
         pairs_per_group: Ordered pairs drawn from each group in each epoch.
         captions_per_group: Captioned images drawn from each group; all G by default.

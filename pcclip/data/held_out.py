@@ -7,9 +7,10 @@ import numpy as np
 from pcclip.batch import PairBatch, PairRow
 from pcclip.data.collate import collate
 from pcclip.data.damage import Damage
+from pcclip.data.group_order import PAIRS, Line
 from pcclip.data.groups import Group
 from pcclip.data.record import both_ways
-from pcclip.data.stream import PAIRS, GroupStream, Line
+from pcclip.data.stream import GroupStream
 
 
 class HeldOutBatches(GroupStream):

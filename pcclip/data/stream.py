@@ -1,74 +1,30 @@
 """Batches of training pairs. Seed, epoch and number determine each batch.
 
-Each epoch puts all groups in one line: the shards in an order drawn from (seed, epoch), starting at a drawn position. The line
-is cut into one equal part for each rank. A part is shuffled in blocks, and consecutive batches are taken from it. So all ranks
-have the same number of batches, no group is read twice, and the ranks do not communicate. A shard's index gives the position
-of each group, so any worker can make any batch without making the earlier ones.
+`pcclip.data.group_order` says which groups are in it. All ranks have the same number of batches. A shard's index gives the
+position of each group, so any worker can make any batch without making the earlier ones.
 
-If each batch has a fixed number of groups of some folders, these folders have lines of their own. A line that ends within an
-epoch is followed by its next one, and a line that is longer than an epoch goes on in the next. The number of batches before a
-batch says where it starts in each line.
+If each batch has a fixed number of groups of some folders, these folders have an order of their own, which goes on over the
+ends of epochs.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from pcclip.batch import PairBatch
 from pcclip.data.collate import Draw, collate
 from pcclip.data.damage import Damage, DamagedGroupError
 from pcclip.data.folders import ShardFolder
+from pcclip.data.group_order import PAIRS, SUBSTITUTES, GroupOrder
 from pcclip.data.groups import MAX_PIXELS, Group, ImageTransform, Sample, decode_group, read_sample
 from pcclip.data.record import GroupRecord, PairRecord, both_ways
 from pcclip.data.tar_index import TarIndex
 from pcclip.model.text import Tokenizer
 
-# Purpose of a random number, which is drawn from (seed, purpose, epoch, rank, number). A source adds a multiple of PURPOSES.
-LINE, BLOCK, PAIRS, SUBSTITUTES = range(4)
-PURPOSES = 4
 KEPT = 16  # open shards; their indices use a few megabytes
-
-
-class Source(NamedTuple):
-    """Shards with a fixed number of groups in each batch.
-
-    Attributes:
-        number: Number of the source.
-        shards: (S,) numbers of its shards.
-        share: Groups of it in each batch of one rank.
-        batches: Batches of one rank until each group was in one.
-    """
-
-    number: int
-    shards: NDArray[np.int64]
-    share: int
-    batches: int
-
-
-class Line(NamedTuple):
-    """Groups of some shards in one line, which may start at any of them.
-
-    Attributes:
-        shards: (S,) numbers of the shards in their order.
-        ends: (S,) end of each shard in the line.
-        start: Place of the first group.
-    """
-
-    shards: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    start: int = 0
-
-    def located(self, places: NDArray[np.int64]) -> list[tuple[int, int]]:
-        """Return (shard, place in the shard) of places in the line."""
-        places = (places + self.start) % self.ends[-1]
-        found = np.searchsorted(self.ends, places, side="right")
-        starts = np.concatenate(([0], self.ends))[found]
-        return list(zip(self.shards[found].tolist(), (places - starts).tolist(), strict=True))
 
 
 class GroupStream(Dataset[PairBatch], ABC):
@@ -100,7 +56,6 @@ class GroupStream(Dataset[PairBatch], ABC):
         names = [folder.name for folder in folders]
         if len({folder.info.kind for folder in folders}) > 1:
             raise ValueError(f"shard folders of images and of embeddings cannot be mixed: {names}")
-        self._names = ", ".join(names)
         self._shards = [(folder, shard) for folder in folders for shard in folder.info.shards]
         self._sizes = np.array([shard.groups for _, shard in self._shards])
         self._groups = int(self._sizes.sum())
@@ -200,19 +155,27 @@ class PairBatches(GroupStream):
     """
 
     def _count(self) -> int:
-        self._lines: dict[int, tuple[int, Line]] = {}  # present line of each source, and its number
         named = [folder.name for folder, _ in self._shards]
-        self._sources: list[Source] = []
-        for names, share in self._draw.shares or [(named, self._draw.groups_per_batch)]:
+        self._orders: list[GroupOrder] = []
+        for source, (names, share) in enumerate(self._draw.shares or [(named, self._draw.groups_per_batch)]):
             chosen = set(names)
-            shards = np.array([place for place, name in enumerate(named) if name in chosen])
-            batches = int(self._sizes[shards].sum()) // (self._world_size * share)
-            if not batches:
+            shards = np.array([number for number, name in enumerate(named) if name in chosen])
+            order = GroupOrder(
+                shards,
+                self._sizes[shards],
+                share,
+                rank=self._rank,
+                world_size=self._world_size,
+                block=self._draw.block,
+                seed=self._draw.seed,
+                source=source,
+            )
+            if not order.batches:
                 raise ValueError(
-                    f"{', '.join(dict.fromkeys(names))}: {self._sizes[shards].sum()} groups are fewer than the {share} of one "
-                    f"batch on each of {self._world_size} processes; lower data.groups_per_batch"
+                    f"{', '.join(dict.fromkeys(names))}: {order.groups} groups are fewer than the {share} of one batch "
+                    f"on each of {self._world_size} processes; lower data.groups_per_batch"
                 )
-            self._sources.append(Source(len(self._sources), shards, share, batches))
+            self._orders.append(order)
         # The epoch does not depend on the shares.
         return self._groups // (self._world_size * self._draw.groups_per_batch)
 
@@ -226,75 +189,45 @@ class PairBatches(GroupStream):
         epoch, number = place
         damaged: list[Damage] = []
         groups: list[Group] = []
-        for source in self._sources:
-            places = self._places_of(source, epoch, number)
+        for order in self._orders:
+            places = order.places(self._step(epoch, number))
             own = [group for one in places if (group := self._read(one, damaged)) is not None]
             if len(own) < len(places):
-                own += self._substitutes(source, epoch, number, places, own)
+                own += self._substitutes(order, epoch, number, places, own)
             groups += own
         batch = collate(groups, self._draw, self._tokenizer, self._random(PAIRS, epoch, self._rank, number))
         return batch._replace(damaged=damaged)
 
+    def _step(self, epoch: int, number: int) -> int:
+        return epoch * self._batches + number
+
     def _places(self, epoch: int, number: int) -> list[tuple[int, int]]:
-        return [place for source in self._sources for place in self._places_of(source, epoch, number)]
-
-    def _at(self, source: Source, epoch: int, number: int) -> tuple[int, int]:
-        """Return the number of the source's line for a batch, and the number of the batch in that line."""
-        return divmod(epoch * self._batches + number, source.batches)
-
-    def _line(self, source: Source, epoch: int) -> Line:
-        if source.number not in self._lines or self._lines[source.number][0] != epoch:
-            # The same on all ranks, so that their parts do not overlap.
-            shared = self._random(LINE + PURPOSES * source.number, epoch)
-            order = source.shards[shared.permutation(len(source.shards))]
-            ends = self._sizes[order].cumsum()
-            self._lines[source.number] = (epoch, Line(order, ends, int(shared.integers(ends[-1]))))
-        return self._lines[source.number][1]
-
-    def _places_of(self, source: Source, epoch: int, number: int) -> list[tuple[int, int]]:
-        epoch, number = self._at(source, epoch, number)
-        size = source.share
-        places = np.arange(number * size, (number + 1) * size)
-        # Blocks of whole batches, so that each group is drawn once with any block size.
-        length = max(1, self._draw.block // size) * size
-        block = number * size // length
-        end = min((block + 1) * length, source.batches * size)
-        drawn = self._random(BLOCK + PURPOSES * source.number, epoch, self._rank, block)
-        order = drawn.permutation(end - block * length)
-        places = block * length + order[places - block * length]
-        return self._line(source, epoch).located(self._rank * source.batches * size + places)
+        return [place for order in self._orders for place in order.places(self._step(epoch, number))]
 
     def _substitutes(
-        self, source: Source, epoch: int, number: int, places: list[tuple[int, int]], groups: list[Group]
-    ) -> Iterator[Group]:
-        """Yield substitutes for unusable groups, drawn from the source's other groups, or repeated if none is left."""
+        self, order: GroupOrder, epoch: int, number: int, places: list[tuple[int, int]], groups: list[Group]
+    ) -> list[Group]:
+        """Return substitutes for unusable groups, drawn from the source's other groups, or repeated if none is left."""
         missing = len(places) - len(groups)
         ignored: list[Damage] = []  # counted in the batch to which these groups belong
         own = set(places)
         found: list[Group] = []
-        # Try neighbours first, since their shard is open.
-        random = self._random(SUBSTITUTES + PURPOSES * source.number, epoch, self._rank, number)
-        epoch, number = self._at(source, epoch, number)
-        line = self._line(source, epoch)
-        start = (self._rank * source.batches + number) * source.share
-        for candidates in (self._draw.block, int(line.ends[-1])):
-            nearby = start + random.permutation(min(candidates, int(line.ends[-1])))
-            for first in range(0, len(nearby), 64):
-                for one in line.located(nearby[first : first + 64]):
-                    if one in own:
-                        continue
-                    own.add(one)
-                    if (group := self._read(one, ignored)) is not None:
-                        found.append(group)
-                    if len(found) == missing:
-                        return iter(found)
+        random = order.random(SUBSTITUTES, epoch, self._rank, number)
+        for one in order.others(self._step(epoch, number), random):
+            if one in own:
+                continue
+            own.add(one)
+            if (group := self._read(one, ignored)) is not None:
+                found.append(group)
+            if len(found) == missing:
+                return found
         usable = groups + found
         if not usable:
             raise ValueError(
                 f"no usable group in any shard: training needs groups with {self._draw.needs}; "
                 "`pcclip-data verify` names what is wrong"
             )
-        return iter(found + [usable[i] for i in random.integers(len(usable), size=missing - len(found))])
+        return found + [usable[i] for i in random.integers(len(usable), size=missing - len(found))]
 
     def _usable(self, pairs: Sequence[PairRecord], captions: Sequence[Sequence[str]]) -> bool:
         drawn = both_ways(pairs) if self._draw.both_directions else pairs
