@@ -111,7 +111,7 @@ class TableTexts:
 
     def _sentence(self, rng: random.Random, names: Sequence[str], first: Values, second: Values) -> str:
         """Write a sentence about all of some columns. It speaks of image X against image Y, which are drawn."""
-        swapped = rng.random() < 0.5
+        swapped = rng.random() < self._words.second_before_first
         x, y = (second, first) if swapped else (first, second)
         said = [self._words.columns[name].said(rng, x[name], y[name]) for name in names]
         linked = [each.link for each in said if each.link]

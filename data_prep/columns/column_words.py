@@ -222,6 +222,9 @@ class TableWords(BaseModel):
     """Nouns in the singular for what the images show: `product`, `chair`."""
     columns_per_text: Annotated[list[NonNegativeFloat], Field(min_length=1)] = [6.0, 3.0, 1.0]
     """How often a text mentions one column, two, three, ..., as relative frequencies."""
+    second_before_first: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of sentences that speak of the second image before the first. A low share is learned in fewer steps, but the model
+    then reads these words less surely (docs/concepts/roles.md)."""
     columns: Annotated[dict[str, Annotated[Number | Flag | Category, Field(discriminator="kind")]], Field(min_length=1)]
     """Words for each column, by its name in `captions.jsonl` or in the `attributes` of its rows."""
 

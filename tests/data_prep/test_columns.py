@@ -46,6 +46,15 @@ def both(
     return {pair[0] for pair in found if pair}, {pair[1] for pair in found if pair}
 
 
+@pytest.mark.parametrize(("share", "low", "high"), [(0, 0, 0), (0.2, 0.1, 0.3), (1, 1, 1)])
+def test_images_are_mentioned_in_either_order(tmp_path: Path, share: float, low: float, high: float) -> None:
+    texts = table(tmp_path, {"glows": GLOWS}, LARGE, SMALL, second_before_first=share)
+    written = [text for seed in range(200) for text in texts(seed, "pair", LARGE, SMALL) or ()]
+    # A frame may name Y before X, so only frames that name both once, in order, tell the order that was drawn.
+    tell = [text for text in written if text.startswith("The ") and ", unlike" not in text and "contrast" not in text]
+    assert low <= sum(text.index("second") < text.index("first") for text in tell) / len(tell) <= high
+
+
 @pytest.mark.parametrize("frequencies", [[1], [0, 1], [1, 1, 1]])
 def test_both_directions_are_true(tmp_path: Path, frequencies: list[float]) -> None:
     """As the screening rules read them, which know nothing of frames."""
