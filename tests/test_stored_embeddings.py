@@ -12,6 +12,8 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from PIL import Image
+from scipy.stats import rankdata, spearmanr
+from sklearn.linear_model import RidgeCV
 
 import pcclip
 from data_prep.steps.captions import Captions
@@ -24,7 +26,7 @@ from pcclip.data.groups import read_groups
 from pcclip.datasets.stored import StoredEmbeddings
 from pcclip.model import ClipSource, load_clip, save_clip
 from pcclip.model.module import LitDifferenceCLIP
-from pcclip.tasks import evaluate
+from pcclip.tasks import AttributeRanking, evaluate
 from pcclip.tools.export import export
 from tests.helpers.models import TEXT, TINY, embedded, gradients, make_batch, make_module
 from tests.helpers.pictures import jpeg
@@ -207,6 +209,42 @@ def test_tasks_take_stored_embeddings() -> None:
     )
     assert found.keys() == expected.keys()
     assert [row.value for row in found.values()] == pytest.approx([row.value for row in expected.values()], abs=1e-6)
+
+
+def ranked(words: str = "big\nlittle\n", more: str = "big") -> dict[str, float]:
+    """Rank ten embeddings by their size, with a ceiling fitted on twenty others and an axis of stored texts."""
+    for name, seed, count in (("measured", 0, 10), ("others", 1, 20)):
+        values = np.random.default_rng(seed).normal(size=(count, 8)).astype(np.float32)
+        np.save(f"{name}.npy", values / np.linalg.norm(values, axis=1, keepdims=True))
+        write_table(f"{name}.jsonl", [{"id": f"{name}{i}", "size": float(row[0])} for i, row in enumerate(values)])
+    np.save("words.npy", np.eye(8)[:2])
+    Path("words.txt").write_text(words)
+    texts = {"wordings": [{"text": "red", "reverse": "blue"}], "stored": [{"more": more, "less": "little"}]}
+    Path("texts.yaml").write_text(json.dumps({"size": texts}))
+    task = AttributeRanking(
+        name="objects",
+        images=StoredEmbeddings("measured.npy", "measured.jsonl"),
+        texts="texts.yaml",
+        ceiling=True,
+        ceiling_images=StoredEmbeddings("others.npy", "others.jsonl"),
+        stored_texts="words.npy",
+    )
+    return {row.metric: row.value for row in evaluate(TinyModel(), [task], resamples=5)}
+
+
+def test_ranking_by_stored_texts_and_by_a_ceiling_from_other_images() -> None:
+    found = ranked()
+    (images, sizes), (others, known) = (
+        (np.load(f"{name}.npy"), [json.loads(line)["size"] for line in Path(f"{name}.jsonl").read_text().splitlines()])
+        for name in ("measured", "others")
+    )
+    assert found["stored_spearman"] == pytest.approx(spearmanr(images[:, 0] - images[:, 1], sizes)[0], abs=1e-6)
+    ridge = RidgeCV(alphas=np.logspace(-5, 3, 17)).fit(others, rankdata(known))
+    assert found["ceiling_spearman"] == pytest.approx(spearmanr(ridge.predict(images), sizes)[0], abs=1e-6)
+    assert found["share_of_ceiling"] == pytest.approx(found["spearman"] / found["ceiling_spearman"], abs=1e-6)
+    for wrong, named in (({"words": "big\n"}, "2 embeddings, but 1"), ({"more": "huge"}, "texts.yaml.*huge")):
+        with pytest.raises(ValueError, match=named):
+            ranked(**wrong)
 
 
 def fit(width: int, *shards: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,19 +25,21 @@ class AttributeTexts:
     """Difference texts: `text` is true if the first image has more of the attribute, `reverse` if it has less."""
     prompts: list[Wording]
     """Ordinary prompts: `text` describes an image with more of it, `reverse` an image with less. It may be empty."""
+    stored: list[Wording] = field(default_factory=list)
+    """Opposite texts among those with a stored embedding. It may be empty."""
 
 
 def read_texts(file: str | Path) -> dict[str, AttributeTexts]:
     """Read attribute texts from YAML.
 
-    An attribute has `{wordings: [{text, reverse}, ...], prompts: [{more, less}, ...]}`, or only the list of wordings. For many
-    attributes of one kind, `phrases` fill placeholders in `templates: {wordings, prompts}`:
+    An attribute has `{wordings: [{text, reverse}, ...], prompts: [{more, less}, ...], stored: [{more, less}, ...]}`, or only
+    the list of wordings. For many attributes of one kind, `phrases` fill placeholders in `templates: {wordings, prompts}`:
 
     - `attribute: phrase`: the phrase replaces `{}`;
     - `group: {phrase, values}`: attributes `group::value`. The value replaces `{}` in the phrase, with spaces for underscores.
       `values` is a list, or maps values to words;
-    - `attribute: {pairs: [[phrase, other], ...], prompts}`: each wording uses the next pair for `{}` and `{other}`, and begins
-      with a capital letter.
+    - `attribute: {pairs: [[phrase, other], ...], prompts, stored}`: each wording uses the next pair for `{}` and `{other}`, and
+      begins with a capital letter.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -70,6 +72,7 @@ class _Wording(_Model):
 class _Texts(_Model):
     wordings: list[_Wording] = Field(min_length=1)
     prompts: list[_Prompt] = []
+    stored: list[_Prompt] = []
 
     @model_validator(mode="before")
     @classmethod
@@ -78,13 +81,13 @@ class _Texts(_Model):
 
     def checked(self, attribute: str) -> AttributeTexts:
         wordings = [Wording(row.text, row.reverse) for row in self.wordings]
-        prompts = [Wording(row.more, row.less) for row in self.prompts]
-        for row in (*wordings, *prompts):
+        prompts, stored = ([Wording(row.more, row.less) for row in rows] for rows in (self.prompts, self.stored))
+        for row in (*wordings, *prompts, *stored):
             if row.text == row.reverse:
                 raise ValueError(f'{attribute}: "{row.text}" is its own reverse; the reverse must say the opposite')
-            if wordings.count(row) + prompts.count(row) > 1:
+            if wordings.count(row) + prompts.count(row) > 1 or stored.count(row) > 1:
                 raise ValueError(f'{attribute}: "{row.text}" is given twice; remove one')
-        return AttributeTexts(wordings, prompts)
+        return AttributeTexts(wordings, prompts, stored)
 
     def filled(self, places: dict[str, str]) -> _Texts:
         return _Texts.model_validate(_fill(self.model_dump(), places))
@@ -98,6 +101,7 @@ class _Values(_Model):
 class _Pairs(_Model):
     pairs: list[tuple[str, str]] = Field(min_length=1)
     prompts: list[_Prompt] = []
+    stored: list[_Prompt] = []
 
 
 class _File(BaseModel):
@@ -147,7 +151,7 @@ class _File(BaseModel):
             one, other = phrase.pairs[number % len(phrase.pairs)]
             texts = _fill(wording.model_dump(), {"{}": one, "{other}": other})
             wordings.append({part: text[:1].upper() + text[1:] for part, text in texts.items()})
-        return _Texts.model_validate({"wordings": wordings, "prompts": [row.model_dump() for row in phrase.prompts]})
+        return _Texts.model_validate({"wordings": wordings, **phrase.model_dump(include={"prompts", "stored"})})
 
 
 def _fill(part: Any, places: dict[str, str]) -> Any:

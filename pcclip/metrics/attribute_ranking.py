@@ -13,7 +13,8 @@ the pair: "the first is larger than the second" and its reverse. The metrics:
 - `prompt_forced_choice`, `prompt_spearman`: the same with an axis from one ordinary prompt to another, the baseline that
   needs no difference texts; `spearman_over_prompts` is the gain over it;
 - `ceiling_forced_choice`, `ceiling_spearman`, `share_of_ceiling`: what ridge regression on the same embeddings reaches;
-- `example_spearman`, `blended_spearman`: what an axis from a few examples reaches, alone and blended with the texts.
+- `example_spearman`, `blended_spearman`: what an axis from a few examples reaches, alone and blended with the texts;
+- `stored_spearman`: the same with axes from stored text embeddings, such as those of a CLIP whose text tower is not at hand.
 
 Ties count one half. Each metric is the mean over the wordings of the attribute. `_lowest` and `_highest` are the values of the
 worst and the best wording.
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from pcclip.metrics.axes import text_axes
 from pcclip.metrics.bootstrap import Bootstrap, quadratic_form
-from pcclip.metrics.ceiling import ceiling_results, has_ceiling
+from pcclip.metrics.ceiling import ceiling_results, has_ceiling, ridge_scores, transferred_scores
 from pcclip.metrics.difference_texts import embed_pair_texts, judge
 from pcclip.metrics.examples import example_results
 from pcclip.metrics.judged import JudgedAttribute
@@ -50,6 +51,8 @@ def attribute_ranking(
     draws: int = 5,
     ceiling: bool = False,
     examples: Sequence[int] = (),
+    ceiling_images: tuple[Tensor, Mapping[str, Tensor]] | None = None,
+    stored_axes: Mapping[str, Tensor] | None = None,
     bootstrap: Bootstrap | None = None,
 ) -> list[Metric]:
     """Measure every attribute of `values` with its wordings.
@@ -70,6 +73,9 @@ def attribute_ranking(
         images_per_draw: Also measure `sign_accuracy_paper` on draws of this number of images.
         draws: Number of random draws of images, and of examples.
         ceiling: Also fit the supervised ceiling, for attributes with enough groups (`has_ceiling`).
+        ceiling_images: Fit it on other images, given by their embeddings (M, D) and by attribute to their values (M,), and
+            not on folds of the measured ones.
+        stored_axes: Attribute to axes (K, D) from stored text embeddings. Attributes may be missing.
         examples: Also rank by these numbers of examples of either end, for the same attributes.
         bootstrap: Resampling of images, and seed of the draws and folds.
 
@@ -99,8 +105,16 @@ def attribute_ranking(
         results += rows
         if prompts and prompts.get(attribute):
             results += _prompt_results(encoder, judged, prompts[attribute], spearman, resampled)
-        if ceiling and has_ceiling(judged.values, judged.groups):
-            results += ceiling_results(judged, spearman, resampled, bootstrap.seed)
+        if stored_axes and attribute in stored_axes:
+            scores = stored_axes[attribute] @ (judged.images - judged.images.mean(0)).T
+            results += _spearman_results("stored_spearman", judged, *judged.correlations(weighted_spearman, scores))
+        if ceiling and ceiling_images is not None:
+            others, known = ceiling_images
+            scores = transferred_scores(others, known[attribute], judged.images)
+            results += ceiling_results(judged, scores, spearman, resampled)
+        elif ceiling and has_ceiling(judged.values, judged.groups):
+            scores = ridge_scores(judged.images, judged.values, judged.groups, bootstrap.seed)
+            results += ceiling_results(judged, scores, spearman, resampled)
         if examples and has_ceiling(judged.values, judged.groups):
             results += example_results(encoder, judged, texts[attribute], examples, draws, bootstrap.seed)
     return results
@@ -174,13 +188,19 @@ def _rank_results(
     scores = attribute_scores(encoder, judged.images, wordings)
     spearman, resampled = judged.correlations(weighted_spearman, scores)
     kendall, kendall_resampled = judged.correlations(weighted_kendall, scores)
-    mean, n = float(spearman.mean()), scores.shape[1]
-    results = [judged.metric("spearman", mean, n, resampled.mean(0))]
-    if len(wordings) > 1:
+    results = _spearman_results("spearman", judged, spearman, resampled)
+    results.append(judged.metric("kendall", float(kendall.mean()), scores.shape[1], kendall_resampled.mean(0)))
+    return float(spearman.mean()), resampled.mean(0), results
+
+
+def _spearman_results(name: str, judged: JudgedAttribute, spearman: Tensor, resampled: Tensor) -> list[Metric]:
+    """Return the mean of correlations (W,), and the lowest and highest, given the same in each resample (W, R)."""
+    n = len(judged.images)
+    results = [judged.metric(name, float(spearman.mean()), n, resampled.mean(0))]
+    if len(spearman) > 1:
         for ending, row in (("lowest", int(spearman.argmin())), ("highest", int(spearman.argmax()))):
-            results.append(judged.metric(f"spearman_{ending}", float(spearman[row]), n, resampled[row]))
-    results.append(judged.metric("kendall", float(kendall.mean()), n, kendall_resampled.mean(0)))
-    return mean, resampled.mean(0), results
+            results.append(judged.metric(f"{name}_{ending}", float(spearman[row]), n, resampled[row]))
+    return results
 
 
 def _prompt_results(

@@ -61,19 +61,32 @@ def ridge_scores(images: Tensor, values: Tensor, groups: Tensor, seed: int) -> T
     return torch.from_numpy(predicted).float().to(images.device)
 
 
-def ceiling_results(judged: JudgedAttribute, spearman: float, resampled: Tensor, seed: int) -> list[Metric]:
+def transferred_scores(images: Tensor, values: Tensor, others: Tensor) -> Tensor:
+    """Return predictions (m,) for other images (m, D) of ridge regression, fitted as in `ridge_scores` on all images.
+
+    Args:
+        images: Embeddings, (n, D).
+        values: Value of each image, (n,); NaN where unknown.
+        others: Embeddings of the other images, (m, D).
+    """
+    known = ~values.isnan()
+    ranks = weighted_ranks(torch.ones_like(values[known])[None], values[known])[0]
+    fitted = RidgeCV(alphas=_PENALTIES).fit(images[known].double().cpu().numpy(), ranks.double().cpu().numpy())
+    return torch.from_numpy(fitted.predict(others.double().cpu().numpy())).float().to(others.device)
+
+
+def ceiling_results(judged: JudgedAttribute, scores: Tensor, spearman: float, resampled: Tensor) -> list[Metric]:
     """Return `ceiling_forced_choice`, `ceiling_spearman` and `share_of_ceiling`.
 
     Args:
-        judged: The attribute; see `has_ceiling`.
+        judged: The attribute.
+        scores: Score of each image by the ceiling, (n,).
         spearman: Spearman's correlation of the text axis.
         resampled: The same in each resample, (R,).
-        seed: Seed of the folds.
 
     Returns:
         The share is `spearman` divided by the ceiling. It is undefined (NaN) if the ceiling is not positive.
     """
-    scores = ridge_scores(judged.images, judged.values, judged.groups, seed)
     first, second = scores[judged.paired][judged.pairs]
     once = torch.ones_like(scores)[None]
     ceiling = weighted_spearman(once, scores, judged.values)

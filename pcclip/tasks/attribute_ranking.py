@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -13,12 +14,14 @@ from torch.nn.functional import normalize
 
 from pcclip.data.labelled import ImageFile, ImageSet, decoded
 from pcclip.data.shard_index import named_in
+from pcclip.data.stored_embeddings import open_array, unit
 from pcclip.datasets.sources import AttributeSource, ImageSource, find_source, open_images
 from pcclip.datasets.tables import Table, read_table
 from pcclip.datasets.texts import read_texts
 from pcclip.metrics.attribute_ranking import attribute_ranking, attribute_scores
 from pcclip.metrics.ceiling import has_ceiling
-from pcclip.metrics.protocol import Metric
+from pcclip.metrics.protocol import Metric, Wording
+from pcclip.paths import existing_file, read_text
 from pcclip.processes import rank
 from pcclip.reports.contact_sheet import TILE, contact_sheet, spread_over_order
 from pcclip.tasks.task import Context, Task
@@ -129,6 +132,11 @@ class AttributeRanking(Task):
     examples: list[int] = field(default_factory=list)
     """Also rank by axes from these numbers of examples of either end, alone and blended with the texts. Measured like the
     ceiling."""
+    ceiling_images: ImageSource | None = None
+    """Fit the ceiling on these images, which need all attributes, and not on folds of the measured ones."""
+    stored_texts: str | None = None
+    """`.npy` file of text embeddings (N, D) in the space of the images; the `.txt` next to it has text i in line i. Opposite
+    texts, which `texts` lists as `{attribute: {stored: [{more, less}, ...]}}`, also give axes."""
 
     def prepare(self) -> None:
         if min(self.pair_images or 2, self.images_per_draw or 2, self.draws + 1) < 2:
@@ -144,13 +152,42 @@ class AttributeRanking(Task):
         self._values = self._varied(table, {name: table.numbers(name, self._items.keys) for name in attributes})
         self._texts = {attribute: texts[attribute].wordings for attribute in self._values}
         self._prompts = {attribute: texts[attribute].prompts for attribute in self._values}
+        self._stored_axes = self._read_stored_axes({attribute: texts[attribute].stored for attribute in self._values})
+        self._fitted = self._read_fitted(list(self._values)) if self.ceiling_images is not None else None
         # items that share a row of the table
         self._groups = torch.from_numpy(np.unique(self._items.keys, return_inverse=True)[1])
         without = [name for name, numbers in self._values.items() if not has_ceiling(numbers, self._groups)]
-        if (self.ceiling or self.examples) and without:
+        if without and (self.examples or (self.ceiling and self._fitted is None)):
             rank_zero_warn(
                 f"{table.file}: {self.title}: too few rows for a ceiling or examples of {', '.join(without[:_SHOWN])}"
             )
+
+    def _read_stored_axes(self, opposites: dict[str, list[Wording]]) -> dict[str, Tensor]:
+        """Return attribute to the differences of its opposite texts' stored embeddings, (K, D)."""
+        if self.stored_texts is None:
+            return {}
+        embeddings = torch.from_numpy(unit(open_array(existing_file(self.stored_texts, "text embeddings"))))
+        names = read_text(Path(self.stored_texts).with_suffix(".txt"), "the stored texts").splitlines()
+        if len(names) != len(embeddings):
+            raise ValueError(f"{self.stored_texts}: {len(embeddings)} embeddings, but {len(names)} texts")
+        row = {name: number for number, name in enumerate(names)}
+        named = {text for pairs in opposites.values() for pair in pairs for text in (pair.text, pair.reverse)}
+        if unknown := named - set(row):
+            raise ValueError(f"{self.texts}: no stored embedding of {sorted(unknown)} in {self.stored_texts}")
+        return {
+            attribute: torch.stack([embeddings[row[pair.text]] - embeddings[row[pair.reverse]] for pair in pairs])
+            for attribute, pairs in opposites.items()
+            if pairs
+        }
+
+    def _read_fitted(self, attributes: list[str]) -> tuple[Items, dict[str, Tensor]]:
+        """Return the images to fit the ceiling on, and attribute to their values."""
+        assert self.ceiling_images is not None
+        if not isinstance(self.ceiling_images, AttributeSource):
+            raise ValueError(f"{self.title}: the images of `ceiling_images` have no attributes of their own")
+        table = self.ceiling_images.image_table()
+        items = match_items(open_images(self.ceiling_images), table, "image")
+        return items, {name: table.numbers(name, items.keys) for name in attributes}
 
     def _table(self) -> Table:
         if self.table is not None:
@@ -183,6 +220,10 @@ class AttributeRanking(Task):
 
     def measure(self, context: Context) -> Iterable[Metric]:
         items, present, _ = self._items.embed(context)
+        fitted = None
+        if self._fitted is not None and self.ceiling and context.final:
+            images, kept, _ = self._fitted[0].embed(context)
+            fitted = images, {name: numbers[kept].to(images.device) for name, numbers in self._fitted[1].items()}
         return attribute_ranking(
             context.encoder,
             items,
@@ -196,6 +237,8 @@ class AttributeRanking(Task):
             draws=self.draws,
             ceiling=self.ceiling and context.final,
             examples=self.examples if context.final else (),
+            ceiling_images=fitted,
+            stored_axes={name: axes.to(items.device) for name, axes in self._stored_axes.items()},
             bootstrap=context.bootstrap,
         )
 

@@ -21,7 +21,10 @@ phrases:
   tail: a tail
   bill: {phrase: "a bill that is {}", values: [long_and_thin]}
   wing: {phrase: "a {} wing", values: {broad-wing: broad}}
-  animal: {pairs: [[an animal, an object], [fur, wheels]], prompts: [{more: a pet, less: a tool}]}
+  animal:
+    pairs: [[an animal, an object], [fur, wheels]]
+    prompts: [{more: a pet, less: a tool}]
+    stored: [{more: dog, less: car}]
 """
 
 
@@ -45,6 +48,7 @@ def test_forms(tmp_path: Path) -> None:
             Wording("The first has fur", "The second has fur"),
         ],
         [Wording("a pet", "a tool")],
+        [Wording("dog", "car")],
     )
 
 

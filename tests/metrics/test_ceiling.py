@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from pcclip.metrics.attribute_ranking import attribute_ranking
 from pcclip.metrics.bootstrap import Bootstrap
-from pcclip.metrics.ceiling import _PENALTIES, has_ceiling, ridge_scores
+from pcclip.metrics.ceiling import _PENALTIES, has_ceiling, ridge_scores, transferred_scores
 from pcclip.metrics.protocol import Metric, Wording
 
 WORDING = Wording("the first is larger than the second", "the first is smaller than the second")
@@ -80,6 +80,16 @@ def test_predictions_are_out_of_fold_and_of_ranks(by_class: bool) -> None:
         expected = RidgeCV(alphas=_PENALTIES).fit(x[fitted], y[fitted]).predict(x[held_out])
         torch.testing.assert_close(found[held_out], torch.from_numpy(expected).float())
     torch.testing.assert_close(ridge_scores(images, values.log(), classes, seed=3), found)
+
+
+def test_ceiling_from_other_images_is_fitted_on_their_known_values_alone() -> None:
+    images, values = graded(noise=0.2)
+    values[3] = torch.nan
+    fitted, measured = torch.arange(60) < 40, torch.arange(60) >= 40
+    found = transferred_scores(images[fitted], values[fitted], images[measured])
+    known = fitted & ~values.isnan()
+    expected = RidgeCV(alphas=_PENALTIES).fit(images[known].double().numpy(), scipy.stats.rankdata(values[known]))
+    torch.testing.assert_close(found, torch.from_numpy(expected.predict(images[measured].double().numpy())).float())
 
 
 def test_the_ceiling_does_not_recognise_classes(make_encoder: Callable[..., Any]) -> None:
