@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,12 +156,14 @@ def test_model_without_image_tower(capsys: pytest.CaptureFixture[str]) -> None:
     module = LitDifferenceCLIP(ClipSource(text_only()), ["all"], caption_weight=1, head="linear")
     assert module.model.image_tower_frozen
     data = PairDataModule(["shards"], ["shards"], groups_per_batch=2, pairs_per_group=4, num_workers=0)
-    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "barebones": True}
-    Trainer(accelerator="cpu", max_epochs=1, **quiet).fit(module, data)
+    trainer = Trainer(accelerator="cpu", max_epochs=1, barebones=True)
+    trainer.fit(module, data)
     save_clip(module.model, "saved")
+    trainer.save_checkpoint("saved.ckpt")
     model = pcclip.load("saved")
     texts = ["the first is red", "the first is blue"]
-    assert torch.equal(model.embed_texts(texts), module.model.eval().encode_texts(texts))
+    for loaded in (model, pcclip.load("saved.ckpt")):
+        assert torch.equal(loaded.embed_texts(texts), module.model.eval().encode_texts(texts))
     ranked = model.rank("img_emb_0.npy", more=texts[0], less=texts[1])
     assert sorted(row.path for row in ranked) == sorted(f"img_emb_0.npy/{i}" for i in range(COUNT))
     direction = (model.embed_texts(texts[:1]) - model.embed_texts(texts[1:]))[0]
@@ -181,34 +184,45 @@ def test_model_without_image_tower(capsys: pytest.CaptureFixture[str]) -> None:
             needs_pixels()
 
 
+def stored(model: TinyModel, name: str, keys: dict[str, Path], label: str | None = None) -> StoredEmbeddings:
+    """Store the embeddings of pictures by their keys, with a table of their folder and brightness."""
+    pixels = torch.stack([model.image_transform(Image.open(path).convert("RGB")) for path in keys.values()])
+    np.save(f"{name}.npy", model.encode_images(pixels).detach().numpy())
+    lines = Path("world/table.csv").read_text().splitlines()
+    numbers = {row["image"]: row["brightness"] for row in csv.DictReader(lines)}
+    table = [{"id": key, "folder": path.parent.name, "brightness": numbers.get(key)} for key, path in keys.items()]
+    write_table(f"{name}.parquet", table)
+    return StoredEmbeddings(f"{name}.npy", f"{name}.parquet", label=label)
+
+
 def test_tasks_take_stored_embeddings() -> None:
     """The numbers are those of the pictures themselves."""
     world = Path("world")
     write_world(world)
     model = TinyModel()
-    stored = {}
-    for name, folder in (("images", world / "images"), ("classes", world / "classes")):
-        pictures = sorted(path for path in folder.rglob("*.png"))
-        pixels = torch.stack([model.image_transform(Image.open(path).convert("RGB")) for path in pictures])
-        np.save(f"{name}.npy", model.encode_images(pixels).detach().numpy())
-        values = {row["image"]: row["brightness"] for row in csv.DictReader((world / "table.csv").open())}
-        table = [
-            {"id": path.name if name == "images" else f"{path.parent.name}/{path.name}", "label": path.parent.name}
-            | ({"brightness": values[path.name]} if name == "images" else {})
-            for path in pictures
-        ]
-        write_table(f"{name}.csv", table)
-        stored[name] = StoredEmbeddings(f"{name}.npy", f"{name}.csv", label=None if name == "images" else "label")
+    images = stored(model, "images", {path.name: path for path in sorted((world / "images").iterdir())})
+    paths = {f"{path.parent.name}/{path.name}": path for path in sorted((world / "classes").rglob("*.png"))}
+    classes = stored(model, "classes", paths, label="folder")
     expected = by_name(evaluate(TinyModel(), [ranking(world), shot(world)], resamples=5))
-    found = by_name(
-        evaluate(
-            model,
-            [ranking(world, images=stored["images"], table=None), shot(world, images=stored["classes"])],
-            resamples=5,
-        )
-    )
+    encoded = model.encoded
+    tasks = [ranking(world, images=images, table=None), shot(world, images=classes)]
+    found = by_name(evaluate(model, tasks, resamples=5))
+    assert model.encoded == encoded
     assert found.keys() == expected.keys()
     assert [row.value for row in found.values()] == pytest.approx([row.value for row in expected.values()], abs=1e-6)
+    assert [row.n for row in found.values()] == [row.n for row in expected.values()]
+    dark = replace(classes, where={"folder": "red"})
+    assert {image.key.partition("/")[0] for image in dark.read().images} == {"red"}
+
+    values = 2 * np.load("classes.npy")
+    values[:2] = np.nan
+    np.save("classes.npy", values)
+    with (
+        pytest.warns(UserWarning, match=r"classes\.npy: 13 of 15 .* unit length"),
+        pytest.warns(UserWarning, match="2 of 15 .*blue/0.png"),
+    ):
+        rows = evaluate(model, [shot(world, images=classes)], resamples=5)
+    assert max(row.n for row in rows) == 13
 
 
 def ranked(words: str = "big\nlittle\n", more: str = "big") -> dict[str, float]:

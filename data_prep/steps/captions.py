@@ -61,6 +61,8 @@ class Captions(SourceOptions, Workers, OutputStep):
             raise ValueError(f"captions.images: set it to the folder of the images, for source `{self.source}`")
         if (self.source == "embeddings") != (self.embeddings is not None):
             raise ValueError("captions.embeddings: set it for source `embeddings`, and only for it")
+        if self.source == "embeddings" and self.part is not None:
+            raise ValueError("captions.part: source `embeddings` has no parts, since it decodes nothing; leave it out")
         if self.template.count("{}") != 1:
             raise ValueError(f"captions.template: {self.template!r} must contain {{}} once, for the class name")
 

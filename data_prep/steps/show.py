@@ -72,7 +72,10 @@ def pairs_from_shards(folder: Path, count: int, draw: random.Random) -> list[Row
     """
     info = DatasetInfo.read(folder)
     if info.kind != "images":
-        raise ValueError(f"{folder}: contains embeddings, not images; name the image shards that they were made from")
+        raise ValueError(
+            f"{folder}: contains embeddings, not images; name the image shards that they were made from, or set `differences` "
+            "and `captions`"
+        )
     wanted = Counter(islice(cycle(draw.sample(range(info.groups), info.groups)), count))
     pairs: list[Row] = []
     first = 0

@@ -115,7 +115,8 @@ class _Decoded(Dataset[tuple[Tensor | str, int]]):
     def __getitem__(self, task: Task) -> tuple[Tensor | str, int]:
         place, picture = task
         if isinstance(picture, StoredEmbedding):
-            return torch.from_numpy(picture.embedding()), place
+            row = torch.from_numpy(picture.embedding())
+            return row if row.isfinite().all() else "its embedding has no direction (zeros, NaN or infinity)", place
         try:
             return self._transform(picture.decode()), place
         except UnreadableImageError as error:

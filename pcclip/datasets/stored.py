@@ -1,6 +1,5 @@
 """Stored image embeddings as evaluation images: `.npy` files, and a table with a row for each embedding."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +25,8 @@ class StoredEmbeddings(AttributeSource):
     key: str = "id"
     """Column of the table with the ids of the images, each once."""
     label: str | None = None
-    """Column of the table with the names of the classes. None: no classes."""
-    where: Mapping[str, str] | None = None
+    """Column of the table with the name of the image's class; empty for images without a class. None: no classes."""
+    where: dict[str, str] | None = None
     """Use only rows of the table with these values, e.g. `{split: test}`."""
 
     def read(self) -> ImageSet:
@@ -42,8 +41,9 @@ class StoredEmbeddings(AttributeSource):
             rank_zero_warn(f"{self.embeddings}: {lengths} of {count} embeddings are not of unit length; normalised")
         chosen = set(read_table(self.table, self.key, self.where).keys)
         names = table.texts(self.label) if self.label is not None else {}
-        classes = sorted({names[key] for key in chosen if names})
-        labels = [classes.index(names[key]) if key in chosen and names else None for key in table.keys]
+        classes = sorted({names[key] for key in chosen if names.get(key)})
+        place = {name: label for label, name in enumerate(classes)}
+        labels = [place.get(names.get(key, "")) for key in table.keys]
         images = [image for image in stored_images(arrays, table.keys, labels) if image.key in chosen]
         return ImageSet(Path(self.embeddings), [*images], classes)
 
