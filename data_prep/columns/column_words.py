@@ -202,15 +202,15 @@ class Category(Column[str]):
     """Words for categories whose names in the table are not words: `{ss: stainless steel}`."""
 
     def parse(self, cell: object) -> str:
-        return CATEGORY.validate_python(cell)
+        value = CATEGORY.validate_python(cell)
+        return self.values.get(value, value)
 
     def differ(self, x: str, y: str) -> bool:
         return x != y
 
     def said(self, rng: random.Random, x: str, y: str) -> Said:
         predicate = rng.choice(self.predicates)
-        of_x, of_y = (predicate.replace("{}", self.values.get(value, value)) for value in (x, y))
-        return Said(of_x, of_y)
+        return Said(predicate.replace("{}", x), predicate.replace("{}", y))
 
 
 class TableWords(BaseModel):
@@ -227,6 +227,12 @@ class TableWords(BaseModel):
     then reads these words less surely (docs/concepts/roles.md)."""
     columns: Annotated[dict[str, Annotated[Number | Flag | Category, Field(discriminator="kind")]], Field(min_length=1)]
     """Words for each column, by its name in `captions.jsonl` or in the `attributes` of its rows."""
+
+    @model_validator(mode="after")
+    def _some_columns(self) -> TableWords:
+        if not any(self.columns_per_text):
+            raise ValueError("`columns_per_text` must have a number above 0")
+        return self
 
     @classmethod
     def load(cls, file: str | Path) -> TableWords:

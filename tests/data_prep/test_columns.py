@@ -153,6 +153,15 @@ def test_weights_and_missing_values_decide_on_columns(tmp_path: Path) -> None:
 def test_bad_input_is_named(tmp_path: Path, columns: dict[str, Any], rows: list[dict[str, Any]], names: str) -> None:
     with pytest.raises(ValueError, match=names):
         table(tmp_path, columns, *rows)
+    with pytest.raises(ValueError, match=r"words.yaml: .*`columns_per_text`"):
+        table(tmp_path, {"size": SIZE}, LARGE, columns_per_text=[0, 0])
+
+
+def test_categories_with_the_same_words_do_not_differ(tmp_path: Path) -> None:
+    rows = [{"id": name, "kind": name} for name in ("app", "apple", "kettle")]
+    texts = table(tmp_path, {"kind": KIND}, *rows)
+    assert texts(0, "p", rows[0], rows[1]) is None
+    assert "an apple" in str(texts(0, "p", rows[0], rows[2]))
 
 
 def test_step_writes_both_directions_and_counts_silent_pairs(tmp_path: Path, write: Write, read: Read) -> None:
