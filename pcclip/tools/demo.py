@@ -3,10 +3,9 @@
 import socket
 import threading
 from dataclasses import replace
-from pathlib import Path
 
-from pcclip.commands.options import DEMO, Demo
-from pcclip.tools.attributes import SHIPPED, read_attribute
+from pcclip.commands.options import Demo
+from pcclip.tools.attributes import SHIPPED, is_of_world, read_attribute, vocabulary
 from pcclip.tools.demo_events import Examples
 from pcclip.tools.demo_page import CSS, THEME, build_page
 from pcclip.tools.gallery import Gallery
@@ -57,9 +56,10 @@ def run(options: Demo) -> None:
 
 def _examples(options: Demo) -> Examples:
     """Return what the options name, or what suits the model: the embedded world's models know no words for photographs."""
-    attributes, classes = WORLD if Path(DEMO).parent in Path(options.model).parents else PHOTOGRAPHS
+    attributes, classes = WORLD if is_of_world(options.model) else PHOTOGRAPHS
     axes = [read_attribute(name, options.attributes or SHIPPED) for name in options.attribute or attributes]
-    return Examples(axes, options.classes or classes, options.template)
+    known = vocabulary(options.model, options.attributes)
+    return Examples(axes, options.classes or classes, options.template, known)
 
 
 def _check_address(options: Demo) -> None:

@@ -1,7 +1,8 @@
 """What the page of `pcclip demo` answers with one model: rankings, searches, comparisons and classes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import exp
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from PIL import Image
 from scipy.stats import kendalltau
 from torch import Tensor
 
-from pcclip.tools.attributes import Attribute
+from pcclip.tools.attributes import Attribute, explained
 from pcclip.tools.gallery import Gallery
 from pcclip.tools.inference import InferenceModel
 from pcclip.tools.search import exact_index, search
@@ -19,6 +20,8 @@ AROUND = 6  # pictures at one place of a ranking
 FOUND = 8  # pictures that a search returns
 CLASSIFIED = 48  # pictures of all classes together
 PER_CLASS = 6
+COMPARED = 7  # axes of a comparison besides the visitor's own
+HIGH, LOW = "high", "low"  # marks of examples
 THUMBNAIL = 224  # pixels
 SAME = 1 - 1e-5  # a picture whose cosine with the query is higher is the query itself
 
@@ -44,7 +47,8 @@ class Ranking:
     order: Tensor
     """Indices of the pictures, least first, (N,)."""
     agreement: float
-    """Share of pairs of pictures that the texts and their opposites order alike. NaN if all scores are equal."""
+    """Share of pairs of pictures that the texts and their opposites order alike, or with examples, the words and the examples.
+    NaN if all scores are equal."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +58,33 @@ class Shown:
     model: InferenceModel
     gallery: Gallery
 
-    def ranking(self, axis: Attribute) -> Ranking:
-        """Rank the pictures along an axis."""
+    def ranking(self, axis: Attribute, marks: Mapping[str, str] | None = None, blend: float = 0.5) -> Ranking:
+        """Rank the pictures along an axis.
+
+        Args:
+            axis: The axis in words.
+            marks: Names of pictures that are examples, to `HIGH` or `LOW`. They count once both ends have one.
+            blend: Weight of the words, if there are examples.
+
+        Raises:
+            ValueError: The high and the low examples are the same to the model.
+        """
         more, less = (
             self.model.scores(self.gallery, self.model.embed_texts(texts).mean(0))
             for texts in ([each.text for each in axis.wordings], [each.reverse for each in axis.wordings])
         )
-        scores = more - less
-        agreement = (1 + float(kendalltau(more.numpy(), -less.numpy()).statistic)) / 2
+        scores, one, other = more - less, more, -less
+        high, low = (self._marked(marks or {}, mark) for mark in (HIGH, LOW))
+        if high and low:
+            ends = [self.gallery.embeddings[places].to(self.model.clip.device) for places in (high, low)]
+            one, other = scores, self.model.scores(self.gallery, self.model.axis((), *ends))
+            scores = self.model.scores(self.gallery, self.model.axis(axis.wordings, *ends, blend=blend))
+        agreement = (1 + float(kendalltau(one.numpy(), other.numpy()).statistic)) / 2
         return Ranking(scores, scores.argsort(stable=True), agreement)
+
+    def examples(self, marks: Mapping[str, str]) -> list[Tile]:
+        """Return the marked pictures of this set, high ones first."""
+        return [self._tile(place, mark) for mark in (HIGH, LOW) for place in self._marked(marks, mark)]
 
     def strip(self, ranking: Ranking) -> list[Tile]:
         """Return pictures spread evenly over a ranking, least first."""
@@ -91,18 +113,21 @@ class Shown:
         return [self._tile(row.index, f"{row.cosine:.3f}") for row in rows]
 
     def compared(self, first: Picked, second: Picked, axes: Sequence[Attribute]) -> dict[str, float]:
-        """Return what the first picture has more of on each axis, and the model's probability of it, surest first.
+        """Return what the first picture has more of, and the model's probability of it, surest first.
 
         The probability is that of the texts against their opposites: a softmax over their mean cosines with the difference
         of the pictures, at the model's logit scale.
+
+        Args:
+            first: A picture.
+            second: Another.
+            axes: The visitor's own axis, and others. Only those `COMPARED` others with the largest margins are returned.
         """
         a, b = (self._embedding(picked).to(self.model.clip.device)[None] for picked in (first, second))
-        difference = self.model.clip.difference(a, b)[0]
-        found = {}
-        for axis in axes:
-            margin = self.model.logit_scale.exp() * (self.model.axis(axis.wordings) @ difference)
-            found[axis.more if margin > 0 else axis.less] = float(margin.abs().sigmoid())
-        return dict(sorted(found.items(), key=lambda item: -item[1]))
+        margins = self.model.margins(axes, self.model.clip.difference(a, b)[0])
+        rows = [*explained(axes[:1], margins[:1]), *explained(axes[1:], margins[1:])[:COMPARED]]
+        scale = float(self.model.logit_scale.exp())
+        return {row.text: 1 / (1 + exp(-scale * row.margin)) for row in sorted(rows, key=lambda row: -row.margin)}
 
     def classified(self, classes: Sequence[str], template: str) -> tuple[dict[str, float], list[Tile]]:
         """Classify all pictures zero-shot.
@@ -160,6 +185,11 @@ class Shown:
         if index is None:
             raise ValueError(f"{Path(key or '').name}: not among these pictures")
         return index
+
+    def _marked(self, marks: Mapping[str, str], mark: str) -> list[int]:
+        """Return the indices of pictures with a mark. Pictures of other sets are left out."""
+        places = (self._index(key) for key, own in marks.items() if own == mark)
+        return [place for place in places if place is not None]
 
     def _index(self, key: str | None) -> int | None:
         return next((index for index, picture in enumerate(self.gallery.pictures) if picture.key == key), None)

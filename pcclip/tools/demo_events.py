@@ -16,6 +16,9 @@ from pcclip.tools.library import Library, uploaded
 NOTHING = "nothing"  # next to the model
 PROGRESS = gradio.Progress(track_tqdm=True)  # of embedding pictures
 MAX_CLASSES = 48
+SEARCH = "search"  # what a click does, if it does not mark the picture
+MARKED = "**Examples**: they count once both ends have one. A click removes one."
+UNMARKED = "**Examples**: none. Let a click mark pictures as high or low, and rank by them too."
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Examples:
     classes: Sequence[str]
     template: str
     """Text of a class, with `{}` for its name."""
+    vocabulary: Sequence[Attribute]
+    """Two pictures are compared on these, next to the visitor's own axis."""
 
 
 class Panel:
@@ -84,33 +89,55 @@ class Events:
 
     Args:
         library: The pictures and models of the page.
-        examples: The axes that two pictures are compared on, next to the visitor's own.
+        examples: What the page offers without typing.
     """
 
     def __init__(self, library: Library, examples: Examples) -> None:
         self.library, self.examples = library, examples
 
-    def rank(self, pictures: str, model: str, second: str, less: str, more: str, progress: Any = PROGRESS) -> list[Any]:
-        """Update the strips and the slider's label."""
+    def rank(
+        self,
+        pictures: str,
+        model: str,
+        second: str,
+        less: str,
+        more: str,
+        marks: dict[str, str],
+        blend: float,
+        progress: Any = PROGRESS,
+    ) -> list[Any]:
+        """Update the strips, the slider's label and the examples."""
         strips = []
         with _errors_shown():
             axis = phrased(more, less)
             for name, shown in self._models(pictures, model, second, axis):
-                ranking = shown.ranking(axis)
+                ranking = shown.ranking(axis, marks, blend)
                 sure = "unknown" if math.isnan(ranking.agreement) else f"{ranking.agreement:.0%}"
                 strips.append(filled(f"**{name}** · how sure: {sure}", shown.strip(ranking)))
+            examples = self.library.shown(pictures, model).examples(marks)
         slider = gradio.Slider(label=f"Place on the axis, from {axis.less} (0 %) to {axis.more} (100 %)")
-        return [*_both(strips), slider]
+        return [*_both(strips), slider, *filled(MARKED if examples else UNMARKED, examples)]
 
     def around(
-        self, pictures: str, model: str, second: str, less: str, more: str, place: float, progress: Any = PROGRESS
+        self,
+        pictures: str,
+        model: str,
+        second: str,
+        less: str,
+        more: str,
+        marks: dict[str, str],
+        blend: float,
+        place: float,
+        progress: Any = PROGRESS,
     ) -> list[Any]:
         """Update the pictures at the slider's place."""
         near = []
         with _errors_shown():
             axis = phrased(more, less)
             for name, shown in self._models(pictures, model, second, axis):
-                near.append(filled(f"**{name}** · at this place", shown.around(shown.ranking(axis), place)))
+                near.append(
+                    filled(f"**{name}** · at this place", shown.around(shown.ranking(axis, marks, blend), place))
+                )
         return _both(near)
 
     def search(
@@ -146,8 +173,9 @@ class Events:
         """Update the two pictures, what the models say of their difference, and the pictures to choose from."""
         with _errors_shown():
             own = phrased(more, less)
-            axes = [own, *(each for each in self.examples.axes if (each.more, each.less) != (own.more, own.less))]
-            models = list(self._models(pictures, model, second_model, *axes))
+            sides = {own.more, own.less}
+            axes = [own, *(each for each in self.examples.vocabulary if {each.more, each.less} != sides)]
+            models = list(self._models(pictures, model, second_model, own))
             first, second = models[0][1].named(first, 1), models[0][1].named(second, 0)
             small = [models[0][1].thumbnail(picked) for picked in (first, second)]
             panels = [filled(f"**{name}**", bars=shown.compared(first, second, axes)) for name, shown in models]
@@ -174,6 +202,19 @@ class Events:
         """Decode an upload."""
         with _errors_shown():
             return uploaded(file)
+
+    def pick(
+        self, keys: list[str], click: str, start: Picked, marks: dict[str, str], event: gradio.SelectData
+    ) -> list[Any]:
+        """Mark a picture as an example, or take it to start from and go to the search."""
+        key = keys[event.index]
+        if click == SEARCH:
+            return [key, gradio.Tabs(selected="search"), marks]
+        return [start, gradio.Tabs(selected="rank"), {**marks, key: click}]
+
+    def unmark(self, keys: list[str], marks: dict[str, str], event: gradio.SelectData) -> dict[str, str]:
+        """Remove the mark of a picture."""
+        return {key: mark for key, mark in marks.items() if key != keys[event.index]}
 
     def search_from(self, keys: list[str], event: gradio.SelectData) -> list[Any]:
         """Take a picture to start from, and go to the search."""

@@ -6,8 +6,8 @@ from typing import Any
 import gradio
 
 from pcclip.tools.attributes import Attribute
-from pcclip.tools.demo_answers import AROUND, FOUND, PER_CLASS, STRIP
-from pcclip.tools.demo_events import NOTHING, Events, Examples, Panel
+from pcclip.tools.demo_answers import AROUND, FOUND, HIGH, LOW, PER_CLASS, STRIP
+from pcclip.tools.demo_events import NOTHING, SEARCH, Events, Examples, Panel
 from pcclip.tools.library import Library
 
 KEPT = 3600  # seconds that thumbnails and uploads stay in Gradio's folder of temporary files
@@ -30,12 +30,14 @@ INTRODUCTION = """# Pictures along an axis given in words
 Say how two pictures may differ. The model **ranks** all pictures by it, **searches** for a picture like another but with
 more or less of it, and **compares** two pictures. Begin with a button; a click on a picture goes on from that picture."""
 RANKING = """From least (left) to most (right), evenly spread over all pictures. Below each picture: rank and score; the mean
-picture scores 0. **How sure:** the share of pairs of pictures that the sentences and their opposites order alike."""
+picture scores 0. **How sure:** the share of pairs of pictures that the sentences and their opposites order alike; with
+examples, that words and examples order alike."""
 SEARCHING = (
     "The pictures nearest to *start + lambda · axis*, with their cosine. A click compares a picture with the start."
 )
-COMPARING = """What the first picture has, compared with the second. **How sure:** the probability of the sentences against
-their opposites. Click on pictures below: the latest becomes the first."""
+COMPARING = """What the first picture has, compared with the second: the words above, and what fits best of a vocabulary.
+**How sure:** the probability of the sentences against their opposites. Click on pictures below: the latest becomes the
+first."""
 CLASSIFYING = """Each picture gets the class whose text is nearest. The pictures of a class go from the surest to the least
 sure. **How sure:** the probability of its class among those named. The bars show each class's share of the pictures."""
 
@@ -79,7 +81,17 @@ def build_page(library: Library, pictures: str, model: str, second: str | None, 
         with gradio.Tabs(overflow_behavior="wrap") as tabs:
             with gradio.Tab("Rank", id="rank", elem_id="tab-rank"):
                 gradio.Markdown(RANKING)
+                clicks = [("searches from it", SEARCH), ("marks it as high", HIGH), ("marks it as low", LOW)]
+                with gradio.Row(equal_height=True):
+                    on_click = gradio.Radio(
+                        clicks, value=SEARCH, label="A click on a picture", elem_id="click", min_width=240
+                    )
+                    blend = gradio.Slider(
+                        0, 1, value=0.5, step=0.1, elem_id="blend", min_width=240,
+                        label="Weight of the words; the examples have the rest",
+                    )  # fmt: skip
                 strips = [Panel(f"ranked-{number}", STRIP) for number in range(2)]
+                examples_panel = Panel("examples", STRIP)
                 place = gradio.Slider(0, 100, value=50, step=1, label="Place on the axis", elem_id="place")
                 with gradio.Row():
                     near = [Panel(f"near-{number}", AROUND) for number in range(2)]
@@ -111,12 +123,13 @@ def build_page(library: Library, pictures: str, model: str, second: str | None, 
                 with gradio.Row():
                     classified = [Panel(f"classified-{number}", PER_CLASS) for number in range(2)]
         start, first, second_picked = gradio.State(None), gradio.State(None), gradio.State(None)
+        marks = gradio.State({})
 
         def both(panels: list[Panel]) -> list[Any]:
             return [output for panel in panels for output in panel.outputs]
 
-        ranking = (events.rank, [*chosen, *axis], [*both(strips), place])
-        placing = (events.around, [*chosen, *axis, place], both(near))
+        ranking = (events.rank, [*chosen, *axis, marks, blend], [*both(strips), place, *examples_panel.outputs])
+        placing = (events.around, [*chosen, *axis, marks, blend, place], both(near))
         searching = (events.search, [*chosen, *axis, start, factor], [start, shown_start, *both(found)])
         compare_outputs = [first, second_picked, *pair, *both(compared), *choices.outputs]
         comparing = (events.compare, [*chosen, *axis, first, second_picked], compare_outputs)
@@ -134,7 +147,12 @@ def build_page(library: Library, pictures: str, model: str, second: str | None, 
         place.release(*placing, **latest)
         factor.release(*searching, **latest)
         upload.upload(events.upload, upload, start).success(*searching)
-        for panel in (*strips, *near, *classified):
+        gradio.on([marks.change, blend.release], *ranking, **latest).success(*placing)
+        examples_panel.gallery.select(events.unmark, [examples_panel.keys, marks], marks)
+        for panel in (*strips, *near):
+            click = panel.gallery.select(events.pick, [panel.keys, on_click, start, marks], [start, tabs, marks])
+            click.success(*searching)
+        for panel in classified:
             panel.gallery.select(events.search_from, panel.keys, [start, tabs]).success(*searching)
         for panel, other in (*((each, start) for each in found), (choices, first)):
             click = panel.gallery.select(events.compare_with, [panel.keys, other], [first, second_picked, tabs])

@@ -22,7 +22,7 @@ from PIL import Image
 from pcclip.cli import main
 from pcclip.commands.command import tool_parser
 from pcclip.model import load_clip, save_clip
-from pcclip.tools.attributes import Attribute, phrased, read_attribute
+from pcclip.tools.attributes import Attribute, phrased, read_attribute, vocabulary
 from pcclip.tools.demo_answers import Shown
 from pcclip.tools.inference import InferenceModel
 from pcclip.tools.library import Library, folders_below, models_below
@@ -126,6 +126,29 @@ def test_ranking_is_that_of_rank_least_first(shown: Shown, photos: Path, axis: A
     assert [tile.key for tile in shown.around(ranking, 100)] == keys[-6:]
 
 
+def test_marked_pictures_are_examples_once_both_ends_have_one(
+    shown: Shown, photos: Path, root: Path, axis: Attribute
+) -> None:
+    keys = [picture.key for picture in shown.gallery.pictures]
+    marks = {
+        keys[0]: "high",
+        keys[1]: "high",
+        keys[9]: "low",
+        str(root / "grey" / "0.png"): "low",
+    }  # one of another set
+    expected = shown.model.rank(photos, MORE, LESS, high=keys[:2], low=keys[9:10], blend=0.2)
+    ranking = shown.ranking(axis, marks, 0.2)
+    assert [keys[place] for place in ranking.order] == [row.path for row in reversed(expected)]
+    words, examples = (shown.ranking(axis, marks, blend).scores for blend in (1.0, 0.0))
+    alike = [(words[a] > words[b]) == (examples[a] > examples[b]) for a in range(12) for b in range(a)]
+    assert ranking.agreement == pytest.approx(sum(map(bool, alike)) / len(alike))
+    assert [(tile.key, tile.caption) for tile in shown.examples(marks)] == [
+        (keys[0], "high"), (keys[1], "high"), (keys[9], "low")
+    ]  # fmt: skip
+    one_end = shown.ranking(axis, {keys[0]: "high"})
+    assert torch.equal(one_end.scores, shown.ranking(axis).scores)
+
+
 def test_agreement_counts_pairs_that_text_and_opposite_order_alike(shown: Shown, axis: Attribute) -> None:
     more, less = (shown.model.embed_texts([text])[0] for text in (MORE, LESS))
     scores = [shown.model.scores(shown.gallery, text) for text in (more, less)]
@@ -156,6 +179,12 @@ def test_a_comparison_is_reversed_with_its_pictures(shown: Shown, axis: Attribut
     assert side == next(iter(cosines))
     assert sure == pytest.approx(float(margin.abs().sigmoid()), abs=1e-6)
     assert list(shown.compared(other, one, [axis])) == [MORE if side == LESS else LESS]
+    known = vocabulary("any")
+    found = shown.compared(one, other, [axis, *known])
+    assert found[side] == pytest.approx(sure, abs=1e-6)  # the visitor's own is always among them
+    best = [row.text for row in shown.model.explain(one, other, known)[:7]]
+    assert [text for text in found if text != side] == best
+    assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
 def test_classes_share_the_pictures(shown: Shown) -> None:
@@ -234,8 +263,8 @@ def test_a_visitor_reaches_nothing_else_and_sees_errors(
     _, notes = upload(address, b"no picture", "notes.txt")
     for function, data, names in (
         ("upload", (notes,), "notes.txt: not a JPEG"),
-        ("rank", (*chosen, "", MORE), repr(MORE)),
-        ("rank", (*chosen, MORE, MORE), repr(MORE)),
+        ("rank", (*chosen, "", MORE, 0.5), repr(MORE)),
+        ("rank", (*chosen, MORE, MORE, 0.5), repr(MORE)),
         ("classify", (*chosen, "cat", "a {}"), "1 classes"),
         ("classify", (*chosen, "cat, dog", "a"), "{}"),
     ):
@@ -245,7 +274,7 @@ def test_a_visitor_reaches_nothing_else_and_sees_errors(
     assert "Traceback" not in (tmp_path / "log").read_text()
 
     for pictures, known in ((photos, True), (photos / "sub", True), (photos.parent, False), ("/", False)):
-        assert ask(address, "rank", str(pictures), str(saved), "nothing", *texts)[0] == known
+        assert ask(address, "rank", str(pictures), str(saved), "nothing", *texts, 0.5)[0] == known
 
 
 @pytest.mark.slow
@@ -287,13 +316,27 @@ def test_the_page(address: str, model: InferenceModel, photos: Path, root: Path,
         page.locator("#go").click()
         wait_for_ranking("ranked-0", model, photos, phrased(MORE, LESS))
 
+        shown, axis = Shown(model, model.embed(photos)), phrased(MORE, LESS)
+        words = [tile.key for tile in shown.strip(shown.ranking(axis))]
+        for place, mark in ((11, "high"), (0, "low")):
+            page.locator("#click label", has_text=mark).click()
+            page.locator("#ranked-0 .thumbnail-item").nth(place).click()
+            page.locator("#examples .caption-label", has_text=mark).wait_for()
+        marked = shown.strip(shown.ranking(axis, {words[11]: "high", words[0]: "low"}))
+        ranked = page.locator("#ranked-0 .grid-container .caption-label")
+        playwright.expect(ranked).to_have_text([tile.caption for tile in marked], timeout=180_000)
+        for left in (1, 0):
+            page.locator("#examples .thumbnail-item").first.click()  # remove the marks
+            playwright.expect(page.locator("#examples .caption-label")).to_have_count(left, timeout=180_000)
+        wait_for_ranking("ranked-0", model, photos, axis)
+        page.locator("#click label", has_text="search").click()
+
         page.locator("#ranked-0 .thumbnail-item").nth(2).click()  # search from it
         page.locator("#found-0 .caption-label").nth(7).wait_for()
         page.locator("#lambda input[type=range]").evaluate(
             "slider => { slider.value = 0; slider.dispatchEvent(new Event('input', {bubbles: true}));"
             "slider.dispatchEvent(new Event('pointerup', {bubbles: true})) }"
         )
-        shown, axis = Shown(model, model.embed(photos)), phrased(MORE, LESS)
         start = shown.strip(shown.ranking(axis))[2].key
         found = page.locator("#found-0 .caption-label")
         playwright.expect(found).to_have_text([tile.caption for tile in shown.found(start, axis, 0)], timeout=180_000)
@@ -306,6 +349,7 @@ def test_the_page(address: str, model: InferenceModel, photos: Path, root: Path,
         page.locator("#found-0 .thumbnail-item").nth(1).click()  # compare it with the start
         page.locator("#compared-0-bars").wait_for()
         page.locator("#compared-1-bars").wait_for()
+        assert 8 <= page.locator("#compared-0-bars .confidence").count() <= 9
         assert page.locator("#first img").is_visible()
         page.get_by_role("tab", name="Classify").click()
         page.locator("#classified-0 .caption-label").first.wait_for()
