@@ -392,12 +392,13 @@ def test_bad_rows_are_left_out_and_counted(capsys: pytest.CaptureFixture[str]) -
     embeddings[3] = embeddings[4]
     embeddings[5:7] *= 2
     table[8]["key"] = table[7]["key"]
+    table[6]["key"] = None
     table[9]["caption"] = " "
     write(embeddings, table)
-    assert [row["id"] for row in captions()] == ["k3", "k5", "k6", "k7"]
+    assert [row["id"] for row in captions()] == ["k3", "k5", "k7"]
     counts = json.loads(Path("captions.jsonl.manifest.json").read_text())["counts"]
     assert counts == {
-        "images": 4, "not_finite": 2, "zero": 1, "duplicate": 1, "duplicate_id": 1, "without_caption": 1
+        "images": 3, "without_id": 1, "not_finite": 2, "zero": 1, "duplicate": 1, "duplicate_id": 1, "without_caption": 1
     }  # fmt: skip
     said = [line for line in capsys.readouterr().out.splitlines() if "unit length" in line]
     assert len(said) == 1
@@ -405,7 +406,7 @@ def test_bad_rows_are_left_out_and_counted(capsys: pytest.CaptureFixture[str]) -
     shard(model=TOWER).run()
     group = next(read_groups("shards"))
     assert group.embeddings is not None
-    assert torch.allclose(group.embeddings.norm(dim=1), torch.ones(4))
+    assert torch.allclose(group.embeddings.norm(dim=1), torch.ones(3))
 
 
 @pytest.mark.skipif(not REAL_CLIP.is_dir(), reason="needs the embeddings of real_clip")

@@ -1,6 +1,7 @@
 """Options, records and helpers shared by the sources of captioned images."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -75,7 +76,7 @@ class Candidate:
     """A captioned image that a source found. The image may be unreadable.
 
     Attributes:
-        id: Id in the data set.
+        id: Id in the data set. Images without one are left out.
         path: Path of the image; with `payload`, the path to write it to.
         captions: Captions of the image.
         fields: Further fields of its row.
@@ -117,7 +118,7 @@ def described(options: SourceOptions, table: Path, row: Row) -> Candidate:
     """Return the image of a row of a table, without its path.
 
     The id is in the column `id` or `image_column`, the captions (one or a list) in `captions` or `caption_column`. Other
-    columns become fields.
+    columns become fields: dates and other types as texts, NaN and bytes as null.
 
     Raises:
         ValueError: A column is missing.
@@ -127,9 +128,11 @@ def described(options: SourceOptions, table: Path, row: Row) -> Candidate:
         for name, other in (("id", options.image_column), ("captions", options.caption_column))
     )
     used = {"id", "file", "captions", "sha256", "width", "height", options.image_column, options.caption_column}
-    kept = {key: value for key, value in row.items() if key not in used and not isinstance(value, bytes)}
-    texts = clean(captions if isinstance(captions, list) else [captions])
-    return Candidate(str(image), Path(), texts, json.loads(json.dumps(kept, default=str)))  # dates become texts
+    kept = {key: value for key, value in row.items() if key not in used}
+    kept |= {key: None for key, value in kept.items() if isinstance(value, float) and math.isnan(value)}
+    fields = json.loads(json.dumps(kept, default=lambda value: None if isinstance(value, bytes) else str(value)))
+    name = "" if image is None else str(image)
+    return Candidate(name, Path(), clean(captions if isinstance(captions, list) else [captions]), fields)
 
 
 def column(table: Path, row: Row, name: str) -> Any:

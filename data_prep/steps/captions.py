@@ -142,6 +142,9 @@ def _rows(found: Iterator[Candidate], options: Captions, left_out: LeftOut, unpa
     checked = check_all(found, 1 if options.source in ("parts", "embeddings") else options.workers)
     for candidate, image in progress(checked, desc="captions", unit="image"):
         captions = clean(candidate.captions)
+        if not candidate.id:
+            left_out.add("without_id", ", ".join(captions))
+            continue
         if not captions:
             left_out.add("without_caption", candidate.id)
             continue

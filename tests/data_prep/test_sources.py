@@ -119,8 +119,8 @@ def write_parquet(file: Path, rows: list[tuple[Any, ...]], types: str) -> None:
     """Write rows (image, label, caption) with DuckDB."""
     file.parent.mkdir(exist_ok=True)
     with duckdb.connect() as database:
-        database.execute(f"CREATE TABLE t ({types}, day DATE)")
-        database.executemany("INSERT INTO t VALUES (?, ?, ?, '2024-02-29')", rows)
+        database.execute(f"CREATE TABLE t ({types}, day DATE, unknown DOUBLE, raw BLOB)")
+        database.executemany("INSERT INTO t VALUES (?, ?, ?, '2024-02-29', 'nan', 'raw')", rows)
         database.execute(f"COPY t TO '{file}' (FORMAT parquet)")
 
 
@@ -138,9 +138,10 @@ def test_parquet_with_images(kind: str, tmp_path: Path, run: Run, capsys: pytest
     rows_read, manifest = run("parquet", tmp_path / "set", **options)
     names = [f"0000000{number}.{'jpeg' if struct else 'jpg'}" for number in (0, 1, 4, 5)]
     assert [row["file"] for row in rows_read] == [f"images/{name}" for name in names]
-    assert [(row["captions"], row["label"], row["day"]) for row in rows_read] == [
-        ([f"{number}, {place}", "b"], place, "2024-02-29") for number in (2, 10) for place in (0, 1)
+    assert [(row["captions"], row["label"]) for row in rows_read] == [
+        ([f"{number}, {place}", "b"], place) for number in (2, 10) for place in (0, 1)
     ]
+    assert (rows_read[0]["day"], rows_read[0]["unknown"], rows_read[0]["raw"]) == ("2024-02-29", None, None)
     assert [(tmp_path / "out" / row["file"]).read_bytes() for row in rows_read] == [jpeg(n) for n in (2, 3, 10, 11)]
     assert manifest["counts"] == {"images": 4, "unreadable": 2, "missing": 2}
     run("parquet", tmp_path / "set", **options)
