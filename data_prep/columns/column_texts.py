@@ -62,6 +62,8 @@ THAN = (
     "there is {thing} in {x} {link} in {y}",
     "in {x} there is {thing} {link} in {y}",
 )
+# What may come before any frame.
+OPENINGS = ("comparing the two, ", "side by side, ", "in this pair, ", "there is a difference: ", "as one can see, ")
 # Names of the image that is mentioned first, and of the other.
 IMAGES = (("image", "image"), ("image", ""), ("picture", "picture"), ("picture", ""), ("photo", "photo"), ("photo", ""))
 
@@ -133,6 +135,8 @@ class TableTexts:
                 link="".join(linked),
             )
         )
+        if rng.random() < 0.25:
+            text = f"{rng.choice(OPENINGS)}{text}"
         return f"{text[0].upper()}{text[1:]}."
 
 
