@@ -19,7 +19,7 @@ UNPACK := $(BIN)/python -m pcclip.experiments unpack_model conf/demo/base.safete
 PRETRAIN = $(BIN)/pcclip-data all --config conf/data/demo.yaml --root data/demo_base --seed 100 --shapes.train 24000 && \
   $(BIN)/pcclip fit --config conf/demo/pretrain.yaml --run $(1) --overwrite true
 
-.PHONY: help setup train demo-base data test test-slow lint format photos demo-seeds photos-seeds eval photos-eval ablations demo tensorboard bench bench-gpu docs clean
+.PHONY: help setup train demo-base data test test-slow lint format photos real-clip demo-seeds photos-seeds eval photos-eval ablations demo tensorboard bench bench-gpu docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -87,6 +87,22 @@ LAST = $$(ls -t runs/$(1)/finetune/*/checkpoints/last.ckpt | head -n 1)
 ALPHA_PLOT = $(BIN)/python -m pcclip.experiments factor_plot runs/$(1)/eval/results.json --task comparative_prompting \
   --subset $(2) --factor alpha --curves [top1_texts,top1_reversed,top1_shuffled,top1_random] --lines [top1_plain] \
   --output runs/$(1)/eval/comparative_prompting.png
+
+REAL_CLIP_SPREAD := [spearman,spearman_lowest,prompt_spearman,stored_spearman,ceiling_spearman,share_of_ceiling,$\
+  forced_choice,role_test,swapped_choice,top1]
+
+real-clip: SEEDS = 0 1 2 3 4
+real-clip: $(VENV)/ready ## A text tower for embeddings of real CLIP, with five SEEDS: make real-clip DATA=/folder/with/the/material; the spread goes into docs/results/real_clip.md
+	@test -d '$(DATA)' || { echo "make real-clip: $(DATA): folder not found; give the material's folder with DATA=..."; exit 2; }
+	mkdir -p data/real_clip
+	ln -sfn "$(abspath $(DATA))" data/real_clip/source
+	$(BIN)/python -m pcclip.experiments split_objects data/real_clip/source data/real_clip '[t071,t072,t073]'
+	$(BIN)/pcclip-data all --config conf/data/real_clip.yaml
+	for seed in $(SEEDS); do run=runs/real_clip/$$seed; \
+	  $(BIN)/pcclip fit --config conf/real_clip/pretrain.yaml --run $$run --seed_everything $$seed --overwrite true; \
+	  $(BIN)/pcclip fit --config conf/real_clip/finetune.yaml --run $$run --seed_everything $$seed --overwrite true; done
+	$(BIN)/python -m pcclip.experiments spread $(foreach seed,$(SEEDS),runs/real_clip/$(seed)/results.json) \
+	  --title real_clip --output docs/results/real_clip.md --metrics '$(REAL_CLIP_SPREAD)'
 
 eval: $(VENV)/ready ## The whole protocol on the embedded world's models that `make train` left: runs/demo/eval/results.md
 	$(BIN)/pcclip-data shapes_eval --config conf/data/demo.yaml

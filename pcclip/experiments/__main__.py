@@ -11,11 +11,13 @@ from pcclip.experiments.ablations import run_grid
 from pcclip.experiments.factor_plot import plot
 from pcclip.experiments.packed_model import pack_model, unpack_model
 from pcclip.experiments.spread import make_table
+from pcclip.experiments.stored_objects import split_objects
 
 SCRIPTS: dict[str, Callable[..., None]] = {
     "ablations": run_grid,
     "factor_plot": plot,
     "pack_model": pack_model,
+    "split_objects": split_objects,
     "spread": make_table,
     "unpack_model": unpack_model,
 }
