@@ -21,6 +21,7 @@ CSS = """
   position: static; max-width: 100%; align-self: center; background: none; border: none; padding: 2px; white-space: normal
 }
 .tiles .grid-container {grid-template-columns: repeat(var(--grid-cols), minmax(0, 1fr)); grid-auto-rows: auto}
+#examples .grid-container {grid-template-columns: repeat(auto-fill, minmax(90px, 1fr))}
 @media (max-width: 640px) {
   .tiles .grid-container {grid-template-columns: repeat(4, minmax(0, 1fr))}
   .tiles .caption-label {font-size: 11px; padding: 2px 0}
