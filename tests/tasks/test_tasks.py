@@ -173,7 +173,7 @@ def test_folds_of_the_ceiling_keep_classes_whole(world: Path, tmp_path: Path, mo
         return images[:, 0]
 
     monkeypatch.setattr("pcclip.metrics.ceiling.FOLDS", 2)
-    monkeypatch.setattr("pcclip.metrics.ceiling.ridge_scores", record)
+    monkeypatch.setattr("pcclip.metrics.attribute_ranking.ridge_scores", record)
     table = tmp_path / "classes.csv"
     table.write_text("name,brightness\nred,1\ngreen,2\nblue,3\n")
     of_classes = {"images": str(world / "classes"), "table": str(table), "key": "name", "ceiling": True}
