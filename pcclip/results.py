@@ -90,7 +90,7 @@ def unchanged(before: Sequence[Result], after: Sequence[Result]) -> bool:
 def write_results(
     file: str | Path, results: Mapping[str, Sequence[Result]], page: str | None = None
 ) -> tuple[Path, Path]:
-    """Write the rows to `file` (JSON), and a page (by default one table) next to it (`.md`), and return both files."""
+    """Write the rows to `file` (JSON) and a Markdown page next to it (default: one table). Return both paths."""
     file = Path(file)
     fields = (
         {"model": model} | {key: None if number != number else number for key, number in asdict(result).items()}

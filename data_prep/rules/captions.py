@@ -21,14 +21,14 @@ HALF_SHARE = 0.5  # share of the words of one image, from which on the other ima
 
 
 class CaptionWords:
-    """The words of an image's captions, prepared for many comparisons.
+    """Words of an image's captions, prepared for many comparisons.
 
     Args:
         captions: The captions.
         reader: Reads them.
 
     Attributes:
-        stems: Stems of their words of content.
+        stems: Stems of the content words.
     """
 
     def __init__(self, captions: Sequence[str], reader: Reader) -> None:
@@ -43,20 +43,20 @@ class CaptionWords:
 
     @cached_property
     def all(self) -> frozenset[str]:
-        """The different words of all captions."""
+        """The distinct words of all captions."""
         return frozenset().union(*self.orders)
 
 
 def caption_copy(text: Text, first: CaptionWords, second: CaptionWords, min_overlap: float) -> str | None:
-    """Find a mere copy of a caption: the same words, or nearly all from one caption and nothing of the other image.
+    """Find a copy of a caption: the same words, or nearly all words from one caption and none about the other image.
 
-    A text that names both images compares them, in however few words.
+    A text that names both images is a comparison, not a copy.
 
     Args:
         text: The text.
         first: Captions of the first image.
         second: Captions of the second image.
-        min_overlap: Least share of the text's words of content that come from one caption.
+        min_overlap: Minimum share of the text's content words that come from one caption.
     """
     if text.signs.issuperset(SIDES):
         return None
@@ -74,18 +74,18 @@ def caption_copy(text: Text, first: CaptionWords, second: CaptionWords, min_over
 
 
 def exchanged(text: Text, first: Stems, second: Stems) -> str | None:
-    """Find words said of one image that only the captions of the other have.
+    """Find words said of one image that occur only in the captions of the other image.
 
     Args:
         text: The text.
-        first: Stems of the captions of the image that it calls the first.
-        second: Stems of those of the second.
+        first: Stems of the captions of the text's first image.
+        second: Stems of the captions of the text's second image.
     """
     of_first, of_second = text.said
     across = ((of_first & second) - first - of_second, (of_second & first) - second - of_first)
     cross = across[0] | across[1]
     straight = ((of_first & first) - second - of_second) | ((of_second & second) - first - of_first)
-    # With comparatives, what is less in one image may be what the captions of the other speak of.
+    # A comparative may mention in one image what only the captions of the other describe ("less snow than").
     if len(cross) < MIN_CROSS or (text.compares and (straight or not all(across))):
         return None
     if len(cross) > CROSS_RATIO * len(straight):
@@ -94,23 +94,23 @@ def exchanged(text: Text, first: Stems, second: Stems) -> str | None:
 
 
 def said_by_both(text: Text, reverse_text: Text) -> tuple[Stems, Stems]:
-    """Return what the two directions say of the text's first and second image."""
+    """Return the stems that both directions together say of the first and of the second image of `text`."""
     return text.said[0] | reverse_text.said[1], text.said[1] | reverse_text.said[0]
 
 
 def may_be_exchanged(said: tuple[Stems, Stems], captions: tuple[Stems, Stems]) -> bool:
-    """Return whether `exchanged` can find something in one of the directions. Hardly ever, and this is faster."""
+    """Return whether `exchanged` can find something in one of the directions: a fast check that is rarely true."""
     first, second = captions
     return len((said[0] & second) - first) + len((said[1] & first) - second) >= MIN_CROSS
 
 
 def other_images(said: tuple[Stems, Stems], captions: tuple[Stems, Stems], compares: bool) -> str | None:
-    """Find texts that have hardly a word in common with the captions of one image or both.
+    """Find texts that share hardly any word with the captions of one image or both.
 
     Args:
-        said: What they say of each image; see `said_by_both`.
+        said: What the texts say of each image; see `said_by_both`.
         captions: Stems of the captions of each image.
-        compares: Whether one of them compares. Such texts speak of relations, for which captions have no words.
+        compares: Whether a text uses a comparative. Captions rarely contain words for relations.
     """
     fewest = min(map(len, captions))
     if fewest < MIN_CAPTION:

@@ -19,7 +19,7 @@ class Census:
     """Hashes of pair ids and texts. It keeps 32 bytes a row.
 
     Attributes:
-        lines: The place of each row in the input, in ascending order.
+        lines: Line number of each row in the input, in ascending order.
     """
 
     def __init__(self) -> None:
@@ -33,17 +33,17 @@ class Census:
         self._texts.extend([hash64(text.alike) for text in texts])
 
     def extend(self, other: Census) -> None:
-        """Add rows that follow."""
+        """Append the rows of a later part of the input."""
         self.lines.extend(other.lines)
         self._ids.extend(other._ids)
         self._texts.extend(other._texts)
 
     def excess(self, *, pairs: bool, max_repeats: int | None) -> Iterator[tuple[int, str, str]]:
-        """Yield (line, reason, detail) of the rows to reject, in order: those beyond the first ones allowed.
+        """Yield (line, reason, detail) of the rows to reject, in the order of the input. The first occurrences stay.
 
         Args:
-            pairs: Whether a pair's id may occur once only.
-            max_repeats: How many rows may have texts that are alike; None: any number.
+            pairs: Whether each pair id may occur only once.
+            max_repeats: Maximum number of rows with nearly the same texts. None: no limit.
         """
         ids, texts = np.frombuffer(self._ids, np.uint64), np.frombuffer(self._texts, np.uint64).reshape(-1, 2)
         suspects = np.zeros(len(ids), bool)

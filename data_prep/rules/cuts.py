@@ -1,7 +1,7 @@
-"""Cuts: what a language model puts around the text that it was asked for.
+"""Cuts: functions that remove what a language model adds around a text, such as quotes, a lead-in or a note.
 
-Each takes a text and returns it shorter or as it was. They work on one another's results, again and again until none finds
-anything more, so that quotes inside a lead-in or a note after a note all go.
+Each cut returns the text, shortened or unchanged. All cuts are repeated until none changes the text, so that nested
+additions are removed too.
 """
 
 import re
@@ -45,7 +45,7 @@ _QUOTES = {'"': '"', "\u201c": "\u201d", "'": "'", "\u2018": "\u2019", "\u00ab":
 
 
 def special_tokens(text: str) -> str:
-    """Cut from a chat template's token, e.g. `<|im_end|>`, to the end; one at the beginning goes alone."""
+    """Cut from a chat template's token, e.g. `<|im_end|>`, to the end. At the beginning, cut only the token."""
     found = _SPECIAL_TOKEN.search(text) if "<" in text or "[" in text else None
     if found is None:
         return text
@@ -53,7 +53,7 @@ def special_tokens(text: str) -> str:
 
 
 def quotes(text: str) -> str:
-    """Cut quotes around the whole text, or a double one that was never closed."""
+    """Cut quotes around the whole text, or an unclosed double quote."""
     if len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[-1] not in text[1:-1].replace("'", ""):
         return text[1:-1]
     if text.count('"') == 1 and '"' in (text[:1], text[-1:]):
@@ -61,7 +61,7 @@ def quotes(text: str) -> str:
     return text
 
 
-# Every cut but that of an agreement or of quotes needs one of these tokens; most texts have none of them.
+# All cuts except agreement and quotes need one of these tokens. Most texts have none.
 TRIGGERS = frozenset(
     [":", "<", "[", '"', "i", "i'd", "i'm", "hope", "let", "feel", "anything", "you", "note", "please"]
 )
@@ -97,7 +97,7 @@ def may_cut(text: Text) -> bool:
 
 
 def cut(text: str) -> tuple[str, list[str]]:
-    """Apply all cuts to one another's results; return what is left and the names of those that cut something."""
+    """Apply all cuts until none changes the text. Return the rest and the names of the cuts that removed something."""
     text = text.strip()
     done: list[str] = []
     while True:

@@ -1,6 +1,6 @@
-"""The rule about a text and its reverse: the reverse must speak with the roles exchanged.
+"""The rule about a text and its reverse: the reverse must exchange the roles of the images.
 
-A heuristic, made to be silent unless sure: a text that it does not understand passes.
+This is a heuristic with few false alarms: texts that it does not understand pass.
 """
 
 import re
@@ -34,7 +34,7 @@ _TOGETHER = re.compile(r"\b(?:first|second)(?: \w+)? and (?:the )?(?:first|secon
 
 
 class Claim(NamedTuple):
-    """That one side has more of something: on which scale, and words for what it is."""
+    """A statement that one image has more of something: the scale, and the words for it."""
 
     scale: str
     about: frozenset[str]
@@ -42,7 +42,10 @@ class Claim(NamedTuple):
 
 
 def contradiction(text: Text, reverse_text: Text) -> str | None:
-    """Find directions that are the same text, give more to the same side, or show the same things on the same sides."""
+    """Find a reverse that contradicts its text.
+
+    The two texts are equal, both say that the same image has more, or both place the same things in the same image.
+    """
     same_words = text.alike == reverse_text.alike and text.words == reverse_text.words
     if same_words and set(text.tokens) == set(reverse_text.tokens):
         return "the same text in both directions"
@@ -50,7 +53,7 @@ def contradiction(text: Text, reverse_text: Text) -> str | None:
         ours, theirs = claims(text), claims(reverse_text)
         for claim in ours:
             same = [other for other in theirs if _same_matter(claim, other)]
-            # Nothing is sure when one of the texts says both of the same matter.
+            # Skip a scale on which one text says that each image has more.
             if same and all(other.side == claim.side for other in ours + theirs if _same_matter(claim, other)):
                 about = " ".join(sorted(claim.about)) or "it"
                 return f"both directions say that the {claim.side} has more ({claim.scale} of {about})"
@@ -58,7 +61,7 @@ def contradiction(text: Text, reverse_text: Text) -> str | None:
 
 
 def claims(text: Text) -> list[Claim]:
-    """Return what a text says of the two images with comparatives, where that is clear."""
+    """Return the clear statements with comparatives in a text."""
     found: list[Claim] = []
     if _TOGETHER.search(text.plain):
         return found
@@ -96,7 +99,7 @@ def _claim(clause: Sequence[str], at: int) -> Claim | None:
 
 
 def _owner(clause: Sequence[str], at: int) -> str | None:
-    """Return the image that has what the comparative at a place says."""
+    """Return the image that the comparative at a position describes."""
     than = clause.index("than", at) if "than" in clause[at:] else len(clause)
     before = [word for word in clause[:than] if word in SIDES]
     after = [word for word in clause[than:] if word in SIDES]
@@ -112,7 +115,7 @@ def _same_matter(one: Claim, other: Claim) -> bool:
 
 
 def _not_exchanged(text: Text, reverse_text: Text) -> str | None:
-    """Find things that stay on the same side in the reverse."""
+    """Find things that the reverse places in the same image as the text."""
     ours, theirs = text.said, reverse_text.said
     both = (ours[0] & theirs[0], ours[1] & theirs[1])
     if len(both[0]) < 2 or len(both[1]) < 2:

@@ -1,4 +1,4 @@
-"""Rules about the form of one text. Each returns what it found, or None for a text that may stay."""
+"""Rules about the form of one text. Each returns what it found, or None if the text passes."""
 
 import re
 import unicodedata
@@ -14,19 +14,19 @@ _MARKUP = re.compile(
     r"[*`{}|]|</?[A-Za-z][^<>]{0,60}>|&[a-z]{2,6};|^\s*(?:[-\u2022#>]|\d{1,2}[.)])\s|\]\(|https?://|\\[nrtu\"]|\w_\w|==|\$\$",
     re.MULTILINE,
 )
-# Each pattern needs one of these tokens, or a word like this one.
+# MARKUP can match only with one of these tokens, or a word that matches `MARKUP_WORD`.
 MARKUP_WORDS = frozenset("*`{}|<&\\=$]:#\u2022>")
 MARKUP_WORD = re.compile(r"_|^(?:-|\d{1,2}[.)])$")
 _NOT_FOR_READING = ("Cc", "Cs", "Co", "Cn")  # control, half characters, private use, unassigned
-MIN_CONTENT = 2  # words of content in a text that says anything
-NGRAM = 6  # words; right texts may say "than in the second image" of several things
+MIN_CONTENT = 2  # minimum number of content words
+NGRAM = 6  # words; good texts may repeat shorter phrases, such as "than in the second image"
 _ASCII_NO_LETTERS = bytes(byte for byte in range(128) if not chr(byte).isalpha())
 _CLOSING_QUOTES = ('"', "'", "\u201d", "\u2019", "\u00bb")
 _CLOSING = "".join((*_CLOSING_QUOTES, ")]"))
-# What no sentence ends with. "A" is a vitamin, and "in" may end a relative clause.
+# Words that end no sentence. Not in the list: "A" (vitamin A), and "in", which may end a relative clause.
 _OPEN = frozenset("a an the The and or while whereas but its their".split())  # noqa: SIM905
 _SENTENCE_END = re.compile(r"[.!?]+(?:\s+|$)")
-# What stands in for a second mention: "of the two, the first has more", "the first is the one with more".
+# Words that replace the mention of an image: "of the two, the first has more", "the first is the one with more".
 _BOTH = re.compile(
     r"\bboth\b(?! (?:of )?(?:his|her|its|their|the )?(?:hands|sides|arms|legs|feet|ends|eyes|ears|knees|directions))"
     r"|\b(?:two|other|each) (?:of the )?(?:images?|pictures?|photos?|photographs?)\b|\bthe other (?:has|is|shows)\b"
@@ -39,8 +39,8 @@ def non_text(text: Text, scripts: Sequence[str], min_letters: float) -> str | No
 
     Args:
         text: The text.
-        scripts: Scripts that letters may come from, as Unicode names begin ("LATIN", "CYRILLIC", "CJK"). Empty: all.
-        min_letters: Least share of letters among what is not white space.
+        scripts: Allowed scripts: the first words of Unicode names ("LATIN", "CYRILLIC", "CJK"). Empty: all.
+        min_letters: Minimum share of letters among the characters that are not white space.
     """
     raw = text.raw
     if not raw.isascii() or not raw.isprintable():
@@ -70,8 +70,8 @@ def repetition(text: Text) -> str | None:
     if "loop" in text.signs:
         for found in filter(None, map(LOOP_IN_WORD.search, tokens)):
             return repr(found.group()[:40])
-    # Every second pair of neighbours shows whether a loop is possible: four equal tokens in a row have one such pair within,
-    # six words have two, and of three repetitions of six words, two have the same pairs.
+    # Fast checks on every second pair of neighbouring tokens: four equal tokens contain a pair of equal ones, and three
+    # repetitions of six words repeat at least two pairs.
     evens, odds = tokens[::2], tokens[1::2]
     if any(map(eq, evens, odds)):
         for four in zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False):
@@ -91,12 +91,12 @@ def repetition(text: Text) -> str | None:
 
 
 def _again(left: Sequence[str], right: Sequence[str]) -> int:
-    """Return how many pairs have occurred before."""
+    """Return how many pairs are repetitions of earlier ones."""
     return min(len(left), len(right)) - len(set(zip(left, right, strict=False)))
 
 
 def too_short(text: Text, min_words: int, min_characters: int) -> str | None:
-    """Find fewer words or characters than asked for."""
+    """Find a text with too few words or characters."""
     words = len(text.written)
     if words < min_words:
         return f"{words} words"
@@ -104,7 +104,7 @@ def too_short(text: Text, min_words: int, min_characters: int) -> str | None:
 
 
 def truncated(text: Text) -> str | None:
-    """Find a missing end: no full stop, or a comma or an article before it."""
+    """Find a truncated text: no full stop at the end, or a comma or an article before it."""
     end = text.written[-1]
     last = end.rstrip(".!?") or "".join(text.written[-2:-1])
     ended_well = end.rstrip(_CLOSING).endswith((".", "!", "?")) or end.endswith(_CLOSING_QUOTES)
@@ -118,7 +118,7 @@ def mention(text: Text, wanted: str) -> str | None:
 
     Args:
         text: The text.
-        wanted: `both` images (a word like "both" or "than" stands in for one of them), or at least `one`.
+        wanted: `both` images, or at least `one`. A word like "both" or "than" can replace one mention.
     """
     if text.signs.issuperset(SIDES):
         return None

@@ -53,21 +53,21 @@ class RuleOptions:
     """Options of the rules."""
 
     skip_rules: list[str] = field(default_factory=list)
-    """Reasons not to reject for."""
+    """Rules to disable, by the reasons in the report."""
     scripts: list[str] = field(default_factory=lambda: ["LATIN"])
-    """Scripts that letters may come from, as Unicode names begin (LATIN, CYRILLIC, CJK). Empty: all."""
+    """Allowed scripts: the first words of Unicode names (LATIN, CYRILLIC, CJK). Empty: all."""
     min_letters: Share = 0.7
-    """Least share of letters among the characters of a text, white space aside."""
+    """Minimum share of letters among the characters that are not white space."""
     min_words: PositiveInt = 5
-    """Least number of words."""
+    """Minimum number of words."""
     min_characters: PositiveInt = 30
-    """Least number of characters."""
+    """Minimum number of characters."""
     tokenizer: str = "ViT-L-14"
-    """The model whose text tower will read the texts: an open_clip name, `local-dir:` or `hf-hub:`."""
+    """Model with the tokenizer that counts tokens: an open_clip name, `local-dir:FOLDER` or `hf-hub:NAME`."""
     max_tokens: Annotated[int, Ge(3)] | None = None
-    """Most tokens of a text, begin and end included. Null: what the tower reads."""
+    """Maximum tokens of a text, with start and end tokens. Null: the context length of the model."""
     long_texts: Literal["cut", "reject", "keep"] = "cut"
-    """What to do with longer ones. `cut`: at the end of a sentence; a text without one is rejected."""
+    """What to do with longer texts. `cut` keeps the sentences that fit, and rejects a text if none fits."""
     mentions: Literal["both", "one"] = "both"
     """Which images a text must mention: `both` or `one`."""
     leaked_phrases: list[str] = field(
@@ -94,17 +94,17 @@ class RuleOptions:
             "reverse_text",
         ]
     )
-    """Words of the prompt that no text about two images would say."""
+    """Phrases of the prompt that do not belong in a difference text."""
     min_overlap: Share = 0.9
-    """Share of a text's words in one caption from which on it is a copy."""
+    """A text is a copy of a caption if at least this share of its words is in the caption."""
     max_repeats: PositiveInt | None = 100
-    """How many texts may be alike but for case, punctuation and articles; those beyond are rejected. Null: any number."""
+    """Maximum number of texts that differ only in case, punctuation and articles. Null: no limit."""
 
     def check(self) -> None:
-        """Check what types and bounds of the fields do not say.
+        """Check the names in `skip_rules`.
 
         Raises:
-            ValueError: An option out of range.
+            ValueError: A rule is unknown.
         """
         for reason in self.skip_rules:
             if reason not in REASONS:
@@ -113,13 +113,13 @@ class RuleOptions:
 
 @dataclass
 class Judgement:
-    """What became of a row.
+    """Result for a row.
 
     Attributes:
-        texts: Text and reverse text, without what was cut.
-        cuts: Names of the cuts that found something.
-        long_texts: How many of the two were longer than allowed.
-        reason: Why the row is rejected, one of `REASONS`; None: it passed.
+        texts: Text and reverse text after the cuts.
+        cuts: Names of the cuts that removed something.
+        long_texts: How many of the two texts were too long.
+        reason: Why the row is rejected, one of `REASONS`. None: it passed.
         detail: What was found, and in which text.
     """
 
@@ -131,16 +131,16 @@ class Judgement:
 
 
 class Judge:
-    """Applies cuts and rules to rows; a row is rejected when either direction is.
+    """Apply cuts and rules to rows. A row is rejected if its text or its reverse text is.
 
     Args:
         options: Options of the rules.
-        captions: The captions by image id; None: nothing is compared with captions.
+        captions: Captions by image id. None: texts are not compared with captions.
 
     Attributes:
         reader: Reads texts for the rules.
-        rules: The rules for one text, by reason. Rules that are named in `skip_rules` are left out.
-        rules_after_cutting: The same for texts that are cut to the length of the text tower.
+        rules: Enabled rules for one text, by reason.
+        rules_after_cutting: Enabled rules for a text that was shortened to the maximum number of tokens.
     """
 
     def __init__(self, options: RuleOptions, captions: LineIndex | None = None) -> None:
@@ -188,7 +188,7 @@ class Judge:
             where: File and line, for messages.
 
         Raises:
-            ValueError: An image that the captions do not have.
+            ValueError: An image has no captions.
         """
         judgement = Judgement()
         for side in TEXTS:
@@ -206,7 +206,7 @@ class Judge:
         return judgement
 
     def _judge_text(self, raw: str, judgement: Judgement) -> tuple[str, str] | None:
-        if not raw.strip():  # never to be skipped: an empty text cannot be packed
+        if not raw.strip():  # cannot be disabled: shards need a text
             return "empty", "no text"
         text = self.reader.read(raw.strip())
         if cuts.may_cut(text):
@@ -231,7 +231,7 @@ class Judge:
         return None
 
     def _called_for(self, signs: frozenset[str]) -> dict[str, Rule]:
-        """Return the rules that can find something in a text with these signs: those without triggers, and the triggered."""
+        """Return the rules to apply to a text with these signs: all except those with triggers that it does not contain."""
         rules = self._rules_of_signs.get(signs)
         if rules is None:
             idle = self._triggers.difference(signs, (sign.rstrip("?") for sign in signs))
@@ -272,7 +272,7 @@ class Judge:
         words = self._caption_words(row[side])
         if words is None:
             raise ValueError(
-                f"{where}: `{side}` is {row[side]!r}, which the captions do not have; give those of these pairs"
+                f"{where}: `{side}`: image {row[side]!r} has no captions; set screen.captions to the file of these images"
             )
         return words
 

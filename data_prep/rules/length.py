@@ -19,16 +19,16 @@ _CLIP_TOKEN = re.compile(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d|(?:[^\s\w]|_)+")
 
 
 class TokenCounter:
-    """Counts tokens as a text tower does, those of begin and end included.
+    """Token counter for a text tower, with start and end tokens.
 
-    CLIP's own tokenizer is counted without torch, which would take some 650 MB in each process.
+    CLIP's own tokenizer is counted without torch, which would need about 650 MB in each process.
 
     Args:
-        model: The model whose tokenizer it is: an open_clip name, `local-dir:FOLDER` or `hf-hub:NAME`.
+        model: Model with the tokenizer: an open_clip name, `local-dir:FOLDER` or `hf-hub:NAME`.
 
     Attributes:
-        context_length: Tokens that the tower reads. It ignores the rest.
-        count_word: Counts the tokens of a word, without those of begin and end.
+        context_length: Maximum number of tokens. The tower ignores the rest.
+        count_word: Counts the tokens of a word, without start and end tokens.
 
     Raises:
         ValueError: Unknown model, or a tokenizer that cannot be loaded.
@@ -47,11 +47,11 @@ class TokenCounter:
         return self.count_word(text) + self._ends
 
     def fits(self, text: str, size: int, limit: int) -> bool:
-        """Return whether a text has at most `limit` tokens; `size` is the sum of `count_word` over its words."""
+        """Return whether a text has at most `limit` tokens. `size` is the sum of `count_word` over its words."""
         return size + self._ends <= NEAR * limit or self.count(text) <= limit
 
     def shorten(self, text: str, limit: int) -> str:
-        """Return the first whole sentences that have at most `limit` tokens together; empty if not even one fits."""
+        """Return the first sentences that have at most `limit` tokens together. Empty if the first is too long."""
         sentences = _SENTENCE_END.split(text)
         fitting = 0
         while fitting < len(sentences) and self.count(" ".join(sentences[: fitting + 1])) <= limit:
@@ -73,7 +73,7 @@ class BytePairs:
         self._of_word = Remembered(self._count_word).__getitem__
 
     def count(self, text: str) -> int:
-        """Return the number of tokens, without those of begin and end."""
+        """Return the number of tokens, without start and end tokens."""
         if not text.isascii():
             text = text.translate(_STRAIGHT)
         return sum(map(self._of_word, _CLIP_TOKEN.findall(text.lower())))
@@ -115,7 +115,7 @@ def _plain_context_length(model: str) -> int | None:
 
 
 def _other_tokenizer(model: str) -> tuple[int, Callable[[str], int], int]:
-    """Return context length, counting function and number of ends of a tokenizer that open_clip loads."""
+    """Return context length, counting function and number of start and end tokens of a tokenizer that open_clip loads."""
     import open_clip
 
     if ":" not in model and open_clip.get_model_config(model.replace("/", "-")) is None:

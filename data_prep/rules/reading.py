@@ -34,7 +34,7 @@ _ARTICLES = frozenset(("a", "an", "the"))
 
 
 def without_quotes(text: str) -> str:
-    """Return a text without what stands in quotes: words on signs and shirts are not the writer's."""
+    """Remove quoted parts of a text, such as words on signs and shirts. They are not the writer's words."""
     return _QUOTED.sub("", text)
 
 
@@ -50,18 +50,18 @@ def plain(text: str) -> str:
 
 
 def content(stems: str) -> frozenset[str]:
-    """Return the stems of the words of content among stems and marks."""
+    """Return the stems of content words, without marks."""
     return frozenset(stems.split()) - MARKS
 
 
 class Word(NamedTuple):
-    """What the rules want to know about a word with the punctuation around it.
+    """Features of a word, including the punctuation around it.
 
     Attributes:
         tokens: Words and punctuation marks, in lower case.
         signs: See `Text.signs`.
-        stems: Stems and marks, each with a space behind it; see `data_prep.rules.said`.
-        alike: What counts in `Text.alike`, each with a space behind it.
+        stems: Stems and marks, with a space after each; see `data_prep.rules.said`.
+        alike: Its part of `Text.alike`, with a space after each word.
         size: See `Text.size`.
     """
 
@@ -73,19 +73,19 @@ class Word(NamedTuple):
 
 
 class Text:
-    """A text as the rules see it.
+    """Features of a text that the rules use.
 
     Attributes:
         raw: The text as written, not empty.
         written: Its words with the punctuation around them.
         tokens: Words and punctuation marks of `plain`.
-        signs: Names of the rules with trigger words in the text, and: `first` and `second` for the images that it names;
-            `comparative`; `than`; `apostrophe`; `loop` for a word that repeats itself.
+        signs: Names of the rules with trigger words in the text. Also `first` and `second` for the images that it names,
+            `comparative`, `than`, `apostrophe`, and `loop` for a word that consists of repetitions.
         stems: Stems and marks; see `data_prep.rules.said`.
-        alike: The text without case, punctuation and articles, and with one word for "image". Texts with the same are near
-            duplicates. A looser measure would be wrong: two right texts may differ in the one word that matters.
-        size: Number of tokens for the text tower, counted word by word: close, but not exact.
-        said: Stems of what is clearly said of the first and of the second image, without negated clauses.
+        alike: The text without case, punctuation and articles, and with one word for "image". Near duplicates are texts
+            with equal `alike`. The measure is strict because two good texts may differ in a single word.
+        size: Approximate number of tokens for the text tower, counted word by word.
+        said: Stems of the words that clearly describe the first and the second image, without negated clauses.
         compares: Whether the text has a comparative such as "brighter", or "than".
     """
 
@@ -110,7 +110,7 @@ class Text:
 
     @cached_property
     def unquoted(self) -> str:
-        """The same without what stands in quotes."""
+        """The same without quoted parts."""
         return plain(without_quotes(self.raw))
 
     @property
@@ -125,11 +125,11 @@ class Text:
 
 
 class Reader:
-    """Reads texts. What it knows of a word is remembered.
+    """Reader of texts, with a cache of words.
 
     Args:
-        words: For each sign, the words that give it to a text.
-        patterns: The same with patterns, which are searched for in each word with its punctuation.
+        words: Trigger words of each sign.
+        patterns: Trigger patterns of signs, searched for in each word with its punctuation.
         size: Counts the text tower's tokens of a word.
     """
 
@@ -160,7 +160,7 @@ class Reader:
         return text
 
     def content(self, raw: str) -> frozenset[str]:
-        """Return the stems of the words of content in a text. Faster than `read`."""
+        """Return the stems of the content words in a text. Faster than `read`."""
         found = frozenset().union(*map(self._content.__getitem__, raw.split()))
         if RENAMED in found:
             found = frozenset().union(*map(self._content.__getitem__, plain(raw).split())) - {RENAMED}

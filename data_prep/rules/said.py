@@ -26,7 +26,7 @@ _VAGUE = frozenset(  # words that say nothing specific about an image
 
 
 def stem_or_mark(token: str) -> str:
-    """Return the stem of a word of content, the mark of a word that structures a text, or nothing."""
+    """Return the stem of a content word, the mark of a word that structures the text, or an empty string."""
     if token in _MARK_OF:
         return _MARK_OF[token]
     if token.endswith("n't"):
@@ -36,10 +36,11 @@ def stem_or_mark(token: str) -> str:
 
 
 def clauses_of(stems: str) -> list[tuple[str, str]]:
-    """Return (image, clause) of the clauses that clearly speak of one image; the image is `FIRST` or `SECOND`.
+    """Return (image, clause) of the clauses that clearly describe one image, `FIRST` or `SECOND`.
 
-    A segment between stops and contrasts ("while", "but", "than") that names one image speaks of it alone. In any other, each
-    clause speaks of the image that it names, else of the one named before it, or at the beginning after it.
+    Segments end at full stops and contrasts ("while", "but", "than"). A segment that names one image describes only that
+    image. In other segments, a clause describes the image that it names, else the image named before it. A clause
+    before any name describes the image named next.
 
     Args:
         stems: The stems and marks of a text.
@@ -69,7 +70,7 @@ def clauses_of(stems: str) -> list[tuple[str, str]]:
 
 
 def said(stems: str) -> tuple[set[str], set[str]]:
-    """Return the stems of what is clearly said of the first and of the second image, without negated clauses."""
+    """Return the stems of the words that clearly describe the first and the second image, without negated clauses."""
     first: set[str] = set()
     second: set[str] = set()
     for side, clause in clauses_of(stems):

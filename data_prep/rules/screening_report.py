@@ -1,4 +1,4 @@
-"""The report of `screen`: how many rows each reason took, with examples, so that people see what was thrown away."""
+"""Report of `screen`: the number of rejected rows and examples for each reason."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from data_prep.rules.judge import REASONS, Judgement
 
 
 class ScreeningReport:
-    """Counts judgements and keeps examples of each reason and each cut, the same ones however the rows are shared out.
+    """Counts of judgements, and examples for each reason and each cut.
+
+    The examples do not depend on how rows are distributed over processes.
 
     Args:
-        samples: Examples of each.
+        samples: Number of examples for each reason and cut.
     """
 
     def __init__(self, samples: int) -> None:
@@ -24,16 +26,16 @@ class ScreeningReport:
 
     @property
     def rows(self) -> int:
-        """Rows that were counted."""
+        """Number of counted rows."""
         return self._counts["rows"]
 
     @property
     def passed(self) -> int:
-        """Rows that passed."""
+        """Number of rows that passed."""
         return self.rows - sum(self._counts[f"rejected.{reason}"] for reason in REASONS)
 
     def add(self, row: Row, judgement: Judgement) -> None:
-        """Count a row and what became of it."""
+        """Count a row and its judgement."""
         self._counts["rows"] += 1
         self._counts["long_texts"] += judgement.long_texts
         if judgement.reason is not None:
@@ -45,19 +47,19 @@ class ScreeningReport:
             self._offer(f"cut {name}", row, "", f"  \n  left: {left}")
 
     def drop(self, row: Row, judgement: Judgement) -> None:
-        """Count a row that was added already as rejected."""
+        """Change a row that was counted as passed to rejected."""
         assert judgement.reason is not None
         self._counts[f"rejected.{judgement.reason}"] += 1
         self._offer(judgement.reason, row, f"{quoted(judgement.detail)}  \n  ")
 
     def merge(self, other: ScreeningReport) -> None:
-        """Count all that another has counted."""
+        """Add the counts and examples of another report."""
         self._counts.update(other._counts)
         for kind, examples in other._examples.items():
             self._examples[kind] = sorted(self._examples[kind] + examples)[: self._samples]
 
     def _offer(self, kind: str, row: Row, before: str, after: str = "") -> None:
-        """Keep an example if its hash is among the smallest: each row has the same chance."""
+        """Keep an example if its hash is among the smallest, which gives a uniform sample."""
         kept, key = self._examples[kind], hash64(f"{kind}/{row['pair_id']}")
         if len(kept) == self._samples and (not kept or key >= kept[-1][0]):
             return
@@ -104,7 +106,7 @@ class ScreeningReport:
 
 
 def quoted(text: str) -> str:
-    """Return a text on one line that a Markdown reader shows as it is."""
+    """Escape a text for one line of Markdown."""
     quoted = json.dumps(text[:400], ensure_ascii=not _is_encodable(text))
     return f"`` {quoted} ``"
 
@@ -121,6 +123,6 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def line_of(row: Row) -> str:
-    """Return a row as one line of JSON. Half characters, which UTF-8 cannot hold, are written as escapes."""
+    """Return a row as one line of JSON. Unpaired surrogates are escaped, since UTF-8 cannot encode them."""
     line = _encode(row)
     return (line if _is_encodable(line) else json.dumps(row)) + "\n"

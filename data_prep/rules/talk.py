@@ -1,7 +1,7 @@
-"""Rules about what a language model writes in place of a text: refusals, doubts, thoughts, gaps, the prompt's own words.
+"""Rules about what a language model writes instead of a text: refusals, doubts, reasoning, placeholders, prompt phrases.
 
-What stands in quotes is the picture's, not the writer's: a sign may say "I can't stop" or "Coming soon...". Each pattern has
-trigger words, without which it cannot match: looking for them is many times faster.
+Quoted parts are ignored, because a sign in the picture may say "I can't stop" or "Coming soon...". A pattern can match only
+a text with one of its trigger words. Checking for trigger words first is many times faster.
 """
 
 import re
@@ -177,7 +177,7 @@ PHRASES: dict[str, Callable[[Text], str | None]] = {reason: partial(_phrase, rea
 
 
 def placeholder(text: Text) -> str | None:
-    """Find something left to be filled in: dots, brackets, "insert ... here"."""
+    """Find a placeholder: dots, brackets, "insert ... here"."""
     if "placeholder" not in text.signs:
         return None
     found = _GAP.search(text.unquoted) or _BRACKETS.search(without_quotes(text.raw))
@@ -194,13 +194,13 @@ def foreign(text: Text) -> str | None:
 
 
 class Leakage:
-    """The rule about words of the prompt.
+    """Rule against phrases of the prompt.
 
     Args:
-        phrases: The phrases, in any case.
+        phrases: The phrases, in upper or lower case.
 
     Attributes:
-        triggers: Words without which a text has none of the phrases.
+        triggers: Trigger words. Every text with a phrase contains at least one of them.
     """
 
     def __init__(self, phrases: Collection[str]) -> None:
@@ -210,7 +210,7 @@ class Leakage:
         self.triggers = frozenset(max(tokens_of(phrase.lower()), key=len, default="") for phrase in phrases)
 
     def __call__(self, text: Text) -> str | None:
-        """Find a phrase of the prompt, in whole words."""
+        """Find a phrase as whole words."""
         if "leakage" not in text.signs:
             return None
         return next((repr(phrase) for phrase, pattern in self._patterns if pattern.search(text.unquoted)), None)

@@ -41,11 +41,7 @@ _ENDINGS = ("ings", "ing", "ies", "ied", "ers", "ed", "es", "er", "s", "e", "y")
 
 
 class Remembered(dict[str, T]):
-    """Results of a function of a word, computed once. A look-up takes half the time of `lru_cache`.
-
-    Args:
-        function: The function.
-    """
+    """Cache of a function of a word. A look-up takes half the time of `lru_cache`."""
 
     def __init__(self, function: Callable[[str], T]) -> None:
         self._function = function
@@ -58,7 +54,7 @@ class Remembered(dict[str, T]):
 
 
 def stem(word: str) -> str:
-    """Return a word without its ending, roughly: runs, running and runner become run."""
+    """Return the approximate stem of a word: runs, running and runner become run."""
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
             word = word[: -len(ending)]

@@ -17,24 +17,26 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from pcclip.atomic import atomic_path, remove_leftovers
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-_AFTER_LAST_STEP = "all steps are done and saved; `--resume true` goes on with the final evaluation"
+_AFTER_LAST_STEP = "all steps are done and saved; `--resume true` continues with the final evaluation"
 
 
 class Checkpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint that keeps the last state, and can be killed at any moment.
+    """ModelCheckpoint that saves the last state for `--resume true`, and survives a kill at any time.
 
-    A checkpoint is written in one step, so there is always a whole one; never between the batches whose gradients are being
-    accumulated; and on Ctrl-C (SIGINT), and SIGTERM or SIGUSR1, with which schedulers announce that they will end a process,
-    after the batch that is being computed. The process then exits with 128 plus the signal's number, before the first step
-    without a checkpoint, when the base model is evaluated. A second Ctrl-C ends at once, and so does any of these signals
-    after the last step, while the final evaluation runs. Lightning's own handling of these
-    signals, which may write within a step, is put out of action. `--resume true` goes on from `last.ckpt`.
+    `last.ckpt` is replaced atomically, so it is always complete. It is saved every n steps and at the end of each epoch,
+    never during gradient accumulation.
 
-    The random numbers of each step, for dropout, are those of (seed, epoch, batch, process), resumed or not.
+    Ctrl-C (SIGINT), SIGTERM and SIGUSR1 save after the current batch and end the process with exit status 128 + signal.
+    Schedulers send the last two before they kill a job. Two cases end without saving: a signal before the first step,
+    and a signal during the final evaluation, when all steps are already saved. A second Ctrl-C ends at once.
+    Lightning's own signal handlers are replaced, because they may save in the middle of a step.
+
+    Each step's random numbers (dropout) depend only on seed, epoch, batch and process, so that a resumed run is
+    identical.
 
     Args:
-        every_n_train_steps: Optimiser steps between checkpoints; there is one at the end of each epoch in any case.
-        dirpath: Folder; `checkpoints` in the run folder when left out. `--resume` looks in both.
+        every_n_train_steps: Optimiser steps between checkpoints.
+        dirpath: Folder. Default: `checkpoints` in the run folder, where `--resume` also looks.
     """
 
     def __init__(self, every_n_train_steps: int, dirpath: str | None = None) -> None:
@@ -51,9 +53,9 @@ class Checkpoint(ModelCheckpoint):
         self._handlers: dict[int, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Have checkpoints written in one step, and the signals taken over before all other callbacks begin."""
+        """Set up atomic checkpoints, and a callback that replaces the signal handlers before other callbacks start."""
         super().setup(trainer, pl_module, stage)
-        # First in the list, where ModelCheckpoints cannot be: Lightning moves them to the end.
+        # A separate callback, because it must be the first one. Lightning moves ModelCheckpoints to the end of the list.
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # declared nowhere in Trainer
         if stage == "fit" and not any(isinstance(callback, _TakeSignals) for callback in callbacks):
             trainer.callbacks = [_TakeSignals(self), *callbacks]  # type: ignore[attr-defined]
@@ -61,35 +63,35 @@ class Checkpoint(ModelCheckpoint):
             trainer.strategy.checkpoint_io = WholeFileIO()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End if any process was told to while the base model was evaluated, which callbacks do at the start of training."""
+        """Exit if a process got a signal while callbacks evaluated the base model."""
         super().on_train_start(trainer, pl_module)
-        self._last_global_step_saved = trainer.global_step  # which a resumed run need not write again
+        self._last_global_step_saved = trainer.global_step  # a resumed run need not save this step again
         if self._is_told_to_end(trainer):
-            self._end("no step was taken since the start, so there is nothing to save; start it again in the same way")
+            self._end("no step was taken since the start, so there is nothing to save; run the same command again")
 
     def take_signals(self) -> None:
-        """Take the signals over from Lightning, until training ends."""
+        """Replace Lightning's signal handlers until training ends."""
         if threading.current_thread() is threading.main_thread():
             self._handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
     def end_at_once(self, trainer: Trainer) -> None:
-        """End if any process was told to after the last batch, and from now on with each signal: all steps are saved."""
+        """Exit if a process got a signal after the last batch. Later signals exit at once, since all steps are saved."""
         if self._is_told_to_end(trainer):
             self._end(_AFTER_LAST_STEP)
         self._is_over = True
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Seed the step's random numbers."""
+        """Seed torch for this step."""
         place = f"{self._seed} {trainer.current_epoch} {batch_idx} {trainer.global_rank}"
         torch.manual_seed(int.from_bytes(hashlib.sha256(place.encode()).digest()[:7], "little"))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save if it is time to, or if any process was told to end."""
+        """Save every n steps. Save and exit if a process got a signal."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
             return
-        if not trainer.is_last_batch:  # after an epoch's last one it is saved when the epoch ends
+        if not trainer.is_last_batch:  # the end of the epoch saves after the last batch
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if self._is_told_to_end(trainer):
             if trainer.is_last_batch:
@@ -97,7 +99,7 @@ class Checkpoint(ModelCheckpoint):
             self._save_now(trainer)
             trainer.strategy.barrier("checkpoint before the end")
             self._end(
-                f"step {trainer.global_step} is saved in {self.last_model_path}; `--resume true` goes on from there"
+                f"step {trainer.global_step} is saved in {self.last_model_path}; `--resume true` continues from there"
             )
 
     def _is_told_to_end(self, trainer: Trainer) -> bool:
@@ -109,21 +111,20 @@ class Checkpoint(ModelCheckpoint):
         raise SystemExit(128 + (self._received or signal.SIGTERM))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save at the end of an epoch."""
         self._save_now(trainer)
 
     def _save_now(self, trainer: Trainer) -> None:
-        # `trainer.save_checkpoint` would leave the callback's own record of what is saved where behind.
+        # `trainer.save_checkpoint` would not update this callback's record of the last saved step and path.
         if self._last_global_step_saved != trainer.global_step:
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back."""
+        """Restore the signal handlers."""
         super().on_train_end(trainer, pl_module)
         self._give_back()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the signals back."""
+        """Restore the signal handlers."""
         super().on_exception(trainer, pl_module, exception)
         self._give_back()
 
@@ -140,13 +141,13 @@ class Checkpoint(ModelCheckpoint):
                 raise SystemExit(128 + number)
             if not getattr(rank_zero_only, "rank", 0):
                 os.write(
-                    2, b"\nCtrl-C: ends when the present batch is computed and saved; press it again to end at once\n"
+                    2, b"\nCtrl-C: saving after the current batch, then stopping; press it again to stop at once\n"
                 )
         self._received = number
 
 
 def _count_epoch(trainer: Trainer) -> None:
-    """End the epoch, as after its last batch. Lightning miscounts when it resumes from just before that.
+    """Count the last batch and the epoch as done. Otherwise Lightning miscounts after a resume from the last batch.
 
     Lightning has no public way to do this.
     """
@@ -156,7 +157,7 @@ def _count_epoch(trainer: Trainer) -> None:
 
 
 class _TakeSignals(Callback):
-    """Lets a Checkpoint take the signals over: Lightning calls Checkpoints last, after minutes of evaluation perhaps."""
+    """Callback that replaces signal handlers first. Lightning calls a Checkpoint last, after a possibly long evaluation."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
@@ -169,21 +170,21 @@ class _TakeSignals(Callback):
 
 
 class WholeFileIO(TorchCheckpointIO):
-    """Writes checkpoints next to their place and moves them there: Lightning's own way copies if /tmp is another disk.
+    """Checkpoint I/O with atomic writes: a temporary file in the same folder, then a rename.
 
-    Only one process may write a path.
+    Lightning's own writer copies from /tmp, which is not atomic on another disk. Only one process may write a path.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint atomically. Addresses such as `s3://` are left to Lightning."""
+        """Write a checkpoint atomically. For URLs such as `s3://`, use Lightning's writer."""
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        remove_leftovers(path)  # of processes that were killed while they wrote it
+        remove_leftovers(path)  # from killed processes
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             try:
                 torch.save(checkpoint, file)
-            except RuntimeError as error:  # torch's zip writer hides what the file said, such as that the disk is full
+            except RuntimeError as error:  # torch's zip writer hides the file's error, such as a full disk
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from error
                 raise

@@ -1,4 +1,4 @@
-"""Logs what becomes of the training data: what is damaged, and how long training waits for batches."""
+"""Log damaged training data, and how long training waits for batches."""
 
 import logging
 import time
@@ -17,12 +17,15 @@ logger = logging.getLogger(__name__)
 
 
 class DataMonitor(Callback):
-    """Logs the state of the training data. `pcclip fit` adds it; add it to `Trainer(callbacks=...)` in Python.
+    """Log the state of the training data. `pcclip fit` adds this callback; in Python, pass it to the Trainer.
 
-    Logs `data/damaged` and `data/damaged/<reason>` after each epoch, summed over all processes, and `data/wait_share`: the
-    share of the time since the last log in which this process waited for its next batch. With `data.role_swap=twins` it
-    also logs `data/roleless`, the number of pairs of each epoch whose texts have no role words, and warns once. At the end
-    of training it lists all damage.
+    After each epoch it logs, summed over all processes:
+
+    - `data/damaged` and `data/damaged/<reason>`: numbers of damaged items;
+    - `data/roleless`, only with `data.role_swap=twins`: pairs whose texts have no role words. It also warns once.
+
+    Every `log_every_n_steps` batches it logs `data/wait_share`, the share of time spent waiting for batches since the
+    last log. At the end of training it lists all damage.
     """
 
     def __init__(self) -> None:
@@ -30,7 +33,6 @@ class DataMonitor(Callback):
         self._warned = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start to measure."""
         self._since = time.perf_counter()
 
     def on_train_batch_end(

@@ -23,36 +23,36 @@ _BASE = "pcclip_base"  # key of the base model's rows
 
 
 class Evaluation(Callback):
-    """Evaluates tasks before training, after training epochs, and in `test`.
+    """Evaluate tasks before training, after training epochs, and in `test`.
 
-    All loggers get
+    All loggers get:
 
-    - `summary/<tag>`: the headlines, at most twelve (`pcclip.reports.headlines`);
-    - `detail/base/<tag>`: the base model's headlines, repeated at each evaluation, as a line to compare with;
-    - `detail/<kind>/<name>/<metric>`: all values.
+    - `summary/<tag>`: at most twelve headline metrics (`pcclip.reports.headlines`);
+    - `detail/base/<tag>`: the base model's headline metrics, repeated at each evaluation for comparison;
+    - `detail/<kind>/<name>/<metric>`: all metrics.
 
     TensorBoard also gets charts of the headlines ("Custom Scalars"), sample texts with their scores (`samples`), and
     pictures as ranked before training and now (`ranked/<name>/<attribute>`). Pictures are also saved in the run's folder:
     `ranked_<name>_<attribute>_before.png` before training, and without `_before` at its end.
 
-    `ModelCheckpoint(monitor=...)` and `EarlyStopping` may name `summary/<tag>` and `<kind>/<name>/<metric>`, which are in
-    `trainer.callback_metrics`. In epochs and validations without evaluation they see the last values, first those from
-    before training, and these count towards `patience`. A run resumed from a checkpoint is evaluated after its first epoch at
-    the latest, not before it; until then the checkpoint's values are used.
+    `ModelCheckpoint(monitor=...)` and `EarlyStopping` may monitor `summary/<tag>` and `<kind>/<name>/<metric>`. Without
+    a new evaluation they see the last values, which count towards `patience`. The first values are from before training.
 
-    Intervals and costly tasks are for the table of results (`ResultsTable`): they are computed before training and at its
-    end, not each epoch. With Lightning's `WeightAveraging` the averaged weights are evaluated.
+    A resumed run is not evaluated before training. It uses the checkpoint's values until its first evaluation, at the
+    latest after its first epoch.
+
+    Intervals and costly tasks are computed only before and after training, for `ResultsTable`. With Lightning's
+    `WeightAveraging`, the averaged weights are evaluated.
 
     Args:
         tasks: What to measure (`pcclip.tasks`).
-        every_n_epochs: Evaluate after every n-th training epoch; if not given, whenever the Trainer validates
-            (`check_val_every_n_epoch`).
+        every_n_epochs: Evaluate after every n-th training epoch. Default: the Trainer's `check_val_every_n_epoch`.
         resamples: Bootstrap resamples for the 95 % intervals.
         seed: Seed of the resamples and of random subsets.
         batch_size: Images encoded at a time.
         num_workers: Processes that decode images.
-        cache_dir: Folder in which image embeddings are kept from run to run, unless the image tower trains, and in `test`
-            those of texts. Nothing is kept if it is not given.
+        cache_dir: Folder of a cache of image embeddings across runs, unless the image tower trains. In `test` it also
+            caches text embeddings. Default: no cache on disk.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Evaluation(Callback):
         self._samples: list[SamplePair] = []
 
     def measure(self, trainer: Trainer, pl_module: LightningModule, *, final: bool = True) -> list[Result]:
-        """Measure the module as it is, and keep the results as `rows`."""
+        """Measure the module, and store the results in `rows`."""
         self.rows = self.evaluator.measure(model_of(pl_module), final=final, lasting=trainer.testing)
         return self.rows
 
@@ -92,7 +92,7 @@ class Evaluation(Callback):
         self.evaluator.check(model_of(pl_module))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Read the files, for `fit` and `test`, unless that is done."""
+        """Read the tasks' files once, in `fit` and `test`."""
         if stage in ("fit", "test"):
             if trainer.fast_dev_run:  # type: ignore[attr-defined]  # declared nowhere in Trainer
                 self.evaluator.cache_dir = self.evaluator.images.cache_dir = self.evaluator.kept.cache_dir = None
@@ -117,19 +117,19 @@ class Evaluation(Callback):
         self._save_pictures(trainer, pl_module, "_before")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep the base model's values, and the last ones for callbacks that monitor them in a resumed run."""
+        """Save the base model's results and the last ones, which a resumed run needs."""
         checkpoint.setdefault(_VALUES, {}).update(_named(self.rows, self._base) or self._resumed)
         checkpoint.setdefault(_BASE, []).extend(asdict(row) for row in self._base)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take the last values from a checkpoint."""
+        """Restore the results."""
         self._resumed = checkpoint.get(_VALUES, {})
         own = {(task.kind, task.name) for task in self.evaluator.tasks}
         rows = [Result(**row) for row in checkpoint.get(_BASE, [])]
         self._base = [row for row in rows if (row.task, row.subset.partition("/")[0]) in own]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate after an epoch, or let the last values stand for callbacks that monitor them."""
+        """Evaluate, or repeat the last values for callbacks that monitor them."""
         every = self.every_n_epochs or trainer.check_val_every_n_epoch or 1
         if (trainer.current_epoch + 1) % every == 0 or not self.rows:  # none yet in a resumed run
             with averaged(trainer, pl_module):
@@ -139,12 +139,11 @@ class Evaluation(Callback):
         keep_values(trainer, self.rows, self._base)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the pictures next to the logs."""
+        """Save the ranked pictures in the run's folder."""
         with averaged(trainer, pl_module):
             self._save_pictures(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate in `test`."""
         with averaged(trainer, pl_module):
             self.measure(trainer, pl_module)
         # every rank has the same values already, so nothing is left to reduce
@@ -152,7 +151,7 @@ class Evaluation(Callback):
         keep_values(trainer, self.rows, [])
 
     def _log(self, trainer: Trainer, step: int) -> None:
-        """Log the last values. `LightningModule.log` would keep those from before training until the first epoch ends."""
+        """Log the last values. `LightningModule.log` would delay values from before training until the first epoch ends."""
         for logger in trainer.loggers:
             logger.log_metrics(self._logged(), step=step)
 
@@ -189,23 +188,23 @@ class Evaluation(Callback):
 
 
 def model_of(pl_module: LightningModule) -> DifferenceCLIP:
-    """Return the module's `model`, which does the encoding."""
+    """Return the module's `model`, the encoder."""
     return cast(DifferenceCLIP, pl_module.model)
 
 
 def keep_values(trainer: Trainer, results: Sequence[Result], base: Sequence[Result]) -> None:
-    """Put values into `trainer.callback_metrics` only, where callbacks that monitor look.
+    """Put values into `trainer.callback_metrics`, where other callbacks look for what they monitor. Log nothing.
 
     Args:
         trainer: The trainer.
         results: The last rows.
-        base: The base model's rows, by which headlines are chosen; `results` if there are none.
+        base: The base model's rows, which determine the headlines. If empty, use `results`.
     """
     trainer.callback_metrics.update({name: torch.tensor(value) for name, value in _named(results, base).items()})
 
 
 def last_step(trainer: Trainer) -> int:
-    """Return the step of the last batch, at which Lightning logs what belongs to an epoch."""
+    """Return the step of the last batch. Lightning logs metrics of an epoch at this step."""
     return max(0, trainer.global_step - 1)
 
 

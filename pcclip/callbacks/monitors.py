@@ -8,14 +8,14 @@ KNOWN_LATER = ("train/", "val/", "data/")  # metrics of these names are first lo
 
 
 class CheckMonitors(Callback):
-    """Raises before the first step if a callback monitors an evaluation metric that is not logged.
+    """Raise before the first step if a callback monitors an evaluation metric that is not logged.
 
-    Evaluations before training have logged all of theirs by then. Names of the training's own metrics are checked by Lightning
-    when they are needed.
+    By then the evaluation before training has logged all of its metrics. Lightning checks names of training and
+    validation metrics (`train/`, `val/`) itself.
     """
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Check once.
+        """Check before the first step.
 
         Raises:
             ValueError: Names the callback, its metric and the available ones.

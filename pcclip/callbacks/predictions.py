@@ -15,14 +15,19 @@ from pcclip.run_folder import run_folder
 
 
 class Predictions(Callback):
-    """Writes the predicted cosines of all held-out pairs to a JSON Lines file, one row for each ordered pair.
+    """Write the predicted cosines of all held-out pairs to a JSON Lines file, one row for each ordered pair.
 
-    Rows are in the order of the shards, whatever the number of processes. They have the keys `shards` (folder), `group`,
-    `first`, `second` (ids of the images), `text`, `cosine` of the pair's difference with its text, and `reverse_cosine`, that
-    of the same difference with the reversed pair's text (null if the group has none).
+    Rows are in the order of the shards, for any number of processes. Their keys are:
+
+    - `shards`: shard folder;
+    - `group`: key of the group;
+    - `first`, `second`: image ids;
+    - `text`: the pair's text;
+    - `cosine`: cosine of the image difference with `text`;
+    - `reverse_cosine`: cosine of the same difference with the reverse text; null if the group has none.
 
     Args:
-        file: Where to; `predictions.jsonl` in the run's folder by default.
+        file: Output file. Default: `predictions.jsonl` in the run's folder.
     """
 
     def __init__(self, file: str | None = None) -> None:
@@ -34,13 +39,13 @@ class Predictions(Callback):
         return Path(self.file or run_folder(trainer) / "predictions.jsonl")
 
     def on_predict_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier prediction."""
+        """Clear the rows of an earlier prediction."""
         self._rows = []
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Tensor, batch: PairBatch, *_: Any
     ) -> None:
-        """Keep a batch's rows."""
+        """Collect the rows of a batch."""
         cosines = [round(cosine, 6) for cosine in outputs.tolist()]
         for row, cosine in zip(batch.rows, cosines, strict=True):
             # a reversed pair has the opposite difference, since heads are odd

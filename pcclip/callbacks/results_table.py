@@ -1,4 +1,4 @@
-"""The results of base, finetuned and weight-ensembled models on every task of the evaluation callbacks."""
+"""Write the results of the base, finetuned and weight-ensembled models on all tasks."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -22,25 +22,22 @@ from pcclip.run_folder import run_folder
 
 
 class ResultsTable(Callback):
-    """Writes all results of `Evaluation` when training, or `test`, ends, and prints the headlines.
+    """Write all results of `Evaluation` at the end of `fit` or `test`, and print the headlines.
 
-    The base model's rows are those measured before training. They and, with `alphas`, its trainable weights and buffers
-    are kept in checkpoints (which grow by the size of what trains), so that a resumed run still compares with the model that
-    training started from, and not with the one it resumed from. What does not train is the same in both. With Lightning's
-    `WeightAveraging` the finetuned model is the averaged one, which is also saved.
+    The base model is the model before the first step, also in a resumed run. Its results are therefore saved in
+    checkpoints. With `alphas`, so are its trainable weights and buffers, which makes checkpoints larger. With
+    Lightning's `WeightAveraging`, the finetuned model is the averaged one.
 
-    A report is written with them, one HTML page (`pcclip.reports.report`), and in `fit` sample pairs for it.
+    In `test` with a checkpoint, results of the checkpoint's model (`finetuned`) and of its ensembles are added to the
+    file, or replaced. The base model is from the checkpoint, or else as the configuration loads it. In `test` without a
+    checkpoint, only the configured model is measured (`base`).
 
     Args:
-        file: JSON file of rows; the Markdown tables are written next to it, with the ending `.md`.
+        file: JSON file of rows. The Markdown tables are written next to it (`.md`).
         alphas: Also measure `alpha * finetuned + (1 - alpha) * base`, as models `ensembled <alpha>`.
         base: Name of the model before training.
         finetuned: Name of the model after training.
-        report: Name of the HTML page next to it; null writes none.
-
-    In `test` columns are added to the tables, or replaced: the model's of the checkpoint (`finetuned`) and its ensembles with
-    the base model that the checkpoint remembers, or else with the one that the configuration loads; without a checkpoint
-    this model's alone (`base`).
+        report: Name of the HTML report next to `file` (`pcclip.reports.report`). Null: no report.
     """
 
     def __init__(
@@ -67,7 +64,7 @@ class ResultsTable(Callback):
         self._folder = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that there is something to put into the table."""
+        """Check that there is an `Evaluation`."""
         if stage in ("fit", "test") and not _evaluations(trainer):
             raise ValueError(f"ResultsTable({self.file}): trainer.callbacks has no Evaluation to fill it; add one")
         if stage == "test" and self.alphas:
@@ -75,12 +72,12 @@ class ResultsTable(Callback):
             self._base_state = _cpu_copy(pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Without a checkpoint there is nothing to blend."""
+        """Store whether there is a checkpoint. Without one, no ensembles are measured."""
         if not trainer.ckpt_path:
             self._base_state = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the base model's weights: the present ones, or when resuming those from the checkpoint."""
+        """Store the base model's weights. A resumed run has them from its checkpoint."""
         if trainer.global_step > 0 and (not self._base_rows or (self.alphas and not self._base_state)):
             lacking = "column" if not self._base_rows else "weights"
             rank_zero_warn(
@@ -96,7 +93,7 @@ class ResultsTable(Callback):
         self._trained = set(self._base_state) - frozen
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Collect what was measured before training."""
+        """Collect the results from before training."""
         if trainer.global_step == 0:
             self._base_rows = _collect(trainer, 0.0)
             self._base_scores = _scores(_samples(trainer, pl_module))
@@ -117,14 +114,14 @@ class ResultsTable(Callback):
             write_samples(samples_file(self.file), samples, alike)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what was measured in `test`."""
+        """Write the results of `test`."""
         name, alpha = (self.finetuned, 1.0) if trainer.ckpt_path else (self.base, 0.0)
         known = read_results(self.file) if Path(self.file).is_file() else {}
         with averaged(trainer, pl_module):
             self._finish(trainer, pl_module, known | {name: _collect(trainer, alpha)})
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the report and print the headlines, when progress bars are closed and the model is saved."""
+        """Write the report and print the headlines, after progress bars are closed and the model is saved."""
         results, self._at_end = self._at_end, None
         if results is None:
             return
@@ -142,20 +139,20 @@ class ResultsTable(Callback):
             print(f"The same with charts and pictures: {page}")
 
     def state_dict(self) -> dict[str, Any]:
-        """The base model's rows and what of its state trains."""
+        """Return the base model's rows, and those of its weights that train."""
         state = {key: value for key, value in self._base_state.items() if key in self._trained}
         rows = [asdict(row) for row in self._base_rows]
         return {"base_rows": rows, "base_scores": self._base_scores, "base_state": state}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the base model from a checkpoint."""
+        """Restore the base model's rows and weights."""
         self._base_rows = [Result(**row) for row in state_dict["base_rows"]]
         self._base_scores = state_dict.get("base_scores", [])  # checkpoints of earlier versions have none
         if state_dict["base_state"]:
             self._base_state = {key: value.cpu() for key, value in state_dict["base_state"].items()}
 
     def _ensembled(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, list[Result]]:
-        """Measure the ensembles of the base model and the module. Afterwards the module has its own weights again."""
+        """Measure the weight ensembles, then restore the module's own weights."""
         if not self._base_state:
             return {}
         results = {}

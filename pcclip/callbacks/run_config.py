@@ -1,4 +1,4 @@
-"""Saves the run's whole configuration next to its logs, and shows it in TensorBoard."""
+"""Save the run's configuration next to its logs, and show it in TensorBoard."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from pcclip.run_folder import run_folder
 
 
 class RunConfig(SaveConfigCallback):
-    """Writes `config.yaml` into the run's folder and the hyperparameters, with the last metrics, to the loggers.
+    """Write `config.yaml` into the run's folder. Log the hyperparameters together with the last metrics.
 
-    Hyperparameters are kept out of checkpoints on purpose: those in a checkpoint would override the command line's.
+    Checkpoints contain no hyperparameters, because Lightning would let them override the command line.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the file; a run without a logger has no folder of its own to write it to."""
+        """Write the file. A run without a logger has no folder, so nothing is written."""
         if not trainer.loggers or self.already_saved:
             return
         folder = run_folder(trainer)
@@ -29,7 +29,7 @@ class RunConfig(SaveConfigCallback):
         self.already_saved = True
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the settings once, together with what they led to."""
+        """Log the hyperparameters and the last metrics once."""
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         settings = {
             f"{section}/{key}": value

@@ -1,4 +1,4 @@
-"""Saves the trained model as a folder that open_clip loads."""
+"""Save the trained model as a folder that open_clip loads."""
 
 from pathlib import Path
 from typing import cast
@@ -12,10 +12,11 @@ from pcclip.model.sharding import gathered
 
 
 class SaveModel(Callback):
-    """At the end of training, save the model to `folder`: `local-dir:FOLDER` loads it, here and in open_clip.
+    """Save the model at the end of training. `local-dir:FOLDER` loads it, here and in open_clip.
 
     Args:
-        folder: Where to. A model that is there is replaced; `pcclip fit` asks for `--overwrite true` first.
+        folder: Output folder. An existing saved model is replaced, which `pcclip fit` allows only with
+            `--overwrite true`.
     """
 
     def __init__(self, folder: str) -> None:
@@ -25,7 +26,7 @@ class SaveModel(Callback):
         """Check before training that the folder may be replaced.
 
         Raises:
-            FileExistsError: It holds something other than a saved model.
+            FileExistsError: The folder contains something else than a saved model.
         """
         if stage == "fit" and self.folder.exists():
             check_replaceable(self.folder)

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of an evaluation besides numbers: ranked pictures, sample texts, and a page of charts."""
+"""Write ranked pictures, sample texts and a layout of charts to TensorBoard."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ def writers(trainer: Trainer) -> list[Any]:
 
 
 def add_layout(writer: Any, found: Sequence[Headline]) -> None:
-    """Lay out the page "Custom Scalars": each headline with the base model's, and the losses."""
+    """Define the charts of the page "Custom Scalars": the headlines, each with the base model's value, and the losses."""
     charts = {
         headline.label: ["Multiline", [f"^{SUMMARY}{headline.tag}$", f"^{BASE}{headline.tag}$"]] for headline in found
     }
@@ -34,7 +34,7 @@ def add_layout(writer: Any, found: Sequence[Headline]) -> None:
 
 
 def add_strips(writer: Any, before: Mapping[str, Image.Image], now: Mapping[str, Image.Image], step: int) -> None:
-    """Add the pictures as ranked before training, if known, and now, one below the other."""
+    """Add pictures ranked by the current model, below the ranking from before training if there is one."""
     for name, picture in now.items():
         rows = {BEFORE: before[name]} if name in before else {}
         rows[f"at step {step}" if step > 0 else BEFORE] = picture
@@ -42,7 +42,7 @@ def add_strips(writer: Any, before: Mapping[str, Image.Image], now: Mapping[str,
 
 
 def add_samples(writer: Any, before: Sequence[SamplePair], now: Sequence[SamplePair], step: int) -> None:
-    """Add sample pairs: the text, its reverse, and how much better the text fits, before training if known and now."""
+    """Add sample pairs: text, reverse text, and their margin now and, if known, before training."""
     known = len(before) == len(now)
     rows = [
         f"| {sample.text} | {sample.reverse} | {_margin(before[place]) if known else ''} | {_margin(sample)} |"

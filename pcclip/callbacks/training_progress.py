@@ -1,4 +1,4 @@
-"""Progress on the terminal: one bar for all of training, and a line for each stage that is done."""
+"""Progress on the terminal: one bar for the whole training, and a line for each finished stage."""
 
 import sys
 import time
@@ -13,9 +13,9 @@ from pcclip.console import done
 
 
 class TrainingProgress(ProgressBar):
-    """Shows steps, time left, epoch and loss in one bar; `pcclip fit` uses it in place of Lightning's bars.
+    """Progress bar with steps, time left, epoch and loss, which `pcclip fit` uses instead of Lightning's bars.
 
-    Where no terminal shows it, it writes a line every half minute.
+    Without a terminal it writes a line every 30 seconds.
     """
 
     def __init__(self) -> None:
@@ -25,11 +25,10 @@ class TrainingProgress(ProgressBar):
         self._since = 0.0
 
     def enable(self) -> None:
-        """Show it."""
         self._enabled = True
 
     def disable(self) -> None:
-        """Hide it, as in other processes than the first, and while Lightning searches a learning rate or a batch size."""
+        """Hide the bar. Lightning calls this on all ranks but 0, and while its Tuner runs."""
         self._enabled = False
 
     def print(self, *args: Any, **kwargs: Any) -> None:
@@ -37,7 +36,7 @@ class TrainingProgress(ProgressBar):
         tqdm.write(kwargs.get("sep", " ").join(map(str, args)))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what trains; other callbacks evaluate the base model next."""
+        """Print what trains. Other callbacks evaluate the base model next."""
         self._since = time.perf_counter()
         if self._enabled:
             parameters = list(pl_module.parameters())
@@ -61,7 +60,6 @@ class TrainingProgress(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the step."""
         if self._bar is None or trainer.global_step <= self._bar.n:
             return
         loss = trainer.progress_bar_metrics.get("train/loss")
@@ -70,54 +68,46 @@ class TrainingProgress(ProgressBar):
         self._bar.update(trainer.global_step - self._bar.n)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the bar; other callbacks evaluate the trained model next."""
+        """Close the bar. Other callbacks evaluate the trained model next."""
         self._close()
         if self._enabled:
             done(f"trained for {trainer.global_step} steps", time.perf_counter() - self._since)
         self._since = time.perf_counter()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say that the trained model is evaluated."""
+        """Print that the trained model was evaluated."""
         self._done(trainer, "trained model evaluated")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the bar's line."""
+        """End the bar's line."""
         self._close()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open a bar for `pcclip validate`; in training there is one already."""
+        """Open a bar for `pcclip validate`. In training there is one already."""
         self._open_batches(trainer, "validation", trainer.num_val_batches)
 
     def on_validation_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
-        """Count the batch."""
         self._count_batch(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the bar."""
         self._close_batches(trainer)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open a bar."""
         self._open_batches(trainer, "test", trainer.num_test_batches)
 
     def on_test_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
-        """Count the batch."""
         self._count_batch(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the bar."""
         self._close_batches(trainer)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open a bar."""
         self._open_batches(trainer, "prediction", trainer.num_predict_batches)
 
     def on_predict_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
-        """Count the batch."""
         self._count_batch(trainer)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the bar."""
         self._close_batches(trainer)
 
     def _done(self, trainer: Trainer, what: str) -> None:

@@ -1,4 +1,4 @@
-"""A picture of how a model orders images: a sheet of them in rows, each with its label."""
+"""Contact sheet: one picture with images in rows, each with its label."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def spread_over_order(scores: Tensor, count: int) -> Tensor:
-    """Indices of at most `count` items spread evenly over the ascending order of their scores (N,)."""
+    """Return indices of at most `count` items, spread evenly over the ascending order of the scores (N,)."""
     order = scores.argsort(stable=True)
     places = torch.linspace(0, len(order) - 1, min(count, len(order)), device=scores.device).round().long()
     return order[places]
@@ -32,11 +32,11 @@ def contact_sheet(
     """Lay pictures out in rows, left to right, each with its label below it, under a title.
 
     Args:
-        pictures: At least one; None leaves its tile empty.
-        labels: One a picture; broken into at most `LINES` lines, and cut at the end if that is not enough.
-        title: Written above.
-        columns: Pictures a row; all in one row by default.
-        text_size: Size of the labels in pixels; the title is a little larger.
+        pictures: At least one picture. None leaves its tile empty.
+        labels: One label for each picture, wrapped into at most `LINES` lines and then truncated.
+        title: Title above the pictures.
+        columns: Number of pictures in a row. Default: all in one row.
+        text_size: Size of the labels in pixels. The title is a little larger.
     """
     columns = min(columns or len(pictures), len(pictures))
     rows = -(-len(pictures) // columns)
@@ -76,7 +76,7 @@ def stacked(pictures: Mapping[str, Image.Image]) -> Image.Image:
 
 
 def _lines(label: str, font: Font) -> list[str]:
-    """Break a label into lines no wider than a tile, between words where that is possible."""
+    """Wrap a label to the width of a tile, between words if possible."""
     for most in range(len(label), 1, -1):
         lines = textwrap.wrap(label, most, max_lines=LINES, placeholder="…")
         if all(font.getlength(line) <= TILE for line in lines):

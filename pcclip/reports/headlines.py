@@ -1,4 +1,4 @@
-"""The numbers of a run that matter, at most twelve, in words. The terminal, the report and TensorBoard show the same ones."""
+"""Choose at most twelve headline metrics of a run. The terminal, the report and TensorBoard show the same ones."""
 
 import math
 from collections import Counter
@@ -12,33 +12,35 @@ MOST = 12
 
 @dataclass(frozen=True)
 class Headline:
-    """One number that matters, before and after training."""
+    """One headline metric, before and after training."""
 
     label: str
-    """What it says, in words."""
+    """Description in words."""
     tag: str
     """Short name, unique among the headlines: `summary/<tag>` in TensorBoard."""
     before: Result | None
-    """The base model's, if measured. Where several parts are averaged, the subset is the set, `n` is the sum, and the interval
-    is the mean of theirs: at least as wide as the mean's own."""
+    """Result of the base model, if measured.
+
+    For a mean of several parts, `subset` is the set and `n` is the sum. The interval is the mean of the parts' intervals,
+    which is at least as wide as the interval of the mean."""
     after: Result | None
-    """The finetuned model's, if measured."""
+    """Result of the finetuned model, if measured."""
     baselines: Mapping[str, Result]
-    """What else reaches on the same items, by name: without difference texts, or with supervision."""
+    """Results of other methods on the same items, by name: without difference texts, or with supervision."""
     is_share: bool = True
-    """Whether it is a share from 0 to 1, to be shown as a percentage."""
+    """Whether the value is a fraction from 0 to 1, shown as a percentage."""
 
 
 @dataclass(frozen=True)
 class _Main:
-    """A metric that matters of a kind of task."""
+    """A main metric of a kind of task."""
 
     names: Mapping[str, str]
-    """Metric to what it says, in words. The first one measured counts."""
+    """Alternative metrics, each with its description. The first one that was measured is used."""
     baselines: Mapping[str, str] = field(default_factory=dict)
-    """Name to metric."""
+    """Name of each baseline, with its metric."""
     part: str | None = None
-    """The part of the set that counts; None averages all parts."""
+    """Part of the set to use. None averages all parts."""
 
 
 _SENTENCE = "which of two {more}, from a sentence"
@@ -98,7 +100,7 @@ _SETS = {
 
 @dataclass(frozen=True)
 class _Choice:
-    """A number chosen for a headline: the same metric of one or more parts of a set."""
+    """A chosen metric, to be averaged over `parts` of a set."""
 
     main: _Main
     kind: str
@@ -109,7 +111,7 @@ class _Choice:
 
     @property
     def label(self) -> str:
-        """In words, without the set."""
+        """Description in words, without the name of the set."""
         words = self.main.names[self.metric]
         if self.kind != "attribute_ranking":
             return words
@@ -119,7 +121,7 @@ class _Choice:
         return f"{len(self.parts)} attributes: which of two has more"
 
     def of(self, rows: Mapping[tuple[str, str, str, float | None], Result], metric: str | None = None) -> Result | None:
-        """Return the mean of a metric over the parts, or None where it was not measured for all of them."""
+        """Return the mean of a metric over the parts. None if it was not measured for all of them."""
         metric = metric or self.metric
         found = []
         for part in self.parts:
@@ -138,9 +140,9 @@ class _Choice:
 
 
 def compared_models(results: Mapping[str, Sequence[Result]]) -> tuple[str | None, str | None]:
-    """Return the names of the models before and after training: the first and the last one, weight ensembles aside.
+    """Return the names of the models before and after training: the first and the last one that is no weight ensemble.
 
-    A single model counts as the one after training if its `alpha` is 1, and else as the one before.
+    A single model is the one after training if its `alpha` is 1, else the one before training.
     """
     whole = [name for name, rows in results.items() if not any(row.alpha and row.alpha < 1 for row in rows)]
     if len(whole) == 1:
@@ -149,21 +151,22 @@ def compared_models(results: Mapping[str, Sequence[Result]]) -> tuple[str | None
 
 
 def before_and_after(results: Mapping[str, Sequence[Result]]) -> tuple[list[Result], list[Result]]:
-    """Return the rows of the two `compared_models`; none of a model that is missing."""
+    """Return the rows of the two `compared_models`. They are empty for a missing model."""
     before, after = compared_models(results)
     return list(results.get(before or "", [])), list(results.get(after or "", []))
 
 
 def headlines(before: Sequence[Result], after: Sequence[Result], most: int = MOST) -> list[Headline]:
-    """Choose the numbers that matter, in the order of the rows.
+    """Choose the headline metrics, in the order of the rows.
 
-    Each kind of task has its main metrics. Attributes of the first attribute set have a headline each, and further sets their
-    mean. Where that is too much, all sets have their mean, then each set one metric, and then the list ends.
+    Each kind of task has its main metrics. The first attribute set has a headline for each attribute; other sets have the
+    mean over their attributes. If these are more than `most` headlines, the first set has only its mean too. If they are
+    still too many, each set has only one metric. Last, the list is truncated.
 
     Args:
         before: Rows of the base model; may be empty.
         after: Rows of the finetuned model; may be empty.
-        most: Largest number of headlines.
+        most: Maximum number of headlines.
     """
     rows = [{row.key: row for row in model} for model in (before, after)]
     keys = list(rows[0] | rows[1])
@@ -191,27 +194,33 @@ def headlines(before: Sequence[Result], after: Sequence[Result], most: int = MOS
 
 
 def explained_sets(results: Mapping[str, Sequence[Result]]) -> dict[str, str]:
-    """Return the sets whose name does not say what they are, with what they are."""
+    """Return a description of each set that has one, by name."""
     names = dict.fromkeys(row.subset.partition("/")[0] for rows in results.values() for row in rows)
     return {name: _SETS[name] for name in names if name in _SETS}
 
 
 def part_in_words(subset: str) -> str:
-    """Return what was judged, such as `demo/size`, in words: its part, and the set in brackets."""
+    """Describe a subset such as `demo/size` in words: the part, then the set in brackets."""
     name, _, part = subset.partition("/")
     words = _SETS.get(name, in_words(name))
     return f"{in_words(part)} ({words})" if part else words
 
 
 def in_words(name: str) -> str:
-    """Return a name of a task, a metric or an attribute as words: underscores become spaces."""
+    """Replace underscores in a name by spaces."""
     return name.replace("_", " ")
 
 
 def _choose(
     keys: Sequence[tuple[str, str, str, float | None]], by_attribute: bool, metrics: int | None
 ) -> list[_Choice]:
-    """Return the choices of each set, in the order of the keys: attributes apart if wanted, at most `metrics` of each set."""
+    """Return the choices of each set, in the order of the keys.
+
+    Args:
+        keys: Kind, subset, metric and factor of the rows.
+        by_attribute: Whether the first attribute set has a choice for each attribute.
+        metrics: Maximum number of main metrics of a set. None: no limit.
+    """
     sets: dict[tuple[str, str], dict[str, dict[str, list[float | None]]]] = {}
     for kind, subset, metric, factor in keys:
         set_name, _, part = subset.partition("/")
@@ -234,7 +243,7 @@ def _choose(
 
 
 def _middle(factors: Sequence[float | None]) -> float | None:
-    """Return 1 if a metric was measured at that factor, else the middle one, so that no result decides which is shown."""
+    """Return factor 1 if it was measured, else the middle one. The choice does not depend on results."""
     numbers = sorted(factor for factor in factors if factor is not None)
     if not numbers or 1 in numbers:
         return 1 if numbers else None
@@ -242,12 +251,12 @@ def _middle(factors: Sequence[float | None]) -> float | None:
 
 
 def _has_named_set(choice: _Choice) -> bool:
-    """Return whether the headline names its set even if no other headline says the same of another set."""
+    """Return whether the label always names the set. Other labels name it only to distinguish two sets."""
     return choice.kind == "zero_shot" or (choice.kind == "attribute_ranking" and len(choice.parts) > 1)
 
 
 def _tag(choice: _Choice, whole: bool = False) -> str:
-    """Return the short name: the attribute, the set or the kind of task, and the metric; with all of them if `whole`."""
+    """Return a short name: the attribute, set or kind of task, then the metric. With `whole`, join all four."""
     attribute = choice.parts[0] if choice.kind == "attribute_ranking" and len(choice.parts) == 1 else None
     if whole:
         return "_".join([choice.kind, choice.set_name, *filter(None, [attribute]), choice.metric])

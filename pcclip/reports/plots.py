@@ -22,7 +22,7 @@ MOST_LINES = 8  # in a chart of the trade-off
 
 
 def as_svg(figure: Figure) -> str:
-    """Return an `<svg>` element; the same figure gives the same text."""
+    """Return a figure as an `<svg>` element. The text is deterministic."""
     stream = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "pcclip", "svg.fonttype": "none"}):
         figure.savefig(stream, format="svg", metadata={"Date": None})
@@ -31,7 +31,7 @@ def as_svg(figure: Figure) -> str:
 
 
 def save(figure: Figure, file: str | Path) -> None:
-    """Write a PNG file, marked as one that we made."""
+    """Write a PNG file with metadata that marks it as drawn by pcclip."""
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, metadata=MARK)
 
@@ -42,9 +42,10 @@ def name_of(alpha: float) -> str:
 
 
 def tradeoff_charts(results: Mapping[str, Sequence[Result]], metrics: Sequence[str] = METRICS) -> dict[str, str]:
-    """Return what weight ensembling trades: title to SVG of a metric over alpha, from base (0) to finetuned (1).
+    """Draw each metric against alpha, from the base model (0) to the finetuned model (1).
 
-    There is a chart for each task and metric, with a line for each subset, at most eight.
+    Returns:
+        The SVG of each chart by its title: a chart for each task and metric, with a line for each of at most eight subsets.
     """
     rows = pd.DataFrame(
         asdict(result)
@@ -65,7 +66,7 @@ def tradeoff_charts(results: Mapping[str, Sequence[Result]], metrics: Sequence[s
 
 
 def plot_headlines(found: Sequence[Headline], before: str, after: str) -> Figure:
-    """Draw a row for each headline that is a share: the values of both models with their 95 % intervals."""
+    """Draw both models' values with 95 % intervals, a row for each headline. Values that are not shares are left out."""
     rows = [headline for headline in found if headline.is_share]
     figure = Figure(figsize=(WIDTH, 0.9 + 0.56 * len(rows)), layout="constrained")
     axes = figure.subplots()
@@ -116,8 +117,8 @@ def plot_factors(panels: Mapping[str, tuple[Mapping[str, pd.DataFrame], Mapping[
     """Draw a panel for each model: curves over the column `factor`, and levels as dashed lines.
 
     Args:
-        panels: Model to its curves by name (columns factor, value, low, high) and its levels by name. A curve is drawn with
-            a band from `low` to `high`.
+        panels: For each model its curves by name (columns factor, value, low, high), and its levels by name. Each curve
+            has a band from `low` to `high`.
         factor: Label of the horizontal axis.
     """
     figure = Figure(figsize=(1.2 + 3 * len(panels), 3.6), dpi=110, layout="constrained")
@@ -138,7 +139,7 @@ def plot_factors(panels: Mapping[str, tuple[Mapping[str, pd.DataFrame], Mapping[
 
 
 def plot_cells(cells: pd.DataFrame, base: Mapping[str, float]) -> Figure:
-    """Draw a grid of runs: a panel for each number, a row for each cell, a colour for each model.
+    """Draw a grid of runs: a panel for each metric, a row for each cell, a colour for each model.
 
     A dot is the mean over runs. A bar reaches from the lowest to the highest run.
 
@@ -170,7 +171,7 @@ def plot_cells(cells: pd.DataFrame, base: Mapping[str, float]) -> Figure:
 
 
 def plot_sweeps(sweeps: Mapping[str, pd.DataFrame], across: str, up: str) -> Figure:
-    """Draw weight ensembles: one number against another, from the base (square) to the finetuned model (star).
+    """Draw one metric of weight ensembles against another, from the base (square) to the finetuned model (star).
 
     Args:
         sweeps: Name to a table with the columns alpha, `across` and `up`, ascending in alpha.
@@ -199,7 +200,7 @@ def _finish(axes: Any) -> None:
 
 
 def _add_legend(figure: Figure, axes: Any) -> None:
-    """Add a legend below, in as many columns as fit; the figure grows by its further rows."""
+    """Add a legend below, in as many columns as fit. More rows make the figure taller."""
     handles, labels = axes.get_legend_handles_labels()
     longest = max(map(len, labels), default=0)
     fitting = int(figure.get_figwidth() / (0.5 + 0.075 * longest))  # inches of a label with its handle

@@ -1,4 +1,4 @@
-"""One HTML page of the results of runs. It needs no other file and no network."""
+"""One self-contained HTML page with the results of runs."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +41,7 @@ _POINTS = 1000  # of a curve
 
 
 def find_results(sources: Sequence[str | Path]) -> list[Path]:
-    """Return the `results.json` of runs: files themselves, or anywhere below folders; each once.
+    """Return the given `results.json` files, and those anywhere below the given folders, each once.
 
     Raises:
         FileNotFoundError: A source does not exist, or is a folder without results.
@@ -56,14 +56,13 @@ def find_results(sources: Sequence[str | Path]) -> list[Path]:
 
 
 def report_page(files: Sequence[Path], log_folder: Path | None = None) -> str:
-    """Return the page of runs: headlines, charts, pictures as ranked, sample pairs, and all numbers.
+    """Return the page: headlines, charts, ranked pictures, sample pairs, and all numbers.
 
-    What a run has no data for is left out.
+    Sections without data are left out.
 
     Args:
-        files: Their `results.json`.
-        log_folder: The run folder of a single run, with its log and its pictures. By default the newest one below the
-            file's folder.
+        files: The `results.json` of each run.
+        log_folder: For a single run: its folder with log and pictures. Default: the newest below the file's folder.
 
     Raises:
         ValueError: A file is not a list of result rows.
@@ -81,11 +80,14 @@ def report_page(files: Sequence[Path], log_folder: Path | None = None) -> str:
 
 
 def ranked_strips(folder: Path, subsets: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return pictures in the order of a model, as `Evaluation` saves them: name to `before` and `after`, PNG in base64.
+    """Read the ranked pictures that `Evaluation` saved.
 
     Args:
         folder: Run folder.
-        subsets: What was judged, such as `demo/size`. Those without a picture from before training are left out.
+        subsets: Subsets such as `demo/size`. Those without a picture from before training are left out.
+
+    Returns:
+        By name, the pictures `before` and `after` as PNG in base64.
     """
     strips = {}
     for subset in dict.fromkeys(subsets):
@@ -99,7 +101,7 @@ def ranked_strips(folder: Path, subsets: Iterable[str]) -> dict[str, dict[str, s
 
 
 def _run(file: Path, log_folder: Path | None) -> dict[str, Any]:
-    """Return what the template shows of a run."""
+    """Return the template's variables for a run."""
     results = read_results(file)
     before, after = (name or "" for name in compared_models(results))
     found = headlines(*before_and_after(results))
@@ -128,14 +130,14 @@ def _run(file: Path, log_folder: Path | None) -> dict[str, Any]:
 
 
 def _newest_log(folder: Path) -> Path | None:
-    """Return the newest folder with a TensorBoard log below a folder, of those with ranked pictures if there are any."""
+    """Return the newest folder with a TensorBoard log below a folder. Prefer folders with ranked pictures."""
     logs = {file.parent for file in folder.rglob("events.out.tfevents.*")}
     ranked = {file.parent for file in folder.rglob(f"ranked_*{_BEFORE}")}
     return max(ranked or logs, key=lambda log: log.stat().st_mtime, default=None)
 
 
 def _curves(folder: Path, found: Sequence[Headline]) -> dict[str, Figure]:
-    """Return charts of the losses and the headlines over steps, where the folder's TensorBoard log has some."""
+    """Return charts of losses and headlines over steps from the folder's TensorBoard log, if there is one."""
     if not any(folder.glob("events.out.tfevents.*")):
         return {}
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -169,7 +171,7 @@ def _encoded(svg: str) -> str:
 
 
 def _grouped(results: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
-    """Rows as the template takes them: task to (subset, metric, factor) to model to result, the main metrics and all."""
+    """Group rows by task, then (subset, metric, factor), then model: the main metrics, and all metrics."""
     grouped: dict[str, Any] = {"models": list(results), "main": {}, "all": {}}
     for model, found in results.items():
         for result in found:

@@ -31,10 +31,10 @@ def read_runs(files: Sequence[str | Path]) -> pd.DataFrame:
 
 
 def check_alike(rows: pd.DataFrame) -> None:
-    """Refuse runs that did not measure the same models by the same metrics: their means would not be comparable.
+    """Check that all runs measured the same models by the same metrics, so that means over runs make sense.
 
     Raises:
-        ValueError: Names a run, a row that it lacks and a run that has it.
+        ValueError: A run lacks a row that another run has. The message names all three.
     """
     keys = {run: own[NAMES].fillna("").apply(tuple, axis=1) for run, own in rows.groupby("run", sort=False)}
     for run, own in keys.items():
@@ -49,7 +49,7 @@ def check_alike(rows: pd.DataFrame) -> None:
 def spread(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each name: `value` is the mean over runs, `low` and `high` are the lowest and highest run.
 
-    `n` is the smallest. A number that is undefined (NaN) in one run is undefined.
+    `n` is the smallest of the runs. A value that is NaN in one run is NaN.
     """
     groups = rows.groupby(NAMES, sort=False, dropna=False)
     table = groups.agg(
@@ -64,7 +64,7 @@ def spread(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_results(rows: pd.DataFrame) -> dict[str, list[Result]]:
-    """Return model to results, in the order of the table."""
+    """Return the results of each model, in the order of the table."""
     results: dict[str, list[Result]] = {}
     for row in rows.itertuples(index=False):
         factor, alpha = (None if pd.isna(value) else float(value) for value in (row.factor, row.alpha))

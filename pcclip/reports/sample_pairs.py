@@ -1,4 +1,4 @@
-"""Pairs of pictures with their difference texts and the scores of models, for people to look at."""
+"""Sample pairs for the report: pictures, difference texts and the models' scores."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ class SamplePair:
     """A judged pair with its scores by one model."""
 
     first: Image.Image | None
-    """Thumbnail; None if there is no intact picture, as in embedded shards."""
+    """Thumbnail. None if the picture is damaged or missing, as in embedded shards."""
     second: Image.Image | None
     text: str
     """Describes first against second."""
@@ -31,7 +31,7 @@ class SamplePair:
 
 
 def samples_file(results: str | Path) -> Path:
-    """Return where the samples of a `results.json` are: next to it."""
+    """Return the path of the samples, next to a `results.json`."""
     return Path(results).with_suffix(".samples.json")
 
 
@@ -43,7 +43,7 @@ def write_samples(
     Args:
         file: JSON file.
         samples: The pairs.
-        scores: Model to `score` and `reverse_score` of each pair.
+        scores: For each model, (`score`, `reverse_score`) of each pair.
     """
     rows = [
         {
@@ -60,7 +60,7 @@ def write_samples(
 
 
 def read_samples(file: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file of samples; none if there is no file.
+    """Return the rows of a file of samples. Without a file, return no rows.
 
     Raises:
         ValueError: It is not JSON.

@@ -1,4 +1,4 @@
-"""The end of a run on one screen, and the Markdown page of all its results."""
+"""Summary of a run for the terminal, and the Markdown page of all its results."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ _PLAIN_WIDTH = 110  # where no terminal has one
 
 
 def shown(result: Result | None, is_share: bool = True) -> str:
-    """Return a number as text: a share in percent, others with three digits, and a dash for none."""
+    """Format a number: a share in percent, others with three digits, a dash for None."""
     if result is None or math.isnan(result.value):
         return "-"
     return f"{100 * result.value:.0f} %" if is_share else f"{result.value:.3g}"
 
 
 def interval(result: Result | None, is_share: bool = True) -> str:
-    """Return the 95 % interval as text, empty where there is none."""
+    """Format the 95 % interval. Empty if there is none."""
     if result is None or math.isnan(result.low):
         return ""
     scale, digits = (100, ".0f") if is_share else (1, ".3g")
@@ -28,7 +28,7 @@ def interval(result: Result | None, is_share: bool = True) -> str:
 
 
 def verdict(headline: Headline) -> str:
-    """Return `better` or `worse` where the two intervals do not overlap, else an empty string. Headlines are shares."""
+    """Return `better` or `worse` if the two intervals do not overlap. Empty otherwise, and for values that are no shares."""
     before, after = headline.before, headline.after
     if before is None or after is None or not headline.is_share:
         return ""
@@ -36,7 +36,7 @@ def verdict(headline: Headline) -> str:
 
 
 def baselines(found: Sequence[Headline]) -> str:
-    """Return one line on what else reaches on the same items, from the lowest to the highest; empty if nothing is known."""
+    """Return one line with the range of each baseline over the headlines. Empty if there are none."""
     values: dict[str, list[float]] = {}
     for headline in found:
         for name, result in headline.baselines.items():
@@ -50,7 +50,7 @@ def baselines(found: Sequence[Headline]) -> str:
 
 
 def print_summary(results: Mapping[str, Sequence[Result]], console: Console | None = None) -> None:
-    """Print the headlines with their baselines; in colour on a terminal, in which green and red are beyond chance."""
+    """Print the headlines with their baselines. On a terminal, green and red mark changes beyond chance."""
     console = console or Console()
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH

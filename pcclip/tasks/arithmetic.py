@@ -28,7 +28,7 @@ class EditTask(Task):
 
     @abstractmethod
     def read(self) -> tuple[ImageSet, Edits]:
-        """Read the images and the edits."""
+        """Return the images and the edits."""
 
     def prepare(self) -> None:
         if not self.lambdas or len(set(self.lambdas)) < len(self.lambdas):

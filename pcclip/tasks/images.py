@@ -37,8 +37,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 class ImageEmbeddings:
     """Cache of embeddings of image files. It is cleared when the weights of the image tower change.
 
-    A fingerprint of the weights detects changes, because torch's version counters miss some of them, such as blends and
-    averages. The fingerprint takes 0.15 s per 100 MB, so it is computed once for each evaluation (`look_again`).
+    A hash of the weights detects changes, since torch's version counters miss some, such as blended and averaged weights.
+    The hash takes 0.15 s per 100 MB, so it is computed only after a call of `look_again`, once for each evaluation.
     """
 
     batch_size: int = 256

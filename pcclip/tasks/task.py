@@ -21,7 +21,7 @@ from pcclip.tasks.kept import KeptMetrics
 
 @dataclass
 class Context:
-    """One measurement of one task."""
+    """What a task needs to measure a model: the encoder, image embeddings and the bootstrap."""
 
     title: str
     """Kind and name of the task, for messages."""
@@ -31,7 +31,7 @@ class Context:
     final: bool
     """Whether the numbers are for the table of results: with intervals and costly metrics."""
     bootstrap: Bootstrap
-    """It has no resamples unless `final`."""
+    """Bootstrap for intervals. It has no resamples unless `final`."""
     kept: KeptMetrics
     """Cache of metrics."""
     images: ImageEmbeddings

@@ -20,13 +20,13 @@ SHIPPED = Path(str(resources.files("pcclip.tools") / "attributes.yaml"))
 
 @dataclass(frozen=True)
 class Attribute:
-    """Axis with a name."""
+    """Named axis."""
 
     name: str
     more: str
-    """What a picture with more of it shows."""
+    """Description of a picture with more of the attribute."""
     less: str
-    """What a picture with less of it shows."""
+    """Description of a picture with less of the attribute."""
     wordings: list[Wording]
 
 
@@ -35,9 +35,9 @@ class Explained:
     """A difference between two pictures, as the model sees it."""
 
     text: str
-    """What fits (first, second): a difference text, or what the first picture shows."""
+    """Text that fits better: a difference text, or a description of the first picture."""
     reverse: str
-    """Its opposite, or what the second picture shows."""
+    """Opposite of `text`, or a description of the second picture."""
     margin: float
     """Cosine of the pictures' difference with the text minus that with the reverse, at least 0. The mean over wordings."""
 
@@ -48,7 +48,7 @@ class Words(BaseModel, extra="forbid"):
     more: str
     less: str
     world: bool = False
-    """Whether they are words of the embedded world."""
+    """Whether the words are from the embedded world, the demo's drawn scenes."""
 
 
 class AttributeFile(BaseModel, extra="forbid"):
@@ -57,7 +57,7 @@ class AttributeFile(BaseModel, extra="forbid"):
     templates: list[str]
     """Sentences about two pictures, with `{more}` and `{less}`."""
     attributes: dict[str, Words]
-    """Name of each attribute to its words."""
+    """Words of each attribute by name."""
 
 
 def axes_of(options: AxisOptions) -> list[Attribute]:
@@ -91,7 +91,7 @@ def read_attribute(name: str, file: str | Path = SHIPPED) -> Attribute:
 
 
 def vocabulary(model: str, file: str | Path | None = None) -> list[Attribute]:
-    """Return the attributes to explain a difference by: all of a file, or the shipped ones whose words the model knows.
+    """Return the attributes that can explain a difference: those of a file, or the shipped ones that the model knows.
 
     Args:
         model: Name or path of the model.
@@ -110,7 +110,7 @@ def vocabulary(model: str, file: str | Path | None = None) -> list[Attribute]:
 
 
 def is_of_world(model: str) -> bool:
-    """Return whether a path is that of a model of the demo, which knows no words but those of the embedded world."""
+    """Return whether a path is that of a demo model, which knows only words of the embedded world."""
     return f"/{Path(DEMO).parent.as_posix()}/" in f"/{Path(model).as_posix()}"
 
 
@@ -133,11 +133,11 @@ def of_texts(texts: Mapping[str, str] | Sequence[str | Attribute]) -> list[Attri
 
 
 def explained(axes: Sequence[Attribute], margins: Sequence[float]) -> list[Explained]:
-    """Return what differs on each axis, largest margin first.
+    """Return the difference on each axis, largest margin first.
 
     Args:
         axes: The axes.
-        margins: Margin of each axis; negative where the second picture has more.
+        margins: Margin of each axis. Negative if the second picture has more.
     """
     rows = [
         Explained(axis.more, axis.less, margin) if margin > 0 else Explained(axis.less, axis.more, -margin)

@@ -1,4 +1,4 @@
-"""`pcclip export`: a folder for another library, with weights, tokenizer, preprocessing and model card."""
+"""`pcclip export`: write weights, tokenizer, preprocessing and model card for another library."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -115,7 +115,7 @@ def run_configuration(path: Path) -> dict[str, Any] | None:
 
 
 def _without_paths(value: Any) -> Any:
-    """Replace absolute paths in a setting by their last part."""
+    """Replace absolute paths in a setting by their file names."""
     if isinstance(value, dict):
         return {key: _without_paths(inner) for key, inner in value.items()}
     if isinstance(value, list):

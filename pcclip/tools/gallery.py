@@ -31,7 +31,7 @@ class Gallery:
     Attributes:
         pictures: N readable pictures.
         embeddings: Their unit embeddings, (N, D) float32 on the CPU.
-        unreadable: Name of each other picture, to the reason.
+        unreadable: Reason for each unreadable picture, by name.
     """
 
     pictures: list[Picture]
@@ -50,7 +50,7 @@ class Gallery:
         return (total / max(1, len(self.pictures))).float()
 
     def pick(self, index: int, within: int) -> Image.Image | None:
-        """Decode a picture again, with at most about `within` pixels a side; None if it is no longer readable."""
+        """Decode a picture again, with at most about `within` pixels per side. None if it is no longer readable."""
         return decoded(self.pictures[index], within)
 
 

@@ -93,17 +93,17 @@ def generate(
     guidance: float = 7.5,
     side: int | None = None,
 ) -> dict[float, list[Image.Image]]:
-    """Generate images of a prompt that is moved by a difference text.
+    """Generate images of a prompt, changed by a difference text.
 
     Args:
         pipeline: From `load_pipeline`.
         prompt: What the image shows.
-        difference: How it differs. The reverse text is subtracted unless it is empty.
-        lambdas: Factors of the difference; 0 is the plain prompt.
-        seeds: Seeds of the noise; the same for every lambda.
+        difference: The difference text and its reverse, which is subtracted unless it is empty.
+        lambdas: Weights of the difference. 0 is the plain prompt.
+        seeds: Seeds of the noise, the same for every lambda.
         steps: Denoising steps.
         guidance: Guidance scale.
-        side: Width and height in pixels; the pipeline's own by default.
+        side: Width and height in pixels. Default: the pipeline's own.
 
     Returns:
         For each lambda, one image for each seed.

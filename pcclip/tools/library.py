@@ -45,10 +45,10 @@ class Library:
         self._one_at_a_time = RLock()  # two visitors must not load the same model twice
 
     def model(self, name: str) -> InferenceModel:
-        """Return a model.
+        """Return a model by name, loaded on first use.
 
         Raises:
-            ValueError: It is not one of this page, or cannot be loaded.
+            ValueError: The page has no such model, or the model cannot be loaded.
             OSError: A file is missing.
         """
         if name not in self.models:
@@ -57,7 +57,7 @@ class Library:
             return self._model(name)
 
     def shown(self, pictures: str, model: str) -> Shown:
-        """Return a model together with a set of pictures; raise as `model` does."""
+        """Return a model and a set of pictures by name. Raises as `model`."""
         if pictures not in self.pictures:
             raise ValueError(f"{pictures}: not among the pictures of this page")
         with self._one_at_a_time:
@@ -65,7 +65,7 @@ class Library:
 
 
 def uploaded(file: str) -> Image.Image:
-    """Decode an upload; raise as `pcclip.data.pictures.decode` does."""
+    """Decode an upload. Raises as `pcclip.data.pictures.decode`."""
     return decode(Path(file).read_bytes(), Path(file).name)
 
 
@@ -80,7 +80,7 @@ def folders_below(root: str) -> list[str]:
 
 
 def models_below(root: str) -> list[str]:
-    """Return the folders of saved models, and checkpoints."""
+    """Return the folders of saved models and the checkpoint files below a folder."""
     found = []
     for folder, names in _below(root):
         found += [folder] if CONFIG_FILE in names else []

@@ -71,7 +71,7 @@ def load_checkpoint(file: Path) -> DifferenceCLIP:
 
 
 def _tells_its_tokenizer(clip: dict[str, Any]) -> bool:
-    """Return whether the model has CLIP's own tokenizer. Other tokenizers are in files of the named model."""
+    """Return whether the model has CLIP's own tokenizer. Other tokenizers are loaded from files of the named model."""
     named = {"hf_model_name", "hf_tokenizer_name"} & set(clip["config"]["text_cfg"])
     return not named and "siglip" not in clip["name"].lower()  # open_clip finds SigLIP's tokenizer by the model's name
 

@@ -32,8 +32,8 @@ def claim(target: str | Path, overwrite: bool, *endings: str) -> Path:
         target: A file, or a folder.
         overwrite: Whether to replace existing output. A `.png` that pcclip did not draw and a folder that no tool wrote are
             never replaced.
-        endings: Of a file: the suffix it must have, then the endings of further files that replace this suffix. None for a
-            folder.
+        endings: For a file: its required suffix, then the endings of further output files, which replace the suffix.
+            None for a folder.
 
     Raises:
         ValueError: The name has another suffix.

@@ -1,4 +1,4 @@
-"""What `rank`, `classify`, `search` and `prompt` share: their inputs, the table and the contact sheet that they write."""
+"""Common code of `rank`, `classify`, `search` and `prompt`: inputs, the output table and the contact sheet."""
 
 import csv
 import sys
@@ -27,7 +27,7 @@ SHOWN = 10  # unreadable pictures named in the terminal
 
 
 def prepare(options: PictureOptions) -> tuple[Path, list[ImageFile], InferenceModel]:
-    """Return the output file, the pictures and the model; raise as `claim`, `find_pictures` and `load_model` do."""
+    """Return the output file, the pictures and the model. Raises as `claim`, `find_pictures` and `load_model`."""
     output = claim(options.output, options.overwrite, ".csv", *FURTHER)
     pictures = find_pictures(options.pictures)
     return output, pictures, load_model(options.model, options.pretrained, options.device)
@@ -46,7 +46,7 @@ def embed(options: EmbeddingOptions, model: InferenceModel, pictures: Sequence[I
 
 
 def draw_sheet(gallery: Gallery, order: Tensor, labels: Sequence[str], title: str, most: int) -> Image.Image:
-    """Draw up to `most` pictures, at equal distances in an order (N,) of the gallery. Labels are in the gallery's order."""
+    """Draw up to `most` pictures, evenly spaced in an order (N,) of the gallery. Labels are in the gallery's order."""
     places = torch.linspace(0, len(order) - 1, min(most, len(order))).round().long()
     chosen = order[places].tolist()
     return contact_sheet(

@@ -68,7 +68,7 @@ def _classes(given: str) -> list[str]:
 
 
 def _ask(ask: Ask, classes: list[str], file: str | None) -> None:
-    """Have the language model write the comparatives file; questions that it answers are not asked again."""
+    """Ask the language model for the comparatives file. Answers that the file already has are not asked for again."""
     from data_prep.steps.class_texts import ClassTexts  # here: only --ask needs data_prep
 
     if file is None:
@@ -100,8 +100,8 @@ def classify(
         gallery: N pictures.
         classes: At least two names, all different.
         templates: Prompts with `{}` for the class name.
-        comparatives: Texts on how classes differ; plain zero-shot without any.
-        alpha: Weight of the plain class embedding, from 0 (the texts alone) to 1.
+        comparatives: Texts that say how classes differ. Empty: plain zero-shot classification.
+        alpha: Weight of the plain class embedding, from 0 (only the texts) to 1.
 
     Raises:
         ValueError: A class given twice, a bad template, or a text about an unknown class.

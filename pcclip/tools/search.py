@@ -142,10 +142,10 @@ def search(
 
     Args:
         gallery: The pictures.
-        index: Over their embeddings.
+        index: Index of their embeddings.
         image: Unit embedding of the given picture, (D,).
         shift: The wanted difference, (D,).
-        factor: lambda; 0 finds pictures similar to the given one.
+        factor: Weight lambda of the difference. 0 finds pictures similar to the given one.
         count: Maximum number of results.
         exclude: Names of pictures to leave out, such as the given one.
     """

@@ -24,12 +24,12 @@ def sweep(
 
     Args:
         base: The model before finetuning.
-        finetuned: The model after finetuning. It is changed in place, and ends as the last blend.
+        finetuned: The model after finetuning. It is changed in place to the last blend.
         config: Training configuration; its `Evaluation` callbacks name the tasks.
         alphas: From 0 (base) to 1 (finetuned).
 
     Returns:
-        Results of each blend, by the names `base`, `finetuned` and `ensembled <alpha>`.
+        Results of each blend, by name: `base`, `finetuned` or `ensembled <alpha>`.
 
     Raises:
         FileNotFoundError: The configuration, or a file that it names, does not exist.
@@ -78,7 +78,7 @@ def read_evaluators(config: str | Path) -> list[Evaluator]:
 
 
 class _EvaluationCLI(PairCLI):
-    """CLI that makes only the `Evaluation` callbacks of a configuration."""
+    """CLI that instantiates only the `Evaluation` callbacks of a configuration."""
 
     def instantiate_classes(self) -> None:
         found = [each for each in self.config.trainer.callbacks if each.class_path.rpartition(".")[2] == "Evaluation"]
