@@ -76,7 +76,7 @@ class Column(BaseModel, ABC, Generic[Value]):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     weight: PositiveFloat = 1.0
-    """How readily texts mention the column, relative to the others in which two images differ."""
+    """Relative frequency with which texts mention the column, among the columns in which two images differ."""
 
     @abstractmethod
     def parse(self, cell: object) -> Value:
@@ -113,9 +113,9 @@ class Number(Column[float]):
     least: PositiveFloat
     """Smallest ratio or difference that is mentioned."""
     slight: PositiveFloat | None = None
-    """Largest one that is called slight. Null: none."""
+    """Largest ratio or difference that is called slight. Null: none."""
     strong: PositiveFloat | None = None
-    """Smallest one that is called "much" or "far". Null: none."""
+    """Smallest ratio or difference that is called "much" or "far". Null: none."""
     more: Phrases
     """Comparatives for the larger value, which can follow "is" and precede a noun: `larger`, `more expensive`."""
     less: Phrases

@@ -272,7 +272,7 @@ class Judge:
         words = self._caption_words(row[side])
         if words is None:
             raise ValueError(
-                f"{where}: `{side}`: image {row[side]!r} has no captions; set screen.captions to the file of these images"
+                f"{where}: `{side}` is {row[side]!r}, but screen.captions has no such image; give the captions of these pairs"
             )
         return words
 

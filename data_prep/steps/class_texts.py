@@ -32,8 +32,8 @@ class ClassTexts(ModelStep):
     classes: str | None = field(default=None, metadata=INPUT)
     """File with one class name per line, to describe."""
     pairs: str | None = field(default=None, metadata=INPUT)
-    """Classes to compare, instead of `classes`: JSON Lines `{"first", "second"}`, as the step `confused_pairs` writes them,
-    or a `.txt` file with one class name per line, for all pairs."""
+    """Pairs of classes to compare, instead of `classes`: JSON Lines `{"first", "second"}` from the step `confused_pairs`.
+    Or a `.txt` file with one class name per line, to compare all pairs."""
     kind: str = "things"
     """Kind of classes, e.g. `flowers`, for the prompt."""
     backend: Literal["openai", "batch"] = "openai"
@@ -58,7 +58,7 @@ class ClassTexts(ModelStep):
         """Ask for the texts. Failures are recorded next to the output.
 
         Raises:
-            ValueError: A row is invalid, the output has other settings, or an error affects all questions.
+            ValueError: A row is invalid, an earlier output has other settings, or an error affects all questions.
         """
         task = QuestionList("name", self._classes) if self.classes else QuestionList("pair_id", self._pairs)
         return self.ask(task)

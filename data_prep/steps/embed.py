@@ -60,19 +60,19 @@ class Embed(OutputStep):
     image_weights: str | None = None
     """Weights file for the image tower alone, e.g. of a timm backbone."""
     preprocess: dict[str, Any] = field(default_factory=dict)
-    """Preprocessing to set instead of the model's own, e.g. `{mean: [...], std: [...]}`."""
+    """Settings that override the model's preprocessing, e.g. `{mean: [...], std: [...]}`."""
     batch_size: PositiveInt = 128
-    """Images that go through the tower at once."""
+    """Images in a batch."""
     workers: NonNegativeInt = 2
     """Decoding processes per device; 0 decodes in the device's own process."""
     accelerator: str = "auto"
-    """Lightning's: `auto`, `gpu`, `cpu`, ..."""
+    """Accelerator, as in Lightning: `auto`, `gpu`, `cpu`, ..."""
     devices: int | str = "auto"
-    """Lightning's: `auto` for all of them, how many, or which, like `"0,2"`."""
+    """Devices, as in Lightning: `auto` for all, a number, or a list such as `"0,2"`."""
     num_nodes: PositiveInt = 1
-    """Nodes that take part; start the command on each, by SLURM, torchrun or by hand. They share `output`."""
+    """Number of nodes. Start the command on each with SLURM, torchrun or by hand. `output` must be on a shared disk."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    """What the tower computes in: `32-true`, `bf16-mixed` or `16-mixed`."""
+    """Precision of the tower: `32-true`, `bf16-mixed` or `16-mixed`."""
 
     def check_options(self) -> None:
         if not (self.pretrained or self.image_weights or self.model.startswith(("local-dir:", "hf-hub:"))):
@@ -100,11 +100,11 @@ class Embed(OutputStep):
         return {shard.name: shard.sha256 for shard in read.shards}
 
     def settings(self) -> dict[str, Any]:
-        """Return the precision unless it is the full one, which the fingerprint implies. `make` adds the fingerprint."""
+        """Return the precision if it is not `32-true`, the default. `make` adds the fingerprint of the tower."""
         return {} if self.precision == "32-true" else {"precision": self.precision}
 
     def is_current(self, manifest: Manifest) -> bool:
-        """Return False: `make` checks it, since it needs the fingerprint of the tower."""
+        """Return False. `make` checks it later, because it needs the fingerprint of the tower."""
         return False
 
     def make(self, manifest: Manifest) -> None:

@@ -79,8 +79,8 @@ class Opinion(ModelStep):
         """Ask for missing verdicts and write the report.
 
         Raises:
-            ValueError: A row is invalid, an image is unknown or has no captions, the answers have other settings, or an
-                error affects all questions.
+            ValueError: A row is invalid, an image is unknown or has no captions, earlier answers have other settings, or
+                an error affects all questions.
         """
         with LineIndex([Path(self.captions)], CAPTION_KEYS, "id") as index:
             pairs = CaptionedPairs(Path(self.differences), index, self.own_part, DIFFERENCE_KEYS)

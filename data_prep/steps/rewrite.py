@@ -54,10 +54,10 @@ class Rewrite(ModelStep):
         return Requests("rewrite", self, ("caption",), {"text": Text})
 
     def make(self, manifest: Manifest) -> Made | None:
-        """Rewrite the captions. Failed captions are left out, and images without any caption left.
+        """Rewrite the captions. Leave out captions that failed, and images for which all failed.
 
         Raises:
-            ValueError: A row is invalid, the answers have other settings, or an error affects all questions.
+            ValueError: A row is invalid, earlier answers were made with other settings, or an error affects all questions.
         """
         asked = self.ask(QuestionList("caption_id", self._questions)) if self.asks_model else Made({})
         if asked is None:

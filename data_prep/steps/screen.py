@@ -1,4 +1,4 @@
-"""Step `screen`: cut what does not belong to difference texts, and reject those that would teach something wrong."""
+"""Step `screen`: remove additions such as quotes from difference texts, and reject bad texts."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ CHUNK = 1 << 20  # bytes of rows that are sent to a process at once
 
 @dataclass(kw_only=True)
 class Screen(RuleOptions, Workers, OutputStep):
-    """Cut what does not belong to difference texts, and reject those that would teach something wrong."""
+    """Remove additions such as quotes from difference texts, and reject bad texts."""
 
     version: ClassVar[int] = 2
 
     differences: str = field(metadata=UNRECORDED)
-    """The `differences.jsonl` to screen, or a pattern such as `data/screened-*.jsonl` for several files. At the end,
-    screen the outputs of all parts once more: it finds what occurs too often in all of them together, and changes
-    nothing else."""
+    """The `differences.jsonl` to screen, or a pattern such as `data/screened-*.jsonl` for several files. After
+    screening in parts, screen all outputs again. This finds texts that occur too often in all parts together, and
+    changes nothing else."""
     output: str = field(metadata=UNRECORDED)
-    """The `screened.jsonl` to write: the rows that passed, without what was cut off their texts. Next to it,
-    `screened.rejected.jsonl` has the others with a reason, and `screened.report.md` counts and examples."""
+    """The `screened.jsonl` to write: the rows that passed, with the cut texts. Next to it, `screened.rejected.jsonl`
+    has the other rows with a reason. `screened.report.md` has counts and examples."""
     captions: str | None = field(default=None, metadata=INPUT)
     """The `captions.jsonl` of the images. Null: texts are not compared with captions."""
     samples: NonNegativeInt = 5
-    """Examples of each reason and each cut in the report."""
+    """Number of examples in the report, for each reason and each cut."""
     fit_model: str | None = None
-    """A model that must find each text closer to the difference of its two images than the reversed text: an open_clip
-    name, `local-dir:FOLDER` or `hf-hub:NAME`. Take a finetuned one: others hardly know directions. Null: pictures are
-    not looked at."""
+    """Reject a text if its reverse text is at least as close to the image difference, by this model: an open_clip name,
+    `local-dir:FOLDER` or `hf-hub:NAME`. Use a finetuned model, since other models hardly know directions. Null: do not
+    use images."""
     fit_pretrained: str | None = None
-    """Weights of `fit_model`, where the name does not carry them."""
+    """Weights of `fit_model`, if the name does not include them."""
     part: str | None = None
     """Screen only this part of the groups: `1/4` to `4/4`. Give each part its own `output`. Null: all."""
 
@@ -61,11 +61,11 @@ class Screen(RuleOptions, Workers, OutputStep):
         """Check the rules' options and what needs `captions`."""
         self.check()
         if self.fit_model is not None and self.captions is None:
-            raise ValueError("screen.fit_model needs screen.captions, which says where the images lie")
+            raise ValueError("screen.fit_model needs screen.captions, which has the paths of the images; set it")
 
     @property
     def rejected_file(self) -> Path:
-        """The JSON Lines of the other rows, as they were, with `reason` and `detail`; those that occur too often last."""
+        """File of the rejected rows, unchanged, with `reason` and `detail`. Rows that occur too often are at the end."""
         return Path(self.output).with_suffix(".rejected.jsonl")
 
     @property
@@ -223,7 +223,7 @@ def _screen(options: Screen) -> Made:
 
 
 def _files(rejected: Path, report: Path) -> dict[str, str | Path]:
-    """Return what the manifest records next to the output: of the report a hash, for its size alone says too little."""
+    """Return the further files for the manifest. The report is recorded by its hash, since its size rarely changes."""
     return {"rejected": rejected, "report": sha256_of(report) if report.is_file() else report}
 
 
@@ -271,7 +271,7 @@ def _screen_all(options: Screen, sources: list[Path]) -> Iterator[Screened]:
 
 
 def _rejected_again(sources: list[Path], drops: Mapping[int, Judgement], report: ScreeningReport) -> Iterator[bytes]:
-    """Lines of the rows to reject that the output holds already, as they were in the input."""
+    """Yield the rejected lines for rows that were already written to the output, as they were in the input."""
     for chunk in _chunks(sources):
         for ahead, line in enumerate(chunk.lines):
             judgement = drops.get(chunk.place + ahead)

@@ -84,7 +84,7 @@ def _embed_captions(model: DifferenceCLIP, _: Path, rows: list[Row]) -> Vectors:
 
 
 def embed_images(model: DifferenceCLIP, captions: Path, rows: list[Row]) -> Vectors:
-    """Return unit embeddings (N, D) of the images of rows of `captions`, by the model or stored ones.
+    """Return unit embeddings (N, D) of the images of some rows of `captions`. Read stored ones, else run the model.
 
     Raises:
         ValueError: An image is missing or unreadable, or stored embeddings have another width than the model's.

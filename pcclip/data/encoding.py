@@ -29,7 +29,7 @@ class Encoded:
     """Embeddings of one batch of pictures."""
 
     places: Tensor
-    """Numbers of the readable pictures, (B,)."""
+    """Indices of the readable pictures, (B,)."""
     embeddings: Tensor
     """Their unit embeddings, (B, D) float32 on the CPU."""
     unreadable: dict[int, str]

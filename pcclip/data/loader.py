@@ -1,4 +1,4 @@
-"""Loader of the batches of an epoch, which starts at the first batch that is not consumed yet."""
+"""Loader of the batches of an epoch. After a resume it starts at the first batch that was not used for training."""
 
 import os
 import signal

@@ -110,7 +110,7 @@ def is_sound(record: Any) -> bool:
 
 
 def both_ways(pairs: Sequence[PairRecord]) -> list[tuple[PairRecord, PairRecord]]:
-    """Return each pair that exists in both directions, together with its reverse. The one that comes first is first."""
+    """Return each pair that exists in both directions, together with its reverse, in the order of `pairs`."""
     waiting: defaultdict[tuple[int, int], deque[PairRecord]] = defaultdict(deque)
     couples = []
     for pair in pairs:

@@ -145,7 +145,7 @@ def _oscar(file: Path, images: int) -> torch.Tensor:
 
 
 def _by_triplet(file: Path, table: Table, image_set: ImageSet) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return `Edits.answers` (Q,) and `Edits.right` (A, N)."""
+    """Return the fields `answers` (Q,) and `right` (A, N) of `Edits`, for images that are right by their triplet."""
     parts = ("subj", "rel", "obj")
     triplets = read_table(file, "region_id").cells.to_dict("index")
     folders = []

@@ -27,9 +27,9 @@ class Edits:
     targets: list[str]
     """Q texts: what the edited image is to show instead."""
     answers: Tensor
-    """Index of the set of right images of each edit, (Q,), among A sets."""
+    """Index of each edit's set of right images, (Q,): a row of `right`."""
     right: Tensor
-    """Whether each image is in each set, (A, N) bool."""
+    """A sets of right images: whether each image is in the set, (A, N) bool."""
     weights: Tensor
     """Weight of each edit in the mean, (Q,)."""
     labels: Tensor | None = None

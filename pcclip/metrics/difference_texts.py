@@ -97,11 +97,13 @@ def _caption_choice(encoder: Encoder, pairs: Tensor, differences: Tensor, captio
 
 
 def embed_pair_texts(encoder: Encoder, texts: Sequence[str], reverses: Sequence[str]) -> tuple[Tensor, list[int]]:
-    """Embed T texts and their T reverses. Embed texts with roles also with exchanged roles.
+    """Embed T texts and their reverses, and both again with the words "first" and "second" exchanged.
+
+    Only the T' rows with these words in both texts have exchanged texts.
 
     Returns:
-        Embeddings (2T + 2T', D) of texts, reverses, exchanged texts and exchanged reverses, in this order; and the T' rows
-        whose text and reverse both contain "first" or "second".
+        Embeddings (2T + 2T', D) of texts, reverses, exchanged texts and exchanged reverses, in this order; and the
+        indices of the T' rows.
 
     Raises:
         ValueError: As `embed_texts`.

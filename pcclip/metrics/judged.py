@@ -82,7 +82,7 @@ class JudgedAttribute:
     def correlations(
         self, correlation: Callable[[Tensor, Tensor, Tensor], Tensor], scores: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return a rank correlation of each row of scores (W, n) with the values: (W,), and in each resample (W, R)."""
+        """Correlate each row of scores (W, n) with the values. Return the correlations (W,), and by resample (W, R)."""
         once = self.weights.new_ones(1, scores.shape[1], dtype=torch.float64)
         whole = torch.cat([correlation(once, row, self.values) for row in scores])
         return whole, torch.stack([correlation(self.weights, row, self.values) for row in scores])

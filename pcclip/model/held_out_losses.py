@@ -36,9 +36,9 @@ class Sums(Metric):
 
 
 class HeldOutLosses(LightningModule):
-    """Logs the means of the losses over all held-out pairs and captions, as `val/<name>` and `test/<name>`.
+    """Log the mean losses over all held-out pairs and captions, as `val/<name>` and `test/<name>`.
 
-    Each batch is in one process, and its negatives come from itself. Sums and counts are in float64, over all batches and
+    Negatives come from the same batch in the same process. Sums and counts are in float64, over all batches and
     processes. `loss` is the weighted sum of the means.
     """
 
