@@ -1,4 +1,4 @@
-"""What commands print: marks of what is done, and nothing from other packages that their user cannot act on."""
+"""Terminal output of commands: print finished stages, and hide messages of other packages that users cannot act on."""
 
 import logging
 import sys

@@ -23,7 +23,7 @@ class StopRunError(ValueError):
 
 
 class _TooLongError(httpx2.TransportError):
-    """A response that is too long."""
+    """Raised by `_BoundedStream`. The answer then counts as malformed, not as a connection error."""
 
 
 class _BoundedStream(httpx2.AsyncByteStream):
@@ -173,7 +173,7 @@ class ChatClient:
         return response.content
 
     def _check_status(self, error: openai.APIStatusError) -> None:
-        """Raise the meaning of a status, except for 429 and for a rejected request."""
+        """Raise the error for an HTTP status. Return for status 429 and for a rejected request."""
         status, detail = error.status_code, self._options.clean(error.message)
         if status in (401, 403, 404):
             key = f"check the key in {self._options.api_key_env}"

@@ -72,7 +72,7 @@ class ResultsTable(Callback):
             self._base_state = _cpu_copy(pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Store whether there is a checkpoint. Without one, no ensembles are measured."""
+        """Discard the base model's weights if there is no checkpoint, since there are no ensembles to measure."""
         if not trainer.ckpt_path:
             self._base_state = {}
 

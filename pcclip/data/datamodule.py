@@ -36,11 +36,11 @@ class PairDataModule(LightningDataModule):
         val: Shard folders of held-out groups for the validation losses; optional. Without them, `test` runs only the
             evaluation callbacks. Every group is used, in batches of at most `groups_per_batch` groups that do not depend on
             the number of processes. `predict` uses all pairs.
-        train_weights: Relative numbers of groups of these folders in each batch, by name as in `train`, where braces name
-            several folders together: `{data/llm: 4, data/composed: 3}` with `groups_per_batch: 7` is four and three groups.
-            Null: groups are drawn from all folders alike. An epoch has as many batches as without weights, so a folder with
-            few groups may occur more than once in it, and one with many only in part; the next epoch goes on with the rest.
-            Write names out: variables (`${run}`) are not replaced in them.
+        train_weights: Relative number of groups from each folder in each batch, by the folder's name in `train`. With
+            `{data/llm: 4, data/composed: 3}` and `groups_per_batch: 7`, a batch has four and three groups. A name with
+            braces is one entry for several folders. Null: groups are drawn uniformly from all folders. The length of an
+            epoch does not depend on the weights. So an epoch may repeat groups of a small folder, and use only a part of
+            a large one; the next epoch continues with the rest. Variables (`${run}`) are not replaced in names.
         groups_per_batch: Groups in a batch of each process. A group has up to G images, 16 by default.
         pairs_per_group: Ordered pairs drawn from each group in each epoch.
         captions_per_group: Captioned images drawn from each group; all G by default.

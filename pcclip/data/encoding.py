@@ -33,7 +33,7 @@ class Encoded:
     embeddings: Tensor
     """Their unit embeddings, (B, D) float32 on the CPU."""
     unreadable: dict[int, str]
-    """Number of each unreadable picture to the reason."""
+    """Reason for each unreadable picture, by its number."""
 
 
 def encode_pictures(

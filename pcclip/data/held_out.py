@@ -14,7 +14,7 @@ from pcclip.data.stream import GroupStream
 
 
 class HeldOutBatches(GroupStream):
-    """All groups in the order of their folders, in batches of nearly equal size, at most `groups_per_batch` groups each.
+    """Dataset of all groups in order, in batches of nearly equal size with at most `groups_per_batch` groups.
 
     Each rank gets consecutive batches. All ranks have the same number of batches; the last ones may be empty. Damaged groups
     are skipped without a substitute. The same pairs are drawn every time. With `pairs_per_group=None`, batches have all pairs

@@ -16,7 +16,7 @@ from pcclip.data.stream import GroupStream
 
 
 class EpochLoader:
-    """Iterates over the batches of an epoch, starting at the first one that is not consumed.
+    """Iterable over the batches of an epoch, starting at the first batch that training has not used yet.
 
     Lightning restores its count of epochs and batches after it calls `iter`. So the position is read when the first batch is
     requested. This class is no DataLoader, since Lightning would replace its sampler.
@@ -81,7 +81,7 @@ class EpochLoader:
             stop.set()
 
     def close(self) -> None:
-        """End the workers. Required, since Python waits for them at exit, and torch does not end them then."""
+        """End the worker processes. Without this call Python would wait for them at exit."""
         iterator, self._loader._iterator = self._loader._iterator, None
         if iterator is not None and hasattr(iterator, "_shutdown_workers"):
             iterator._shutdown_workers()

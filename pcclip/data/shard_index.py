@@ -26,7 +26,7 @@ class ShardIndex:
     Attributes:
         folder: The folder.
         info: Its `dataset.json`.
-        ids: Id of each of the N distinct images to its index. An image in several groups counts once.
+        ids: Index of each of the N distinct images, by id. An image in several groups counts once.
         captions: Captions of each image.
         images: The images, not decoded; empty for embedded shards.
         embeddings: (N, D) for embedded shards, else None; NaN where damaged.

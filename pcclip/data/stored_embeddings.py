@@ -113,7 +113,7 @@ def count_other_lengths(rows: Embeddings) -> int:
 
 @dataclass(frozen=True, slots=True)
 class StoredEmbedding(ImageFile):
-    """An image of which only the embedding is known. `path` is the `.npy` file, and `offset` the row in it.
+    """An image with a stored embedding but no picture. `path` is the `.npy` file, and `offset` the row in it.
 
     Attributes:
         width: Width D of the embedding.

@@ -1,10 +1,10 @@
-"""Batches of training pairs. Seed, epoch and number determine each batch.
+"""Batches of training pairs. Seed, epoch and batch number determine each batch.
 
 `pcclip.data.group_order` says which groups are in it. All ranks have the same number of batches. A shard's index gives the
 position of each group, so any worker can make any batch without making the earlier ones.
 
-If each batch has a fixed number of groups of some folders, these folders have an order of their own, which goes on over the
-ends of epochs.
+With `data.train_weights`, each batch has a fixed number of groups from each entry. Each entry then has its own order, which
+continues across epochs.
 """
 
 from abc import ABC, abstractmethod
@@ -207,7 +207,7 @@ class PairBatches(GroupStream):
     def _substitutes(
         self, order: GroupOrder, epoch: int, number: int, places: list[tuple[int, int]], groups: list[Group]
     ) -> list[Group]:
-        """Return substitutes for unusable groups, drawn from the source's other groups, or repeated if none is left."""
+        """Return substitutes for unusable groups: other groups of the source, or if none is left, usable ones again."""
         missing = len(places) - len(groups)
         ignored: list[Damage] = []  # counted in the batch to which these groups belong
         own = set(places)

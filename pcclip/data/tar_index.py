@@ -141,7 +141,7 @@ class TarIndex:
             longer = ""
 
     def _next_header(self, position: int, size: int) -> int:
-        """Return the position of the next block with the mark of a header, from `position` on, or the end."""
+        """Find the next tar header at or after `position`. Return its position, or the end of the file."""
         while position < size:
             window = os.pread(self._file, SEARCH + BLOCK, position)
             found = window.find(MAGIC)

@@ -11,9 +11,10 @@ from torch.utils.checkpoint import checkpoint
 
 
 def forgetful(function: Callable[..., Tensor], chunk_size: int | None) -> Callable[..., Tensor]:
-    """Return the function. With a chunk size, its activations are recomputed in the backward pass instead of kept.
+    """Wrap a function in activation checkpointing if there is a chunk size. Otherwise, return it unchanged.
 
-    This is GradCache (arXiv 2101.06983): embeddings of the whole batch, then gradients chunk by chunk.
+    Activations are then recomputed in the backward pass. This is GradCache (arXiv 2101.06983): compute the embeddings
+    of the whole batch, then the gradients chunk by chunk.
     """
     if chunk_size is None or not torch.is_grad_enabled():
         return function

@@ -30,9 +30,10 @@ class LinearHead(nn.Module):
 
 
 class MLPHead(nn.Module):
-    """`d + |d| (g(u) - g(-u)) / 2` with u = d / |d| and g a two-layer perceptron whose last layer starts at zero.
+    """Residual two-layer perceptron g, made odd: `d + |d| (g(u) - g(-u)) / 2` with `u = d / |d|`.
 
-    Odd by construction. The hidden layer needs its bias: without it GELU(x) - GELU(-x) = x, and the head would be linear.
+    The last layer starts at zero, so the head starts as the identity. The hidden layer needs its bias: without it
+    GELU(x) - GELU(-x) = x, and the head would be linear.
 
     Shape: (P, D) -> (P, D).
     """

@@ -31,7 +31,7 @@ class Sums(Metric):
         self.sums += torch.tensor(rows, dtype=torch.float64, device=self.sums.device)
 
     def compute(self) -> dict[str, float]:
-        """Return the mean of each part that has items."""
+        """Return the mean of each loss that was computed for at least one pair or caption."""
         return {name: total / count for name, (total, count) in zip(PARTS, self.sums.tolist(), strict=True) if count}
 
 
