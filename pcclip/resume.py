@@ -35,7 +35,7 @@ def check_checkpoint(name: str) -> None:
 
 
 def last_checkpoint(folder: Path, *others: Path) -> Path | None:
-    """Return the newest `last.ckpt` of the run in a folder, of the runs in its subfolders, or directly in `others`."""
+    """Return the newest `last.ckpt` of the run in `folder`, of runs in its subfolders, or in the folders `others`."""
     found = [*folder.glob("checkpoints/last*.ckpt"), *folder.glob("*/checkpoints/last*.ckpt")]
     found += [file for other in others for file in other.glob("last*.ckpt")]
     return max(found, key=lambda path: path.stat().st_mtime) if found else None

@@ -1,8 +1,8 @@
 """Order in which the groups of shards are read in training. It depends only on seed, rank and number of the batch.
 
-The groups of all shards form a line: the shards in random order, starting at a random position. The line is split into one equal
-part for each rank. Each part is shuffled in blocks, and consecutive batches are taken from it. So no group is read twice, and the
-ranks do not communicate. When a line ends, the next one has another order.
+The groups of all shards form a line: the shards in random order, starting at a random position. The line is split into one
+equal part for each rank. Each part is shuffled in blocks, and consecutive batches are taken from it. So no group is read
+twice, and the ranks do not communicate. When a line ends, the next one has another order.
 """
 
 from collections.abc import Iterator

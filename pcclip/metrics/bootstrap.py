@@ -43,7 +43,7 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Resamples:
-    """Draws of n images, and the metrics that share them."""
+    """Bootstrap draws of n images, with methods for metrics on these draws."""
 
     weights: Tensor
     """How often each image was drawn in each resample: (R, n) float32. Each row sums to n."""

@@ -76,7 +76,7 @@ class JudgedAttribute:
         return self.more.nonzero().T
 
     def metric(self, name: str, value: float, n: int, statistics: Tensor, factor: float | None = None) -> Metric:
-        """Return a metric with the interval of the resampled statistics (R,)."""
+        """Return a metric of this attribute. Its interval is from the resampled statistics (R,)."""
         return measured(name, value, n, statistics, part=self.attribute, factor=factor)
 
     def correlations(

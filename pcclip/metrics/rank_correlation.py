@@ -96,7 +96,7 @@ def _ties(weights: Tensor, levels: Tensor) -> Tensor:
 
 
 def _draws_of(weights: Tensor, levels: Tensor) -> Tensor:
-    """Return the draws of each level, (R, L)."""
+    """Return how often images of each of L levels were drawn in each resample, (R, L)."""
     draws = weights.new_zeros(int(levels.max()) + 1, len(weights))
     return draws.index_add_(0, levels, weights.T).T.contiguous()
 
