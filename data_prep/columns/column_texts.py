@@ -18,6 +18,8 @@ BOTH = (
     "the {noun} in {x} {p}, whereas the {noun} in {y} {q}",
     "the {noun} in {x} {p}, but the one in {y} {q}",
     "the {noun} in {x} {p}; the one in {y} {q}",
+    "the {noun} in {x} {p}, and the {noun} in {y} {q}",
+    "the {noun} in {x} {p}, the one in {y} {q}",
     "while the {noun} in {x} {p}, the one in {y} {q}",
     "in {x} the {noun} {p}; in {y} it {q}",
     "what {x} shows {p}, whereas what {y} shows {q}",
@@ -65,7 +67,15 @@ THAN = (
 # What may come before any frame.
 OPENINGS = ("comparing the two, ", "side by side, ", "in this pair, ", "there is a difference: ", "as one can see, ")
 # Names of the image that is mentioned first, and of the other.
-IMAGES = (("image", "image"), ("image", ""), ("picture", "picture"), ("picture", ""), ("photo", "photo"), ("photo", ""))
+IMAGES = (
+    ("image", "image"),
+    ("image", ""),
+    ("picture", "picture"),
+    ("picture", ""),
+    ("photo", "photo"),
+    ("photo", ""),
+    ("", ""),
+)
 
 
 class TableTexts:
