@@ -226,7 +226,7 @@ class TableWords(BaseModel):
     """Share of sentences that speak of the second image before the first. A low share is learned in fewer steps, but the model
     then reads these words less surely (docs/concepts/roles.md)."""
     columns: Annotated[dict[str, Annotated[Number | Flag | Category, Field(discriminator="kind")]], Field(min_length=1)]
-    """Words for each column, by its name in `captions.jsonl` or in the `attributes` of its rows."""
+    """Words for each column, by its name in the `attributes` of a row of `captions.jsonl`, or else in the row itself."""
 
     @model_validator(mode="after")
     def _some_columns(self) -> TableWords:
@@ -257,8 +257,9 @@ class TableWords(BaseModel):
         """
         found: dict[str, Any] = {}
         nested = row.get("attributes")
+        cells = row | nested if isinstance(nested, dict) else row
         for name, column in self.columns.items():
-            cell = row.get(name, nested.get(name) if isinstance(nested, dict) else None)
+            cell = cells.get(name)
             if cell is None or cell == "":
                 continue
             try:

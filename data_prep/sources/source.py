@@ -1,7 +1,6 @@
 """Options, records and helpers shared by the sources of captioned images."""
 
 import json
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -44,8 +43,9 @@ class SourceOptions:
     caption_column: str = "caption"
     """Column of the caption."""
     attribute_columns: list[str] = field(default_factory=list)
-    """Further columns of a `csv` to keep as `attributes` of the image, for `describe` with backend `attributes`. The first
-    row of an image counts. Other tables keep all columns."""
+    """For `csv`, `parquet` and `embeddings`: columns to keep as `attributes` of the image, for `describe` with backend
+    `attributes`. `parquet` and `embeddings` keep other columns too, but not `width` and `height`, which are those of the
+    picture. The first row of an image counts."""
     class_names: str | None = field(default=None, metadata=UNRECORDED)
     """For `shards` with `.cls`: file with one class name per line, in the order of the labels."""
     template: str = "a photo of a(n) {}"
@@ -61,7 +61,8 @@ class SourceOptions:
 class Checked:
     """Result of decoding an image: upright size in pixels and sha256, or the reason of a failure.
 
-    `reason` is `missing` or `unreadable`, with details in `message`, or empty after success.
+    A stored embedding has no size. `reason` is `missing` or `unreadable`, or for embeddings `not_finite` or `zero`, with
+    details in `message`. It is empty after success.
     """
 
     width: int = 0
@@ -118,7 +119,7 @@ def described(options: SourceOptions, table: Path, row: Row) -> Candidate:
     """Return the image of a row of a table, without its path.
 
     The id is in the column `id` or `image_column`, the captions (one or a list) in `captions` or `caption_column`. Other
-    columns become fields: dates and other types as texts, NaN and bytes as null.
+    columns become fields: dates and other types as texts, NaN, infinity and bytes as null.
 
     Raises:
         ValueError: A column is missing.
@@ -128,9 +129,11 @@ def described(options: SourceOptions, table: Path, row: Row) -> Candidate:
         for name, other in (("id", options.image_column), ("captions", options.caption_column))
     )
     used = {"id", "file", "captions", "sha256", "width", "height", options.image_column, options.caption_column}
-    kept = {key: value for key, value in row.items() if key not in used}
-    kept |= {key: None for key, value in kept.items() if isinstance(value, float) and math.isnan(value)}
-    fields = json.loads(json.dumps(kept, default=lambda value: None if isinstance(value, bytes) else str(value)))
+    kept = {key: value for key, value in row.items() if key not in {*used, *options.attribute_columns}}
+    if options.attribute_columns:
+        kept["attributes"] = {name: column(table, row, name) for name in options.attribute_columns}
+    text = json.dumps(kept, default=lambda value: None if isinstance(value, bytes) else str(value))
+    fields = json.loads(text, parse_constant=lambda _: None)
     name = "" if image is None else str(image)
     return Candidate(name, Path(), clean(captions if isinstance(captions, list) else [captions]), fields)
 

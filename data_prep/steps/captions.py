@@ -61,6 +61,8 @@ class Captions(SourceOptions, Workers, OutputStep):
             raise ValueError(f"captions.images: set it to the folder of the images, for source `{self.source}`")
         if (self.source == "embeddings") != (self.embeddings is not None):
             raise ValueError("captions.embeddings: set it for source `embeddings`, and only for it")
+        if self.attribute_columns and self.source not in ("csv", "parquet", "embeddings"):
+            raise ValueError(f"captions.attribute_columns: source `{self.source}` has no columns; leave it out")
         if self.source == "embeddings" and self.part is not None:
             raise ValueError("captions.part: source `embeddings` has no parts, since it decodes nothing; leave it out")
         if self.template.count("{}") != 1:

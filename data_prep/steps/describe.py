@@ -68,9 +68,9 @@ class Describe(ModelStep):
     prompt: str = "difference"
 
     def check_options(self) -> None:
-        if self.backend == "attributes" and self.words is None:
+        if (self.backend == "attributes") != (self.words is not None):
             raise ValueError(
-                "describe.words: name the YAML file of the words for the columns, for backend `attributes`"
+                "describe.words: the YAML file of the words for the columns; set it for backend `attributes`, and only for it"
             )
         super().check_options()
 

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,15 @@ def test_categories_with_the_same_words_do_not_differ(tmp_path: Path) -> None:
     assert "an apple" in str(texts(0, "p", rows[0], rows[2]))
 
 
+def test_attributes_come_before_the_size_of_the_picture(tmp_path: Path) -> None:
+    rows = [
+        {"id": str(own), "width": pixels, "attributes": {"width": own}} for own, pixels in ((1, 8), (5, 8), (5, 64))
+    ]
+    texts = table(tmp_path, {"width": SIZE}, *rows)
+    assert texts(0, "p", rows[0], rows[1]) is not None
+    assert texts(0, "p", rows[1], rows[2]) is None
+
+
 def test_step_writes_both_directions_and_counts_silent_pairs(tmp_path: Path, write: Write, read: Read) -> None:
     rows = [{**row, "file": "x.jpg", "captions": ["a thing"]} for row in (LARGE, SMALL, {**SMALL, "id": "same"})]
     pairs = [("large", "small"), ("small", "same")]
@@ -185,9 +195,10 @@ def test_step_writes_both_directions_and_counts_silent_pairs(tmp_path: Path, wri
     words.write_text(yaml.safe_dump({"columns": {"size": {**SIZE, "more": ["vaster"], "less": ["tinier"]}}}))
     step.run()
     assert any(word in read(tmp_path / "d.jsonl")[0]["text"] for word in ("vaster", "tinier"))
-    step.words = None
-    with pytest.raises(ValueError, match=r"describe\.words"):
-        step.run()
+    for backend, given in (("attributes", None), ("compose", str(words)), ("openai", str(words))):
+        wrong = replace(step, backend=backend, words=given, model="m")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"describe\.words"):
+            wrong.run()
 
 
 def test_catalogue_of_the_guide_becomes_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Read) -> None:

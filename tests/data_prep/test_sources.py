@@ -116,11 +116,12 @@ def test_a_broken_coco_file_is_an_error(content: str, tmp_path: Path, run: Run) 
 
 
 def write_parquet(file: Path, rows: list[tuple[Any, ...]], types: str) -> None:
-    """Write rows (image, label, caption) with DuckDB."""
+    """Write rows with DuckDB."""
     file.parent.mkdir(exist_ok=True)
     with duckdb.connect() as database:
         database.execute(f"CREATE TABLE t ({types}, day DATE, unknown DOUBLE, raw BLOB)")
-        database.executemany("INSERT INTO t VALUES (?, ?, ?, '2024-02-29', 'nan', 'raw')", rows)
+        places = "?, " * len(rows[0])
+        database.executemany(f"INSERT INTO t VALUES ({places} '2024-02-29', 'nan', 'raw')", rows)
         database.execute(f"COPY t TO '{file}' (FORMAT parquet)")
 
 
@@ -150,11 +151,17 @@ def test_parquet_with_images(kind: str, tmp_path: Path, run: Run, capsys: pytest
 
 def test_parquet_with_paths(tmp_path: Path, run: Run) -> None:
     pictures(tmp_path / "images", "a.jpg", "b.jpg")
-    rows = [("a.jpg", 0, "one"), ("b.jpg", 1, "two"), ("", 2, "three"), ("gone.jpg", 3, "four")]
-    write_parquet(tmp_path / "set/t.parquet", rows, "image VARCHAR, id INTEGER, caption VARCHAR")
-    found, manifest = run("parquet", tmp_path / "set/t.parquet", images=str(tmp_path / "images"))
+    rows = [("a.jpg", 0, "one", 5), ("b.jpg", 1, "two", 6), ("", 2, "three", 7), ("gone.jpg", 3, "four", 8)]
+    write_parquet(tmp_path / "set/t.parquet", rows, "image VARCHAR, id INTEGER, caption VARCHAR, width DOUBLE")
+    options: dict[str, Any] = {"images": str(tmp_path / "images"), "attribute_columns": ["width", "unknown"]}
+    found, manifest = run("parquet", tmp_path / "set/t.parquet", **options)
     assert captions_of(found) == [("0", ["one"]), ("1", ["two"])]
+    assert [(row["attributes"], row["width"]) for row in found] == [({"width": n, "unknown": None}, 8) for n in (5, 6)]
     assert manifest["counts"] == {"images": 2, "missing": 2}
+    with pytest.raises(ValueError, match=r"t\.parquet: .*'price'.* caption"):
+        run("parquet", tmp_path / "set/t.parquet", **{**options, "attribute_columns": ["price"]})
+    with pytest.raises(ValueError, match=r"captions\.attribute_columns.*folder"):
+        run("folder", tmp_path / "images", attribute_columns=["price"])
 
 
 def test_splits_of_a_hugging_face_dataset_are_named(tmp_path: Path, run: Run) -> None:
