@@ -169,6 +169,15 @@ def test_model_without_image_tower(capsys: pytest.CaptureFixture[str]) -> None:
     direction = (model.embed_texts(texts[:1]) - model.embed_texts(texts[1:]))[0]
     best = int((model.clip.project(torch.tensor(vectors()).float()) @ direction).argmax())
     assert ranked[0].path == f"img_emb_0.npy/{best}"
+    examples = model.rank("img_emb_*.npy", high=["img_emb_0.npy/3"], low=["img_emb_0.npy/7"])
+    assert {examples[0].path, examples[-1].path} == {"img_emb_0.npy/3", "img_emb_0.npy/7"}
+    np.save("long.npy", 2 * vectors())
+    with pytest.warns(UserWarning, match=r"long\.npy: 10 of 10"):
+        doubled = model.rank("long.npy", more=texts[0], less=texts[1])
+    assert [row.score for row in doubled] == pytest.approx([row.score for row in ranked], abs=1e-6)
+    for wrong in ("img_emb_0.npy/10", "img_emb_1.npy/0"):
+        with pytest.raises((ValueError, FileNotFoundError), match=wrong.partition("/")[0]):
+            model.rank("img_emb_0.npy", high=[wrong], low=["img_emb_0.npy/7"])
     export(model, Path("exported"), "open_clip")
     assert torch.equal(pcclip.load("exported").embed_texts(texts), model.embed_texts(texts))
     export(model, Path("hf"), "huggingface", text_only=True)

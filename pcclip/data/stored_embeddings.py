@@ -140,11 +140,11 @@ def stored_image(file: str, row: int) -> StoredEmbedding:
 
 
 def stored_images(
-    embeddings: Sequence[tuple[Path, Embeddings]], keys: Sequence[str], labels: Sequence[int | None]
+    embeddings: Sequence[tuple[str | Path, Embeddings]], keys: Sequence[str], labels: Sequence[int | None] = ()
 ) -> list[StoredEmbedding]:
-    """Return the rows of files as images, with a key and a label for each row of all files."""
+    """Return the rows of files as images, with a key and optionally a label for each row of all files."""
     rows = ((str(file), row, array.shape[1]) for file, array in embeddings for row in range(len(array)))
     return [
         StoredEmbedding(file, key, label, offset=row, width=width)
-        for (file, row, width), key, label in zip(rows, keys, labels, strict=True)
+        for (file, row, width), key, label in zip(rows, keys, labels or [None] * len(keys), strict=True)
     ]

@@ -176,15 +176,18 @@ class InferenceModel(nn.Module):
             axis_wordings: Opposite texts.
             high: Unit embeddings (h, D) of examples with much of it.
             low: Unit embeddings (l, D) of examples with little of it.
-            blend: Weight of the texts, if there are examples too.
+            blend: Weight of the texts from 0 to 1, if there are examples too.
 
         Raises:
-            ValueError: Neither texts nor examples, examples of one end only, or examples with the same mean embedding.
+            ValueError: Neither texts nor examples, examples of one end only, examples with the same mean embedding, or another
+                `blend`.
         """
         if (high is None) != (low is None) or not (axis_wordings or high is not None):
             raise ValueError("give texts, or both high and low examples")
         if high is None or low is None:
             return self._text_axes(axis_wordings).mean(0)
+        if not 0 <= blend <= 1:
+            raise ValueError(f"blend: {blend} is not between 0 and 1")
         if torch.allclose(high.mean(0), low.mean(0), atol=SAME):
             raise ValueError(
                 "the high and the low examples are the same pictures to this model; give pictures that differ"

@@ -19,7 +19,7 @@ from pcclip.command_line import ToolWarning
 from pcclip.data.labelled import ImageFile, Picture
 from pcclip.data.picture_files import PICTURE_ENDINGS, Skipped, is_copy, is_picture, is_picture_name, walk
 from pcclip.data.pictures import upright
-from pcclip.data.stored_embeddings import open_array, stored_image
+from pcclip.data.stored_embeddings import count_other_lengths, open_array, stored_image, stored_images
 from pcclip.paths import read_text
 
 Images = str | Path | Sequence[str | Path | Image.Image]
@@ -50,7 +50,8 @@ def find_pictures(sources: Sequence[str | Path]) -> list[ImageFile]:
             - A pattern such as `photos/**/*.jpg`.
             - A list: `.txt` with a path in each line, `.csv` with a column `path`, or `-` for lines of the standard input.
             - A picture.
-            - Stored embeddings in place of pictures: a `.npy` file (N, D), whose rows are named `FILE/0`, `FILE/1` and so on.
+            - Stored embeddings in place of pictures: a `.npy` file (N, D), or one of its rows, named `FILE/0`, `FILE/1` and
+              so on.
 
     A warning counts the skipped files of folders, patterns and shards by extension or reason. Of several sources, as when a
     shell expands a pattern, those that pcclip drew or copied are skipped too.
@@ -130,8 +131,10 @@ def _pictures_of(source: str, skipped: Skipped) -> Iterator[ImageFile]:
                 continue
             if is_copy(name, fixed):
                 skipped["copied by pcclip"] += 1
-            elif name.endswith(".tar") or is_picture(name, skipped):
+            elif name.endswith(".tar") or source.endswith(".npy") or is_picture(name, skipped):
                 yield from _pictures_of(name, skipped)
+    elif path.parent.suffix == ".npy" and path.name.isdecimal():
+        yield stored_image(str(path.parent), int(path.name))
     elif not path.is_file():
         raise FileNotFoundError(f"{source}: not found; give a folder, a pattern, a list, shards or pictures")
     elif path.suffix == ".tar":
@@ -144,7 +147,11 @@ def _pictures_of(source: str, skipped: Skipped) -> Iterator[ImageFile]:
             raise ValueError(f"{source}: no column `path`; it has {reader.fieldnames}")
         yield from _listed(row["path"] for row in reader)
     elif path.suffix == ".npy":
-        yield from (stored_image(source, row) for row in range(len(open_array(path))))
+        array = open_array(path)
+        if lengths := count_other_lengths(array):
+            message = f"{source}: {lengths} of {len(array)} embeddings are not of unit length; normalised"
+            warnings.warn(message, ToolWarning, stacklevel=2)
+        yield from stored_images([(source, array)], [f"{source}/{row}" for row in range(len(array))])
     elif source.lower().endswith(PICTURE_ENDINGS):
         yield ImageFile(source, source)
     else:

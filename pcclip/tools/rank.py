@@ -18,9 +18,10 @@ def run(options: Rank) -> None:
     axis = axis_of(options)
     examples = [find_pictures(files) for files in (options.high, options.low) if files]
     output, pictures, model = prepare(options)
-    gallery = embed(options, model, pictures)
     ends = [model.embed_readable(files, cache=options.cache) for files in examples]
-    scores = model.scores(gallery, model.axis(axis.wordings, *ends, blend=options.blend))
+    direction = model.axis(axis.wordings, *ends, blend=options.blend)
+    gallery = embed(options, model, pictures)
+    scores = model.scores(gallery, direction)
     title = f"{axis.name}: {axis.more} first, {axis.less} last"
     order = scores.argsort(descending=True, stable=True)
     sheet = draw_sheet(gallery, order, [f"{value:+.3f}" for value in scores.tolist()], title, options.sheet)
