@@ -234,25 +234,28 @@ def test_tasks_take_stored_embeddings() -> None:
     assert max(row.n for row in rows) == 13
 
 
-def ranked(words: str = "big\nlittle\n", more: str = "big") -> dict[str, float]:
+def ranked(
+    words: str = "big\nlittle\n", more: str = "big", axes: Any = ((1, 0), (0, 1)), width: int = 8, **options: Any
+) -> dict[str, float]:
     """Rank ten embeddings by their size, with a ceiling fitted on twenty others and an axis of stored texts."""
     for name, seed, count in (("measured", 0, 10), ("others", 1, 20)):
         values = np.random.default_rng(seed).normal(size=(count, 8)).astype(np.float32)
         np.save(f"{name}.npy", values / np.linalg.norm(values, axis=1, keepdims=True))
         write_table(f"{name}.jsonl", [{"id": f"{name}{i}", "size": float(row[0])} for i, row in enumerate(values)])
-    np.save("words.npy", np.eye(8)[:2])
+    np.save("words.npy", np.pad(np.array(axes, float), ((0, 0), (0, width - 2))))
     Path("words.txt").write_text(words)
-    texts = {"wordings": [{"text": "red", "reverse": "blue"}], "stored": [{"more": more, "less": "little"}]}
+    texts = {"wordings": [{"text": "red", "reverse": "blue"}]}
+    texts |= {"stored": [{"more": more, "less": "little"}]} if more else {}
     Path("texts.yaml").write_text(json.dumps({"size": texts}))
-    task = AttributeRanking(
-        name="objects",
-        images=StoredEmbeddings("measured.npy", "measured.jsonl"),
-        texts="texts.yaml",
-        ceiling=True,
-        ceiling_images=StoredEmbeddings("others.npy", "others.jsonl"),
-        stored_texts="words.npy",
-    )
-    return {row.metric: row.value for row in evaluate(TinyModel(), [task], resamples=5)}
+    given: dict[str, Any] = {
+        "images": StoredEmbeddings("measured.npy", "measured.jsonl"),
+        "texts": "texts.yaml",
+        "ceiling": True,
+        "ceiling_images": StoredEmbeddings("others.npy", "others.jsonl"),
+        "stored_texts": "words.npy",
+    }
+    tasks = [AttributeRanking(name="objects", **{**given, **options})]
+    return {row.metric: row.value for row in evaluate(TinyModel(), tasks, resamples=5)}
 
 
 def test_ranking_by_stored_texts_and_by_a_ceiling_from_other_images() -> None:
@@ -265,9 +268,17 @@ def test_ranking_by_stored_texts_and_by_a_ceiling_from_other_images() -> None:
     ridge = RidgeCV(alphas=np.logspace(-5, 3, 17)).fit(others, rankdata(known))
     assert found["ceiling_spearman"] == pytest.approx(spearmanr(ridge.predict(images), sizes)[0], abs=1e-6)
     assert found["share_of_ceiling"] == pytest.approx(found["spearman"] / found["ceiling_spearman"], abs=1e-6)
-    for wrong, named in (({"words": "big\n"}, "2 embeddings, but 1"), ({"more": "huge"}, "texts.yaml.*huge")):
+    for wrong, named in (
+        ({"words": "big\n"}, r"words\.npy.*2.*1"),
+        ({"more": "huge"}, r"texts\.yaml.*words\.npy.*huge"),
+        ({"axes": ((np.nan, 0), (0, 1))}, r"words\.npy.*big"),
+        ({"axes": ((1, 0), (0, 1), (1, 1)), "words": "big\nlittle\nbig\n"}, r"words\.npy.*big"),
+        ({"more": ""}, r"texts\.yaml.*stored"),
+        ({"width": 5}, r"words\.npy.*5.*8"),
+        ({"ceiling": False}, "objects.*ceiling_images"),
+    ):
         with pytest.raises(ValueError, match=named):
-            ranked(**wrong)
+            ranked(**wrong)  # type: ignore[arg-type]
 
 
 def fit(width: int, *shards: str) -> None:
@@ -366,6 +377,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "no embeddings": (lambda: (write(), captions(embeddings=None)), r"captions\.embeddings"),
     "unnamed tower": (prepared(lambda: shard().run()), r"shard\.model.*external:"),
     "tower without weights": (prepared(lambda: shard(model="ViT-B-32").run()), r"shard\.model.*ViT-B-32"),
+    "tower without a label": (prepared(lambda: shard(model="external:").run()), r"shard\.model.*LABEL"),
+    "external weights": (prepared(lambda: shard(model=TOWER, pretrained="x").run()), r"shard\.pretrained"),
     "tower of another width": (prepared(narrow_for_its_tower, vectors(COUNT, 16)), "width 16.*local-dir:tiny.*width 32"),
     "pictures with a tower": (pictures_with_a_model, r"shard\.model.*captions\.jsonl"),
     "changed embeddings": (prepared(changed), "img_emb_0"),

@@ -116,13 +116,12 @@ class Shard(Workers, OutputStep):
         """Return the tower that made the stored embedding of a captions row, or None if the row has a picture.
 
         Raises:
-            ValueError: `model` is missing or not needed, has no weights, or makes embeddings of another width.
+            ValueError: `model` is missing, has no weights or makes embeddings of another width, or an option is not needed.
         """
         if EMBEDDING_ROW not in row:
-            if self.model is not None:
-                raise ValueError(
-                    f"shard.model: {captions} has pictures and needs no model; leave it out, or run `embed`"
-                )
+            for name in ("model", "pretrained"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"shard.{name}: {captions} has pictures; leave it out, or run `embed`")
             return None
         width = len(read_row(image_path(captions, row), row[EMBEDDING_ROW]))
         if self.model is None:
@@ -130,6 +129,8 @@ class Shard(Workers, OutputStep):
                 f"shard.model: {captions} has stored embeddings; name the model that made them, or `{EXTERNAL}LABEL`"
             )
         if self.model.startswith(EXTERNAL):
+            if self.pretrained is not None or self.model == EXTERNAL:
+                raise ValueError(f"shard.model: `{self.model}` needs a LABEL, and no shard.pretrained")
             return EmbeddingInfo(self.model, width, fingerprint=self.model)
         from data_prep.steps.tower import load_tower  # here: torch is slow to import
 

@@ -1,8 +1,8 @@
 """Ranking of images or classes by graded attributes, with a picture of the order of each attribute."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -143,6 +143,8 @@ class AttributeRanking(Task):
             raise ValueError(f"{self.title}: pair_images and images_per_draw must be at least 2, draws at least 1")
         if min(self.examples, default=1) < 1 or len(set(self.examples)) < len(self.examples):
             raise ValueError(f"{self.title}: examples {self.examples}: give numbers of at least 1, each once")
+        if self.ceiling_images is not None and not self.ceiling:
+            raise ValueError(f"{self.title}: `ceiling_images` needs `ceiling: true`")
         texts = read_texts(self.texts)
         attributes = self.attributes or list(texts)
         if unknown := [attribute for attribute in attributes if attribute not in texts]:
@@ -163,19 +165,30 @@ class AttributeRanking(Task):
             )
 
     def _read_stored_axes(self, opposites: dict[str, list[Wording]]) -> dict[str, Tensor]:
-        """Return attribute to the differences of its opposite texts' stored embeddings, (K, D)."""
+        """Return attribute to the differences of its opposite texts' stored embeddings, (K, D).
+
+        Raises:
+            FileNotFoundError: A file is missing.
+            ValueError: The files do not fit, no attribute has opposite texts, or one has not exactly one finite embedding.
+        """
         if self.stored_texts is None:
             return {}
-        embeddings = torch.from_numpy(unit(open_array(existing_file(self.stored_texts, "text embeddings"))))
-        names = read_text(Path(self.stored_texts).with_suffix(".txt"), "the stored texts").splitlines()
+        file = existing_file(self.stored_texts, "text embeddings")
+        embeddings = torch.from_numpy(unit(open_array(file)))
+        names = read_text(file.with_suffix(".txt"), "the stored texts").splitlines()
         if len(names) != len(embeddings):
-            raise ValueError(f"{self.stored_texts}: {len(embeddings)} embeddings, but {len(names)} texts")
-        row = {name: number for number, name in enumerate(names)}
+            raise ValueError(f"{file}: {len(embeddings)} embeddings, but {len(names)} texts")
+        counts = Counter(name for name, row in zip(names, embeddings, strict=True) if row.isfinite().all())
         named = {text for pairs in opposites.values() for pair in pairs for text in (pair.text, pair.reverse)}
-        if unknown := named - set(row):
-            raise ValueError(f"{self.texts}: no stored embedding of {sorted(unknown)} in {self.stored_texts}")
+        if not named:
+            raise ValueError(
+                f"{self.texts}: no attribute of {self.title} has `stored` texts, which `stored_texts` needs"
+            )
+        if wrong := sorted(text for text in named if counts[text] != 1):
+            raise ValueError(f"{self.texts}: {file} has not exactly one embedding with a direction of {wrong[:_SHOWN]}")
+        stored = dict(zip(names, embeddings, strict=True))
         return {
-            attribute: torch.stack([embeddings[row[pair.text]] - embeddings[row[pair.reverse]] for pair in pairs])
+            attribute: torch.stack([stored[pair.text] - stored[pair.reverse] for pair in pairs])
             for attribute, pairs in opposites.items()
             if pairs
         }
@@ -220,6 +233,11 @@ class AttributeRanking(Task):
 
     def measure(self, context: Context) -> Iterable[Metric]:
         items, present, _ = self._items.embed(context)
+        for axes in self._stored_axes.values():
+            if axes.shape[1] != items.shape[1]:
+                raise ValueError(
+                    f"{self.stored_texts}: embeddings of width {axes.shape[1]}, but those of the images have {items.shape[1]}"
+                )
         fitted = None
         if self._fitted is not None and self.ceiling and context.final:
             images, kept, _ = self._fitted[0].embed(context)
