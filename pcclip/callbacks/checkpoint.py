@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import torch
+from jsonargparse.typing import PositiveInt
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -36,10 +37,11 @@ class Checkpoint(ModelCheckpoint):
 
     Args:
         every_n_train_steps: Optimiser steps between checkpoints.
+        every_n_epochs: Epochs between checkpoints at the end of an epoch. There is one after the last step in any case.
         dirpath: Folder. Default: `checkpoints` in the run folder, where `--resume` also looks.
     """
 
-    def __init__(self, every_n_train_steps: int, dirpath: str | None = None) -> None:
+    def __init__(self, every_n_train_steps: int, every_n_epochs: PositiveInt = 1, dirpath: str | None = None) -> None:
         super().__init__(
             dirpath=dirpath,
             every_n_train_steps=every_n_train_steps,
@@ -47,6 +49,7 @@ class Checkpoint(ModelCheckpoint):
             save_top_k=0,
             enable_version_counter=False,
         )
+        self._epochs = every_n_epochs
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         self._received = 0
         self._is_over = False
@@ -75,7 +78,8 @@ class Checkpoint(ModelCheckpoint):
             self._handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
     def end_at_once(self, trainer: Trainer) -> None:
-        """Exit if a process got a signal after the last batch. Later signals exit at once, since all steps are saved."""
+        """Save. Exit if a process got a signal after the last batch. Later signals exit at once."""
+        self._save_now(trainer)
         if self._is_told_to_end(trainer):
             self._end(_AFTER_LAST_STEP)
         self._is_over = True
@@ -111,7 +115,8 @@ class Checkpoint(ModelCheckpoint):
         raise SystemExit(128 + (self._received or signal.SIGTERM))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._save_now(trainer)
+        if (trainer.current_epoch + 1) % self._epochs == 0:
+            self._save_now(trainer)
 
     def _save_now(self, trainer: Trainer) -> None:
         # `trainer.save_checkpoint` would not update this callback's record of the last saved step and path.

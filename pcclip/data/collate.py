@@ -123,7 +123,7 @@ def _draw_pairs(pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generato
     if not draw.pairs_per_group:
         return []
     bundles: Sequence[tuple[PairRecord, ...]] = (
-        both_ways(pairs) if draw.both_directions else [(pair,) for pair in pairs]
+        list(both_ways(pairs)) if draw.both_directions else [(pair,) for pair in pairs]
     )
     twins = draw.role_twins
     if twins:

@@ -1,7 +1,7 @@
 """The JSON member of a group: its content, and all errors that it may have."""
 
 import json
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
 
@@ -109,13 +109,12 @@ def is_sound(record: Any) -> bool:
     )
 
 
-def both_ways(pairs: Sequence[PairRecord]) -> list[tuple[PairRecord, PairRecord]]:
-    """Return each pair that exists in both directions, together with its reverse, in the order of `pairs`."""
-    waiting: defaultdict[tuple[int, int], deque[PairRecord]] = defaultdict(deque)
-    couples = []
+def both_ways(pairs: Sequence[PairRecord]) -> Iterator[tuple[PairRecord, PairRecord]]:
+    """Yield each pair that exists in both directions, together with its reverse, in the order of `pairs`."""
+    waiting: dict[tuple[int, int], deque[PairRecord]] = {}
     for pair in pairs:
-        if reverses := waiting[pair["second"], pair["first"]]:
-            couples.append((reverses.popleft(), pair))
+        first, second = pair["first"], pair["second"]
+        if reverses := waiting.get((second, first)):
+            yield reverses.popleft(), pair
         else:
-            waiting[pair["first"], pair["second"]].append(pair)
-    return couples
+            waiting.setdefault((first, second), deque()).append(pair)

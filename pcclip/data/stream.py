@@ -230,8 +230,9 @@ class PairBatches(GroupStream):
         return found + [usable[i] for i in random.integers(len(usable), size=missing - len(found))]
 
     def _usable(self, pairs: Sequence[PairRecord], captions: Sequence[Sequence[str]]) -> bool:
-        drawn = both_ways(pairs) if self._draw.both_directions else pairs
-        return bool(drawn or not self._draw.pairs_per_group) and (any(captions) or not self._draw.captions_per_group)
+        drawn = both_ways(pairs) if self._draw.both_directions else iter(pairs)
+        has_pairs = not self._draw.pairs_per_group or next(drawn, None) is not None
+        return has_pairs and (any(captions) or not self._draw.captions_per_group)
 
 
 def _sound_record(sample: Sample) -> GroupRecord:

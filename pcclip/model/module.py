@@ -18,6 +18,7 @@ from pcclip.model.held_out_losses import HeldOutLosses
 from pcclip.model.loading import MODEL_SETTINGS, ClipSource, check_fits, load_clip
 from pcclip.model.losses import ALONE, LOSSES, Counted, LossName, Ranks, contrastive_loss, row_keys, sign_loss
 from pcclip.model.optim import Schedule, parameter_groups
+from pcclip.model.text import stacked
 from pcclip.model.trainable import set_trainable
 
 MAX_LOGIT_SCALE = 100.0  # as in CLIP's own training
@@ -207,15 +208,23 @@ class LitDifferenceCLIP(HeldOutLosses):
         images = self.embed(batch)
         parts: dict[str, Tensor] = {}
         total = images.new_zeros(())
-        if self.difference_weight and not (alone and not len(batch.first)):
+        with_pairs = self.difference_weight > 0 and not (alone and not len(batch.first))
+        with_captions = self.caption_weight > 0 and not (alone and not len(batch.captioned))
+        if not (with_pairs or with_captions):
+            return {"loss": total}
+        tokens = batch.tokens if with_pairs else batch.tokens[:0]
+        caption_tokens = batch.caption_tokens if with_captions else batch.caption_tokens[:0]
+        # One pass for both, since the gradient of each look-up is as large as the token table.
+        encoded = self.model.encode_tokens(stacked(tokens, caption_tokens))
+        texts, captions = torch.split(encoded, [len(tokens), len(caption_tokens)])
+        if with_pairs:
             first, second = images[batch.first], images[batch.second]
             counted = Counted.distinct(first - second, ranks.world_size)
             differences = self.model.difference(first, second)
-            texts = self.model.encode_tokens(batch.tokens)
             scale = self.log_logit_scale.exp()
             bias = self.logit_bias if self._loss_name == "sigmoid" else None
             pair_ids = batch.image_ids[torch.stack([batch.first, batch.second], 1)]
-            keys = self._keys(batch.tokens, row_keys(pair_ids))
+            keys = self._keys(tokens, row_keys(pair_ids))
             parts["difference_loss"] = LOSSES[self._loss_name](differences, texts, scale, bias, keys, counted, ranks)
             cosines = (differences * texts).sum(-1)
             parts["sign_accuracy"] = counted.mean((cosines > 0).float().where(~cosines.isnan(), torch.nan))
@@ -224,9 +233,8 @@ class LitDifferenceCLIP(HeldOutLosses):
             if self.sign_weight:
                 parts["sign_loss"] = sign_loss(differences, texts, scale, counted)
                 total = total + self.sign_weight * parts["sign_loss"]
-        if self.caption_weight and not (alone and not len(batch.captioned)):
-            captions = self.model.encode_tokens(batch.caption_tokens)
-            keys = self._keys(batch.caption_tokens, batch.image_ids[batch.captioned])
+        if with_captions:
+            keys = self._keys(caption_tokens, batch.image_ids[batch.captioned])
             bias, captioned = self.model.towers.logit_bias, images[batch.captioned]
             scale = self.caption_logit_scale
             parts["caption_loss"] = contrastive_loss(captioned, captions, scale, bias, keys, ranks=ranks)

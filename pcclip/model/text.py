@@ -131,6 +131,12 @@ def end_of_text(tokens: Tensor, pool_type: str, eos_id: int | None) -> Tensor:
     return is_end.argmax(-1)
 
 
+def stacked(*batches: Tensor) -> Tensor:
+    """Stack token ids (N, L) of different lengths L, padded to the longest."""
+    length = max(tokens.shape[1] for tokens in batches)
+    return torch.cat([F.pad(tokens, (0, length - tokens.shape[1])) for tokens in batches])
+
+
 def encode_tokens(clip: Any, tokens: Tensor, *, chunk_size: int | None = None, multiple: int = 1) -> Tensor:
     """Encode token ids (N, L) to text embeddings (N, D), not normalised.
 
