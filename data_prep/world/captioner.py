@@ -7,9 +7,9 @@ from data_prep.world.scene import Scene
 from data_prep.world.vocabulary import background_phrase, noun_phrase, position_phrase, sentence
 
 # Probability that a caption names an attribute.
-NAMED = {"shape": 0.9, "colour": 0.7, "count": 0.7, "size": 0.9, "brightness": 0.7, "position": 0.65}
+NAMED = {"shape": 0.9, "colour": 0.7, "count": 0.7, "size": 0.9, "brightness": 0.9, "position": 0.65}
 # Standard deviation of the perceived brightness: people do not agree where "dark" ends and "grey" begins.
-PERCEIVED = 0.06
+PERCEIVED = 0.1
 
 PLAIN = (
     "{shapes}",

@@ -131,6 +131,9 @@ class Writer:
             "opposite_is": "is" if y.count == 1 else "are",
             "singled": f"the {word} {noun(x, shape)}",
             "subject": shape,
+            "common": plural(shape),
+            "common_is": "are",
+            "those": f"those in <X> are {word}",
             "described": f"{self._some(x, shape)} {word}",
             "other": f"{self._some(y, shape)} {opposite_word}",
         }
@@ -140,6 +143,7 @@ class Writer:
             more = difference(x, y, "count") > 0
             fields |= {"word": higher if more else lower, "opposite_word": lower if more else higher}
             fields |= {"thing_is": "are", "opposite_is": "are", "singled": fields["thing"]}
+            fields["those"] = f"the number of those in <X> is {fields['word']}"
             fields |= {
                 "subject": f"number of {plural(shape)}",
                 "described": fields["thing"],
@@ -149,6 +153,7 @@ class Writer:
         elif attribute == "brightness":
             ground = self._ground()
             fields |= {"thing_is": "is", "opposite_is": "is", "singled": f"the {word} {ground}", "subject": ground}
+            fields |= {"common": f"a {ground}", "common_is": "is", "those": f"that in <X> is {word}"}
             fields |= {"described": f"a {ground} that is {word}", "other": f"a {ground} that is {opposite_word}"}
         else:
             if attribute == "position":
@@ -159,6 +164,7 @@ class Writer:
                 fields["subject"] = plural(shape)
                 looks = verbs["looks"].removesuffix("s")
                 verbs = {"is": "are", "looks": looks, "gets": "get", "that": "those", "it": "they", "does": "do"}
+        fields["singled_lie"] = "lies" if fields["thing_is"] == "is" else "lie"
         for name in ("thing", "opposite"):
             fields[f"{name}_appears"] = "appears" if fields[f"{name}_is"] == "is" else "appear"
         return fields | verbs

@@ -5,8 +5,9 @@
     {thing}, {thing_is}, {thing_appears}  larger stars, are, appear
     {opposite}, {opposite_is}, ...  the same of <Y>: smaller stars, are
     {described}, {other}       stars that are larger; of <Y>: stars that are smaller
-    {singled}                  the larger stars
+    {singled}, {singled_lie}   the larger stars, lie
     {subject}                  stars, number of stars, background
+    {common}, {those}          stars, those in <X> are larger: what both pictures have, and a clause that refers to it
     {word}, {opposite_word}    larger, smaller
     {is}, {looks}, {gets}, {that}, {it}, {does}  in the number of the subject
 """
@@ -38,10 +39,19 @@ SINGLED = (
     "<X> is the one with {singled}",
     "of the two pictures, it is <X> that has {singled}",
     "looking at both pictures, it is <X> that shows {singled}",
+    "<X> is where {singled} {singled_lie}",
+    "it is {singled} that <X> shows",
 )
 CONTRASTS = ("<1>, while <2>", "<1>, whereas <2>", "<1>, but <2>", "<1>, and <2>", "<1>; <2>", "while <1>, <2>")
 # Fields of a statement about <X>, and those of the opposite statement about <Y>.
 OPPOSITES = {"<X>": "<Y>", "{thing": "{opposite", "{described": "{other", "{word": "{opposite_word"}
+COMMON = (
+    "both pictures show {common}, but <S>",
+    "there {common_is} {common} in both, and <S>",
+    "each of the two has {common}; <S>",
+    "both pictures show {common}; {those}",
+    "there {common_is} {common} in both, but {those}",
+)
 CHANGE = "from <Y> to <X> the {subject} {gets} {word}"
 
 
@@ -49,13 +59,16 @@ def graded(rng: random.Random, attribute: str) -> str:
     """Return a frame about one graded attribute."""
     statements = THINGS[:4] + STATES if attribute == "position" else THINGS + STATES
     statement, ending = rng.choice(statements)
-    (kind,) = rng.choices(("than", "reference", "contrast", "singled", "change"), (0.3, 0.25, 0.25, 0.15, 0.05))
+    kinds = {"than": 0.3, "reference": 0.25, "contrast": 0.18, "singled": 0.15, "common": 0.07, "change": 0.05}
+    (kind,) = rng.choices(list(kinds), list(kinds.values()))
     if kind == "than":
         return f"{statement} {ending}"
     if kind == "reference":
         return _with_reference(rng, statement)
     if kind == "contrast":
         return _contrast(rng, statement, rng.choice(((statement, ending), rng.choice(statements)))[0])
+    if kind == "common":
+        return rng.choice(COMMON).replace("<S>", rng.choice((f"{statement} {ending}", statement)))
     return rng.choice(SINGLED) if kind == "singled" else CHANGE
 
 
