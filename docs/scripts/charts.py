@@ -1,4 +1,4 @@
-"""Charts of docs/results/index.md, made from the tables on the other pages: `python docs/scripts/charts.py`."""
+"""Charts of docs/results/index.md and real_clip.md, made from the tables on the pages: `python docs/scripts/charts.py`."""
 
 import re
 from pathlib import Path
@@ -36,12 +36,14 @@ def main(output: str = str(DOCS / "images")) -> None:
     photos, demo = (read(DOCS / f"results/{name}.md", name) for name in ("photos", "demo"))
     roles = read(DOCS / "results/photos.md", "roles")
     cells = read(DOCS / "results/ablations.md", "ablations-photos")
+    objects = read(DOCS / "results/real_clip.md", "real_clip")
     with matplotlib.rc_context(STYLE):
         for name, figure in {
             "differences": differences(photos, demo, cells),
             "prompts": prompts(photos, demo),
             "roles": roles_chart(cells),
             "ensembling": ensembling(roles),
+            "real_clip": real_clip(objects),
         }.items():
             figure.savefig(Path(output, f"results_{name}.png"), dpi=130, metadata={"Software": "pcclip"})
             print(f"written to {output}/results_{name}.png")
@@ -196,6 +198,50 @@ def ensembling(roles: Table) -> Figure:
         axes.set_xlabel("alpha (0: base, 1: finetuned)")
         axes.legend(fontsize=9)
         axes.grid(alpha=0.3)
+    return figure
+
+
+def real_clip(objects: Table) -> Figure:
+    """Rank correlations on real CLIP embeddings: CLIP's own words, difference texts before and after, and the ceiling."""
+    columns = {"size_cm": "size", "weight_kg": "weight", "manmade": "man-made"}
+    attributes = [
+        subset.removeprefix("plain/") for _, subset, metric in objects if (subset[:6], metric) == ("plain/", "spearman")
+    ]
+    bars = {
+        "CLIP's own words": ("plain", "stored_spearman", "base", SECOND),
+        "difference texts, base": ("plain", "spearman", "base", COLOURS["base"]),
+        "finetuned": ("plain", "spearman", "finetuned", FINETUNED),
+        "finetuned, negated": ("negated", "spearman", "finetuned", "#6aa5da"),
+    }
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for number, (label, (task, metric, model, colour)) in enumerate(bars.items()):
+        found = {
+            place: objects.get(("attribute_ranking", f"{task}/{name}", metric)) for place, name in enumerate(attributes)
+        }
+        cells = {place + 0.2 * (number - 1.5): row[model] for place, row in found.items() if row is not None}
+        errors = [
+            [cell.value - cell.low for cell in cells.values()],
+            [cell.high - cell.value for cell in cells.values()],
+        ]
+        axes.bar(
+            list(cells),
+            [cell.value for cell in cells.values()],
+            0.19,
+            yerr=errors,
+            capsize=2,
+            color=colour,
+            label=label,
+        )
+    ceilings = [objects["attribute_ranking", f"plain/{name}", "ceiling_spearman"]["base"].value for name in attributes]
+    places = range(len(attributes))
+    axes.hlines(
+        ceilings, [p - 0.42 for p in places], [p + 0.42 for p in places], "black", label="ridge on training objects"
+    )
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xticks(places, [columns.get(name, name) for name in attributes])
+    axes.set_ylabel("rank correlation")
+    figure.legend(loc="outside lower center", ncols=5, fontsize=9)
     return figure
 
 
