@@ -1,6 +1,7 @@
 """Draw pairs and captions from groups, and join the groups into a batch."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,9 +16,10 @@ from pcclip.data.record import PairRecord, both_ways
 from pcclip.model.text import Tokenizer
 from pcclip.roles import has_roles, swap_roles
 
-# Without these words a text would say something else of the pair: roles and negations.
-MEANINGFUL = frozenset(
-    {"first", "second", "less", "not", "no", "nothing", "nobody", "none", "never", "cannot", "without", "unlike"}
+# Roles and negations. A text without these words would say something else of the pair.
+MEANINGFUL = re.compile(
+    r"\b(first|second|less|not|no|nothing|nobody|none|never|neither|nor|cannot|without|unlike)\b|n['\u2019]t\b",
+    re.IGNORECASE,
 )
 
 
@@ -96,7 +98,7 @@ def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.r
 
 
 def drop_words(texts: Sequence[str], probability: float, rng: np.random.Generator) -> Sequence[str]:
-    """Drop each word with a probability, but never one of `MEANINGFUL`. A text that would be empty stays whole.
+    """Drop each word with a probability, but never one that is `MEANINGFUL`. A text that would be empty stays whole.
 
     Examples:
         >>> drop_words(["The first is not small."], 1.0, np.random.default_rng(0))
@@ -109,7 +111,7 @@ def drop_words(texts: Sequence[str], probability: float, rng: np.random.Generato
         " ".join(
             word
             for word, number in zip(words, rng.random(len(words)).tolist(), strict=True)
-            if number >= probability or word.strip(".,;:!?").lower() in MEANINGFUL
+            if number >= probability or MEANINGFUL.search(word)
         )
         for words in split
     ]
