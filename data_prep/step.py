@@ -15,6 +15,7 @@ from data_prep.lock import output_lock
 from data_prep.manifest import Manifest
 from data_prep.parts import Part
 from pcclip.paths import existing_file
+from pcclip.validation import explain
 
 INPUT = MappingProxyType({"input": True})
 """Metadata of a field that holds an input file, a list of them, or None. They must exist. The manifest records their hashes."""
@@ -43,7 +44,7 @@ class Step(ABC):
         try:
             TypeAdapter(type(self)).validate_python(asdict(self))
         except ValidationError as error:
-            raise ValueError(f"{self.name}.{explained(error)}") from error
+            raise ValueError(f"{self.name}.{explain(error)}") from error
         _ = self.own_part
         self.check_options()
         for role, file in self.input_files().items():
@@ -161,9 +162,3 @@ class OutputStep(Step):
     @abstractmethod
     def make(self, manifest: Manifest) -> Made | None:
         """Make the output. Return None if the output is incomplete, or if the manifest has been written."""
-
-
-def explained(error: ValidationError) -> str:
-    """Return the first error that pydantic found, in one line."""
-    found = error.errors()[0]
-    return f"{'.'.join(map(str, found['loc']))}: {found['msg']}, found {str(found['input'])[:200]!r}"

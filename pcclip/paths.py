@@ -1,6 +1,7 @@
-"""Check input paths, and read text files."""
+"""Find and check input files, and read text files."""
 
 import hashlib
+import re
 from pathlib import Path
 
 
@@ -51,6 +52,28 @@ def existing_folder(path: str | Path, what: str, remedy: str = "check the path")
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: {what} not found; {remedy}")
     return path
+
+
+def matching_files(pattern: str, what: str) -> list[Path]:
+    """Return the files that match a pattern in the order of their names, with `part-2` before `part-10`.
+
+    Args:
+        pattern: Path, in which the file name may have the wildcards `*`, `?` and `[]`.
+        what: What the files are, for the message.
+
+    Raises:
+        FileNotFoundError: No file matches.
+    """
+    path = Path(pattern)
+    files = [path] if path.is_file() else [file for file in path.parent.glob(path.name) if file.is_file()]
+    if not files:
+        raise FileNotFoundError(f"{pattern}: no such file, {what}")
+    return sorted(files, key=lambda file: _natural(file.name))
+
+
+def _natural(name: str) -> list[tuple[str, int]]:
+    parts = re.split(r"([0-9]+)", name)  # texts and numbers in turn
+    return [(text, int(number or 0)) for text, number in zip(parts[::2], [*parts[1::2], ""], strict=True)]
 
 
 def sha256_of(path: Path) -> str:

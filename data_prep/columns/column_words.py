@@ -25,9 +25,9 @@ from pydantic import (
 )
 
 from data_prep.files import Row
-from data_prep.step import explained
 from pcclip.paths import read_text
 from pcclip.roles import has_roles
+from pcclip.validation import explain
 
 SLIGHTLY = ("slightly", "slightly", "somewhat")
 MUCH = ("much", "far", "clearly")
@@ -247,7 +247,7 @@ class TableWords(BaseModel):
         except yaml.YAMLError as error:
             raise ValueError(f"{file}: not valid YAML ({error})") from error
         except ValidationError as error:
-            raise ValueError(f"{file}: {explained(error)}") from error
+            raise ValueError(f"{file}: {explain(error)}") from error
 
     def values(self, row: Row, where: str) -> dict[str, Any]:
         """Return the values of the columns in a row. Missing and empty cells are left out.

@@ -17,9 +17,9 @@ from data_prep.files import SURROGATE, Row
 from data_prep.images import data_url, read_bytes
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.replies import Completion, NoAnswerError, malformed, parse_reply
-from data_prep.step import explained
 from pcclip.data.pictures import UnreadableImageError
 from pcclip.paths import read_text
+from pcclip.validation import explain
 
 Message = dict[str, Any]
 
@@ -145,7 +145,7 @@ def load_prompt(source: str | Path, known: Collection[str], answer: Collection[s
         raise ValueError(f"{path}: not valid YAML ({error})") from error
     except ValidationError as error:
         keys = ", ".join(Prompt.model_fields)
-        raise ValueError(f"{path}: not a prompt with the keys {keys} ({explained(error)})") from error
+        raise ValueError(f"{path}: not a prompt with the keys {keys} ({explain(error)})") from error
     prompt._name = path.stem
     if set(prompt.answer) != set(answer):
         found = ", ".join(prompt.answer)

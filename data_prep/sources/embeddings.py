@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.files import EMBEDDING_ROW, Row
-from data_prep.sources.source import Candidate, Checked, LeftOut, SourceOptions, described
+from data_prep.sources.source import Candidate, Checked, LeftOut, SourceOptions, described, input_tables
 from pcclip.data.stored_embeddings import Embeddings, count_other_lengths, open_embeddings
-from pcclip.data.table_rows import table_files, table_rows
+from pcclip.data.table_rows import table_rows
 
 Files = Sequence[tuple[Path, Embeddings]]
 
@@ -25,7 +25,7 @@ def candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Candidate]
         ValueError: The numbers of embeddings and rows differ, a column is missing, or a file is damaged.
     """
     arrays = open_embeddings(str(options.embeddings), "`embeddings` of the step captions")
-    tables = table_files(options.input, "`input` of the step captions")
+    tables = input_tables(options)
     if lengths := sum(count_other_lengths(array) for _, array in arrays):
         print(f"{options.embeddings}: {lengths} embeddings are not of unit length; the step shard normalises them")
     parts = [(arrays, tables)]

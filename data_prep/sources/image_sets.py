@@ -14,6 +14,7 @@ from data_prep.sources.source import (
     SourceOptions,
     image_folder,
     input_file,
+    input_parts,
     walk,
 )
 from pcclip.data.picture_files import PICTURE_ENDINGS
@@ -164,20 +165,8 @@ def _jsonl_candidate(line: bytes, folder: Path, options: SourceOptions) -> tuple
 
 def parts_candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Candidate]:
     """Yield images in the order of the file names."""
-    for file in part_files(options.input):
+    for file in input_parts(options):
         for _, row in read_jsonl(file, CHECKED_KEYS):
             fields = {key: value for key, value in row.items() if key not in CHECKED_KEYS}
             checked = Checked(row["width"], row["height"], row["sha256"])
             yield Candidate(row["id"], image_path(file, row).absolute(), row["captions"], fields, checked=checked)
-
-
-def part_files(pattern: str) -> list[Path]:
-    """Return the files that match a pattern, sorted.
-
-    Raises:
-        FileNotFoundError: No file matches.
-    """
-    files = sorted(Path(pattern).parent.glob(Path(pattern).name))
-    if not files:
-        raise FileNotFoundError(f"{pattern}: no file matches this pattern, `input` of the step captions")
-    return files

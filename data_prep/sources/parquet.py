@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.sources.source import Candidate, LeftOut, SourceOptions, column, described
+from data_prep.sources.source import Candidate, LeftOut, SourceOptions, column, described, input_tables
 from pcclip.data.picture_files import PICTURE_ENDINGS
-from pcclip.data.table_rows import first_row, table_files, table_rows
+from pcclip.data.table_rows import first_row, table_rows
 
 PNG = b"\x89PNG"
 
@@ -19,7 +19,7 @@ def candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Candidate]
         ValueError: A column is missing, or a file is damaged.
     """
     folder = Path(str(options.images)).absolute()
-    rows = ((file, row) for file in files_of(options) for row in table_rows(file))
+    rows = ((file, row) for file in input_tables(options) for row in table_rows(file))
     for number, (file, row) in enumerate(rows):
         image = column(file, row, options.image_column)
         path, payload = image.get("path") if isinstance(image, dict) else image, _content(image)
@@ -36,14 +36,9 @@ def candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Candidate]
         yield candidate
 
 
-def files_of(options: SourceOptions) -> list[Path]:
-    """Return the files of `input`; raise as `table_files`."""
-    return table_files(options.input, "`input` of the step captions")
-
-
 def holds_images(options: SourceOptions) -> bool:
     """Return whether the images themselves are in the table, by its first row."""
-    return _content(first_row(files_of(options)[0]).get(options.image_column)) is not None
+    return _content(first_row(input_tables(options)[0]).get(options.image_column)) is not None
 
 
 def _content(image: Any) -> bytes | None:

@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 from data_prep.files import Row, clean, states_hash
 from data_prep.step import UNRECORDED
-from pcclip.paths import existing_file, existing_folder
+from pcclip.data.table_rows import table_files
+from pcclip.paths import existing_file, existing_folder, matching_files
 
 LISTED = 1000  # maximum number of names in the manifest, for each reason
+INPUT_FILES = "`input` of the step captions"
 REPLACED = "\ufffd"  # replaces bytes that are not UTF-8
 
 
@@ -152,6 +154,16 @@ def column(table: Path, row: Row, name: str) -> Any:
 def input_file(options: SourceOptions) -> Path:
     """Return the path of `input`. Raise the errors of `existing_file`."""
     return existing_file(options.input, f"`input` of source `{options.source}` of the step captions")
+
+
+def input_tables(options: SourceOptions) -> list[Path]:
+    """Return the files of `input`, a table in one or several files. Raise the errors of `table_files`."""
+    return table_files(options.input, INPUT_FILES)
+
+
+def input_parts(options: SourceOptions) -> list[Path]:
+    """Return the files that match the pattern `input`, in order. Raise the errors of `matching_files`."""
+    return matching_files(options.input, INPUT_FILES)
 
 
 def image_folder(options: SourceOptions) -> Path:

@@ -17,14 +17,13 @@ from data_prep.lock import output_lock
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.sources import caption_shards, embeddings, image_sets, parquet, table
-from data_prep.sources.source import Candidate, Checked, LeftOut, SourceOptions, folder_hash
+from data_prep.sources.source import Candidate, Checked, LeftOut, SourceOptions, folder_hash, input_parts, input_tables
 from data_prep.step import Made, OutputStep, Workers
 from data_prep.workers import in_order
 from pcclip.atomic import atomic_folder
 from pcclip.data.picture_files import PICTURE_ENDINGS
 from pcclip.data.pictures import UnreadableImageError
-from pcclip.data.stored_embeddings import matching_files
-from pcclip.data.table_rows import table_files
+from pcclip.paths import matching_files
 
 CHUNK = 16  # images per task of a worker
 # Each function yields captioned images in the order of the source, and adds bad rows to what is left out.
@@ -70,10 +69,10 @@ class Captions(SourceOptions, Workers, OutputStep):
 
     def inputs(self) -> dict[str, str | Path]:
         if self.source == "parts":
-            return {f"part.{place}": file for place, file in enumerate(image_sets.part_files(self.input))}
+            return {f"part.{place}": file for place, file in enumerate(input_parts(self))}
         if self.source == "embeddings":
             inputs = {
-                "input": table_files(self.input, "`input` of the step captions"),
+                "input": input_tables(self),
                 "embeddings": matching_files(str(self.embeddings), "`embeddings` of the step captions"),
             }
             return {role: states_hash((file.name, file) for file in files) for role, files in inputs.items()}
@@ -89,7 +88,7 @@ class Captions(SourceOptions, Workers, OutputStep):
             files = image_sets.jsonl_candidates(self, LeftOut())
             found["images"] = states_hash((each.id, each.path) for each in files)
         if self.source == "parquet":
-            found["input"] = states_hash((file.name, file) for file in parquet.files_of(self))
+            found["input"] = states_hash((file.name, file) for file in input_tables(self))
         return found
 
     def is_current(self, manifest: Manifest) -> bool:

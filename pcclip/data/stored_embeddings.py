@@ -1,6 +1,5 @@
 """Image embeddings that were computed elsewhere, in `.npy` files: arrays (N, D) with one row per image."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,39 +11,18 @@ from PIL import Image
 
 from pcclip.data.labelled import ImageFile
 from pcclip.data.pictures import UnreadableImageError
+from pcclip.paths import matching_files
 
 TOLERANCE = 0.01  # of the length of unit embeddings, whose float16 values are rounded
 BLOCK = 4096  # rows that are read at a time
 Embeddings = NDArray[np.floating]
 
 
-def matching_files(pattern: str, what: str) -> list[Path]:
-    """Return the files that match a pattern in the order of their names, with `part-2` before `part-10`.
-
-    Args:
-        pattern: Path, in which the file name may have the wildcards `*`, `?` and `[]`.
-        what: What the files are, for the message.
-
-    Raises:
-        FileNotFoundError: No file matches.
-    """
-    path = Path(pattern)
-    files = [path] if path.is_file() else [file for file in path.parent.glob(path.name) if file.is_file()]
-    if not files:
-        raise FileNotFoundError(f"{pattern}: no such file, {what}")
-    return sorted(files, key=lambda file: _natural(file.name))
-
-
-def _natural(name: str) -> list[tuple[str, int]]:
-    parts = re.split(r"([0-9]+)", name)  # texts and numbers in turn
-    return [(text, int(number or 0)) for text, number in zip(parts[::2], [*parts[1::2], ""], strict=True)]
-
-
 def open_embeddings(pattern: str, what: str) -> list[tuple[Path, Embeddings]]:
     """Open `.npy` files without reading them into memory.
 
     Args:
-        pattern: See `matching_files`.
+        pattern: See `pcclip.paths.matching_files`.
         what: See `matching_files`.
 
     Returns:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pcclip.command_line import need
-from pcclip.data.stored_embeddings import matching_files
+from pcclip.paths import matching_files
 
 Row = dict[str, Any]
 BATCH = 256  # rows
@@ -60,12 +60,15 @@ def _csv(file: Path) -> Iterator[Row]:
         layout: Any = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {"strict": True}
         reader = csv.DictReader(stream, **layout)
         try:
+            header = reader.fieldnames or []
+            if repeated := [column for column in header if header.count(column) > 1]:
+                raise ValueError(f"column {repeated[0]!r} appears twice")
             for row in reader:
                 if None in row or None in row.values():
                     raise ValueError("another number of cells than the header")
                 yield row
         except (csv.Error, ValueError) as error:
-            raise ValueError(f"{file}, line {reader.line_num}: {error}; fix the row") from error
+            raise ValueError(f"{file}, line {max(1, reader.line_num)}: {error}; fix the row") from error
 
 
 def _jsonl(file: Path) -> Iterator[Row]:

@@ -68,7 +68,8 @@ class NamedBySynset(ImageSource):
     images: str
     """The folder of images or tars."""
     table: str
-    """CSV or JSON Lines with a row for each class: its WordNet id `wnid` and its `name`. Classes keep the order of the rows."""
+    """CSV, JSON Lines or Parquet with a row for each class: its WordNet id `wnid` and its `name`. Classes keep the order of
+    the rows."""
 
     def read(self) -> ImageSet:
         found = read_images(self.images)

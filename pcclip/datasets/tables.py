@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pcclip.data.table_rows import table_rows
 from pcclip.paths import existing_file, read_text
+from pcclip.validation import explain
 
 IS = "::"  # between a column and a value, as in CUB's attribute names
 T = TypeVar("T")
@@ -98,7 +99,7 @@ class Table:
 
 
 def read_table(file: str | Path, key: str, where: Mapping[str, str] | None = None) -> Table:
-    """Read a `.csv`, `.jsonl` or `.parquet` table.
+    """Read a table: `.csv`, `.tsv`, `.jsonl` or `.parquet`.
 
     Args:
         file: The table.
@@ -111,16 +112,11 @@ def read_table(file: str | Path, key: str, where: Mapping[str, str] | None = Non
         ValueError: Another file type, a broken row, an unknown column, an empty or repeated key, or no row left.
     """
     file = existing_file(file, "table")
-    if file.suffix == ".csv":
-        cells = _read_csv(file)
-    elif file.suffix == ".jsonl":
-        rows = [row for _, row in read_rows(file, dict[str, Any], "table")]
-        blank = dict.fromkeys((column for row in rows for column in row), "")
-        cells = pd.DataFrame([blank | row for row in rows], dtype=object)
-    elif file.suffix == ".parquet":
-        cells = pd.DataFrame(list(table_rows(file)), dtype=object)
-    else:
-        raise ValueError(f"{file}: a table must be .csv, .jsonl or .parquet")
+    rows = list(table_rows(file))
+    if not rows:
+        raise ValueError(f"{file}: no row; it is empty")
+    blank = dict.fromkeys((column for row in rows for column in row), "")
+    cells = pd.DataFrame([blank | row for row in rows], dtype=object)
     every = Table(file, cells)
     wanted = np.ones(len(cells), dtype=bool)
     for column, value in (where or {}).items():
@@ -128,7 +124,7 @@ def read_table(file: str | Path, key: str, where: Mapping[str, str] | None = Non
     cells = cells.set_index(pd.Index(every.texts(key).values(), dtype=object))
     kept = cells[wanted]
     if kept.empty:
-        raise ValueError(f"{file}: no row" + (f" where {dict(where)}; check the values" if where else "; it is empty"))
+        raise ValueError(f"{file}: no row where {dict(where or {})}; check the values")
     if "" in kept.index:
         raise ValueError(f'{file}, row {list(cells.index).index("") + 1}: no key in column "{key}"; fill it in')
     if not kept.index.is_unique:
@@ -168,31 +164,6 @@ def parse_json(adapter: TypeAdapter[T], text: str, where: str) -> T:
         return adapter.validate_json(text)
     except ValidationError as error:
         raise ValueError(f"{where}: {explain(error)}") from error
-
-
-def explain(error: ValidationError) -> str:
-    """Return the first error of pydantic in one line, with its key."""
-    first = error.errors(include_url=False)[0]
-    message = first["msg"].removeprefix("Value error, ")
-    if not first["loc"]:
-        return message
-    return f"{'.'.join(map(str, first['loc']))}: {message}, found {str(first['input'])[:60]}"
-
-
-def _read_csv(file: Path) -> pd.DataFrame:
-    """Read all cells as text. The header is read as a row, so that pandas reports rows with more cells than the header."""
-    try:
-        cells = pd.read_csv(
-            file, header=None, dtype=object, keep_default_na=False, encoding="utf-8-sig", engine="python"
-        )
-    except ValueError as error:
-        raise ValueError(f"{file}: not a table with a header ({error}); fix the row") from error
-    if (short := cells.isna().any(axis=1)).any():
-        raise ValueError(f"{file}, row {short.idxmax()}: fewer cells than the header; fix the row")
-    header, rows = cells.iloc[0], cells.iloc[1:].reset_index(drop=True)
-    if header.duplicated().any():
-        raise ValueError(f'{file}: column "{header[header.duplicated()].iloc[0]}" appears twice; rename one')
-    return rows.set_axis(list(header), axis=1)
 
 
 def _as_text(value: Any) -> str:

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from pcclip.datasets.tables import explain
 from pcclip.metrics.protocol import Wording
 from pcclip.paths import existing_file
+from pcclip.validation import explain
 
 Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 

@@ -102,7 +102,7 @@ class AttributeRanking(Task):
     """YAML `{attribute: [{text, reverse}, ...]}`; `text` is true if the first image has more of the attribute. With
     `{attribute: {wordings: [...], prompts: [{more, less}, ...]}}` ordinary prompts are also measured."""
     table: str | None = None
-    """CSV or JSON Lines with a row for each image (or class) and a column for each attribute; empty or NaN is unknown.
+    """CSV, JSON Lines or Parquet with a row for each image (or class) and a column for each attribute; empty or NaN is unknown.
     Unknown values, and images (or classes) without a row, are excluded with a warning. Omit it for datasets with attributes
     of their own."""
     attributes: list[str] | None = None

@@ -46,7 +46,7 @@ class ClassTask(Task):
     classes: list[str] | str | None = None
     """Classes to choose among; only their images are judged. A list, or a file with one name a line. All by default."""
     table: str | None = None
-    """CSV or JSON Lines with a row for each class, in place of `classes`."""
+    """CSV, JSON Lines or Parquet with a row for each class, in place of `classes`."""
     name_column: str = "name"
     """Column of the table with the class names."""
     where: dict[str, str] | None = None
@@ -167,7 +167,7 @@ class ZeroShot(ClassTask):
     templates: list[str] | str
     """Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file."""
     descriptions: str | None = None
-    """CSV or JSON Lines with a sentence about each class, in the columns `name_column` and `description`. It replaces
+    """CSV, JSON Lines or Parquet with a sentence about each class, in the columns `name_column` and `description`. It replaces
     `{description}` in the templates ("extended prompts")."""
 
     def prepare(self) -> None:

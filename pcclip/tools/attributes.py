@@ -13,6 +13,7 @@ from pcclip.commands.options import DEMO, AxisOptions
 from pcclip.metrics.protocol import Wording
 from pcclip.paths import read_text
 from pcclip.roles import has_roles, swap_roles
+from pcclip.validation import explain
 
 _SHOWN = 8  # names in a message
 SHIPPED = Path(str(resources.files("pcclip.tools") / "attributes.yaml"))
@@ -183,8 +184,6 @@ def _read(file: str | Path) -> AttributeFile:
     try:
         return AttributeFile.model_validate(yaml.safe_load(text))
     except ValidationError as error:
-        from pcclip.datasets.tables import explain  # here: slow to import
-
         raise ValueError(f"{file}: {explain(error)}") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{file}: {error}") from error
