@@ -104,4 +104,4 @@ class Packing:
 
 def _check_unchanged(path: Path, row: Row, payload: bytes) -> None:
     if row.get("sha256") and hashlib.sha256(payload).hexdigest() != row["sha256"]:
-        raise UnreadableImageError(str(path), "is not the picture that the captions step read")
+        raise UnreadableImageError(str(path), "has changed since the captions step read it")
