@@ -34,7 +34,7 @@ setup: $(VENV)/ready ## Make .venv with the pinned dependencies
 
 train: $(VENV)/ready ## The demo from nothing to its results and runs/demo/report.html, replacing earlier ones; with CONFIG=conf/....yaml train that instead (ARGS="--trainer.devices=8 ...", RESUME=1 goes on from the last checkpoint)
 ifeq ($(CONFIG),)
-	@printf '4 stages, about $(if $(FROM_SCRATCH),35,5) minutes on two CPU cores\n\n1/4 world: pictures, captions, difference texts, shards\n'
+	@printf '4 stages, about $(if $(FROM_SCRATCH),35,4) minutes on two CPU cores\n\n1/4 world: pictures, captions, difference texts, shards\n'
 	@$(BIN)/pcclip-data all --config conf/data/demo.yaml
 	@printf '\n2/4 base: a tiny CLIP, pretrained on captions\n'
 	@$(if $(FROM_SCRATCH),$(call PRETRAIN,runs/demo),$(UNPACK) runs/demo/base)
