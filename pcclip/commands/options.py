@@ -105,8 +105,8 @@ class Rank(PictureOptions, AxisOptions):
 
     high: list[str] = field(default_factory=list)
     low: list[str] = field(default_factory=list)
-    blend: ClosedUnitInterval = 0.5
-    """Weight of the texts, if there are examples too. The examples have the rest."""
+    blend: ClosedUnitInterval | None = None
+    """Weight of the texts, if there are examples too. Null: how well the texts tell the examples apart."""
     output: str = "ranked.csv"
     sheet: PositiveInt = 60
     """Pictures on the contact sheet, at equal distances in the order of the table."""

@@ -35,12 +35,31 @@ def example_axis(encoder: Encoder, high: Tensor, low: Tensor) -> Tensor:
         return encoder.difference(high.mean(0, keepdim=True), low.mean(0, keepdim=True))[0]
 
 
-def blended_axis(text: Tensor, examples: Tensor, blend: float) -> Tensor:
+def text_weights(encoder: Encoder, texts: Tensor, high: Tensor, low: Tensor) -> Tensor:
+    """Return the weight (W, 1) of each text axis in a blend with examples, from 0 to 1: how well it tells them apart.
+
+    With n examples of either end (the smaller number), it is `(n * max(0, 2 AUC - 1) + 1/2) / (n + 1)`. The AUC is the share of
+    pairs of a high and a low example that the axis orders rightly. So it is one half without evidence.
+
+    Args:
+        encoder: The model.
+        texts: Axes of texts, (W, D).
+        high: Unit image embeddings, (h, D).
+        low: Unit image embeddings, (l, D).
+    """
+    with torch.no_grad():
+        differences = encoder.project((high[:, None] - low).flatten(0, 1))
+    agreement = (differences @ texts.T).sign().mean(0).clamp(min=0)  # 2 AUC - 1
+    count = min(len(high), len(low))
+    return ((count * agreement + 0.5) / (count + 1))[:, None]
+
+
+def blended_axis(text: Tensor, examples: Tensor, blend: float | Tensor) -> Tensor:
     """Return `blend * text + (1 - blend) * examples`, each scaled to unit length first.
 
     Args:
         text: Axes of texts, (..., D).
         examples: Axes of examples, (..., D).
-        blend: Weight of the texts, from 0 to 1.
+        blend: Weight of the texts, from 0 to 1: a number, or (..., 1).
     """
     return blend * normalize(text, dim=-1) + (1 - blend) * normalize(examples, dim=-1)

@@ -6,13 +6,12 @@ from math import nan
 import torch
 from torch import Tensor
 
-from pcclip.metrics.axes import blended_axis, example_axis, text_axes
+from pcclip.metrics.axes import blended_axis, example_axis, text_axes, text_weights
 from pcclip.metrics.ceiling import folds
 from pcclip.metrics.judged import JudgedAttribute
 from pcclip.metrics.protocol import Encoder, Metric, Wording, check_finite
 from pcclip.metrics.rank_correlation import weighted_ranks, weighted_spearman
 
-BLEND = 0.5  # weight of the texts
 EXTREME = 0.1  # share of the images at either end that examples are drawn from
 
 
@@ -49,9 +48,11 @@ def example_results(
             for draw in range(draws):
                 high, low = (train[end] for end in draw_extremes(judged.values[train].cpu(), count, generator))
                 if min(len(high), len(low)) == count:
-                    axis = example_axis(encoder, judged.images[high], judged.images[low])
+                    ends = judged.images[high], judged.images[low]
+                    axis = example_axis(encoder, *ends)
                     alone[draw][test] = projected[test] @ axis
-                    blended[draw][:, test] = blended_axis(texts, axis, BLEND) @ projected[test].T
+                    blend = text_weights(encoder, texts, *ends)
+                    blended[draw][:, test] = blended_axis(texts, axis, blend) @ projected[test].T
         for name, scores in (("example_spearman", alone), ("blended_spearman", blended.flatten(0, 1))):
             values, resampled = judged.correlations(weighted_spearman, scores)
             metrics.append(

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from pcclip.command_line import ToolWarning
 from pcclip.data.embedding_store import EmbeddingStore
 from pcclip.data.labelled import Picture
-from pcclip.metrics.axes import blended_axis, example_axis, text_axes
+from pcclip.metrics.axes import blended_axis, example_axis, text_axes, text_weights
 from pcclip.metrics.protocol import Wording, check_finite, embed_texts
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.head import LinearHead
@@ -65,7 +65,7 @@ class InferenceModel(nn.Module):
         attribute: str | Attribute | None = None,
         high: Images = (),
         low: Images = (),
-        blend: float = 0.5,
+        blend: float | None = None,
         cache: str | Path | None = None,
     ) -> list[Ranked]:
         """Rank pictures on the axis from `less` to `more`, from `low` to `high`, or a blend of both; highest score first.
@@ -78,7 +78,8 @@ class InferenceModel(nn.Module):
             attribute: Name of a shipped axis, such as `size`, or result of `read_attribute`, instead of both.
             high: Examples with much of it, as `images`, instead of texts or with them.
             low: Examples with little of it.
-            blend: Weight of the texts from 0 to 1, if there are examples too. The examples have the rest.
+            blend: Weight of the texts from 0 to 1, if there are examples too. Default: how well they tell the examples apart
+                (`pcclip.metrics.axes.text_weights`).
             cache: Folder for cached embeddings of files.
 
         Raises:
@@ -165,7 +166,7 @@ class InferenceModel(nn.Module):
         high: Tensor | None = None,
         low: Tensor | None = None,
         *,
-        blend: float = 0.5,
+        blend: float | None = None,
     ) -> Tensor:
         """Return the axis (D,) of a ranking.
 
@@ -176,7 +177,7 @@ class InferenceModel(nn.Module):
             axis_wordings: Opposite texts.
             high: Unit embeddings (h, D) of examples with much of it.
             low: Unit embeddings (l, D) of examples with little of it.
-            blend: Weight of the texts from 0 to 1, if there are examples too.
+            blend: Weight of the texts from 0 to 1, if there are examples too. Default: `pcclip.metrics.axes.text_weights`.
 
         Raises:
             ValueError: Neither texts nor examples, examples of one end only, examples with the same mean embedding, or another
@@ -186,14 +187,18 @@ class InferenceModel(nn.Module):
             raise ValueError("give texts, or both high and low examples")
         if high is None or low is None:
             return self._text_axes(axis_wordings).mean(0)
-        if not 0 <= blend <= 1:
+        if blend is not None and not 0 <= blend <= 1:
             raise ValueError(f"blend: {blend} is not between 0 and 1")
         if torch.allclose(high.mean(0), low.mean(0), atol=SAME):
             raise ValueError(
                 "the high and the low examples are the same pictures to this model; give pictures that differ"
             )
         examples = example_axis(self.clip, high, low)
-        return blended_axis(self._text_axes(axis_wordings).mean(0), examples, blend) if axis_wordings else examples
+        if not axis_wordings:
+            return examples
+        texts = self._text_axes(axis_wordings).mean(0, keepdim=True)
+        weight = text_weights(self.clip, texts, high, low) if blend is None else blend
+        return blended_axis(texts, examples, weight)[0]
 
     def _text_axes(self, axis_wordings: Sequence[Wording]) -> Tensor:
         self.warn_of_cuts([text for wording in axis_wordings for text in (wording.text, wording.reverse)])
