@@ -31,8 +31,8 @@ class SourceOptions:
     img2dataset writes). `cub`: the folder CUB_200_2011, with the ten captions per image of Reed et al. in `texts`. `parts`: the
     `captions.jsonl` of all parts, to merge them. `parquet`: Parquet files, or the folder of a Hugging Face dataset (Parquet
     files, or one split that `save_to_disk` wrote), one image per row. `image_column` has paths or the images themselves.
-    `embeddings`: a table (JSON Lines, CSV or as `parquet`) of the images of which `embeddings` has the stored embeddings, in
-    the same order."""
+    `embeddings`: a table (JSON Lines, CSV or as `parquet`) with a row for each stored embedding in `embeddings`, in the same
+    order."""
     input: str = field(metadata=UNRECORDED)
     """File or folder to read; for `parts`, `parquet` and `embeddings` also a pattern such as `data/captions-*.jsonl`."""
     embeddings: str | None = field(default=None, metadata=UNRECORDED)
