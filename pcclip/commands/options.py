@@ -35,7 +35,7 @@ class ModelOptions(Options):
     """Options that name a model."""
 
     model: str = DEMO
-    """Saved folder, checkpoint (.ckpt), or open_clip name with `--pretrained`."""
+    """Saved folder, checkpoint (.ckpt), `hf-hub:USER/NAME`, or open_clip name with `--pretrained`."""
     pretrained: str | None = None
     """Pretrained tag of open_clip, or weights file."""
     device: str = "auto"
@@ -233,14 +233,25 @@ class Ensemble(OutputOptions):
 
 @dataclass(kw_only=True)
 class Export(ModelOptions, OutputOptions):
-    """Save a model for another library: weights (safetensors), tokenizer, preprocessing and model card."""
+    """Save a model for another library: weights (safetensors), tokenizer, preprocessing and model card.
 
-    format: Literal["open_clip", "huggingface"]
+    pcclip export --output DIR writes a folder; with --push USER/NAME it is also uploaded to the Hugging Face Hub.
+    """
+
+    format: Literal["open_clip", "huggingface"] = "open_clip"
     """open_clip (`local-dir:FOLDER`) or huggingface (`CLIPModel.from_pretrained(FOLDER)`)."""
     text_only: bool = False
     """Export the text tower only; huggingface only."""
-    output: str
+    output: str = "exported"
     """New folder."""
+    license: str | None = None
+    """Licence for the model card, as the Hugging Face Hub names it: apache-2.0, mit, ..."""
+    push: str | None = None
+    """Repository on the Hugging Face Hub to upload the folder to, USER/NAME."""
+    private: bool = False
+    """Make the repository private when it is created."""
+    yes: bool = False
+    """Upload without a confirmation."""
 
 
 @dataclass(kw_only=True)

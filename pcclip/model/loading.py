@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 from open_clip.factory import load_state_dict
 from open_clip.model import HFTextEncoder
 from open_clip.tokenizer import HFTokenizer
@@ -28,6 +30,7 @@ from pcclip.paths import existing_file, existing_folder
 from pcclip.remote import local_file, local_folder
 
 LOCAL = "local-dir:"  # open_clip's prefix of a saved folder
+HUB = "hf-hub:"  # open_clip's prefix of a repository on the Hugging Face Hub
 CONFIG_FILE = "open_clip_config.json"  # open_clip's own names
 WEIGHTS_FILE = "open_clip_model.safetensors"
 HEAD_FILE = "difference_head.safetensors"
@@ -77,7 +80,7 @@ def load_clip(
         known = ", ".join(field.name for field in dataclasses.fields(PreprocessCfg))
         raise ValueError(f"preprocess: unknown key {', '.join(sorted(unknown))}; use {known}")
     folder = local_folder(name.removeprefix(LOCAL)) if name.startswith(LOCAL) else None
-    carries_weights = folder is not None or name.startswith("hf-hub:")
+    carries_weights = folder is not None or name.startswith(HUB)
     known_as = name if carries_weights else name.replace("/", "-")
     if folder is not None:
         _check_folder(folder)
@@ -94,8 +97,8 @@ def load_clip(
         config = open_clip.get_model_config(known_as)
         if "hf_model_name" in config["text_cfg"]:
             import_transformers()
-            if folder is not None and (folder / TEXT_CONFIG_FILE).is_file():  # in place of its name on the hub
-                architecture = {"hf_model_name": str(folder / TEXT_CONFIG_FILE), "hf_model_pretrained": False}
+            if architecture_file := _saved_file(name, folder, TEXT_CONFIG_FILE):  # in place of its name on the hub
+                architecture = {"hf_model_name": str(architecture_file), "hf_model_pretrained": False}
                 overrides["text_cfg"] = {**config["text_cfg"], **architecture}
         towers = open_clip.create_model(
             known_as,
@@ -109,8 +112,8 @@ def load_clip(
     if image_weights is not None:
         _load_image_weights(towers, local_file(image_weights))
     model = DifferenceCLIP(towers, open_clip.get_tokenizer(known_as), name, config, head)
-    if folder is not None and (folder / HEAD_FILE).is_file():
-        _load_head(model, folder / HEAD_FILE, head)
+    if head_file := _saved_file(name, folder, HEAD_FILE):
+        _load_head(model, head_file, head)
     return model
 
 
@@ -187,6 +190,18 @@ def _check_folder(folder: Path) -> None:
         raise FileNotFoundError(f"{folder}: a folder without a saved model, it has no {CONFIG_FILE}; {remedy}")
     if not [file for file in folder.glob("*.safetensors") if file.name != HEAD_FILE]:
         raise FileNotFoundError(f"{folder / WEIGHTS_FILE}: model weights not found; {remedy}")
+
+
+def _saved_file(name: str, folder: Path | None, file: str) -> Path | None:
+    """Return a file of a saved model that open_clip does not read, from its folder or the Hub. None if it has none."""
+    if folder is not None:
+        return folder / file if (folder / file).is_file() else None
+    if not name.startswith(HUB):
+        return None
+    try:
+        return Path(hf_hub_download(name.removeprefix(HUB), file))
+    except EntryNotFoundError:
+        return None
 
 
 def _register_config(file: Path) -> str:

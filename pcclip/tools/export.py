@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import open_clip
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -10,7 +11,8 @@ from pcclip import __version__
 from pcclip.atomic import atomic_folder
 from pcclip.command_line import need
 from pcclip.commands.options import Export
-from pcclip.model.loading import LOCAL, save_clip
+from pcclip.hub import check_push, push
+from pcclip.model.loading import HEAD_FILE, HUB, LOCAL, TEXT_CONFIG_FILE, save_clip
 from pcclip.results import markdown_table, read_results
 from pcclip.tools.inference import InferenceModel
 from pcclip.tools.open_model import load_model
@@ -31,15 +33,37 @@ TEMPLATES = Environment(loader=PackageLoader("pcclip.tools", ""), undefined=Stri
 
 
 def run(options: Export) -> None:
-    """Load the model and export it."""
+    """Load the model, export it and, if wanted, upload it."""
+    if options.push is not None:
+        check_push(options.push, options.yes)
     claim(options.output, options.overwrite)
     model = load_model(options.model, options.pretrained, options.device)
-    export(model, options.output, options.format, text_only=options.text_only, overwrite=options.overwrite)
+    export(
+        model,
+        options.output,
+        options.format,
+        text_only=options.text_only,
+        overwrite=options.overwrite,
+        repository=options.push,
+        license=options.license,
+    )
     print(f"written to {options.output}")
+    if options.push is not None:
+        # files of an earlier model that would change this one
+        stale = [HEAD_FILE, TEXT_CONFIG_FILE] if options.format == "open_clip" else []
+        folder = Path(options.output)
+        push(folder, options.push, "model", private=options.private, yes=options.yes, replaces=stale)
 
 
 def export(
-    model: InferenceModel, folder: str | Path, layout: Format, *, text_only: bool = False, overwrite: bool = False
+    model: InferenceModel,
+    folder: str | Path,
+    layout: Format,
+    *,
+    text_only: bool = False,
+    overwrite: bool = False,
+    repository: str | None = None,
+    license: str | None = None,
 ) -> None:
     """Write a folder that another library loads. Weights are safetensors.
 
@@ -49,6 +73,8 @@ def export(
         layout: `open_clip` for `local-dir:FOLDER`, or `huggingface` for `CLIPModel.from_pretrained(FOLDER)`.
         text_only: Export the text tower only; `huggingface` only.
         overwrite: Whether to replace an earlier export.
+        repository: Repository on the Hugging Face Hub that the model card names, `USER/NAME`.
+        license: Licence for the model card.
 
     Raises:
         FileExistsError: The folder exists.
@@ -65,14 +91,25 @@ def export(
             from pcclip.tools.huggingface import save_huggingface  # here: transformers is optional
 
             save_huggingface(model.clip, target, text_only=text_only)
-        card = model_card(model, folder.name, layout, text_only)
+        card = model_card(model, repository or folder.name, layout, text_only, repository is not None, license)
         (target / "README.md").write_text(card, encoding="utf-8")
 
 
-def model_card(model: InferenceModel, name: str, layout: Format, text_only: bool) -> str:
+def model_card(
+    model: InferenceModel, name: str, layout: Format, text_only: bool, pushed: bool, license: str | None
+) -> str:
     """Return the model card: Markdown with the front matter that model hubs read.
 
-    It says how to load the model. If the run that saved the model is found, it also has the settings and results.
+    It says how to load the model. If the run that saved the model is found, it also has the base model, the settings and
+    the results.
+
+    Args:
+        model: The model.
+        name: Name of the folder or repository.
+        layout: Layout of the files.
+        text_only: Whether it is the text tower only.
+        pushed: Whether `name` is a repository.
+        license: Licence for the front matter; None leaves it out.
     """
     path = Path(model.source.removeprefix(LOCAL))
     config = run_configuration(path)
@@ -84,6 +121,9 @@ def model_card(model: InferenceModel, name: str, layout: Format, text_only: bool
     results = path.parent / "results.json"
     return TEMPLATES.get_template("model_card.md.jinja").render(
         name=name,
+        address=(HUB if pushed else LOCAL) + name,
+        license=license,
+        base=None if config is None else hub_name(config["model"]["clip"]),
         library="open_clip" if layout == "open_clip" else "transformers",
         text_only=text_only,
         clip=model.clip,
@@ -93,6 +133,15 @@ def model_card(model: InferenceModel, name: str, layout: Format, text_only: bool
         settings=settings,
         results=markdown_table(read_results(results)) if settings and results.is_file() else "",
     )
+
+
+def hub_name(clip: dict[str, Any]) -> str | None:
+    """Return the name on the Hugging Face Hub of the CLIP that a run started from, None if it has none there."""
+    name, pretrained = clip["name"], clip.get("pretrained")
+    if name.startswith(HUB):
+        return str(name.removeprefix(HUB))
+    weights = open_clip.get_pretrained_cfg(name.replace("/", "-"), pretrained) if pretrained else {}
+    return str(weights.get("hf_hub", "")).rstrip("/") or None
 
 
 def run_configuration(path: Path) -> dict[str, Any] | None:

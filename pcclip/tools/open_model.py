@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.head import HeadName
-from pcclip.model.loading import CONFIG_FILE, LOCAL, MODEL_SETTINGS, load_clip
+from pcclip.model.loading import CONFIG_FILE, HUB, LOCAL, MODEL_SETTINGS, load_clip
 from pcclip.paths import existing_file
 from pcclip.remote import local_file, local_folder
 from pcclip.tools.inference import InferenceModel
@@ -31,7 +31,7 @@ def load_model(source: str, pretrained: str | None = None, device: str = "auto")
     folder = local_folder(source.removeprefix(LOCAL))
     if folder.is_dir():
         return InferenceModel(_load_folder(folder, pretrained).to(target), source)
-    known = open_clip.get_model_config(source.replace("/", "-")) is not None
+    known = not source.startswith(HUB) and open_clip.get_model_config(source.replace("/", "-")) is not None
     if pretrained is None and (known or source.endswith(".json")):
         tags = open_clip.list_pretrained_tags_by_model(source.replace("/", "-"))
         raise ValueError(f"{source}: has no weights of its own; give pretrained: one of {tags}, or a file")
