@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pcclip.cli import main
 from pcclip.results import Result, write_results
-from pcclip.tools.export import export
+from pcclip.tools.export import export, hub_name
 from pcclip.tools.inference import InferenceModel
 from pcclip.tools.open_model import load_model
 from tests.helpers.models import make_clip
@@ -98,3 +98,16 @@ def test_model_card_tells_of_the_run_and_names_no_local_path(tmp_path: Path, sav
     assert yaml.safe_load(front)["library_name"] == "open_clip"
     assert 'create_model_and_transforms("local-dir:open_clip")' in card
     assert "No run configuration" in (run / "finetuned" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "pretrained", "expected"),
+    [
+        ("ViT-B-32", "laion2b_s34b_b79k", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"),
+        ("hf-hub:user/name", None, "user/name"),
+        ("local-dir:base", None, None),
+        ("ViT-B-32", "weights.bin", None),
+    ],
+)
+def test_base_model_by_its_name_on_the_hub(name: str, pretrained: str | None, expected: str | None) -> None:
+    assert hub_name({"name": name, "pretrained": pretrained}) == expected
