@@ -20,6 +20,7 @@ STEPS = {
     "embed": ("data_prep.steps.embed:Embed", "replace images in shards by embeddings of a frozen tower"),
     "verify": ("data_prep.steps.verify:Verify", "check shards and print statistics"),
     "show": ("data_prep.steps.show:Show", "write an HTML page of sample pairs"),
+    "publish": ("data_prep.steps.publish:Publish", "upload shards to the Hugging Face Hub, with a dataset card"),
     "shapes": ("data_prep.world.shapes:Shapes", "make the embedded world: images, captions, test sentences"),
     "shapes_eval": ("data_prep.world.shapes:ShapesEval", "make the files for evaluations in the embedded world"),
 }

@@ -1,12 +1,16 @@
 """What is pushed to the Hugging Face Hub is what loads from there, and nothing is pushed unasked."""
 
+import hashlib
 import io
+import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -14,10 +18,14 @@ import yaml
 from huggingface_hub import constants
 
 import pcclip
+from data_prep.cli import main as publish
 from pcclip.cli import main
 from pcclip.model import load_clip, save_clip
+from tests.data.test_datamodule import Recorder, make_data, make_module, make_trainer
+from tests.helpers.batches import same as same_batches
 from tests.helpers.hub_server import HubServer, Repository, hub_server
 from tests.helpers.models import make_clip
+from tests.helpers.shards import write_embedded_shards
 
 
 @pytest.fixture
@@ -100,6 +108,64 @@ def test_nothing_is_pushed_without_a_yes(
     monkeypatch.setattr(sys, "stdin", Terminal("yes\n"))
     assert push(model, tmp_path / "confirmed") == 0
     assert not hub.repositories["models/user/name"].private
+
+
+def test_published_shards_train_as_local_ones(tmp_path: Path, shards: Path, hub: HubServer, capsys: Any) -> None:
+    info = json.loads((shards / "dataset.json").read_text())
+    text = {"text": "a", "reverse_text": "b", "pair_id": "p", "group": "g", "first": "1", "second": "2"}
+    differences = tmp_path / "differences.jsonl"
+    rows = [
+        {**text, "model": "llama", "prompt": "difference 3"},
+        {**text, "model": "llama", "prompt": "difference 3"},
+        text,
+    ]
+    differences.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    info["made_by"] = {"inputs": {"differences.0": hashlib.sha256(differences.read_bytes()).hexdigest()}}
+    (shards / "dataset.json").write_text(json.dumps(info))
+    (shards / "notes.txt").write_text("not part of it")
+    embedded = write_embedded_shards(tmp_path / "embedded", np.ones((2, 3, 4)), "external:other", "external:other")
+
+    folders = f"--shards=[{shards}, {embedded}]"
+    line = ["publish", folders, "--repository", "user/name", "--license", "cc-by-4.0", "--private", "true"]
+    assert publish([*line, "--yes", "true", "--differences", f"[{differences}]"]) == 0
+    repository = hub.repositories["datasets/user/name"]
+    assert repository.private
+    card = repository.files.pop("README.md").decode()
+    local = {
+        f"{folder.name}/{file.name}": file.read_bytes() for folder in (shards, embedded) for file in folder.iterdir()
+    }
+    del local["shards/notes.txt"]
+    assert repository.files == local
+    assert yaml.safe_load(card.split("---\n")[1])["license"] == "cc-by-4.0"
+    lines = card.splitlines()
+    assert "| `shards` | 10 | 40 | 120 | 3 |" in card
+    assert "| 2 | llama | difference 3 |" in lines
+    assert "| 1 | none | none |" in lines
+    assert (
+        len(
+            re.findall(r"the first is (g\d+i\d), the second is (g\d+i\d) \| the first is \2, the second is \1 \|", card)
+        )
+        == 8
+    )
+
+    seen = []
+    for name in (str(shards), "hf://datasets/user/name/shards"):
+        seen.append(Recorder())
+        data = make_data(name, cache_dir=str(tmp_path / "cached"))
+        make_trainer(tmp_path, 1, seen[-1]).fit(make_module(), data)
+    assert same_batches(seen[0].train, seen[1].train)
+
+    (differences).write_text(json.dumps(text))
+    assert publish([*line, "--yes", "true", "--differences", f"[{differences}]"]) == 2
+    damaged = shards / info["shards"][1]["name"]
+    damaged.write_bytes(damaged.read_bytes().replace(b"the first", b"THE FIRST"))
+    assert publish([*line, "--yes", "true"]) == 2
+    assert publish(line) == 2  # standard input is no terminal
+    errors = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert [named in error for named, error in zip((str(differences), str(damaged), "--yes"), errors, strict=True)] == [
+        True
+    ] * 3
+    assert repository.files == local
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,13 @@ class Show(Step):
         draw = random.Random(self.seed)
         source = Path(str(self.shards or self.differences))
         if self.shards:
-            pairs = pairs_from_shards(source, self.pairs, draw)
+            info = DatasetInfo.read(source)
+            if info.kind != "images":
+                raise ValueError(
+                    f"{source}: contains embeddings, not images; name the image shards that they were made from, or set "
+                    "`differences` and `captions`"
+                )
+            pairs = pairs_from_shards(source, info, self.pairs, draw)
         else:
             pairs = pairs_from_rows(source, [Path(file) for file in self.captions], self.pairs, draw)
         if not pairs:
@@ -62,20 +68,11 @@ class Show(Step):
         print(f"{self.output}: {len(pairs)} pairs of {source}")
 
 
-def pairs_from_shards(folder: Path, count: int, draw: random.Random) -> list[Row]:
+def pairs_from_shards(folder: Path, info: DatasetInfo, count: int, draw: random.Random) -> list[Row]:
     """Draw pairs with their reverse texts, from as many groups as possible. Return the values for the template.
 
-    Damaged groups are skipped with a warning.
-
-    Raises:
-        FileNotFoundError, ValueError: As `DatasetInfo.read`, or the shards contain embeddings.
+    Damaged groups are skipped with a warning. Groups of embeddings have no images, only captions.
     """
-    info = DatasetInfo.read(folder)
-    if info.kind != "images":
-        raise ValueError(
-            f"{folder}: contains embeddings, not images; name the image shards that they were made from, or set `differences` "
-            "and `captions`"
-        )
     wanted = Counter(islice(cycle(draw.sample(range(info.groups), info.groups)), count))
     pairs: list[Row] = []
     first = 0
