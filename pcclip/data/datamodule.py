@@ -224,7 +224,7 @@ class PairDataModule(LightningDataModule):
         captions = self._captions_per_group or max(info.group_size for info in infos)
         drawn: dict[str, Any] = {
             "pairs_per_group": self._draw.pairs_per_group if module.difference_weight else 0,
-            "captions_per_group": captions if module.caption_weight else 0,
+            "captions_per_group": captions if module.uses_captions else 0,
         }
         if held_out:
             drawn |= {

@@ -13,7 +13,7 @@ from pcclip.batch import PairBatch
 from pcclip.model.sharding import gathered
 
 PAIR_LOSSES = ("difference_loss", "sign_accuracy", "sign_loss")
-PARTS = (*PAIR_LOSSES, "caption_loss")
+PARTS = (*PAIR_LOSSES, "caption_loss", "keep_loss")
 
 
 class Sums(Metric):
@@ -45,6 +45,7 @@ class HeldOutLosses(LightningModule):
     difference_weight: float
     caption_weight: float
     sign_weight: float
+    keep_weight: float
 
     @abstractmethod
     def losses(self, batch: PairBatch, alone: bool = False) -> dict[str, Tensor]:
@@ -94,6 +95,7 @@ class HeldOutLosses(LightningModule):
             "difference_loss": self.difference_weight,
             "sign_loss": self.sign_weight,
             "caption_loss": self.caption_weight,
+            "keep_loss": self.keep_weight,
         }
         parts = {name: weight for name, weight in weights.items() if weight}
         if missing := parts.keys() - means.keys():

@@ -15,6 +15,7 @@ from pcclip.model.averaging import average_exactly
 from pcclip.model.batch_norm import batch_norm_trains, synchronise
 from pcclip.model.head import HeadName
 from pcclip.model.held_out_losses import HeldOutLosses
+from pcclip.model.keep import KeepLoss
 from pcclip.model.loading import MODEL_SETTINGS, ClipSource, check_fits, load_clip
 from pcclip.model.losses import ALONE, LOSSES, Counted, LossName, Ranks, contrastive_loss, row_keys, sign_loss
 from pcclip.model.optim import Schedule, parameter_groups
@@ -36,6 +37,7 @@ class LitDifferenceCLIP(HeldOutLosses):
         caption_weight: Weight of the ordinary CLIP loss on images and captions.
         sign_weight: Weight of `sign_loss`: for each difference text, choose between its pair and the reversed pair. The
             contrastive losses learn this too, but more slowly, since it is one of hundreds of negatives.
+        keep_weight: Weight of `KeepLoss`, which keeps the matches of images and captions near those of the base model.
         logit_scale: Scale of the difference logits (1 / temperature), at most 100. The paper's 1 barely trains; 10 to 14 does.
         learn_logit_scale: Whether this scale trains.
         logit_bias: Initial bias of the `sigmoid` loss, SigLIP's -10 by default. The bias always trains.
@@ -62,6 +64,7 @@ class LitDifferenceCLIP(HeldOutLosses):
         difference_weight: NonNegativeFloat = 1.0,
         caption_weight: NonNegativeFloat = 0.0,
         sign_weight: NonNegativeFloat = 0.0,
+        keep_weight: NonNegativeFloat = 0.0,
         logit_scale: PositiveFloat = 10.0,
         learn_logit_scale: bool = False,
         logit_bias: float = -10.0,
@@ -89,6 +92,7 @@ class LitDifferenceCLIP(HeldOutLosses):
         self.difference_weight = difference_weight
         self.caption_weight = caption_weight
         self.sign_weight = sign_weight
+        self.keep_weight = keep_weight
         self.log_logit_scale = nn.Parameter(torch.tensor(math.log(logit_scale)), requires_grad=learn_logit_scale)
         self.logit_bias = nn.Parameter(torch.tensor(logit_bias), requires_grad=difference_loss == "sigmoid")
         self._head_name = head
@@ -106,6 +110,7 @@ class LitDifferenceCLIP(HeldOutLosses):
                 "freeze the image tower or leave chunk_size out"
             )
         self.model.chunk_size = chunk_size
+        self._keep_loss = KeepLoss(self.model) if keep_weight else None
         if grad_checkpointing:
             self.model.towers.set_grad_checkpointing()
         if compile:
@@ -162,7 +167,7 @@ class LitDifferenceCLIP(HeldOutLosses):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the checkpoint has the same architecture and head; see `check_fits`."""
+        """Check the checkpoint; see `check_fits`."""
         if "state_dict" not in checkpoint:  # a distributed checkpoint, whose loader checks this
             return
         source = self._trainer.ckpt_path if self._trainer is not None else None
@@ -181,6 +186,11 @@ class LitDifferenceCLIP(HeldOutLosses):
             # Data modules have no hook after the loops are restored, and Lightning has no setting for this.
             self.trainer.fit_loop.epoch_loop.batch_progress.reset_on_run()
             self.trainer.fit_loop.epoch_loop.reset_restart_stage()
+
+    @property
+    def uses_captions(self) -> bool:
+        """Whether a loss needs captions."""
+        return self.caption_weight + self.keep_weight > 0
 
     @property
     def caption_logit_scale(self) -> Tensor:
@@ -209,7 +219,7 @@ class LitDifferenceCLIP(HeldOutLosses):
         parts: dict[str, Tensor] = {}
         total = images.new_zeros(())
         with_pairs = self.difference_weight > 0 and not (alone and not len(batch.first))
-        with_captions = self.caption_weight > 0 and not (alone and not len(batch.captioned))
+        with_captions = self.uses_captions and not (alone and not len(batch.captioned))
         if not (with_pairs or with_captions):
             return {"loss": total}
         tokens = batch.tokens if with_pairs else batch.tokens[:0]
@@ -233,7 +243,10 @@ class LitDifferenceCLIP(HeldOutLosses):
             if self.sign_weight:
                 parts["sign_loss"] = sign_loss(differences, texts, scale, counted)
                 total = total + self.sign_weight * parts["sign_loss"]
-        if with_captions:
+        if with_captions and self._keep_loss is not None:
+            parts["keep_loss"] = self._keep_loss(batch, images, captions, caption_tokens, ranks)
+            total = total + self.keep_weight * parts["keep_loss"]
+        if with_captions and self.caption_weight:
             keys = self._keys(caption_tokens, batch.image_ids[batch.captioned])
             bias, captioned = self.model.towers.logit_bias, images[batch.captioned]
             scale = self.caption_logit_scale
@@ -280,9 +293,7 @@ class LitDifferenceCLIP(HeldOutLosses):
             return optimizer
         total = self.trainer.estimated_stepping_batches
         if math.isinf(total):
-            raise ValueError(
-                "model.schedule needs to know the run's length; set trainer.max_epochs or trainer.max_steps"
-            )
+            raise ValueError("model.schedule needs the length of the run; set trainer.max_epochs or trainer.max_steps")
         self.trainer.fit_loop.setup_data()  # sets num_training_batches
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         scheduler = self._schedule.build(optimizer, int(total), steps_per_epoch)

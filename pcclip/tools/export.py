@@ -26,6 +26,7 @@ SHOWN = (
     "difference_loss",
     "difference_weight",
     "caption_weight",
+    "keep_weight",
     "logit_scale",
     "optimizer",
 )

@@ -196,6 +196,7 @@ def test_draws_follow_the_losses_in_use(shards: Path, tmp_path: Path) -> None:
     for settings, pairs, captions in (
         ({}, 8, 0),
         ({"caption_weight": 1}, 8, 8),
+        ({"keep_weight": 1}, 8, 8),
         ({"difference_weight": 0, "caption_weight": 1}, 0, 8),
     ):
         seen = Recorder()
@@ -354,7 +355,13 @@ def test_pairs_must_make_whole_bundles(settings: dict[str, Any]) -> None:
             "data.max_damaged=2",
             "data.max_pixels=0",
         ),
-        *("model.caption_weight=-1", "model.sign_weight=-1", "model.logit_scale=0", "model.chunk_size=0"),
+        *(
+            "model.caption_weight=-1",
+            "model.sign_weight=-1",
+            "model.keep_weight=-1",
+            "model.logit_scale=0",
+            "model.chunk_size=0",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(option: str) -> None:

@@ -103,7 +103,7 @@ def evaluate(stage: str, module: Any, data: PairDataModule, *callbacks: Any) -> 
 @pytest.mark.parametrize("loss", ["contrastive", "sigmoid", "mse"])
 def test_means_are_over_all_pairs_and_captions(tmp_path: Path, loss: str) -> None:
     folder = unpaired(tmp_path / "shards")
-    weights = {"caption_weight": 0.5, "sign_weight": 0.3}
+    weights = {"caption_weight": 0.5, "sign_weight": 0.3, "keep_weight": 0.2}
     module = make_module(["all"], difference_loss=loss, **weights)  # type: ignore[arg-type]
     settings: dict[str, Any] = {"groups_per_batch": 1, "pairs_per_group": 5, "captions_per_group": 2, "num_workers": 0}
     data = PairDataModule(None, [str(folder)], **settings)
@@ -120,10 +120,11 @@ def test_means_are_over_all_pairs_and_captions(tmp_path: Path, loss: str) -> Non
     assert [len(batch.captioned) for batch, _ in each] == [2, 0, 0, 2, 2, 2, 2]
     expected = {
         name: sum(float(losses[name]) for _, losses in each if name in losses) / 5
-        for name in ("difference_loss", "sign_accuracy", "sign_loss", "caption_loss")
+        for name in ("difference_loss", "sign_accuracy", "sign_loss", "caption_loss", "keep_loss")
     }
-    expected["loss"] = expected["difference_loss"] + 0.3 * expected["sign_loss"] + 0.5 * expected["caption_loss"]
-    assert {name: float(found[f"val/{name}"]) for name in expected} == pytest.approx(expected, rel=1e-6)
+    weights["difference_loss"] = 1
+    expected["loss"] = sum(weight * expected[name.replace("weight", "loss")] for name, weight in weights.items())
+    assert {name: float(found[f"val/{name}"]) for name in expected} == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 def test_predict_writes_every_pair_once(tmp_path: Path) -> None:

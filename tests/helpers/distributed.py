@@ -24,12 +24,16 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 SETTINGS[1] |= {"chunk_size": 2, "grad_checkpointing": True}
 SETTINGS[3] |= {"chunk_size": 3}
-SETTINGS.append(SETTINGS[1] | {"sign_weight": 1.0})
+SETTINGS.append(SETTINGS[1] | {"sign_weight": 1.0, "keep_weight": 3.0})
 
 
 def module_and_batches(settings: dict[str, Any], world_size: int) -> tuple[LitDifferenceCLIP, list[PairBatch]]:
     """A module in float64, and a batch of other pictures for each rank."""
     module = make_module(["all"], **settings).double()
+    if settings.get("keep_weight"):  # its gradient is zero at the base model
+        module._keep_loss.base.double()
+        with torch.no_grad():
+            module.model.towers.text_projection.mul_(torch.linspace(0.5, 2, module.model.embed_dim))
     if settings["head"] == "linear":
         with torch.no_grad():
             module.model.head.weight.add_(0.1 * torch.randn_like(module.model.head.weight))
@@ -92,7 +96,13 @@ def average_gradients(rank: int, world_size: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-SHARDED: dict[str, Any] = {"head": "linear", "caption_weight": 0.5, "caption_logit_scale": 10.0, "chunk_size": 2}
+SHARDED: dict[str, Any] = {
+    "head": "linear",
+    "caption_weight": 0.5,
+    "keep_weight": 3.0,
+    "caption_logit_scale": 10.0,
+    "chunk_size": 2,
+}
 
 
 def sharded_gradients(rank: int, world_size: int, folder: str) -> None:

@@ -177,6 +177,39 @@ def test_a_loss_of_weight_zero_is_not_computed() -> None:
     assert torch.equal(losses["loss"], losses["caption_loss"])
 
 
+@pytest.mark.parametrize("trainable", ["text", "all"])
+def test_keep_loss_is_the_divergence_from_the_base(trainable: str) -> None:
+    module, base = (make_module([trainable], keep_weight=2.0).double() for _ in range(2))
+    module._keep_loss.base.double()
+    names = set(module.state_dict())
+    batch = make_batch(module)
+    assert float(module.losses(batch)["keep_loss"].detach()) == pytest.approx(0, abs=1e-12)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.requires_grad and parameter.ndim > 1:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    losses = module.losses(batch)
+    rows, scale = batch.captioned, base.model.towers.logit_scale.exp()
+
+    def logits(module: LitDifferenceCLIP) -> Tensor:
+        images = (module if trainable == "all" else base).embed(batch)[rows]
+        return (scale * images @ module.model.encode_tokens(batch.caption_tokens).T).detach()
+
+    expected = torch.tensor(0.0)
+    for now, before in ((logits(module), logits(base)), (logits(module).T, logits(base).T)):
+        p, q = before.softmax(-1), now.softmax(-1)
+        expected = expected + (p * (p / q).log()).sum(-1).mean() / 2
+    assert expected > 0.01
+    torch.testing.assert_close(losses["keep_loss"], expected, rtol=0, atol=1e-6)
+    with torch.no_grad():  # as in validation
+        torch.testing.assert_close(module.losses(batch)["keep_loss"], expected, rtol=0, atol=1e-6)
+    assert "caption_loss" not in losses
+    # The base is not saved, and shares what does not train.
+    assert set(module.state_dict()) == names == set(make_module([trainable]).state_dict())
+    frozen = {id(weight) for weight in module.parameters() if not weight.requires_grad}
+    assert frozen >= {id(weight) for weight in module._keep_loss.base.towers.visual.parameters()} or trainable == "all"
+
+
 def assert_every_gradient(module: LitDifferenceCLIP, batch: PairBatch) -> None:
     trainable = {name for name, value in module.named_parameters() if value.requires_grad}
     assert trainable
