@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
-from pcclip.callbacks import tensorboard
+from pcclip.callbacks import loggers
 from pcclip.data.picture_files import save_png
 from pcclip.model.averaging import averaged
 from pcclip.model.clip import DifferenceCLIP
@@ -31,9 +31,10 @@ class Evaluation(Callback):
     - `detail/base/<tag>`: the base model's headline metrics, repeated at each evaluation for comparison;
     - `detail/<kind>/<name>/<metric>`: all metrics.
 
-    TensorBoard also gets charts of the headlines ("Custom Scalars"), sample texts with their scores (`samples`), and
-    pictures as ranked before training and now (`ranked/<name>/<attribute>`). Pictures are also saved in the run's folder:
-    `ranked_<name>_<attribute>_before.png` before training, and without `_before` at its end.
+    TensorBoard, Weights & Biases and MLflow also get sample texts with their scores (`samples`), and pictures as ranked
+    before training and now (`ranked/<name>/<attribute>`). TensorBoard also gets charts of the headlines ("Custom Scalars").
+    Pictures are also saved in the run's folder, with any logger: `ranked_<name>_<attribute>_before.png` before training, and
+    without `_before` at its end.
 
     `ModelCheckpoint(monitor=...)` and `EarlyStopping` may monitor `summary/<tag>` and `<kind>/<name>/<metric>`. Without
     a new evaluation they see the last values, which count towards `patience`. The first values are from before training.
@@ -111,8 +112,8 @@ class Evaluation(Callback):
         for logger in trainer.loggers:
             logger.save()
         keep_values(trainer, self.rows, self._base)
-        for writer in tensorboard.writers(trainer):
-            tensorboard.add_layout(writer, headlines(self._base, []))
+        for logger in trainer.loggers:
+            loggers.add_layout(logger, headlines(self._base, []))
         self._show(trainer, pl_module)
         self._save_pictures(trainer, pl_module, "_before")
 
@@ -157,12 +158,12 @@ class Evaluation(Callback):
 
     def _logged(self) -> dict[str, float]:
         """Return the last values by their names in loggers."""
-        values = {tensorboard.DETAIL + row.tag: row.value for row in self.rows}
+        values = {loggers.DETAIL + row.tag: row.value for row in self.rows}
         for headline in headlines(self._base or self.rows, self.rows):
             if headline.after is not None:
-                values[tensorboard.SUMMARY + headline.tag] = headline.after.value
+                values[loggers.SUMMARY + headline.tag] = headline.after.value
                 if self._base and headline.before is not None:
-                    values[tensorboard.BASE + headline.tag] = headline.before.value
+                    values[loggers.BASE + headline.tag] = headline.before.value
         return values
 
     def _save_pictures(self, trainer: Trainer, pl_module: LightningModule, ending: str = "") -> None:
@@ -174,17 +175,17 @@ class Evaluation(Callback):
             save_png(picture, folder / f"ranked_{name.replace('/', '_')}{ending}.png")
 
     def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show pictures and sample texts in TensorBoard."""
-        writers = tensorboard.writers(trainer)
-        if not writers:
+        """Show pictures and sample texts in the loggers that can."""
+        showing = loggers.showing(trainer)
+        if not showing:
             return
         model, step = model_of(pl_module), last_step(trainer)
         strips, samples = self.evaluator.pictures(model), self.evaluator.samples(model)
         if trainer.global_step == 0:
             self._strips, self._samples = strips, samples
-        for writer in writers:
-            tensorboard.add_strips(writer, self._strips if step > 0 else {}, strips, step)
-            tensorboard.add_samples(writer, self._samples, samples, step)
+        for logger in showing:
+            loggers.add_strips(logger, self._strips if step > 0 else {}, strips, step)
+            loggers.add_samples(logger, self._samples, samples, step)
 
 
 def model_of(pl_module: LightningModule) -> DifferenceCLIP:
@@ -211,5 +212,5 @@ def last_step(trainer: Trainer) -> int:
 def _named(results: Sequence[Result], base: Sequence[Result]) -> dict[str, float]:
     """Return values by the names that callbacks may monitor."""
     found = headlines(base or results, results)
-    summary = {tensorboard.SUMMARY + each.tag: each.after.value for each in found if each.after is not None}
+    summary = {loggers.SUMMARY + each.tag: each.after.value for each in found if each.after is not None}
     return {result.tag: result.value for result in results} | summary

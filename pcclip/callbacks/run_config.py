@@ -8,7 +8,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from pcclip.atomic import atomic_text
 from pcclip.callbacks.evaluation import last_step
-from pcclip.callbacks.tensorboard import SUMMARY
+from pcclip.callbacks.loggers import SUMMARY
 from pcclip.run_folder import run_folder
 
 
