@@ -10,12 +10,13 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 
 from pcclip.command_line import ToolWarning, need, parse
 from pcclip.commands import options
+from pcclip.commands.shared_options import Options
 from pcclip.lean_import import import_open_clip
 
 
-def command_class(name: str) -> type[options.Options]:
+def command_class(name: str) -> type[Options]:
     """Return the class of the options of a command: `Rank` for `rank`."""
-    found: type[options.Options] = getattr(options, name.capitalize())
+    found: type[Options] = getattr(options, name.capitalize())
     return found
 
 

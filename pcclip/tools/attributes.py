@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pcclip.commands.options import DEMO, AxisOptions
+from pcclip.commands.shared_options import DEMO, AxisOptions
 from pcclip.metrics.protocol import Wording
 from pcclip.paths import read_text
 from pcclip.roles import has_roles, swap_roles

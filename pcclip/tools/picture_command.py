@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from pcclip.atomic import atomic_path, atomic_text
-from pcclip.commands.options import EmbeddingOptions, PictureOptions
+from pcclip.commands.shared_options import EmbeddingOptions, PictureOptions
 from pcclip.data.labelled import ImageFile
 from pcclip.data.picture_files import save_png
 from pcclip.reports.contact_sheet import TILE, contact_sheet
