@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import open_clip
 import torch
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pcclip.command_line import ToolWarning
 from pcclip.data.embedding_store import EmbeddingStore
@@ -20,9 +17,9 @@ from pcclip.metrics.axes import blended_axis, example_axis, text_axes, text_weig
 from pcclip.metrics.protocol import Wording, check_finite, embed_texts
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.head import LinearHead
-from pcclip.model.text import encode_tokens
 from pcclip.tools.attributes import Attribute, Explained, explained, of_texts, read_attribute, vocabulary, wordings
 from pcclip.tools.gallery import Gallery, Ranked, embed_pictures, in_order
+from pcclip.tools.open_clip_interface import OpenClipInterface
 from pcclip.tools.picture_sources import Images, OneImage, given_pictures
 
 if TYPE_CHECKING:
@@ -32,29 +29,20 @@ if TYPE_CHECKING:
 SAME = 1e-5  # difference of two embeddings of the same picture, at most
 
 
-class InferenceModel(nn.Module):
+class InferenceModel(OpenClipInterface):
     """CLIP with its difference head, in evaluation mode and without gradients.
-
-    `encode_image`, `encode_text`, `tokenizer` and `preprocess` have the interface of an open_clip model, for CLIP_benchmark
-    and similar tools.
 
     Example:
         >>> model = pcclip.load("runs/demo/finetuned")
         >>> model.rank("photos", more="the first is larger than the second", less="the first is smaller than the second")
 
     Attributes:
-        clip: The towers and the head.
         source: Name, path or address that the model was loaded from.
-        preprocess: PIL image to normalised pixels (3, H, W), like open_clip's.
     """
 
     def __init__(self, clip: DifferenceCLIP, source: str) -> None:
-        super().__init__()
-        self.clip = clip.requires_grad_(False).eval()
+        super().__init__(clip)
         self.source = source
-        self.preprocess = image_transform_v2(
-            PreprocessCfg(**open_clip.get_model_preprocess_cfg(clip.towers)), is_train=False
-        )
 
     def rank(
         self,
@@ -275,33 +263,4 @@ class InferenceModel(nn.Module):
             return moved
         raise ValueError(
             f"{self.source}: its MLP head has no inverse, so images cannot be moved by texts; use a model with another head"
-        )
-
-    def tokenizer(self, texts: str | Sequence[str]) -> Tensor:
-        """Return token ids (N, L), trimmed to the longest text."""
-        return self.clip.tokenizer([texts] if isinstance(texts, str) else texts)
-
-    @property
-    def logit_scale(self) -> Tensor:
-        """Return the logarithm of CLIP's logit scale, as in open_clip."""
-        scale: Tensor = self.clip.towers.logit_scale
-        return scale
-
-    def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
-        """Encode normalised pixels (N, 3, H, W) to embeddings (N, D), as open_clip does."""
-        self.clip.require_image_tower("pixels")
-        features: Tensor = self.clip.towers.encode_image(image)
-        return F.normalize(features, dim=-1) if normalize else features
-
-    def encode_text(self, text: Tensor, normalize: bool = False) -> Tensor:
-        """Encode token ids (N, L) to embeddings (N, D), as open_clip does."""
-        features = encode_tokens(self.clip.towers, text)
-        return F.normalize(features, dim=-1) if normalize else features
-
-    def forward(self, image: Tensor | None = None, text: Tensor | None = None) -> tuple[Any, Any, Tensor]:
-        """Return unit image and text embeddings and the logit scale, as open_clip does."""
-        return (
-            None if image is None else self.encode_image(image, normalize=True),
-            None if text is None else self.encode_text(text, normalize=True),
-            self.logit_scale.exp(),
         )
