@@ -58,13 +58,13 @@ class Shown:
     model: InferenceModel
     gallery: Gallery
 
-    def ranking(self, axis: Attribute, marks: Mapping[str, str] | None = None, blend: float = 0.5) -> Ranking:
+    def ranking(self, axis: Attribute, marks: Mapping[str, str] | None = None, blend: float | None = None) -> Ranking:
         """Rank the pictures along an axis.
 
         Args:
             axis: The axis in words.
             marks: Names of pictures that are examples, to `HIGH` or `LOW`. They count once both ends have one.
-            blend: Weight of the words, if there are examples.
+            blend: Weight of the words, if there are examples. Default: how well they tell the examples apart.
 
         Raises:
             ValueError: The high and the low examples are the same to the model.

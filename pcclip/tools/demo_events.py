@@ -14,6 +14,7 @@ from pcclip.tools.demo_answers import Picked, Shown, Tile
 from pcclip.tools.library import Library, uploaded
 
 NOTHING = "nothing"  # next to the model
+BY_EXAMPLES = "by the examples"  # weight of the words in a blend
 PROGRESS = gradio.Progress(track_tqdm=True)  # of embedding pictures
 MAX_CLASSES = 48
 SEARCH = "search"  # what a click does, if it does not mark the picture
@@ -75,6 +76,10 @@ def _both(panels: list[list[Any]]) -> list[Any]:
     return [update for panel in [*panels, hidden][:2] for update in panel]
 
 
+def _weight(blend: str) -> float | None:
+    return None if blend == BY_EXAMPLES else float(blend)
+
+
 @contextmanager
 def _errors_shown() -> Iterator[None]:
     """Show expected errors on the page, without a traceback on the terminal."""
@@ -103,7 +108,7 @@ class Events:
         less: str,
         more: str,
         marks: dict[str, str],
-        blend: float,
+        blend: str,
         progress: Any = PROGRESS,
     ) -> list[Any]:
         """Update the strips, the slider's label and the examples."""
@@ -111,7 +116,7 @@ class Events:
         with _errors_shown():
             axis = phrased(more, less)
             for name, shown in self._models(pictures, model, second, axis):
-                ranking = shown.ranking(axis, marks, blend)
+                ranking = shown.ranking(axis, marks, _weight(blend))
                 sure = "unknown" if math.isnan(ranking.agreement) else f"{ranking.agreement:.0%}"
                 strips.append(filled(f"**{name}** · how sure: {sure}", shown.strip(ranking)))
             examples = self.library.shown(pictures, model).examples(marks)
@@ -126,7 +131,7 @@ class Events:
         less: str,
         more: str,
         marks: dict[str, str],
-        blend: float,
+        blend: str,
         place: float,
         progress: Any = PROGRESS,
     ) -> list[Any]:
@@ -136,7 +141,9 @@ class Events:
             axis = phrased(more, less)
             for name, shown in self._models(pictures, model, second, axis):
                 near.append(
-                    filled(f"**{name}** · at this place", shown.around(shown.ranking(axis, marks, blend), place))
+                    filled(
+                        f"**{name}** · at this place", shown.around(shown.ranking(axis, marks, _weight(blend)), place)
+                    )
                 )
         return _both(near)
 

@@ -7,11 +7,12 @@ import gradio
 
 from pcclip.tools.attributes import Attribute
 from pcclip.tools.demo_answers import AROUND, FOUND, HIGH, LOW, PER_CLASS, STRIP
-from pcclip.tools.demo_events import NOTHING, SEARCH, Events, Examples, Panel
+from pcclip.tools.demo_events import BY_EXAMPLES, NOTHING, SEARCH, Events, Examples, Panel
 from pcclip.tools.library import Library
 
 KEPT = 3600  # seconds that thumbnails and uploads stay in Gradio's folder of temporary files
 LONGEST = 500  # characters of a text
+WEIGHTS = ["0", "0.25", "0.5", "0.75", "1"]  # of the words in a blend with examples
 THEME = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # nothing from other servers
 # Gradio lays captions over the pictures. Here they are below them, and strips have fewer columns on small screens.
 CSS = """
@@ -32,7 +33,8 @@ Say how two pictures may differ. The model **ranks** all pictures by it, **searc
 more or less of it, and **compares** two pictures. Begin with a button; a click on a picture goes on from that picture."""
 RANKING = """From least (left) to most (right), evenly spread over all pictures. Below each picture: rank and score; the mean
 picture scores 0. **How sure:** the share of pairs of pictures that the sentences and their opposites order alike; with
-examples, that words and examples order alike."""
+examples, that words and examples order alike. **Weight of the words**, if there are examples: how well they tell the
+examples apart, or a number; the examples have the rest."""
 SEARCHING = (
     "The pictures nearest to *start + lambda · axis*, with their cosine. A click compares a picture with the start."
 )
@@ -87,9 +89,9 @@ def build_page(library: Library, pictures: str, model: str, second: str | None, 
                     on_click = gradio.Radio(
                         clicks, value=SEARCH, label="A click on a picture", elem_id="click", min_width=240
                     )
-                    blend = gradio.Slider(
-                        0, 1, value=0.5, step=0.1, elem_id="blend", min_width=240,
-                        label="Weight of the words; the examples have the rest",
+                    blend = gradio.Radio(
+                        [BY_EXAMPLES, *WEIGHTS], value=BY_EXAMPLES, label="Weight of the words", elem_id="blend",
+                        min_width=240,
                     )  # fmt: skip
                 strips = [Panel(f"ranked-{number}", STRIP) for number in range(2)]
                 examples_panel = Panel("examples", STRIP)
@@ -148,7 +150,7 @@ def build_page(library: Library, pictures: str, model: str, second: str | None, 
         place.release(*placing, **latest)
         factor.release(*searching, **latest)
         upload.upload(events.upload, upload, start).success(*searching)
-        gradio.on([marks.change, blend.release], *ranking, **latest).success(*placing)
+        gradio.on([marks.change, blend.input], *ranking, **latest).success(*placing)
         examples_panel.gallery.select(events.unmark, [examples_panel.keys, marks], marks)
         for panel in (*strips, *near):
             click = panel.gallery.select(events.pick, [panel.keys, on_click, start, marks], [start, tabs, marks])
