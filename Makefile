@@ -123,7 +123,7 @@ ablations: $(VENV)/ready ## The grid of conf/ablations.yaml on the embedded worl
 
 demo: $(VENV)/ready ## Open the page to try the models that `make train` left: rank, search, compare, classify (ARGS="--port 8000")
 	@test -d runs/demo/finetuned || { echo "make demo: runs/demo/finetuned: not found; run make train first"; exit 2; }
-	$(BIN)/pcclip demo data/demo/shapes/test/images data/demo/shapes/zero_shot/unseen --base runs/demo/base --open true $(ARGS)
+	$(BIN)/pcclip demo data/demo/shapes/test/images data/demo/shapes/zero_shot/unseen --base runs/demo/base --vocabulary world --open true $(ARGS)
 
 tensorboard: $(VENV)/ready ## Show all runs at http://localhost:6006 (PORT=...)
 	$(BIN)/tensorboard --logdir runs --port $(PORT)

@@ -15,6 +15,7 @@ from pcclip.commands.shared_options import (
     ModelOptions,
     OutputOptions,
     PictureOptions,
+    VocabularyName,
 )
 
 
@@ -64,13 +65,15 @@ class Classify(PictureOptions, AxisOptions):
 class Compare(ModelOptions, AxisOptions):
     """Say how two pictures differ: which has more of an attribute, or what of a vocabulary of 200 attributes fits best.
 
-    pcclip compare A.jpg B.jpg
+    pcclip compare A.jpg B.jpg --model MODEL
     pcclip compare A.jpg B.jpg --attribute size
     """
 
     positional: ClassVar[dict[str, str]] = {"pictures": "two pictures"}
 
     pictures: list[str]
+    vocabulary: VocabularyName = "photographs"
+    """Attributes to choose from; `world` for models of the embedded world, which know no other words."""
     count: PositiveInt = 8
     """Lines to print, those with the largest margins."""
 
@@ -232,7 +235,7 @@ class Report(OutputOptions):
 class Demo(EmbeddingOptions):
     """Serve a page to try models on pictures: rank along an axis, search, compare, classify; two models side by side.
 
-    pcclip demo photos --model runs/demo/finetuned --base runs/demo/base
+    pcclip demo photos --model runs/photos/finetuned --base runs/photos/base
     pcclip demo . --below true
 
     Each of PICTURES is a choice on the page. Visitors can reach no other files. Needs the extra `demo`.
@@ -246,9 +249,10 @@ class Demo(EmbeddingOptions):
     """Further models to choose from."""
     below: bool = False
     """Offer all folders of pictures and saved models below PICTURES."""
+    vocabulary: VocabularyName = "photographs"
+    """Attributes and classes to begin with; `world` for models of the embedded world, which know no other words."""
     attribute: list[str] | None = None
-    """Names of the attributes that are offered as buttons. By default those of the embedded world for the demo's models, which
-    know no other words, and else those of photographs."""
+    """Names of the attributes that are offered as buttons; by default four of the vocabulary."""
     attributes: str | None = None
     """YAML file of attributes; by default the shipped one."""
     classes: list[str] | None = None

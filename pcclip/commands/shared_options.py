@@ -6,11 +6,12 @@ Annotations are not postponed: to resolve postponed ones, jsonargparse would imp
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from jsonargparse.typing import PositiveInt
 
 DEMO = "runs/demo/finetuned"
+VocabularyName = Literal["photographs", "world"]
 
 
 def default_cache() -> str:

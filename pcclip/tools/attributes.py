@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pcclip.commands.shared_options import DEMO, AxisOptions
+from pcclip.commands.shared_options import AxisOptions, VocabularyName
 from pcclip.metrics.protocol import Wording
 from pcclip.paths import read_text
 from pcclip.roles import has_roles, swap_roles
@@ -91,28 +91,23 @@ def read_attribute(name: str, file: str | Path = SHIPPED) -> Attribute:
     return _filled(name, words.more, words.less, content.templates)
 
 
-def vocabulary(model: str, file: str | Path | None = None) -> list[Attribute]:
-    """Return the attributes that can explain a difference: those of a file, or the shipped ones that the model knows.
+def vocabulary(of: VocabularyName = "photographs", file: str | Path | None = None) -> list[Attribute]:
+    """Return the attributes that can explain a difference: all of a file, or the shipped ones of photographs or the world.
 
     Args:
-        model: Name or path of the model.
+        of: What the shipped attributes describe: photographs, or pictures of the embedded world.
         file: An `AttributeFile` in YAML.
 
     Raises:
         FileNotFoundError: The file does not exist.
         ValueError: Invalid YAML, or a text that equals its reverse.
     """
-    content, world = _read(file or SHIPPED), is_of_world(model)
+    content = _read(file or SHIPPED)
     return [
         _filled(name, words.more, words.less, content.templates)
         for name, words in content.attributes.items()
-        if file is not None or words.world == world
+        if file is not None or words.world == (of == "world")
     ]
-
-
-def is_of_world(model: str) -> bool:
-    """Return whether a path is that of a demo model, which knows only words of the embedded world."""
-    return f"/{Path(DEMO).parent.as_posix()}/" in f"/{Path(model).as_posix()}"
 
 
 def of_texts(texts: Mapping[str, str] | Sequence[str | Attribute]) -> list[Attribute]:

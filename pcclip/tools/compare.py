@@ -11,7 +11,7 @@ def run(options: Compare) -> None:
         raise ValueError(f"{len(options.pictures)} pictures; give two")
     first, second = options.pictures
     given = options.more or options.less or options.attribute
-    axes = axes_of(options) if given else vocabulary(options.model, options.attributes)
+    axes = axes_of(options) if given else vocabulary(options.vocabulary, options.attributes)
     model = load_model(options.model, options.pretrained, options.device)
     rows = model.explain(first, second, axes)[: options.count]
     width = max(len(text) for text in [first, *(row.text for row in rows)])

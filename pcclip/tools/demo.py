@@ -5,7 +5,7 @@ import threading
 from dataclasses import replace
 
 from pcclip.commands.options import Demo
-from pcclip.tools.attributes import SHIPPED, is_of_world, read_attribute, vocabulary
+from pcclip.tools.attributes import SHIPPED, read_attribute, vocabulary
 from pcclip.tools.demo_events import Examples
 from pcclip.tools.demo_page import CSS, THEME, build_page
 from pcclip.tools.gallery import Gallery
@@ -55,10 +55,10 @@ def run(options: Demo) -> None:
 
 
 def _examples(options: Demo) -> Examples:
-    """Return what the options name, or what suits the model: the embedded world's models know no words for photographs."""
-    attributes, classes = WORLD if is_of_world(options.model) else PHOTOGRAPHS
+    """Return what the options name, or what suits the vocabulary."""
+    attributes, classes = WORLD if options.vocabulary == "world" else PHOTOGRAPHS
     axes = [read_attribute(name, options.attributes or SHIPPED) for name in options.attribute or attributes]
-    known = vocabulary(options.model, options.attributes)
+    known = vocabulary(options.vocabulary, options.attributes)
     return Examples(axes, options.classes or classes, options.template, known)
 
 

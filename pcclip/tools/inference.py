@@ -134,12 +134,12 @@ class InferenceModel(OpenClipInterface):
             first: A picture.
             second: Another.
             texts: Difference texts with their reverses; texts whose reverse has "first" and "second" exchanged; or attributes.
-                By default the shipped vocabulary.
+                By default the shipped vocabulary of photographs.
 
         Raises:
             ValueError: As `difference` or `of_texts` raises it.
         """
-        axes = vocabulary(self.source) if texts is None else of_texts(texts)
+        axes = vocabulary() if texts is None else of_texts(texts)
         return explained(axes, self.margins(axes, self.difference(first, second)))
 
     def margins(self, axes: Sequence[Attribute], difference: Tensor) -> list[float]:

@@ -179,7 +179,7 @@ def test_a_comparison_is_reversed_with_its_pictures(shown: Shown, axis: Attribut
     assert side == next(iter(cosines))
     assert sure == pytest.approx(float(margin.abs().sigmoid()), abs=1e-6)
     assert list(shown.compared(other, one, [axis])) == [MORE if side == LESS else LESS]
-    known = vocabulary("any")
+    known = vocabulary()
     found = shown.compared(one, other, [axis, *known])
     assert found[side] == pytest.approx(sure, abs=1e-6)  # the visitor's own is always among them
     best = [row.text for row in shown.model.explain(one, other, known)[:7]]

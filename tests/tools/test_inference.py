@@ -117,8 +117,8 @@ def test_differences_are_explained_largest_margin_first(model: InferenceModel, p
             model.explain(a, b, wrong)
 
 
-def test_the_vocabulary_suits_the_model(model: InferenceModel, photos: Path) -> None:
-    world, photographs = vocabulary("/home/me/runs/demo/finetuned"), vocabulary("runs/photos/finetuned")
+def test_the_shipped_vocabularies(model: InferenceModel, photos: Path) -> None:
+    world, photographs = vocabulary("world"), vocabulary("photographs")
     assert {"size", "count", "brightness", "position"} <= {axis.name for axis in world}
     assert not {axis.more for axis in world} & {axis.more for axis in photographs}
     assert len(world) + len(photographs) >= 200
