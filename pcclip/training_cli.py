@@ -111,7 +111,9 @@ class PairCLI(LightningCLI):
             trainer.callbacks = [each for each in trainer.callbacks if not isinstance(each, ModelCheckpoint)]
         elif not (settings.overwrite or resumed):
             refuse_to_overwrite(self.command, trainer)
-        self.datamodule.check_folders(self.command, settings.model.difference_weight)
+        model = settings.model
+        captions = model.caption_weight + model.keep_weight > 0
+        self.datamodule.check_folders(self.command, model.difference_weight, captions)
         if self.command in ("fit", "test"):
             for callback in trainer.callbacks:
                 if isinstance(callback, Evaluation):

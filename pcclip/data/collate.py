@@ -122,7 +122,7 @@ def _draw_pairs(pairs: Sequence[PairRecord], draw: Draw, rng: np.random.Generato
     """Draw `pairs_per_group` of a group's pairs. A bundle (a pair, its reverse, their twins) is drawn as a whole."""
     if draw.pairs_per_group is None:
         return pairs
-    if not draw.pairs_per_group:
+    if not draw.pairs_per_group or not pairs:
         return []
     bundles: Sequence[tuple[PairRecord, ...]] = (
         list(both_ways(pairs)) if draw.both_directions else [(pair,) for pair in pairs]

@@ -40,7 +40,8 @@ class PairDataModule(LightningDataModule):
             `{data/llm: 4, data/composed: 3}` and `groups_per_batch: 7`, a batch has four and three groups. A name with
             braces is one entry for several folders. Null: groups are drawn uniformly from all folders. The length of an
             epoch does not depend on the weights. So an epoch may repeat groups of a small folder, and use only a part of
-            a large one; the next epoch continues with the rest. Variables (`${run}`) are not replaced in names.
+            a large one; the next epoch continues with the rest. A folder without pairs can have a weight of its own: then its
+            captions are in every batch. Variables (`${run}`) are not replaced in names.
         groups_per_batch: Groups in a batch of each process. A group has up to G images, 16 by default.
         pairs_per_group: Ordered pairs drawn from each group in each epoch.
         captions_per_group: Captioned images drawn from each group; all G by default.
@@ -116,14 +117,14 @@ class PairDataModule(LightningDataModule):
         assert self.trainer is not None
         module = self._module()
         towers: dict[str, str] = {}
-        for folder in self.check_folders(stage, module.difference_weight):
+        for folder in self.check_folders(stage, module.difference_weight, module.uses_captions):
             folder.info.check_tower(folder.name, module.model)
             if folder.info.embedding is not None:
                 towers.setdefault(folder.info.embedding.fingerprint, f"{folder.name} by {folder.info.embedding.model}")
         if len(towers) > 1:  # possible without an image tower, whose fingerprint would be compared
             raise ValueError(f"embeddings of several image towers cannot be mixed: {', '.join(towers.values())}")
 
-    def check_folders(self, stage: str, difference_weight: float) -> list[ShardFolder]:
+    def check_folders(self, stage: str, difference_weight: float, uses_captions: bool) -> list[ShardFolder]:
         """Open the shard folders that a stage needs, and check them as far as possible without the model.
 
         Raises:
@@ -136,17 +137,27 @@ class PairDataModule(LightningDataModule):
             wanted = getattr(stage, "value", stage)  # Lightning passes an enum
             raise ValueError(f"data.val is empty, so there is nothing to {wanted} on; name a folder of held-out groups")
         folders = []
+        for_captions = self._for_captions() if stage == "fit" and uses_captions else set()
         for name in [*(self._train if stage == "fit" else []), *self._val]:
             folder = self._folder(name)
             if stage == "predict" and not folder.info.pairs:
                 raise ValueError(f"{name}: holds no pairs, so there is nothing to predict; leave it out of data.val")
-            if difference_weight and not folder.info.pairs:
+            if difference_weight and not folder.info.pairs and name not in for_captions:
                 raise ValueError(
-                    f"{name}: holds no pairs, but model.difference_weight is {difference_weight}; "
-                    "leave the folder out, or train on captions alone with model.difference_weight=0"
+                    f"{name}: holds no pairs, but model.difference_weight is {difference_weight}; leave the folder out, train "
+                    "on captions alone with model.difference_weight=0, or on both with model.caption_weight above 0 and a "
+                    "weight of the folder's own in data.train_weights"
                 )
             folders.append(folder)
         return folders
+
+    def _for_captions(self) -> set[str]:
+        """Return the training folders without pairs that share their weight with no folder of pairs.
+
+        A batch has a fixed number of groups of each weight. So all batches have the same number of pairs.
+        """
+        bare = [names for names, _ in self._draw.shares if not any(self._folder(name).info.pairs for name in names)]
+        return set() if len(bare) == len(self._draw.shares) else {name for names in bare for name in names}
 
     def _module(self) -> Any:
         assert self.trainer is not None

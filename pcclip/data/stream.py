@@ -94,8 +94,8 @@ class GroupStream(Dataset[PairBatch], ABC):
                     seen.add(shard)
                     yield shard
 
-    def _usable(self, pairs: Sequence[PairRecord], captions: Sequence[Sequence[str]]) -> bool:
-        """Return whether a group has the pairs and captions to draw. A group without them does not count as damaged."""
+    def _usable(self, folder: ShardFolder, pairs: Sequence[PairRecord], captions: Sequence[Sequence[str]]) -> bool:
+        """Return whether a group of a folder has the pairs and captions to draw. Others do not count as damaged."""
         return True
 
     @property
@@ -130,21 +130,22 @@ class GroupStream(Dataset[PairBatch], ABC):
 
     def _read(self, place: tuple[int, int], damaged: list[Damage]) -> Group | None:
         """Return the decoded group, or None if it is unusable. Append its damage to `damaged`."""
+        folder, _ = self._shards[place[0]]
         try:
             sample = read_sample(self._tar(place[0]), place[1])
             record = _sound_record(sample)
-            if not self._usable(record["pairs"], [image["captions"] for image in record["images"]]):
+            if not self._usable(folder, record["pairs"], [image["captions"] for image in record["images"]]):
                 return None
             group = decode_group(sample, record, self._transform, self._max_pixels)
         except DamagedGroupError as error:
             damaged.append(Damage(error.reason, error.where, self._group_size))
             return None
-        group.dataset = self._shards[place[0]][0].dataset
+        group.dataset = folder.dataset
         damaged += group.damaged
         if not group.damaged:
             return group
         whole = [captions for captions, intact in zip(group.captions, group.intact.tolist(), strict=True) if intact]
-        return group if self._usable(group.pairs, whole) else None
+        return group if self._usable(folder, group.pairs, whole) else None
 
 
 class PairBatches(GroupStream):
@@ -229,9 +230,10 @@ class PairBatches(GroupStream):
             )
         return found + [usable[i] for i in random.integers(len(usable), size=missing - len(found))]
 
-    def _usable(self, pairs: Sequence[PairRecord], captions: Sequence[Sequence[str]]) -> bool:
+    def _usable(self, folder: ShardFolder, pairs: Sequence[PairRecord], captions: Sequence[Sequence[str]]) -> bool:
         drawn = both_ways(pairs) if self._draw.both_directions else iter(pairs)
-        has_pairs = not self._draw.pairs_per_group or next(drawn, None) is not None
+        needs_pairs = self._draw.pairs_per_group and folder.info.pairs
+        has_pairs = not needs_pairs or next(drawn, None) is not None
         return has_pairs and (any(captions) or not self._draw.captions_per_group)
 
 

@@ -327,6 +327,25 @@ def test_data_that_does_not_serve_is_refused_before_training(shards: Path, tmp_p
     make_trainer(tmp_path, 1).fit(make_module(difference_weight=0, caption_weight=1), make_data(unpaired))
 
 
+def test_folders_without_pairs_add_captions_to_every_batch(shards: Path, tmp_path: Path) -> None:
+    samples = [image_sample(number, {**group_record(number, 2), "pairs": []}) for number in range(4)]
+    info = {"kind": "images", "group_size": 2, "images": 8, "pairs": 0}
+    unpaired = write_dataset(tmp_path / "unpaired", [samples], info)
+
+    def data(**weights: int) -> PairDataModule:
+        named = {str(shards): weights["paired"], str(unpaired): weights["unpaired"]} if weights else None
+        return make_data(shards, unpaired, groups_per_batch=4, captions_per_group=2, train_weights=named)
+
+    seen = Recorder()
+    make_trainer(tmp_path, 3, seen).fit(make_module(caption_weight=1), data(paired=3, unpaired=1))
+    assert {(len(batch.first), len(batch.captioned)) for batch in seen.train} == {(3 * 4, 4 * 2)}
+    images = {int(key) for batch in seen.train for key in batch.image_ids[batch.captioned[-2:]]}
+    assert len(images) == 8  # the folder of the last weight comes last; each of its images has its turn
+    for module, wrong in ((make_module(caption_weight=1), data()), (make_module(), data(paired=3, unpaired=1))):
+        with pytest.raises(ValueError, match=r"unpaired.*data\.train_weights"):
+            make_trainer(tmp_path, 1).fit(module, wrong)
+
+
 def test_frozen_batch_norm_tower_keeps_its_fingerprint_while_training(shards: Path, tmp_path: Path) -> None:
     module = make_module(write_config(tmp_path, "timm_resnet"), ("text",))
     before = module.model.image_fingerprint
