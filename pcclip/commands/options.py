@@ -164,15 +164,21 @@ class Ensemble(OutputOptions):
 
 @dataclass(kw_only=True)
 class Export(ModelOptions, OutputOptions):
-    """Save a model for another library: weights (safetensors), tokenizer, preprocessing and model card.
+    """Save a model for another library: weights, tokenizer, preprocessing and model card.
 
     pcclip export --output DIR writes a folder; with --push USER/NAME it is also uploaded to the Hugging Face Hub.
     """
 
-    format: Literal["open_clip", "huggingface"] = "open_clip"
-    """open_clip (`local-dir:FOLDER`) or huggingface (`CLIPModel.from_pretrained(FOLDER)`)."""
+    format: Literal["open_clip", "huggingface", "onnx"] = "open_clip"
+    """open_clip (`local-dir:FOLDER`), huggingface (`CLIPModel.from_pretrained(FOLDER)`), or onnx (extra `onnx`)."""
     text_only: bool = False
-    """Export the text tower only; huggingface only."""
+    """Export the text tower only; not for open_clip."""
+    axis: str | None = None
+    """Name of an attribute, such as size, for an ONNX model that scores images on it."""
+    attributes: str | None = None
+    """YAML file of attributes; by default the shipped one."""
+    half: bool = False
+    """Half precision, for GPUs; onnx only."""
     output: str = "exported"
     """New folder."""
     license: str | None = None

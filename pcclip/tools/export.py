@@ -14,11 +14,13 @@ from pcclip.commands.options import Export
 from pcclip.hub import check_push, push
 from pcclip.model.loading import HEAD_FILE, HUB, LOCAL, TEXT_CONFIG_FILE, save_clip
 from pcclip.results import markdown_table, read_results
+from pcclip.tools.attributes import SHIPPED, Attribute, read_attribute
 from pcclip.tools.inference import InferenceModel
 from pcclip.tools.open_model import load_model
 from pcclip.tools.output import claim
 
-Format = Literal["open_clip", "huggingface"]
+Format = Literal["open_clip", "huggingface", "onnx"]
+LIBRARIES: dict[Format, str] = {"open_clip": "open_clip", "huggingface": "transformers", "onnx": "onnx"}
 SHOWN = (
     "clip",
     "trainable",
@@ -38,12 +40,15 @@ def run(options: Export) -> None:
     if options.push is not None:
         check_push(options.push, options.yes)
     claim(options.output, options.overwrite)
+    axis = None if options.axis is None else read_attribute(options.axis, options.attributes or SHIPPED)
     model = load_model(options.model, options.pretrained, options.device)
     export(
         model,
         options.output,
         options.format,
         text_only=options.text_only,
+        axis=axis,
+        half=options.half,
         overwrite=options.overwrite,
         repository=options.push,
         license=options.license,
@@ -62,42 +67,66 @@ def export(
     layout: Format,
     *,
     text_only: bool = False,
+    axis: Attribute | None = None,
+    half: bool = False,
     overwrite: bool = False,
     repository: str | None = None,
     license: str | None = None,
 ) -> None:
-    """Write a folder that another library loads. Weights are safetensors.
+    """Write a folder that another library loads. Weights are safetensors or, for `onnx`, part of the models.
 
     Args:
         model: The model.
         folder: New folder.
-        layout: `open_clip` for `local-dir:FOLDER`, or `huggingface` for `CLIPModel.from_pretrained(FOLDER)`.
-        text_only: Export the text tower only; `huggingface` only.
+        layout: `open_clip` for `local-dir:FOLDER`, `huggingface` for `CLIPModel.from_pretrained(FOLDER)`, or `onnx` for
+            onnxruntime, without torch.
+        text_only: Export the text tower only; not for `open_clip`.
+        axis: Axis of a ranking model, result of `read_attribute`; `onnx` only.
+        half: Half precision; `onnx` only.
         overwrite: Whether to replace an earlier export.
         repository: Repository on the Hugging Face Hub that the model card names, `USER/NAME`.
         license: Licence for the model card.
 
     Raises:
         FileExistsError: The folder exists.
-        ValueError: The layout does not support the architecture, or transformers is not installed.
+        ValueError: The layout does not support the architecture or an option, or a package is not installed.
     """
     folder = Path(folder)
-    if text_only and layout != "huggingface":
-        raise ValueError("the text tower alone can be exported to Hugging Face only; use --format huggingface")
+    if text_only and layout == "open_clip":
+        raise ValueError("open_clip cannot load a text tower alone; use --format huggingface or onnx")
+    if (axis is not None or half) and layout != "onnx":
+        raise ValueError(f"--axis and --half are for --format onnx, not {layout}")
+    if axis is not None and text_only:
+        raise ValueError("--axis: a ranking model needs the image tower; leave --text_only out")
     with atomic_folder(claim(folder, overwrite)) as target:
         if layout == "open_clip":
             save_clip(model.clip, target)
+        elif layout == "onnx":
+            for package in ("onnx", "onnxscript", "onnxruntime", "transformers"):
+                need(package, "onnx")
+            from pcclip.tools.onnx_export import save_onnx  # here: onnx is optional
+
+            direction = None if axis is None else model.axis(axis.wordings)
+            save_onnx(model.clip, target, text_only=text_only, axis=direction, half=half)
         else:
             need("transformers", "huggingface")
             from pcclip.tools.huggingface import save_huggingface  # here: transformers is optional
 
             save_huggingface(model.clip, target, text_only=text_only)
-        card = model_card(model, repository or folder.name, layout, text_only, repository is not None, license)
+        card = model_card(
+            model,
+            repository or folder.name,
+            layout,
+            text_only,
+            repository is not None,
+            license,
+            "" if axis is None else axis.name,
+        )
         (target / "README.md").write_text(card, encoding="utf-8")
 
 
 def model_card(
-    model: InferenceModel, name: str, layout: Format, text_only: bool, pushed: bool, license: str | None
+    model: InferenceModel, name: str, layout: Format, text_only: bool, pushed: bool, license: str | None, axis: str
 ) -> str:
     """Return the model card: Markdown with the front matter that model hubs read.
 
@@ -111,6 +140,7 @@ def model_card(
         text_only: Whether it is the text tower only.
         pushed: Whether `name` is a repository.
         license: Licence for the front matter; None leaves it out.
+        axis: Name of the axis of the ranking model; empty if there is none.
     """
     path = Path(model.source.removeprefix(LOCAL))
     config = run_configuration(path)
@@ -125,8 +155,9 @@ def model_card(
         address=(HUB if pushed else LOCAL) + name,
         license=license,
         base=None if config is None else hub_name(config["model"]["clip"]),
-        library="open_clip" if layout == "open_clip" else "transformers",
+        library=LIBRARIES[layout],
         text_only=text_only,
+        axis=axis,
         clip=model.clip,
         head=type(model.clip.head).__name__,
         source=_without_paths(model.source),

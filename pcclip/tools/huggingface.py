@@ -73,7 +73,7 @@ def save_huggingface(clip: DifferenceCLIP, folder: Path, *, text_only: bool = Fa
         _image_processor(clip).save_pretrained(folder)
     _check_agreement(clip, model.eval(), text_only)
     model.save_pretrained(folder, safe_serialization=True)
-    _tokenizer(clip).save_pretrained(folder)
+    clip_tokenizer(clip).save_pretrained(folder)
 
 
 def check_text(clip: DifferenceCLIP) -> None:
@@ -207,7 +207,8 @@ def _check_agreement(clip: DifferenceCLIP, model: Any, text_only: bool) -> None:
         )
 
 
-def _tokenizer(clip: DifferenceCLIP) -> Any:
+def clip_tokenizer(clip: DifferenceCLIP) -> Any:
+    """Return CLIP's own tokenizer as a `transformers.CLIPTokenizer`."""
     import transformers
 
     ours: Any = clip.tokenizer.tokenize

@@ -6,7 +6,12 @@ from pathlib import Path
 from pcclip.data.picture_files import COPIES, is_own_png
 
 OR_OVERWRITE = " or add --overwrite true"
-FOLDER_FILES = ("open_clip_config.json", "config.json", "results.json")  # in folders of models and sweeps
+FOLDER_FILES = (
+    "open_clip_config.json",
+    "config.json",
+    "preprocess.json",
+    "results.json",
+)  # in folders of models and sweeps
 
 
 def check_writable(target: str | Path) -> Path:
