@@ -7,11 +7,13 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+OTHER = ("query", "latent", "gamma")  # queries of attention pools, and timm's scales of channels, (C, 1, 1)
+
 
 def parameter_groups(module: nn.Module) -> list[dict[str, object]]:
     """Return the trainable parameters in two groups, with and without weight decay.
 
-    Norms, biases, embeddings (token, class, position) and scales are not decayed.
+    Norms, biases, embeddings (token, class, position), queries of attention pools and scales are not decayed.
     """
     exempt = {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
     decayed: list[nn.Parameter] = []
@@ -22,7 +24,7 @@ def parameter_groups(module: nn.Module) -> list[dict[str, object]]:
         # Position and class embeddings are parameters of the tower itself: open_clip's `*_embedding`, timm's `pos_embed` and
         # `cls_token`. The weight of a module with such a name, like timm's `patch_embed.proj`, is an ordinary convolution.
         bare = name.rpartition(".")[2]
-        is_embedding = id(parameter) in exempt or "embed" in bare or "_token" in bare
+        is_embedding = id(parameter) in exempt or "embed" in bare or "_token" in bare or bare in OTHER
         (plain if parameter.ndim < 2 or is_embedding else decayed).append(parameter)
     groups: list[dict[str, object]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
