@@ -18,7 +18,7 @@ from pcclip.model.head import HeadName, build_head
 from pcclip.model.known_texts import KnownTexts
 from pcclip.model.pixels import uint8_transform
 from pcclip.model.sharding import whole_state
-from pcclip.model.text import Tokenizer, encode_tokens, is_trimmable, pooling, text_parameters, text_tower
+from pcclip.model.text import Tokenizer, encode_tokens, is_trimmable, pooling, text_blocks, text_parameters, text_tower
 
 
 class DifferenceCLIP(nn.Module):
@@ -133,7 +133,7 @@ class DifferenceCLIP(nn.Module):
         for block in _blocks(visual) or [visual]:
             block.compile(backend=backend)
         text = text_tower(self.towers)
-        for block in _blocks(text.transformer) or ([text] if text is not self.towers else []):
+        for block in text_blocks(self.towers) or ([text] if text is not self.towers else []):
             block.compile(backend=backend, dynamic=True)  # chunks of texts have many sizes
         self._text_multiple = 16  # few different lengths, suitable for tensor cores
 
@@ -158,7 +158,7 @@ class DifferenceCLIP(nn.Module):
                 "or leave `logit_scale` and `all` out of model.trainable"
             )
         self.towers.visual.to(memory_format=torch.contiguous_format)  # the only format that can be sharded
-        for block in (*_blocks(self.towers.visual), *_blocks(text_tower(self.towers).transformer)):
+        for block in (*_blocks(self.towers.visual), *text_blocks(self.towers)):
             fully_shard(block, mesh=mesh)
         fully_shard(self, mesh=mesh, reshard_after_forward=False, ignored_params=scalars)
         for method in ("encode_images", "encode_tokens", "project"):
@@ -242,6 +242,6 @@ def _eval_frozen_parts(module: nn.Module) -> None:
 
 
 def _blocks(tower: nn.Module) -> list[nn.Module]:
-    """Return the blocks of an open_clip or timm transformer; none for other towers."""
+    """Return the blocks of an open_clip or timm image tower; none for other towers."""
     stacks = [child for name, child in tower.named_modules() if name.rpartition(".")[2] in ("resblocks", "blocks")]
     return [block for stack in stacks for block in stack.children()]

@@ -7,6 +7,7 @@ import torch
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
@@ -49,7 +50,7 @@ class LitDifferenceCLIP(HeldOutLosses):
             than memory, with the same gradients, for one more forward pass. Gradient accumulation does not replace it, since
             negatives come from the batch.
         grad_checkpointing: Whether to keep only the inputs of the towers' blocks and recompute the rest in the backward pass.
-            Needs less memory and a third more time.
+            Needs less memory and a third more time. open_clip's ResNet image towers do not support it.
         compile: Whether to compile the towers' blocks with `torch.compile`. Checkpoints keep plain names.
         optimizer: Optimiser class with its settings.
         schedule: Learning-rate schedule; constant by default.
@@ -112,6 +113,11 @@ class LitDifferenceCLIP(HeldOutLosses):
         self.model.chunk_size = chunk_size
         self._keep_loss = KeepLoss(self.model) if keep_weight else None
         if grad_checkpointing:
+            if isinstance(self.model.towers.visual, ModifiedResNet) and not self.model.image_tower_frozen:
+                raise ValueError(
+                    "model.grad_checkpointing: open_clip's ResNet towers cannot recompute their blocks; freeze the image "
+                    "tower, or use model.chunk_size"
+                )
             self.model.towers.set_grad_checkpointing()
         if compile:
             self.model.compile_towers()

@@ -24,11 +24,24 @@ from pcclip.model.word_tokens import by_words
 # Fixed cost of a chunk in tokens: small chunks do not fill the device.
 CHUNK_COST = {"cpu": 64, "cuda": 4096}
 KEPT_TEXTS = 50_000  # 30 MB of token ids
+# Names of the list of blocks in a text tower: open_clip's, and those of Hugging Face's text models.
+TEXT_BLOCKS = (
+    "transformer.resblocks",
+    "transformer.encoder.layer",  # BERT, RoBERTa
+    "transformer.layers",  # M2M-100
+    "transformer.block",  # mT5
+)
 
 
 def text_tower(clip: Any) -> Any:
     """Return the module that holds the text tower's parts: `clip.text` if there is one, else `clip` itself."""
     return clip if isinstance(clip, CLIP) else clip.text
+
+
+def text_blocks(clip: Any) -> list[nn.Module]:
+    """Return the blocks of the text tower; none if it is not built of blocks with a known name."""
+    modules = dict(text_tower(clip).named_modules(remove_duplicate=False))
+    return next((list(modules[place].children()) for place in TEXT_BLOCKS if place in modules), [])
 
 
 def text_parameters(clip: Any) -> list[nn.Parameter]:

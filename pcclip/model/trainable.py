@@ -7,21 +7,15 @@ from typing import Any
 from torch import nn
 
 from pcclip.model.clip import DifferenceCLIP
-from pcclip.model.text import text_parameters, text_tower
+from pcclip.model.text import TEXT_BLOCKS, text_parameters, text_tower
 
 PARTS = (
     "all, text, text_transformer, text_last_K, image, image_projection, image_last_K, logit_scale, K a number of blocks"
 )
-# Names of the list of blocks in a tower: open_clip's, timm's, and those of Hugging Face's text models.
+# Names of the list of blocks in an image tower: open_clip's and timm's.
 IMAGE_BLOCKS = ("transformer.resblocks", "trunk.blocks")
-TEXT_BLOCKS = (
-    "transformer.resblocks",
-    "transformer.encoder.layer",  # BERT, RoBERTa
-    "transformer.layers",  # M2M-100
-    "transformer.block",  # mT5
-)
 # Names of what follows the blocks.
-IMAGE_PROJECTION = ("proj", "head")
+IMAGE_PROJECTION = ("proj", "head", "trunk.head.fc", "trunk.head.weight", "trunk.head.bias")
 IMAGE_END = ("ln_post", "attn_pool", "trunk.norm", "trunk.attn_pool", "trunk.fc_norm", *IMAGE_PROJECTION)
 TEXT_END = ("ln_final", "text_projection", "transformer.layer_norm", "transformer.final_layer_norm", "proj")
 

@@ -4,30 +4,55 @@ import json
 from pathlib import Path
 from typing import Any
 
+import timm
 import tokenizers
 import torch
 import transformers
+from timm.models import register_model
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from pcclip.batch import PairBatch
 from pcclip.model import ClipSource, DifferenceCLIP, load_clip
 from pcclip.model.module import LitDifferenceCLIP
 
+
+@register_model
+def tiny_eva02(pretrained: bool = False, **settings: Any) -> Any:
+    """The image tower of EVA02-B-16, with two narrow blocks."""
+    sizes = {"img_size": 32, "embed_dim": 32, "depth": 2, "num_heads": 2, "ref_feat_shape": (2, 2)}
+    return timm.models.eva02_base_patch16_clip_224(pretrained, **sizes, **settings)
+
+
+@register_model
+def tiny_fastvit(pretrained: bool = False, **settings: Any) -> Any:
+    """The image tower of MobileCLIP-S1, with narrow stages of one block."""
+    return timm.models.fastvit_mci1(pretrained, layers=(1, 1, 1, 1), embed_dims=(16, 16, 32, 32), **settings)
+
+
 TINY = Path(__file__).with_name("tiny.json")
 VIT = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16}
 RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}
 TIMM = {"timm_model_pretrained": False, "timm_pool": "avg", "timm_proj": "linear", "image_size": 32}
+TRUNK = {"timm_model_pretrained": False, "timm_proj": None, "image_size": 32}  # projects in the trunk itself
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
 KINDS: dict[str, dict[str, Any]] = {
     "vit": {"vision_cfg": VIT},
     "resnet": {"vision_cfg": RESNET},
     "custom_text": {"vision_cfg": VIT, "custom_text": True},
     "timm_resnet": {"vision_cfg": {**TIMM, "timm_model_name": "test_resnet"}},
+    "timm_convnext": {"vision_cfg": {**TIMM, "timm_model_name": "test_convnext", "timm_pool": ""}},
     "timm_vit": {"vision_cfg": {**TIMM, "timm_model_name": "test_vit", "timm_pool": ""}, "custom_text": True},
+    "eva": {"vision_cfg": {**TRUNK, "timm_model_name": "tiny_eva02", "timm_pool": "token"}, "custom_text": True},
+    "mobileclip": {
+        "vision_cfg": {**TRUNK, "timm_model_name": "tiny_fastvit", "timm_pool": "avg", "image_size": 64},
+        "text_cfg": {**TEXT, "no_causal_mask": True},
+        "custom_text": True,
+    },
     "coca": {
-        "vision_cfg": {**VIT, "output_tokens": True},
+        "vision_cfg": {**VIT, "output_tokens": True, "attentional_pool": True, "attn_pooler_heads": 2},
         "text_cfg": {**TEXT, "context_length": 76, "embed_cls": True, "output_tokens": True},
-        "multimodal_cfg": {**TEXT, "context_length": 76},
+        "multimodal_cfg": {**TEXT, "context_length": 76, "attn_pooler_heads": 2},
         "custom_text": True,
     },
     "sigmoid": {"vision_cfg": VIT, "init_logit_scale": 2.0, "init_logit_bias": -10},
@@ -40,6 +65,7 @@ SIGLIP = {
     "no_causal_mask": True,
     "proj_bias": True,
     "pool_type": "last",
+    "norm_kwargs": {"eps": 1e-6},
 }
 ROBERTA = {"hf_proj_type": "linear", "hf_pooler_type": "mean_pooler", "context_length": 20}
 HUGGING_FACE: dict[str, dict[str, Any]] = {  # kinds whose tokenizer, or also text tower, is Hugging Face's
@@ -47,6 +73,13 @@ HUGGING_FACE: dict[str, dict[str, Any]] = {  # kinds whose tokenizer, or also te
         "embed_dim": 64,
         "vision_cfg": {**TIMM, "timm_model_name": "test_vit", "timm_pool": "map", "timm_proj": "none"},
         "text_cfg": SIGLIP,
+        "custom_text": True,
+        "init_logit_bias": -10,
+    },
+    "siglip2": {
+        "embed_dim": 64,
+        "vision_cfg": {**TIMM, "timm_model_name": "test_vit", "timm_pool": "map", "timm_proj": "none"},
+        "text_cfg": {**SIGLIP, "act_kwargs": {"approximate": "tanh"}},
         "custom_text": True,
         "init_logit_bias": -10,
     },
@@ -72,7 +105,7 @@ def write_hub(folder: Path) -> Path:
         "<pad>",
         "</s>",
         "<unk>",
-        *["a", "dog", "cat", "the", "first", "is", "large", ",", "second", "small", "one"],
+        *["a", "dog", "cat", "the", "first", "is", "large", ",", "second", "small", "one", "and", *"0123456789"],
     ]
     built = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, "<unk>"))
     built.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
@@ -81,7 +114,8 @@ def write_hub(folder: Path) -> Path:
     names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "sep_token": "</s>"}
     transformers.PreTrainedTokenizerFast(tokenizer_object=built, **names).save_pretrained(folder)
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
-    config = transformers.RobertaConfig(vocab_size=64, pad_token_id=0, **sizes)
+    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config = transformers.RobertaConfig(vocab_size=64, pad_token_id=0, **sizes, **no_dropout)
     transformers.RobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
     return folder
 
@@ -131,10 +165,40 @@ def embedded(module: LitDifferenceCLIP, batch: PairBatch) -> PairBatch:
         return batch._replace(images=None, embeddings=module.model.encode_images(batch.images))
 
 
+def saved_bytes(module: LitDifferenceCLIP) -> int:
+    """What the forward pass keeps for the backward pass, as far as it is not made again."""
+    sizes: list[int] = []
+
+    def pack(value: Tensor) -> Tensor:
+        sizes.append(0 if isinstance(value, torch.nn.Parameter) else value.nbytes)
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+        module.losses(make_batch(module))
+    return sum(sizes)
+
+
+def assert_same_step(fast: LitDifferenceCLIP, plain: LitDifferenceCLIP) -> None:
+    """Both have the same weights and now the same loss and gradients of every parameter."""
+    assert list(fast.state_dict()) == list(plain.state_dict())
+    batch = make_batch(plain)
+    (loss, found), (expected_loss, expected) = gradients(fast, batch), gradients(plain, batch)
+    torch.testing.assert_close(loss, expected_loss, rtol=0, atol=1e-10)
+    assert found.keys() == expected.keys() == {name for name, p in plain.named_parameters() if p.requires_grad}
+    for name, value in expected.items():
+        # timm interpolates position embeddings in float32, whose rounding differs from chunk to chunk and from CPU to CPU
+        close = 1e-8 if name.endswith("trunk.pos_embed") else 1e-10
+        assert (found[name] - value).abs().max() < close * max(1, float(value.abs().max())), name
+
+
 def gradients(module: LitDifferenceCLIP, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of a batch and the gradients of every parameter that has one."""
     module.zero_grad(set_to_none=True)
     loss = module.losses(batch)["loss"]
     loss.backward()
-    found = {name: value.grad.clone() for name, value in module.named_parameters() if value.grad is not None}
+    found = {name: _whole(value.grad) for name, value in module.named_parameters() if value.grad is not None}
     return loss.detach(), found
+
+
+def _whole(value: Tensor) -> Tensor:
+    return value.full_tensor() if isinstance(value, DTensor) else value.clone()
