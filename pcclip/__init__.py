@@ -16,6 +16,7 @@ def load(source: str, pretrained: str | None = None, device: str = "auto") -> In
 
     Args:
         source: A folder saved by pcclip or open_clip, such as `runs/demo/finetuned`; a checkpoint (`.ckpt`) of `pcclip fit`;
+            a folder of adapters (`pcclip export --format adapter`);
             an address of one of these (`s3://`, `hf://`, ...); an open_clip name, or `hf-hub:NAME`.
         pretrained: Pretrained tag of open_clip, or weights file; for open_clip names only.
         device: `cpu`, `cuda`, ...; `auto` uses a GPU if there is one.

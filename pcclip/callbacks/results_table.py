@@ -157,7 +157,9 @@ class ResultsTable(Callback):
             return {}
         results = {}
         finetuned = _cpu_copy(pl_module)
-        base = finetuned | self._base_state  # of a checkpoint only what trained is kept
+        # Of a checkpoint only what trained is kept. Of adapters, whose update is B A and B starts at zero, only B is blended:
+        # the blend of the merged weights.
+        base = finetuned | {key: value for key, value in self._base_state.items() if ".lora_A." not in key}
         try:
             for alpha in self.alphas:
                 load_whole_state(pl_module, blend(base, finetuned, alpha))

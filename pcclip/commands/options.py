@@ -169,10 +169,11 @@ class Export(ModelOptions, OutputOptions):
     pcclip export --output DIR writes a folder; with --push USER/NAME it is also uploaded to the Hugging Face Hub.
     """
 
-    format: Literal["open_clip", "huggingface", "onnx"] = "open_clip"
-    """open_clip (`local-dir:FOLDER`), huggingface (`CLIPModel.from_pretrained(FOLDER)`), or onnx (extra `onnx`)."""
+    format: Literal["open_clip", "huggingface", "onnx", "adapter"] = "open_clip"
+    """open_clip (`local-dir:FOLDER`), huggingface (`CLIPModel.from_pretrained(FOLDER)`), onnx (extra `onnx`), or adapter: the
+    low-rank adapters of a checkpoint alone, in peft's layout."""
     text_only: bool = False
-    """Export the text tower only; not for open_clip."""
+    """Export the text tower only; huggingface and onnx only."""
     axis: str | None = None
     """Name of an attribute, such as size, for an ONNX model that scores images on it."""
     attributes: str | None = None

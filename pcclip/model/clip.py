@@ -37,6 +37,7 @@ class DifferenceCLIP(nn.Module):
         embed_dim: Width D of the embeddings.
         chunk_size: Maximum number of images, and of texts, whose activations are in memory at once; None for no limit.
             Values and gradients are the same, for one more forward pass.
+        lora_scaling: Factor of the updates by low-rank adapters, if the towers have any (`add_adapters`).
     """
 
     mean: Tensor
@@ -60,6 +61,7 @@ class DifferenceCLIP(nn.Module):
         self.embed_dim = self._find_embed_dim()
         self.head = build_head(head, self.embed_dim)
         self.chunk_size: int | None = None
+        self.lora_scaling = 0.0
         self._known_texts = KnownTexts()
         self._keeps_texts = True
         self._text_multiple = 1

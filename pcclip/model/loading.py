@@ -24,6 +24,7 @@ from pcclip.atomic import atomic_folder
 from pcclip.lean_import import import_transformers
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.head import HeadName, build_head
+from pcclip.model.lora import merged
 from pcclip.model.sharding import whole_state
 from pcclip.model.text import text_tower
 from pcclip.paths import existing_file, existing_folder
@@ -122,7 +123,8 @@ def save_clip(model: DifferenceCLIP, folder: str | Path) -> None:
 
     A head other than the identity is saved in `difference_head.safetensors`. A Hugging Face tokenizer is saved in its own
     files. The architecture of a Hugging Face text tower is saved in `hf_text_config.json` for `load_clip`; open_clip itself
-    reads it from the hub or its cache. An existing saved model is replaced at the end. Sharded weights must be `gathered`.
+    reads it from the hub or its cache. Low-rank adapters are merged into the weights. An existing saved model is replaced at
+    the end. Sharded weights must be `gathered`.
 
     Raises:
         FileExistsError: The folder holds something other than a saved model.
@@ -133,12 +135,13 @@ def save_clip(model: DifferenceCLIP, folder: str | Path) -> None:
         check_replaceable(folder)
     described = {"model_cfg": model.config, "preprocess_cfg": open_clip.get_model_preprocess_cfg(model.towers)}
     with atomic_folder(folder) as target:
-        state = {key: value.detach().cpu().contiguous() for key, value in whole_state(model, "towers").items()}
-        _save_tensors(state, target / WEIGHTS_FILE)
+        towers = merged(whole_state(model, "towers"), model.lora_scaling)
+        state = {key: value.detach().cpu().contiguous() for key, value in towers.items()}
+        save_tensors(state, target / WEIGHTS_FILE)
         (target / CONFIG_FILE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
         if not isinstance(model.head, nn.Identity):
             head = {key: value.detach().cpu() for key, value in whole_state(model, "head").items()}
-            _save_tensors(head, target / HEAD_FILE)
+            save_tensors(head, target / HEAD_FILE)
         if isinstance(model.tokenizer.tokenize, HFTokenizer):  # CLIP's own is part of open_clip
             model.tokenizer.tokenize.save_pretrained(target)
         if isinstance(text_tower(model.towers), HFTextEncoder):
@@ -160,8 +163,8 @@ def check_fits(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], source:
     where = [f", which are in {folder / 'config.yaml'}" for folder in folders if (folder / "config.yaml").is_file()]
     raise ValueError(
         f"{source or 'checkpoint'}: its weights do not fit the configured model: {odd[0]} has shape {there} there and "
-        f"{here} here ({len(odd)} such weights); give the --model.clip.name, --model.clip.pretrained and --model.head of "
-        f"the run{''.join(where[:1])}"
+        f"{here} here ({len(odd)} such weights); give the --model.clip.name, --model.clip.pretrained, --model.head and "
+        f"--model.lora of the run{''.join(where[:1])}"
     )
 
 
@@ -176,7 +179,12 @@ def check_replaceable(folder: Path) -> None:
         raise FileExistsError(f"{folder}: holds something other than a saved model; name a folder of its own")
 
 
-def _save_tensors(state: dict[str, Tensor], file: Path) -> None:
+def save_tensors(state: dict[str, Tensor], file: Path) -> None:
+    """Save tensors as safetensors.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     try:
         save_file(state, file)
     except SafetensorError as error:  # raised for a full disk

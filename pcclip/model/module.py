@@ -18,6 +18,7 @@ from pcclip.model.head import HeadName
 from pcclip.model.held_out_losses import HeldOutLosses
 from pcclip.model.keep import KeepLoss
 from pcclip.model.loading import MODEL_SETTINGS, ClipSource, check_fits, load_clip
+from pcclip.model.lora import Lora, add_adapters
 from pcclip.model.losses import ALONE, LOSSES, Counted, LossName, Ranks, contrastive_loss, row_keys, sign_loss
 from pcclip.model.optim import Schedule, parameter_groups
 from pcclip.model.text import stacked
@@ -32,6 +33,8 @@ class LitDifferenceCLIP(HeldOutLosses):
     Args:
         clip: Source of the towers.
         trainable: Parts that train; see `set_trainable`.
+        lora: Low-rank adapters (LoRA, arXiv 2106.09685), which train in place of all weights of their towers; the rest of
+            `trainable` trains too. Saved models have them merged.
         head: Difference head: `identity` (the paper's), `linear` or `mlp`.
         difference_loss: `contrastive` (the paper's), `sigmoid` or `mse`.
         difference_weight: Weight of the difference loss; 0 trains on captions only.
@@ -60,6 +63,7 @@ class LitDifferenceCLIP(HeldOutLosses):
         self,
         clip: ClipSource,
         trainable: list[str],
+        lora: Lora | None = None,
         head: HeadName = "identity",
         difference_loss: LossName = "contrastive",
         difference_weight: NonNegativeFloat = 1.0,
@@ -90,6 +94,7 @@ class LitDifferenceCLIP(HeldOutLosses):
             clip.name, clip.pretrained, image_weights=clip.image_weights, preprocess=clip.preprocess, head=head
         )
         set_trainable(self.model, trainable)
+        self._lora = {} if lora is None else add_adapters(self.model, lora)
         self.difference_weight = difference_weight
         self.caption_weight = caption_weight
         self.sign_weight = sign_weight
@@ -166,11 +171,20 @@ class LitDifferenceCLIP(HeldOutLosses):
             each.scheduler.base_lrs = [rate] * len(each.scheduler.base_lrs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add architecture, preprocessing and head as plain data, for `pcclip.load`."""
+        """Add architecture, preprocessing, head and adapters as plain data, for `pcclip.load`."""
         checkpoint[MODEL_SETTINGS] = {
             "clip": {"name": self.model.name, "config": self.model.config, "preprocess": self.model.preprocess},
             "head": self._head_name,
+            "lora": self._lora and {**self._lora, "others": self._trains_besides_adapters()},
         }
+
+    def _trains_besides_adapters(self) -> list[str]:
+        """Return the names of other weights of the model that train. Scales do not change embeddings, so they do not count."""
+        return [
+            name
+            for name, value in self.model.named_parameters()
+            if value.requires_grad and value.ndim > 0 and ".lora_" not in name
+        ]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check the checkpoint; see `check_fits`."""

@@ -50,26 +50,37 @@ def _parameters(clip: Any, part: str) -> list[nn.Parameter]:
     if part == "text":
         return text_parameters(clip)
     if part == "text_transformer":
-        return _all_of(_blocks(text_tower(clip), TEXT_BLOCKS, part))
+        return _all_of(blocks_of(text_tower(clip), TEXT_BLOCKS, f"trainable: {part!r}"))
     if part == "image_projection":
         return _named(clip.visual, IMAGE_PROJECTION, part)
     if match := re.fullmatch(r"(text|image)_last_(\d+)", part):
         text = match[1] == "text"
         tower = text_tower(clip) if text else clip.visual
-        blocks, count = _blocks(tower, TEXT_BLOCKS if text else IMAGE_BLOCKS, part), int(match[2])
+        blocks = blocks_of(tower, TEXT_BLOCKS if text else IMAGE_BLOCKS, f"trainable: {part!r}")
+        count = int(match[2])
         if not 1 <= count <= len(blocks):
             raise ValueError(f"trainable: {part!r}, but the tower has {len(blocks)} blocks; use 1 to {len(blocks)}")
         return _all_of(blocks[-count:]) + _named(tower, TEXT_END if text else IMAGE_END, part)
     raise ValueError(f"trainable: unknown part {part!r}; use {PARTS}")
 
 
-def _blocks(tower: nn.Module, places: tuple[str, ...], part: str) -> list[nn.Module]:
+def blocks_of(tower: nn.Module, places: tuple[str, ...], setting: str) -> list[nn.Module]:
+    """Return the blocks of a tower.
+
+    Args:
+        tower: The tower.
+        places: Names that the list of blocks may have in it.
+        setting: What needs them, for the message.
+
+    Raises:
+        ValueError: It has none.
+    """
     modules = dict(tower.named_modules(remove_duplicate=False))
     for place in places:
         if place in modules:
             return list(modules[place].children())
     kind = type(tower).__name__
-    raise ValueError(f"trainable: {part!r} needs a tower of transformer blocks, not {kind}; use text or image")
+    raise ValueError(f"{setting} needs a tower of transformer blocks, not {kind}; use text or image")
 
 
 def _named(tower: nn.Module, names: tuple[str, ...], part: str) -> list[nn.Parameter]:

@@ -12,18 +12,26 @@ from pcclip.atomic import atomic_folder
 from pcclip.command_line import need
 from pcclip.commands.options import Export
 from pcclip.hub import check_push, push
+from pcclip.model.adapter_files import save_adapter
 from pcclip.model.loading import HEAD_FILE, HUB, LOCAL, TEXT_CONFIG_FILE, save_clip
+from pcclip.remote import local_file
 from pcclip.results import markdown_table, read_results
 from pcclip.tools.attributes import SHIPPED, Attribute, read_attribute
 from pcclip.tools.inference import InferenceModel
-from pcclip.tools.open_model import load_model
+from pcclip.tools.open_model import load_model, read_checkpoint
 from pcclip.tools.output import claim
 
-Format = Literal["open_clip", "huggingface", "onnx"]
-LIBRARIES: dict[Format, str] = {"open_clip": "open_clip", "huggingface": "transformers", "onnx": "onnx"}
+Format = Literal["open_clip", "huggingface", "onnx", "adapter"]
+LIBRARIES: dict[Format, str] = {
+    "open_clip": "open_clip",
+    "huggingface": "transformers",
+    "onnx": "onnx",
+    "adapter": "peft",
+}
 SHOWN = (
     "clip",
     "trainable",
+    "lora",
     "head",
     "difference_loss",
     "difference_weight",
@@ -78,9 +86,9 @@ def export(
     Args:
         model: The model.
         folder: New folder.
-        layout: `open_clip` for `local-dir:FOLDER`, `huggingface` for `CLIPModel.from_pretrained(FOLDER)`, or `onnx` for
-            onnxruntime, without torch.
-        text_only: Export the text tower only; not for `open_clip`.
+        layout: `open_clip` for `local-dir:FOLDER`, `huggingface` for `CLIPModel.from_pretrained(FOLDER)`, `onnx` for
+            onnxruntime, without torch, or `adapter` for the low-rank adapters of a checkpoint alone, in peft's layout.
+        text_only: Export the text tower only; `huggingface` and `onnx` only.
         axis: Axis of a ranking model, result of `read_attribute`; `onnx` only.
         half: Half precision; `onnx` only.
         overwrite: Whether to replace an earlier export.
@@ -89,11 +97,12 @@ def export(
 
     Raises:
         FileExistsError: The folder exists.
-        ValueError: The layout does not support the architecture or an option, or a package is not installed.
+        ValueError: The layout does not support the architecture or an option, a package is not installed, or the model is not
+            from a checkpoint with adapters.
     """
     folder = Path(folder)
-    if text_only and layout == "open_clip":
-        raise ValueError("open_clip cannot load a text tower alone; use --format huggingface or onnx")
+    if text_only and layout in ("open_clip", "adapter"):
+        raise ValueError(f"{layout} cannot hold a text tower alone; use --format huggingface or onnx")
     if (axis is not None or half) and layout != "onnx":
         raise ValueError(f"--axis and --half are for --format onnx, not {layout}")
     if axis is not None and text_only:
@@ -108,6 +117,8 @@ def export(
 
             direction = None if axis is None else model.axis(axis.wordings)
             save_onnx(model.clip, target, text_only=text_only, axis=direction, half=half)
+        elif layout == "adapter":
+            _export_adapter(model.source, target)
         else:
             need("transformers", "huggingface")
             from pcclip.tools.huggingface import save_huggingface  # here: transformers is optional
@@ -123,6 +134,15 @@ def export(
             "" if axis is None else axis.name,
         )
         (target / "README.md").write_text(card, encoding="utf-8")
+
+
+def _export_adapter(source: str, folder: Path) -> None:
+    state, settings = read_checkpoint(local_file(source)) if source.endswith(".ckpt") else ({}, {})
+    if not settings.get("lora"):
+        raise ValueError(f"{source}: --format adapter needs a checkpoint (.ckpt) of a run with model.lora")
+    if others := settings["lora"]["others"]:
+        raise ValueError(f"{source}: {others[0]} trained too, which adapters do not hold; use --format open_clip")
+    save_adapter(state, settings["lora"], settings["clip"]["name"], folder)
 
 
 def model_card(

@@ -10,10 +10,13 @@ from typing import Any
 import open_clip
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
+from pcclip.model.adapter_files import ADAPTER_CONFIG, load_adapter, read_base
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.head import HeadName
 from pcclip.model.loading import CONFIG_FILE, HUB, LOCAL, MODEL_SETTINGS, load_clip
+from pcclip.model.lora import merged
 from pcclip.paths import existing_file
 from pcclip.remote import local_file, local_folder
 from pcclip.tools.inference import InferenceModel
@@ -29,6 +32,10 @@ def load_model(source: str, pretrained: str | None = None, device: str = "auto")
             raise ValueError(f"{source} includes its weights; leave pretrained={pretrained!r} out")
         return InferenceModel(load_checkpoint(local_file(source)).to(target), source)
     folder = local_folder(source.removeprefix(LOCAL))
+    if (folder / ADAPTER_CONFIG).is_file():
+        base = load_model(read_base(folder), pretrained, device)
+        load_adapter(base.clip, folder)
+        return InferenceModel(base.clip, source)
     if folder.is_dir():
         return InferenceModel(_load_folder(folder, pretrained).to(target), source)
     known = not source.startswith(HUB) and open_clip.get_model_config(source.replace("/", "-")) is not None
@@ -39,25 +46,16 @@ def load_model(source: str, pretrained: str | None = None, device: str = "auto")
 
 
 def load_checkpoint(file: Path) -> DifferenceCLIP:
-    """Return the model of a checkpoint of `pcclip fit`. Only tensors and plain values are unpickled.
+    """Return the model of a checkpoint of `pcclip fit`, with low-rank adapters merged.
 
     Raises:
         FileNotFoundError: The checkpoint, or the tokenizer that the run used, does not exist.
         ValueError: The checkpoint is corrupt, is not from `pcclip fit`, or its weights do not fit its settings.
     """
-    existing_file(file, "checkpoint")
-    try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-        state = {
-            key.removeprefix(MODEL_PREFIX): value
-            for key, value in checkpoint["state_dict"].items()
-            if key.startswith(MODEL_PREFIX)
-        }
-        settings = checkpoint[MODEL_SETTINGS]
-    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise ValueError(f"{file}: corrupt, or not a checkpoint of `pcclip fit` ({reason}); copy it again") from error
+    state, settings = read_checkpoint(file)
     clip, head = settings["clip"], settings["head"]
+    if lora := settings.get("lora"):  # checkpoints of earlier versions have no such key
+        state = merged(state, lora["alpha"] / lora["rank"])
     if _tells_its_tokenizer(clip):
         model = _load_config(clip, head)
     else:
@@ -68,6 +66,27 @@ def load_checkpoint(file: Path) -> DifferenceCLIP:
         reason = str(error).splitlines()[1].strip()[:200]
         raise ValueError(f"{file}: its weights do not fit the model {clip['name']} that it names: {reason}") from error
     return model
+
+
+def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return weights and settings of the model in a checkpoint. Only tensors and plain values are unpickled.
+
+    Raises:
+        FileNotFoundError: The checkpoint does not exist.
+        ValueError: The checkpoint is corrupt, or is not from `pcclip fit`.
+    """
+    existing_file(file, "checkpoint")
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        state = {
+            key.removeprefix(MODEL_PREFIX): value
+            for key, value in checkpoint["state_dict"].items()
+            if key.startswith(MODEL_PREFIX)
+        }
+        return state, checkpoint[MODEL_SETTINGS]
+    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise ValueError(f"{file}: corrupt, or not a checkpoint of `pcclip fit` ({reason}); copy it again") from error
 
 
 def _tells_its_tokenizer(clip: dict[str, Any]) -> bool:

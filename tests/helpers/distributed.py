@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from pcclip.batch import PairBatch
+from pcclip.model.lora import Lora
 from pcclip.model.losses import Ranks
 from pcclip.model.module import LitDifferenceCLIP
 from tests.helpers.models import make_batch, make_module
@@ -25,6 +26,7 @@ SETTINGS: list[dict[str, Any]] = [
 SETTINGS[1] |= {"chunk_size": 2, "grad_checkpointing": True}
 SETTINGS[3] |= {"chunk_size": 3}
 SETTINGS.append(SETTINGS[1] | {"sign_weight": 1.0, "keep_weight": 3.0})
+SETTINGS.append(SETTINGS[1] | {"lora": Lora(rank=2, towers=["text", "image"])})
 
 
 def module_and_batches(settings: dict[str, Any], world_size: int) -> tuple[LitDifferenceCLIP, list[PairBatch]]:
@@ -102,6 +104,7 @@ SHARDED: dict[str, Any] = {
     "keep_weight": 3.0,
     "caption_logit_scale": 10.0,
     "chunk_size": 2,
+    "lora": Lora(rank=2),
 }
 
 
