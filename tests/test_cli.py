@@ -340,12 +340,16 @@ def test_learning_rate_finder_sets_the_rate_that_the_schedule_starts_from(config
         "init_args": {"logging_interval": "step"},
     }
     callbacks = f"--trainer.callbacks={json.dumps([finder, monitor])}"
-    assert main(["fit", "--config", str(config), callbacks, "--trainer.max_epochs=6"]) == 0
-    rates = next(v for tag, v in scalars(tmp_path / "runs" / "fit" / "a").items() if tag.startswith("lr-"))
+    halved = "--model.lr_factors={text: 0.5}"
+    assert main(["fit", "--config", str(config), callbacks, "--trainer.max_epochs=6", halved]) == 0
+    logged = sorted((t, v) for t, v in scalars(tmp_path / "runs" / "fit" / "a").items() if t.startswith("lr-"))
+    matrices, rates, biases = (values for _, values in logged)  # of the text tower, the head, and the text tower
     assert rates[0] != pytest.approx(0.01)  # found, not the configured one
     # after the first step the configured schedule holds: half a warm-up, then half a cosine
     factors = [WarmupCosine(0.5).factor(step, 30, 5) for step in range(30)]
-    assert rates[1:] == pytest.approx([rates[0] * factor for factor in factors[1:]], rel=1e-4)
+    expected = [rates[0] * factor for factor in factors[1:]]
+    assert rates[1:] == pytest.approx(expected, rel=1e-4)
+    assert matrices[1:] == biases[1:] == pytest.approx([rate / 2 for rate in expected], rel=1e-4)
 
 
 def scalars(folder: Path) -> dict[str, list[float]]:

@@ -20,9 +20,9 @@ from pcclip.model.keep import KeepLoss
 from pcclip.model.loading import MODEL_SETTINGS, ClipSource, check_fits, load_clip
 from pcclip.model.lora import Lora, add_adapters
 from pcclip.model.losses import ALONE, LOSSES, Counted, LossName, Ranks, contrastive_loss, row_keys, sign_loss
-from pcclip.model.optim import Schedule, parameter_groups
+from pcclip.model.optim import Schedule, constant, layer_factors, parameter_groups
 from pcclip.model.text import stacked
-from pcclip.model.trainable import set_trainable
+from pcclip.model.trainable import parameters_of, set_trainable
 
 MAX_LOGIT_SCALE = 100.0  # as in CLIP's own training
 
@@ -56,6 +56,9 @@ class LitDifferenceCLIP(HeldOutLosses):
             Needs less memory and a third more time. open_clip's ResNet image towers do not support it.
         compile: Whether to compile the towers' blocks with `torch.compile`. Checkpoints keep plain names.
         optimizer: Optimiser class with its settings.
+        lr_factors: Factors of the learning rate by part, such as `{image: 0.1}`. Parts are named as in `trainable`. Where parts
+            overlap, their factors are multiplied.
+        layer_decay: Factor of the learning rate from each layer of the image tower to the one before it, such as 0.75.
         schedule: Learning-rate schedule; constant by default.
     """
 
@@ -79,6 +82,8 @@ class LitDifferenceCLIP(HeldOutLosses):
         grad_checkpointing: bool = False,
         compile: bool = False,
         optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_factors: dict[str, PositiveFloat] | None = None,
+        layer_decay: PositiveFloat | None = None,
         schedule: Schedule | None = None,
     ) -> None:
         super().__init__()
@@ -108,6 +113,9 @@ class LitDifferenceCLIP(HeldOutLosses):
         self._mask_duplicates = mask_duplicates
         self._optimizer = optimizer
         self._schedule = schedule
+        self._lr_factors = lr_factors or {}
+        self._layer_decay = layer_decay
+        self._learning_rate_factors()  # so that a wrong name is an error now
         self._freeze_unused()
         self.model.train()
         if chunk_size is not None and batch_norm_trains(self.model):
@@ -143,6 +151,15 @@ class LitDifferenceCLIP(HeldOutLosses):
             unused.append(towers.text_decoder)
         for part in unused:
             part.requires_grad_(False)
+
+    def _learning_rate_factors(self) -> dict[nn.Parameter, float]:
+        """Return the factors of the learning rate that are set. Sharding replaces parameters, so they are not stored."""
+        towers = self.model.towers
+        factors = {} if self._layer_decay is None else layer_factors(towers.visual, self._layer_decay)
+        for part, factor in self._lr_factors.items():
+            for parameter in parameters_of(towers, part, "lr_factors"):
+                factors[parameter] = factors.get(parameter, 1.0) * factor
+        return factors
 
     def configure_model(self) -> None:
         """Shard the weights if the strategy requires it (`conf/fsdp.yaml`). Lightning calls this more than once."""
@@ -304,13 +321,16 @@ class LitDifferenceCLIP(HeldOutLosses):
         return (differences * self.model.encode_tokens(batch.tokens)).sum(-1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return the optimiser with two parameter groups, and the schedule, which is stepped after each optimiser step."""
-        groups = parameter_groups(self)
+        """Return the optimiser with its parameter groups, and the schedule, which is stepped after each optimiser step."""
+        factors = self._learning_rate_factors()
+        groups = parameter_groups(self, factors)
         if not groups:
             raise ValueError("model.trainable is empty and nothing else trains; name at least one part")
         optimizer = self._optimizer(groups)
         if self._schedule is None:
-            return optimizer
+            if not factors:
+                return optimizer
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": constant(optimizer), "interval": "step"}}
         total = self.trainer.estimated_stepping_batches
         if math.isinf(total):
             raise ValueError("model.schedule needs the length of the run; set trainer.max_epochs or trainer.max_steps")

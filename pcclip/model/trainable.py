@@ -34,13 +34,21 @@ def set_trainable(model: DifferenceCLIP, parts: Iterable[str]) -> None:
     for part in parts:
         if part.startswith("image") and not model.has_image_tower:
             raise ValueError(f"trainable: {part!r}, but the model has no image tower; use text or logit_scale")
-        for parameter in _parameters(model.towers, part):
+        for parameter in parameters_of(model.towers, part):
             parameter.requires_grad = True
     if not model.has_image_tower:
         model.towers.visual.requires_grad_(False)  # a placeholder, which `all` includes
 
 
-def _parameters(clip: Any, part: str) -> list[nn.Parameter]:
+def parameters_of(clip: Any, part: str, setting: str = "trainable") -> list[nn.Parameter]:
+    """Return the parameters of a part; see `set_trainable`.
+
+    Args:
+        clip: The open_clip model.
+        part: Name of the part.
+        setting: What names it, for messages.
+    """
+    named = f"{setting}: {part!r}"
     if part == "all":
         return list(clip.parameters())
     if part == "logit_scale":
@@ -50,18 +58,18 @@ def _parameters(clip: Any, part: str) -> list[nn.Parameter]:
     if part == "text":
         return text_parameters(clip)
     if part == "text_transformer":
-        return _all_of(blocks_of(text_tower(clip), TEXT_BLOCKS, f"trainable: {part!r}"))
+        return _all_of(blocks_of(text_tower(clip), TEXT_BLOCKS, named))
     if part == "image_projection":
-        return _named(clip.visual, IMAGE_PROJECTION, part)
+        return _named(clip.visual, IMAGE_PROJECTION, named)
     if match := re.fullmatch(r"(text|image)_last_(\d+)", part):
         text = match[1] == "text"
         tower = text_tower(clip) if text else clip.visual
-        blocks = blocks_of(tower, TEXT_BLOCKS if text else IMAGE_BLOCKS, f"trainable: {part!r}")
+        blocks = blocks_of(tower, TEXT_BLOCKS if text else IMAGE_BLOCKS, named)
         count = int(match[2])
         if not 1 <= count <= len(blocks):
-            raise ValueError(f"trainable: {part!r}, but the tower has {len(blocks)} blocks; use 1 to {len(blocks)}")
-        return _all_of(blocks[-count:]) + _named(tower, TEXT_END if text else IMAGE_END, part)
-    raise ValueError(f"trainable: unknown part {part!r}; use {PARTS}")
+            raise ValueError(f"{named}, but the tower has {len(blocks)} blocks; use 1 to {len(blocks)}")
+        return _all_of(blocks[-count:]) + _named(tower, TEXT_END if text else IMAGE_END, named)
+    raise ValueError(f"{setting}: unknown part {part!r}; use {PARTS}")
 
 
 def blocks_of(tower: nn.Module, places: tuple[str, ...], setting: str) -> list[nn.Module]:
@@ -83,14 +91,14 @@ def blocks_of(tower: nn.Module, places: tuple[str, ...], setting: str) -> list[n
     raise ValueError(f"{setting} needs a tower of transformer blocks, not {kind}; use text or image")
 
 
-def _named(tower: nn.Module, names: tuple[str, ...], part: str) -> list[nn.Parameter]:
+def _named(tower: nn.Module, names: tuple[str, ...], setting: str) -> list[nn.Parameter]:
     parts = {
         **dict(tower.named_modules(remove_duplicate=False)),
         **dict(tower.named_parameters(remove_duplicate=False)),
     }
     if found := _all_of(parts[name] for name in names if name in parts):
         return found
-    raise ValueError(f"trainable: {part!r}: {type(tower).__name__} has none of {', '.join(names)}")
+    raise ValueError(f"{setting}: {type(tower).__name__} has none of {', '.join(names)}")
 
 
 def _all_of(parts: Iterable[nn.Module | nn.Parameter]) -> list[nn.Parameter]:

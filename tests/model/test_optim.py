@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,6 +45,58 @@ def test_empty_groups_are_left_out() -> None:
     module = make_module([], head="linear")
     assert [group.get("weight_decay") for group in parameter_groups(module)] == [None]
     assert parameter_groups(make_module([])) == []
+
+
+TOWERS = {  # kind of tower, and factors of parts of its image tower by the start of their names
+    "vit": {
+        "conv1": 0.25,
+        "ln_pre": 0.25,
+        "transformer.resblocks.0": 0.5,
+        "transformer.resblocks.1": 1,
+        "ln_post": 1,
+        "proj": 1,
+    },
+    "timm_vit": {
+        "trunk.patch_embed": 2**-6,
+        "trunk.blocks.0": 2**-5,
+        "trunk.blocks.4": 0.5,
+        "trunk.blocks.5": 1,
+        "head": 1,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", TOWERS)
+def test_rates_differ_by_tower_and_layer(tmp_path: Path, kind: str) -> None:
+    settings: dict[str, Any] = {"lr_factors": {"image": 0.1, "text": 0.5, "text_last_1": 0.5}, "layer_decay": 0.5}
+    module = make_module(["all"], write_config(tmp_path, kind), head="linear", caption_weight=1, **settings)
+    module._optimizer = lambda groups: torch.optim.AdamW(groups, lr=2.0, weight_decay=0.3)  # type: ignore[assignment, arg-type, return-value]
+    made: Any = module.configure_optimizers()
+    names = {value: name.removeprefix("model.towers.") for name, value in module.named_parameters()}
+    rates = {names[value]: group["lr"] for group in made["optimizer"].param_groups for value in group["params"]}
+    assert rates.keys() == {names[value] for value in module.parameters() if value.requires_grad}
+    expected = {f"visual.{start}": 0.1 * factor for start, factor in TOWERS[kind].items()}
+    text = "text." if kind == "timm_vit" else ""
+    expected |= {f"{text}transformer.resblocks.1": 0.25, f"{text}transformer.resblocks.0": 0.5, f"{text}token_": 0.5}
+    for start, factor in {**expected, "logit_scale": 1, "model.head": 1}.items():
+        found = [rate for name, rate in rates.items() if name.startswith(start)]
+        assert found == pytest.approx([2 * factor] * max(1, len(found))), start
+    decays = {
+        names[value]: group["weight_decay"] for group in made["optimizer"].param_groups for value in group["params"]
+    }
+    assert (decays[f"{text}token_embedding.weight"], decays[f"{text}transformer.resblocks.0.attn.in_proj_weight"]) == (
+        0,
+        0.3,
+    )
+
+
+def test_factors_of_unknown_parts_and_layers_are_refused(tmp_path: Path) -> None:
+    for settings, named in (
+        ({"lr_factors": {"texts": 0.1}}, "lr_factors: .*'texts'"),
+        ({"layer_decay": 0.5}, "ModifiedResNet"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            make_module(["all"], write_config(tmp_path, "resnet"), **settings)  # type: ignore[arg-type]
 
 
 def run(schedule: Schedule, steps: int, steps_per_epoch: int) -> list[float]:
