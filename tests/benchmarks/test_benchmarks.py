@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import docs, gpu, loader, memory, rank, text, towers
+from benchmarks import docs, gpu, loader, lora, memory, rank, text, towers
 from tests.helpers.models import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +58,12 @@ def test_benchmarks_of_data_steps_run(name: str, options: list[str]) -> None:
     command = [sys.executable, "-m", f"benchmarks.{name}", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr
+
+
+def test_adapters_need_less_memory() -> None:
+    lora.main(["--models", str(TINY), "--pairs", "8", "--repeats", "1"])
+    full, adapters = rows("lora")
+    assert adapters["state, MiB"] < full["state, MiB"] / 10  # type: ignore[operator]
 
 
 def test_gpu_benchmark_runs_on_a_cpu() -> None:
