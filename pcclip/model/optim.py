@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from timm.models import group_parameters
 from torch import nn
@@ -52,7 +53,7 @@ def layer_factors(visual: nn.Module, decay: float) -> dict[nn.Parameter, float]:
     Raises:
         ValueError: The layers of this tower are not known.
     """
-    trunk = getattr(visual, "trunk", visual)
+    trunk: Any = getattr(visual, "trunk", visual)
     if hasattr(trunk, "group_matcher"):  # of timm
         matcher = trunk.group_matcher(coarse=False)
     elif hasattr(visual, "transformer"):
@@ -62,7 +63,7 @@ def layer_factors(visual: nn.Module, decay: float) -> dict[nn.Parameter, float]:
             f"model.layer_decay={decay:g}: the layers of {type(visual).__name__} are not known; leave it out, or use "
             "model.lr_factors"
         )
-    layers = group_parameters(trunk, matcher, reverse=True)  # type: ignore[no-untyped-call]
+    layers = group_parameters(trunk, matcher, reverse=True)
     last = max(layers.values())
     return {parameter: decay ** (last - layers[name]) for name, parameter in trunk.named_parameters()}
 

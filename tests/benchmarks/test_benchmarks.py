@@ -60,6 +60,7 @@ def test_benchmarks_of_data_steps_run(name: str, options: list[str]) -> None:
     assert not done.returncode, done.stderr
 
 
+@pytest.mark.slow
 def test_adapters_need_less_memory() -> None:
     lora.main(["--models", str(TINY), "--pairs", "8", "--repeats", "1"])
     full, adapters = rows("lora")
