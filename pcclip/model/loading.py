@@ -163,8 +163,8 @@ def check_fits(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], source:
     where = [f", which are in {folder / 'config.yaml'}" for folder in folders if (folder / "config.yaml").is_file()]
     raise ValueError(
         f"{source or 'checkpoint'}: its weights do not fit the configured model: {odd[0]} has shape {there} there and "
-        f"{here} here ({len(odd)} such weights); give the --model.clip.name, --model.clip.pretrained, --model.head and "
-        f"--model.lora of the run{''.join(where[:1])}"
+        f"{here} here ({len(odd)} such weights); give the --model.clip.name, --model.clip.pretrained, --model.lora and "
+        f"--model.head of the run{''.join(where[:1])}"
     )
 
 
