@@ -1,8 +1,10 @@
 """Check image files, and encode them for shards."""
 
 import base64
+import hashlib
 import io
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,21 @@ class StoredImage:
     extension: str
 
 
+@dataclass(frozen=True)
+class Checked:
+    """Result of decoding an image: upright size in pixels and sha256, or the reason of a failure.
+
+    A stored embedding has no size. `reason` is `missing` or `unreadable`, or for embeddings `not_finite` or `zero`, with
+    details in `message`. It is empty after success.
+    """
+
+    width: int = 0
+    height: int = 0
+    sha256: str = ""
+    reason: str = ""
+    message: str = ""
+
+
 def check_image(payload: bytes, where: str) -> tuple[int, int]:
     """Decode an image and return its upright width and height in pixels.
 
@@ -41,6 +58,22 @@ def check_image(payload: bytes, where: str) -> tuple[int, int]:
         turn = orientation(image)
         width, height = eight_bits(_loaded(image)).size
         return (height, width) if turn >= 5 else (width, height)
+
+
+def check(path: Path, payload: bytes | None) -> Checked:
+    """Decode an image from its payload or, without one, from its file."""
+    try:
+        content = read_bytes(path) if payload is None else payload
+        width, height = check_image(content, str(path))
+    except UnreadableImageError as error:
+        absent = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
+        return Checked(reason="missing" if absent else "unreadable", message=str(error))
+    return Checked(width, height, hashlib.sha256(content).hexdigest())
+
+
+def check_all(images: Sequence[tuple[Path, bytes | None]]) -> list[Checked]:
+    """Decode images. Here and not in the step, so that workers import only this module."""
+    return [check(path, payload) for path, payload in images]
 
 
 def image_header(payload: bytes, where: str) -> tuple[str, tuple[int, int]]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.files import EMBEDDING_ROW, Row
-from data_prep.sources.source import Candidate, Checked, LeftOut, SourceOptions, described, input_tables
+from data_prep.images import Checked
+from data_prep.sources.source import Candidate, LeftOut, SourceOptions, described, input_tables
 from pcclip.data.stored_embeddings import Embeddings, count_other_lengths, open_embeddings
 from pcclip.data.table_rows import table_rows
 

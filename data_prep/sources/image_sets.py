@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.files import CAPTION_KEYS, clean, image_path, read_jsonl
+from data_prep.images import Checked
 from data_prep.sources.source import (
     REPLACED,
     Candidate,
-    Checked,
     LeftOut,
     SourceOptions,
     image_folder,

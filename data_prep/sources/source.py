@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_prep.files import Row, clean, states_hash
+from data_prep.images import Checked
 from data_prep.step import UNRECORDED
 from pcclip.data.table_rows import table_files
 from pcclip.paths import existing_file, existing_folder, matching_files
@@ -57,21 +58,6 @@ class SourceOptions:
     part: str | None = None
     """Process one of several parts of the images, e.g. `1/4` to `4/4` on four machines, each with its own `output`. For
     `shards` the parts are of shards, and each machine needs its own `images`."""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """Result of decoding an image: upright size in pixels and sha256, or the reason of a failure.
-
-    A stored embedding has no size. `reason` is `missing` or `unreadable`, or for embeddings `not_finite` or `zero`, with
-    details in `message`. It is empty after success.
-    """
-
-    width: int = 0
-    height: int = 0
-    sha256: str = ""
-    reason: str = ""
-    message: str = ""
 
 
 @dataclass

@@ -128,7 +128,7 @@ def test_few_candidates_are_taken_ahead(tmp_path: Path) -> None:
             taken += 1
             yield Candidate(str(taken), tmp_path / "gone.jpg", ["x"])
 
-    checked = captions.check_all(endless(), workers=2)
+    checked = captions.check_candidates(endless(), workers=2)
     for _ in range(100):
         assert next(checked)[1].reason == "missing"
     checked.close()
