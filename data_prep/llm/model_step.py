@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.files import read_jsonl
-from data_prep.llm.batch_run import BatchRun
 from data_prep.llm.journal import Journal, Keys, failures_path
-from data_prep.llm.live import LiveRun
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.questions import QuestionList, Requests
 from data_prep.llm.run import Run, check_questions, open_questions, question_hashes
@@ -98,8 +96,12 @@ class ModelStep(ModelOptions, OutputStep):
             check_questions(task, self.requests, journal, hashes)
             run = Run(task, self.requests, self, journal, hashes)
             if self.backend == "batch":
+                from data_prep.llm.batch_run import BatchRun  # here: openai is slow to import
+
                 BatchRun(run).advance()
             else:
+                from data_prep.llm.live import LiveRun  # as above
+
                 asyncio.run(LiveRun(run, self.name).ask())
         used = f"{run.prompt_tokens} + {run.completion_tokens} tokens, cost {run.cost:.2f}"
         print(f"{self.answers}: {run.answered} of {run.questions} answered, {run.failed} failed, {used}")
