@@ -38,6 +38,8 @@ LESS = {
     "brightness": ("darker", "dimmer"),
     "position": ("further to the left", "further left", "more to the left", "closer to the left edge"),
 }
+FIRST_LEADS = 0.75  # share of comparatives that speak of the first picture
+APPEAR = ("appear", "occur", "stand", "stay")
 HIGHER, LOWER = ("higher", "greater"), ("lower",)
 NOUNS = (
     ("image", "image"),
@@ -109,7 +111,7 @@ class Writer:
 
     def _sides(self) -> tuple[Scene, Scene, str, str]:
         """Which picture the comparative speaks of: (its scene, the other's, its mark, the other's)."""
-        if self.rng.random() < 0.5:
+        if self.rng.random() < FIRST_LEADS:
             return self.first, self.second, "<1>", "<2>"
         return self.second, self.first, "<2>", "<1>"
 
@@ -165,8 +167,9 @@ class Writer:
                 looks = verbs["looks"].removesuffix("s")
                 verbs = {"is": "are", "looks": looks, "gets": "get", "that": "those", "it": "they", "does": "do"}
         fields["singled_lie"] = "lies" if fields["thing_is"] == "is" else "lie"
+        verb = self.rng.choice(APPEAR)
         for name in ("thing", "opposite"):
-            fields[f"{name}_appears"] = "appears" if fields[f"{name}_is"] == "is" else "appear"
+            fields[f"{name}_appears"] = f"{verb}s" if fields[f"{name}_is"] == "is" else verb
         return fields | verbs
 
     def _crossed(self, one: str, other: str) -> str:

@@ -2,7 +2,7 @@
 
 `<X>` and `<Y>` stand for the two pictures. The comparative speaks of `<X>`. Fields of frames about a graded attribute:
 
-    {thing}, {thing_is}, {thing_appears}  larger stars, are, appear
+    {thing}, {thing_is}, {thing_appears}  larger stars, are, appear (or another verb)
     {opposite}, {opposite_is}, ...  the same of <Y>: smaller stars, are
     {described}, {other}       stars that are larger; of <Y>: stars that are smaller
     {singled}, {singled_lie}   the larger stars, lie
@@ -15,7 +15,8 @@
 import random
 
 # A statement about <X>, and the ending that names the other picture.
-THINGS = (
+Statements = tuple[tuple[str, str], ...]
+THINGS: Statements = (
     ("<X> has {thing}", "than <Y>"),
     ("<X> shows {thing}", "than <Y>"),
     ("<X> contains {thing}", "than <Y>"),
@@ -23,11 +24,14 @@ THINGS = (
     ("there {thing_is} {thing} in <X>", "than in <Y>"),
     ("in <X> there {thing_is} {thing}", "than in <Y>"),
     ("you can see {thing} in <X>", "than in <Y>"),
+)
+THING_FIRST: Statements = (
     ("{thing} can be seen in <X>", "than in <Y>"),
     ("{thing} can be found in <X>", "than in <Y>"),
     ("{thing} {thing_appears} in <X>", "than in <Y>"),
+    ("{thing} {thing_appears} in <X>", "than in <Y>"),
 )
-STATES = (
+STATES: Statements = (
     ("the {subject} in <X> {is} {word}", "than {that} in <Y>"),
     ("the {subject} of <X> {looks} {word}", "than {that} of <Y>"),
     ("the {subject} {is} {word} in <X>", "than in <Y>"),
@@ -57,10 +61,12 @@ CHANGE = "from <Y> to <X> the {subject} {gets} {word}"
 
 def graded(rng: random.Random, attribute: str) -> str:
     """Return a frame about one graded attribute."""
-    statements = THINGS[:4] + STATES if attribute == "position" else THINGS + STATES
-    statement, ending = rng.choice(statements)
-    kinds = {"than": 0.3, "reference": 0.25, "contrast": 0.18, "singled": 0.15, "common": 0.07, "change": 0.05}
+    statements = THINGS[:4] + STATES if attribute == "position" else THINGS + THING_FIRST + STATES
+    kinds = {"than": 0.28, "reference": 0.22, "contrast": 0.24, "singled": 0.14, "common": 0.07, "change": 0.05}
     (kind,) = rng.choices(list(kinds), list(kinds.values()))
+    if kind == "contrast" and attribute != "position" and rng.random() < 0.3:
+        statements = THING_FIRST  # "..., and darker stars appear in <Y>": "in <X>, and darker stars" must not be read together
+    statement, ending = rng.choice(statements)
     if kind == "than":
         return f"{statement} {ending}"
     if kind == "reference":

@@ -34,7 +34,7 @@ def pack_model(model: Path, captions: Path, output: Path) -> None:
 def unpack_model(packed: Path, config: Path, output: Path) -> None:
     """Make a saved model (`local-dir:OUTPUT`) of a packed one.
 
-    Tokens without a row keep open_clip's random initial embeddings.
+    Tokens without a row get random embeddings as large as the others', as if they had been in some captions.
 
     Args:
         packed: File that `pack_model` wrote.
@@ -47,8 +47,10 @@ def unpack_model(packed: Path, config: Path, output: Path) -> None:
     logging.disable(logging.NOTSET)
     state = load_file(packed)
     used = state.pop(ROWS)
-    table = model.towers.state_dict()[TABLE].clone()
-    table[used] = state[TABLE].float()
+    known = state[TABLE].float()
+    table = model.towers.state_dict()[TABLE]
+    table = table * (known.std() / table.std())
+    table[used] = known
     model.towers.load_state_dict({**state, TABLE: table})
     save_clip(model, output)
     print(f"{output}: unpacked from {packed}")

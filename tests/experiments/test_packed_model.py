@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
 from pcclip.experiments.packed_model import pack_model, unpack_model
@@ -12,6 +13,7 @@ from tests.helpers.models import TINY
 
 def test_packed_and_unpacked_model_encodes_as_before(tmp_path: Path) -> None:
     model = load_clip(str(TINY)).eval()
+    model.towers.token_embedding.weight.data.mul_(3)
     save_clip(model, tmp_path / "model")
     texts = ["two red stars", "a dark background"]
     (tmp_path / "captions.jsonl").write_text(json.dumps({"id": "a", "file": "a.png", "captions": texts}) + "\n")
@@ -22,5 +24,7 @@ def test_packed_and_unpacked_model_encodes_as_before(tmp_path: Path) -> None:
     with torch.no_grad():
         torch.testing.assert_close(again.encode_texts(texts), model.encode_texts(texts), atol=2e-3, rtol=0)
         torch.testing.assert_close(again.encode_images(images), model.encode_images(images), atol=2e-3, rtol=0)
+    table = again.towers.token_embedding.weight
+    assert float(table.std()) == pytest.approx(float(model.towers.token_embedding.weight.std()), rel=0.1)
     whole, packed = (tmp_path / "model/open_clip_model.safetensors", tmp_path / "packed.safetensors")
     assert packed.stat().st_size < whole.stat().st_size / 2
