@@ -1,9 +1,11 @@
 """Draw pairs and captions from groups, and join the groups into a batch."""
 
+from __future__ import annotations
+
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ class Draw:
         captions_per_group: Captioned images drawn from each group.
         both_directions: Draw each pair together with its reverse.
         role_swap: Probability of replacing a pair by its reverse, with "first" and "second" exchanged in its text.
+        role_swap_epochs: Epochs in which this probability rises from zero.
         role_twins: Draw each pair together with that exchanged reverse. The two are neighbours in the batch.
         word_dropout: Probability of dropping each word of a text or caption.
         fill: Repeat pairs and captions of groups that have too few, so that all batches have one size.
@@ -46,12 +49,18 @@ class Draw:
     captions_per_group: int
     both_directions: bool = False
     role_swap: float = 0.0
+    role_swap_epochs: int = 0
     role_twins: bool = False
     word_dropout: float = 0.0
     fill: bool = True
     shares: tuple[tuple[tuple[str, ...], int], ...] = ()
     block: int = 1024
     seed: int = 0
+
+    def at(self, epoch: int) -> Draw:
+        """Return the settings of an epoch."""
+        risen = min(1.0, epoch / self.role_swap_epochs) if self.role_swap_epochs else 1.0
+        return replace(self, role_swap=risen * self.role_swap)
 
     @property
     def needs(self) -> str:

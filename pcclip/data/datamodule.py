@@ -49,6 +49,8 @@ class PairDataModule(LightningDataModule):
             `twins`, each pair and this reverse are in the same batch: the two texts differ only in these words and are each
             other's negatives. Half as many different pairs are then drawn. Pairs whose texts have neither word are skipped,
             unless the group has no others. `data/roleless` counts them.
+        role_swap_epochs: Number of epochs in which `role_swap` rises from 0. Texts that mostly speak of the first image are
+            learned much faster; the exchanged ones then teach "first" and "second".
         word_dropout: Probability of dropping each word of a training text or caption, drawn again in each epoch. It keeps a
             model from learning a few texts by heart. Role words ("first", "second") and negations are never dropped.
         shuffle_block: Number of groups that are shuffled together. A block spans a few neighbouring shards.
@@ -69,6 +71,7 @@ class PairDataModule(LightningDataModule):
         captions_per_group: PositiveInt | None = None,
         both_directions: bool = False,
         role_swap: ClosedUnitInterval | Literal["twins"] = 0.0,
+        role_swap_epochs: NonNegativeInt = 0,
         word_dropout: ClosedUnitInterval = 0.0,
         shuffle_block: PositiveInt = 1024,
         num_workers: NonNegativeInt = 2,
@@ -96,6 +99,7 @@ class PairDataModule(LightningDataModule):
             captions_per_group=0,  # set when the folders are known
             both_directions=both_directions,
             role_swap=0.0 if role_swap == "twins" else role_swap,
+            role_swap_epochs=role_swap_epochs,
             role_twins=self.role_twins,
             word_dropout=word_dropout,
             shares=shares(self._train, train_weights or {}, groups_per_batch),

@@ -196,7 +196,7 @@ class PairBatches(GroupStream):
             if len(own) < len(places):
                 own += self._substitutes(order, epoch, number, places, own)
             groups += own
-        batch = collate(groups, self._draw, self._tokenizer, self._random(PAIRS, epoch, self._rank, number))
+        batch = collate(groups, self._draw.at(epoch), self._tokenizer, self._random(PAIRS, epoch, self._rank, number))
         return batch._replace(damaged=damaged)
 
     def _step(self, epoch: int, number: int) -> int:

@@ -206,6 +206,14 @@ def test_role_swap_has_its_probability_and_changes_nothing_else(
     assert all(torch.equal(a.caption_tokens, b.caption_tokens) for a, b in zip(plain, own, strict=False))
 
 
+def test_role_swap_rises_from_epoch_to_epoch(tmp_path: Path) -> None:
+    stream = make(write(tmp_path / "shards", [60]), role_swap=0.8, role_swap_epochs=4, pairs_per_group=6)
+    shares = [
+        float(torch.cat([batch.tokens[:, 3] for batch in batches(stream, epoch)]).float().mean()) for epoch in range(6)
+    ]
+    assert shares == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 0.8], abs=0.1)
+
+
 def test_word_dropout_drops_its_share_of_words_and_changes_nothing_else(tmp_path: Path) -> None:
     folder = ShardFolder.open(str(write(tmp_path / "shards", [6])), Path())
 
