@@ -19,7 +19,7 @@ UNPACK := $(BIN)/python -m pcclip.experiments unpack_model conf/demo/base.safete
 PRETRAIN = $(BIN)/pcclip-data all --config conf/data/demo.yaml --root data/demo_base --seed 100 --shapes.train 24000 && \
   $(BIN)/pcclip fit --config conf/demo/pretrain.yaml --run $(1) --overwrite true
 
-.PHONY: help setup train demo-base data test test-slow lint format photos real-clip demo-seeds photos-seeds eval photos-eval ablations demo tensorboard bench bench-gpu docs clean
+.PHONY: help setup train demo-base data test test-slow lint format photos real-clip paper demo-seeds photos-seeds eval photos-eval ablations demo tensorboard bench bench-gpu docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -103,6 +103,9 @@ real-clip: $(VENV)/ready ## A text tower for embeddings of real CLIP, with five 
 	  $(BIN)/pcclip fit --config conf/real_clip/finetune.yaml --run $$run --seed_everything $$seed --overwrite true; done
 	$(BIN)/python -m pcclip.experiments spread $(foreach seed,$(SEEDS),runs/real_clip/$(seed)/results.json) \
 	  --title real_clip --output docs/results/real_clip.md --metrics '$(REAL_CLIP_SPREAD)'
+
+paper: $(VENV)/ready ## The paper from its official files to one page: make paper DATA=/data MODEL=ViT-L-14 ENDPOINT=http://...; DRY_RUN=1 shows stages and costs (docs/guides/paper.md)
+	@BIN='$(BIN)' bash docs/paper.sh
 
 eval: $(VENV)/ready ## The whole protocol on the embedded world's models that `make train` left: runs/demo/eval/results.md
 	$(BIN)/pcclip-data shapes_eval --config conf/data/demo.yaml

@@ -10,6 +10,7 @@ from pcclip.command_line import run
 from pcclip.experiments.ablations import run_grid
 from pcclip.experiments.factor_plot import plot
 from pcclip.experiments.packed_model import pack_model, unpack_model
+from pcclip.experiments.paper import check_files, plan, write_page
 from pcclip.experiments.spread import make_table
 from pcclip.experiments.stored_objects import split_objects
 
@@ -17,6 +18,9 @@ SCRIPTS: dict[str, Callable[..., None]] = {
     "ablations": run_grid,
     "factor_plot": plot,
     "pack_model": pack_model,
+    "paper_files": check_files,
+    "paper_page": write_page,
+    "paper_plan": plan,
     "split_objects": split_objects,
     "spread": make_table,
     "unpack_model": unpack_model,

@@ -73,7 +73,7 @@ def read_experiment(file: str | Path, name: str) -> Experiment:
         raise ValueError(f"{file}: {name}: {error}") from error
     if unknown := [heading for heading in experiment.plot if heading not in experiment.columns]:
         raise ValueError(f"{file}: {name}.plot names {unknown}; name two of `columns`")
-    if len({_slug(cell) for cell in experiment.cells}) < len(experiment.cells):
+    if len({slug(cell) for cell in experiment.cells}) < len(experiment.cells):
         raise ValueError(f"{file}: {name}.cells: two cells have the same folder name; rename one")
     return experiment
 
@@ -120,7 +120,7 @@ def tabulate(experiment: Experiment, folder: Path) -> pd.DataFrame:
     headings = {metric: heading for heading, metric in experiment.columns.items()}
     tables = []
     for cell in experiment.cells:
-        files = [record.parent / experiment.results for record in sorted(folder.glob(f"{_slug(cell)}-*/cell.json"))]
+        files = [record.parent / experiment.results for record in sorted(folder.glob(f"{slug(cell)}-*/cell.json"))]
         if not files:
             continue
         rows = read_runs(files)
@@ -195,7 +195,7 @@ def run_grid(
     failed = []
     for seed in seeds:  # whole grids, seed by seed
         for cell in cells or section.cells:
-            run = place / f"{_slug(cell)}-{seed}"
+            run = place / f"{slug(cell)}-{seed}"
             if not run_cell(section, run, command(section, cell, seed, settings)):
                 failed.append(run.name)
     write(section, experiment, place, Path(output), Path(pictures))
@@ -234,7 +234,7 @@ def write(experiment: Experiment, name: str, folder: Path, output: Path, picture
     print(f'written to {output}, part "ablations-{name}"')
 
 
-def _slug(cell: str) -> str:
+def slug(cell: str) -> str:
     """Return the name of a cell in its folders, `<slug>-<seed>`. It contains no hyphen."""
     return re.sub(r"[^a-z0-9.]+", "_", cell.lower()).strip("_")
 

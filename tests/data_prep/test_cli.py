@@ -173,6 +173,7 @@ def test_shipped_configs_parse_whole_and_every_step_finds_what_earlier_ones_writ
 
 def test_every_section_of_a_shipped_chain_is_understood() -> None:
     bases = {"demo_ablations": "demo", "photos_ablations": "photos", "photos_roles": "photos", "coco_ablations": "coco"}
+    bases["coco_paper"] = "coco"
     for file in sorted(Path("conf/data").glob("*.yaml")):
         files = [f"conf/data/{bases[file.stem]}.yaml"] if file.stem in bases else []
         flags = ["--set=cub", "--kind=birds"] if file.stem == "class_texts" else []

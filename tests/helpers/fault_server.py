@@ -184,6 +184,8 @@ class FaultServer:
 
     def _batch_api(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         parts = path.removeprefix("/v1/").split("/")
+        if method == "GET" and parts == ["models"]:
+            return 200, {"object": "list", "data": [{"id": self.faults.model or "m", "object": "model"}]}
         if method == "POST" and parts == ["files"]:
             name = f"file-{len(self.files)}"
             self.files[name] = _multipart_file(body)

@@ -1,0 +1,240 @@
+"""What `make paper` needs besides the project's commands: official files, a plan with costs, and one page of numbers.
+
+docs/paper.sh has the commands. The tables in conf/paper are data: official files, stages, and the paper's numbers.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pandas as pd
+
+from pcclip.atomic import atomic_text
+from pcclip.experiments.ablations import slug
+from pcclip.paths import existing_file
+from pcclip.results import read_results
+
+TEXT_TOKENS = 34  # mean length of a difference text
+NOTES = """
+*The paper's protocol* is its own: CLIP's template, `sign_accuracy`, five draws of 100 images, comparative prompting at alpha
+0.8. Its known faults (classes and attributes by wrong indices, pairs picked by test labels, other texts for other models) are
+not repeated. *The corrected protocol* asks more of the same images: the true one of a text and its reverse, over all pairs and
+wordings; open_clip's ensemble of templates; the gain over the texts of other pairs. docs/reference/metrics.md defines them.
+
+Fractions; mean [lowest, highest] over seeds; `-` where a number is missing. `ensembled 0.5` has the mean of finetuned and base
+weights. The paper's columns have the numbers that this project quotes. Others, and the numbers of its tables, could not be
+checked and are left out. The CLIPScore of generated images is not measured here.
+"""
+
+
+def read_table(file: str) -> pd.DataFrame:
+    """Read a CSV table of conf/paper."""
+    return pd.read_csv(existing_file(file, "table"))
+
+
+def check_files(
+    sets: list[str], data: str = "data", download: bool = False, official: str = "conf/paper/files.csv"
+) -> None:
+    """Link the official files of the datasets into `data`, where the configurations look for them.
+
+    Args:
+        sets: Names of the datasets, as in the column `set` of the table.
+        data: Folder of the official files, laid out like the column `path`.
+        download: Let torchvision download its datasets into the folder.
+        official: Table of the official files.
+
+    Raises:
+        FileNotFoundError: A file is missing. The message has the address and size of each.
+    """
+    missing = missing_files(sets, data, official)
+    if download and missing["torchvision"].notna().any():
+        from torchvision import datasets
+
+        for name in missing["torchvision"].dropna():
+            getattr(datasets, name)(Path(data, "torchvision"), download=True)
+        missing = missing_files(sets, data, official)
+    for path in read_table(official)["path"]:
+        source, target = Path(data, path).absolute(), Path("data", path)
+        if source.exists() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)  # a broken link
+            target.symlink_to(source)
+    if len(missing):
+        raise FileNotFoundError(
+            f"{data}: {len(missing)} official files are missing; DOWNLOAD=1 fetches COCO and those of torchvision\n"
+            f"{_listed(missing)}"
+        )
+    print(f"{data}: all official files of {', '.join(sets)} are there")
+
+
+def missing_files(sets: list[str], data: str, official: str) -> pd.DataFrame:
+    """Return the rows of official files that are neither in the folder nor in `data`.
+
+    Raises:
+        ValueError: An unknown dataset.
+    """
+    table = read_table(official)
+    if unknown := sorted(set(sets) - set(table["set"])):
+        raise ValueError(f"{official}: has no datasets {unknown}; it has {', '.join(table['set'].unique())}")
+    absent = [not Path(data, path).exists() and not Path("data", path).exists() for path in table["path"]]
+    return table[table["set"].isin(sets) & pd.Series(absent)]
+
+
+def plan(
+    model: str,
+    sets: list[str],
+    data: str = "data",
+    seeds: int = 3,
+    prices: tuple[float, float] = (0.0, 0.0),
+    answers_per_second: float = 20.0,
+    tflops: float = 312.0,
+    utilisation: float = 0.4,
+    official: str = "conf/paper/files.csv",
+    stages: str = "conf/paper/stages.csv",
+) -> None:
+    """Print the stages with disk space, requests, tokens, cost and hours. Nothing is run.
+
+    Hours are estimates, not measurements: of the endpoint, requests by `answers_per_second`; of the GPU, operations by what
+    it does in a second. A token costs a block of width W some 24 W^2 operations in a forward pass, and three times that in
+    training.
+
+    Args:
+        model: open_clip's name of the model.
+        sets: Names of the datasets.
+        data: Folder of the official files.
+        seeds: Number of training seeds.
+        prices: Prices of a million prompt tokens and of a million answer tokens.
+        answers_per_second: Answers of the endpoint in a second.
+        tflops: Peak of the GPU in bfloat16, in 1e12 operations a second. 312 is an A100.
+        utilisation: Share of the peak that is reached.
+        official: Table of the official files.
+        stages: Table of the stages, for one seed.
+    """
+    table = read_table(stages)
+    table = table[table["set"].isin([*sets, "seed"])].reset_index(drop=True)
+    table.loc[table["set"] == "seed", ["gb", "texts"]] *= seeds
+    per_image, per_text = operations(model)
+    forward = table["images"] * per_image + 3 * table["texts"] * per_text
+    table["M prompt tokens"] = table["requests"] * table["prompt_tokens"] / 1e6
+    table["M answer tokens"] = table["requests"] * table["answer_tokens"] / 1e6
+    table["cost"] = table["M prompt tokens"] * prices[0] + table["M answer tokens"] * prices[1]
+    table["endpoint hours"] = table["requests"] / answers_per_second / 3600
+    table["GPU hours"] = forward / (tflops * 1e12 * utilisation) / 3600
+    numbers = ["gb", "requests", "M prompt tokens", "M answer tokens", "cost", "endpoint hours", "GPU hours"]
+    table = table[["stage", "what", *numbers]]
+    table.loc[len(table)] = ["all", "", *table[numbers].sum(skipna=False)]
+    table["requests"] = [f"{count:,.0f}" for count in table["requests"]]
+    for column in set(numbers) - {"requests"}:
+        table[column] = [_shown(value) for value in table[column]]
+    print(f"{model}, {seeds} seeds, {', '.join(sets)}\n\n{markdown(table.rename(columns={'gb': 'GB'}))}")
+    print(
+        f"Hours are estimated, not measured: {answers_per_second:g} answers a second, {utilisation:.0%} of {tflops:g} TFLOPS, "
+        "24 W^2 operations a token and block of width W, three times that in training. "
+        "Evaluation also takes CPU time: CUB's 312 attributes ten minutes a model."
+    )
+    missing = missing_files(sets, data, official)
+    print(f"Missing official files:\n{_listed(missing)}" if len(missing) else "All official files are there.")
+
+
+def operations(model: str) -> tuple[float, float]:
+    """Return the operations of a forward pass of one image and of one text, NaN if a tower is no plain transformer.
+
+    Raises:
+        ValueError: open_clip does not know the model.
+    """
+    configuration = open_clip.get_model_config(model)
+    if configuration is None:
+        raise ValueError(f"{model}: open_clip has no such model; give a name of open_clip.list_models()")
+    vision, text = configuration["vision_cfg"], configuration["text_cfg"]
+    if not all({"width", "layers"} <= tower.keys() and isinstance(tower["layers"], int) for tower in (vision, text)):
+        return math.nan, math.nan
+    tokens = (vision["image_size"] // vision["patch_size"]) ** 2 + 1
+    return _blocks(vision) * tokens, _blocks(text) * TEXT_TOKENS
+
+
+def write_page(
+    cells: list[str],
+    folder: str = "runs/paper",
+    numbers: str = "conf/paper/numbers.csv",
+    output: str = "runs/paper/paper.md",
+) -> None:
+    """Write one page with the paper's numbers, and the numbers of finished runs in both protocols.
+
+    Args:
+        cells: Names of the cells of conf/ablations.yaml that were run.
+        folder: Folder of the runs, `<cell>-<seed>`, and of `base`, the model before finetuning.
+        numbers: Table of the paper's numbers, with the metric of each in both protocols.
+        output: The page.
+
+    Raises:
+        FileNotFoundError: No run of one of the cells is finished.
+    """
+    place, paper = Path(folder), read_table(numbers)
+    rows: list[dict[str, Any]] = []
+    runs = {}
+    for cell in cells:
+        runs[cell] = sorted(record.parent for record in place.glob(f"{slug(cell)}-*/cell.json"))
+        if not runs[cell]:
+            raise FileNotFoundError(f"{place}: no finished run of the cell {cell!r}; run the stage `train` first")
+        rows += [row for run in runs[cell] for row in _rows(run, cell)]
+    found = pd.DataFrame([*_rows(place / "base", "CLIP"), *rows])
+    found.loc[found["model"] == "base", "cell"] = "CLIP"
+    values = found.groupby(["model", "cell", "metric"])["value"].agg(["mean", "min", "max"])
+    text = (
+        f"# The paper's numbers and ours\n\nSeeds: {', '.join(f'{cell} {len(runs[cell])}' for cell in cells)}.\n{NOTES}"
+    )
+    for protocol, metric in (("The paper's protocol", "metric"), ("Corrected protocol", "corrected")):
+        for model in ("finetuned", "ensembled 0.5"):
+            table = paper[["experiment", "set"]].fillna("-")
+            if metric == "metric":
+                table["table"] = paper["table"].fillna("-")
+                table["paper: CLIP"] = [_shown(value, 3) for value in paper["paper_clip"]]
+                table["paper: PC-CLIP"] = [_shown(value, 3) for value in paper["paper_pc_clip"]]
+            table["CLIP"] = [_value(values, ("base", "CLIP", name)) for name in paper[metric]]
+            for cell in cells:
+                table[cell] = [_value(values, (model, cell, name)) for name in paper[metric]]
+            known = paper["paper_clip"].notna() if metric == "metric" else False
+            text += f"\n## {protocol}, {model}\n\n{markdown(table[paper[metric].notna() | known])}"
+    with atomic_text(Path(output)) as stream:
+        stream.write(text)
+    print(f"written to {output}")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return a Markdown table of the columns."""
+    lines = [list(table), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _rows(run: Path, cell: str) -> list[dict[str, Any]]:
+    """Return the numbers of a run: those at the end of its training, and those of its evaluations."""
+    return [
+        {"cell": cell, "model": model, "metric": result.tag, "value": result.value}
+        for file in sorted([*run.glob("results.json"), *run.glob("eval/*.json")])
+        for model, results in read_results(file).items()
+        for result in results
+    ]
+
+
+def _value(values: pd.DataFrame, key: tuple[str, str, Any]) -> str:
+    if key not in values.index:
+        return "-"
+    mean, low, high = values.loc[key]
+    return _shown(mean, 3) if low == high else f"{_shown(mean, 3)} [{_shown(low, 3)}, {_shown(high, 3)}]"
+
+
+def _shown(value: float, digits: int = 2) -> str:
+    return "-" if math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def _blocks(tower: dict[str, Any]) -> float:
+    return 24.0 * int(tower["layers"]) * int(tower["width"]) ** 2
+
+
+def _listed(missing: pd.DataFrame) -> str:
+    sizes = ["size unknown" if math.isnan(gb) else f"{gb:g} GB" for gb in missing["gb"]]
+    return "\n".join(
+        f"- {path} ({size}): {source}"
+        for path, size, source in zip(missing["path"], sizes, missing["source"], strict=True)
+    )
