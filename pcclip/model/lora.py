@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from pcclip.command_line import need
 from pcclip.model.clip import DifferenceCLIP
-from pcclip.model.text import text_parameters, text_tower
-from pcclip.model.trainable import IMAGE_BLOCKS, TEXT_BLOCKS, blocks_of
+from pcclip.model.text import TEXT_BLOCKS, text_parameters, text_tower
+from pcclip.model.trainable import IMAGE_BLOCKS, blocks_of
 
 NAME = "default"  # peft's name of an adapter
 
