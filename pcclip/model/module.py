@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
@@ -20,14 +19,15 @@ from pcclip.model.keep import KeepLoss
 from pcclip.model.loading import MODEL_SETTINGS, ClipSource, check_fits, load_clip
 from pcclip.model.lora import Lora, add_adapters
 from pcclip.model.losses import ALONE, LOSSES, Counted, LossName, Ranks, contrastive_loss, row_keys, sign_loss
-from pcclip.model.optim import Schedule, constant, layer_factors, parameter_groups
+from pcclip.model.optim import Schedule
+from pcclip.model.optimisation import Optimisation
 from pcclip.model.text import stacked
-from pcclip.model.trainable import parameters_of, set_trainable
+from pcclip.model.trainable import set_trainable
 
 MAX_LOGIT_SCALE = 100.0  # as in CLIP's own training
 
 
-class LitDifferenceCLIP(HeldOutLosses):
+class LitDifferenceCLIP(HeldOutLosses, Optimisation):
     """LightningModule that trains a `DifferenceCLIP` with a weighted sum of a difference loss and a caption loss.
 
     Args:
@@ -115,7 +115,7 @@ class LitDifferenceCLIP(HeldOutLosses):
         self._schedule = schedule
         self._lr_factors = lr_factors or {}
         self._layer_decay = layer_decay
-        self._learning_rate_factors()  # so that a wrong name is an error now
+        self.learning_rate_factors()  # so that a wrong name is an error now
         self._freeze_unused()
         self.model.train()
         if chunk_size is not None and batch_norm_trains(self.model):
@@ -152,15 +152,6 @@ class LitDifferenceCLIP(HeldOutLosses):
         for part in unused:
             part.requires_grad_(False)
 
-    def _learning_rate_factors(self) -> dict[nn.Parameter, float]:
-        """Return the factors of the learning rate that are set. Sharding replaces parameters, so they are not stored."""
-        towers = self.model.towers
-        factors = {} if self._layer_decay is None else layer_factors(towers.visual, self._layer_decay)
-        for part, factor in self._lr_factors.items():
-            for parameter in parameters_of(towers, part, "lr_factors"):
-                factors[parameter] = factors.get(parameter, 1.0) * factor
-        return factors
-
     def configure_model(self) -> None:
         """Shard the weights if the strategy requires it (`conf/fsdp.yaml`). Lightning calls this more than once."""
         if self.device_mesh is None or isinstance(self.model, FSDPModule):
@@ -171,21 +162,6 @@ class LitDifferenceCLIP(HeldOutLosses):
                 "model.learn_logit_scale=false"
             )
         self.model.shard(self.device_mesh["data_parallel"])
-
-    @property
-    def lr(self) -> float:
-        """Learning rate before the schedule. Lightning's LearningRateFinder reads and sets it."""
-        group = self.trainer.optimizers[0].param_groups[0]
-        rate: float = group.get("initial_lr", group["lr"])
-        return rate
-
-    @lr.setter
-    def lr(self, rate: float) -> None:
-        for optimizer in self.trainer.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] = rate
-        for each in self.trainer.lr_scheduler_configs:
-            each.scheduler.base_lrs = [rate] * len(each.scheduler.base_lrs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add architecture, preprocessing, head and adapters as plain data, for `pcclip.load`."""
@@ -319,22 +295,3 @@ class LitDifferenceCLIP(HeldOutLosses):
         images = self.embed(batch)
         differences = self.model.difference(images[batch.first], images[batch.second])
         return (differences * self.model.encode_tokens(batch.tokens)).sum(-1)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return the optimiser with its parameter groups, and the schedule, which is stepped after each optimiser step."""
-        factors = self._learning_rate_factors()
-        groups = parameter_groups(self, factors)
-        if not groups:
-            raise ValueError("model.trainable is empty and nothing else trains; name at least one part")
-        optimizer = self._optimizer(groups)
-        if self._schedule is None:
-            if not factors:
-                return optimizer
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": constant(optimizer), "interval": "step"}}
-        total = self.trainer.estimated_stepping_batches
-        if math.isinf(total):
-            raise ValueError("model.schedule needs the length of the run; set trainer.max_epochs or trainer.max_steps")
-        self.trainer.fit_loop.setup_data()  # sets num_training_batches
-        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        scheduler = self._schedule.build(optimizer, int(total), steps_per_epoch)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
