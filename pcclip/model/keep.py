@@ -23,6 +23,7 @@ class KeepLoss:
     """
 
     def __init__(self, model: DifferenceCLIP) -> None:
+        self._model = model
         frozen = {id(weight): weight for weight in model.parameters() if not weight.requires_grad}
         self._encodes_images = not model.image_tower_frozen  # else the model's images are the base's
         self.base = copy.deepcopy(model, frozen).requires_grad_(False).eval()
@@ -37,8 +38,9 @@ class KeepLoss:
             tokens: Token ids of the captions, (P, L).
             ranks: This rank.
         """
-        if self.base.device != images.device:
-            self.base.to(images.device)
+        mean = self._model.mean  # a Trainer moves and casts it with the weights
+        if (self.base.mean.device, self.base.mean.dtype) != (mean.device, mean.dtype):
+            self.base.to(mean)
         with torch.no_grad():
             base_captions = self.base.encode_tokens(tokens)
             base_images = images

@@ -177,10 +177,9 @@ def test_a_loss_of_weight_zero_is_not_computed() -> None:
     assert torch.equal(losses["loss"], losses["caption_loss"])
 
 
-@pytest.mark.parametrize("trainable", ["text", "all"])
+@pytest.mark.parametrize("trainable", ["text", "text_transformer", "all"])
 def test_keep_loss_is_the_divergence_from_the_base(trainable: str) -> None:
     module, base = (make_module([trainable], keep_weight=2.0).double() for _ in range(2))
-    module._keep_loss.base.double()
     names = set(module.state_dict())
     batch = make_batch(module)
     assert float(module.losses(batch)["keep_loss"].detach()) == pytest.approx(0, abs=1e-12)

@@ -20,7 +20,7 @@ from tests.helpers.shards import write_embedded_shards
 def test_trains_and_validates(
     shards: Path, tmp_path: Path, precision: Any, head: str, loss: str, embedded: bool
 ) -> None:
-    settings = {"head": head, "difference_loss": loss, "caption_weight": 0.5, "sign_weight": 0.1}
+    settings = {"head": head, "difference_loss": loss, "caption_weight": 0.5, "sign_weight": 0.1, "keep_weight": 1.0}
     module = make_module(["text"] if embedded else ["all"], **settings)  # type: ignore[arg-type]
     if embedded:
         vectors = np.random.default_rng(0).normal(size=(6, 4, 32))
