@@ -15,6 +15,7 @@ from data_prep.cli import STEPS
 from pcclip.cli import TOOLS, TRAINING
 from pcclip.commands.command import command_class
 from pcclip.data.datamodule import PairDataModule
+from pcclip.model.lora import Lora
 from pcclip.model.module import LitDifferenceCLIP
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +69,7 @@ def test_every_command_and_option_is_in_the_reference(reference: ModuleType) -> 
 
 def test_every_setting_is_in_the_reference(reference: ModuleType) -> None:
     page = reference.configuration()
-    for kind in (LitDifferenceCLIP, PairDataModule):
+    for kind in (LitDifferenceCLIP, Lora, PairDataModule):
         for name in inspect.signature(kind).parameters:
             assert f"| `{name}` |" in page
         assert all(option.meaning for option in reference.options(kind))

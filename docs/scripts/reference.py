@@ -20,6 +20,7 @@ from pcclip.data.datamodule import PairDataModule
 from pcclip.experiments.__main__ import SCRIPTS
 from pcclip.model import Exponential, WarmupCosine
 from pcclip.model.loading import ClipSource
+from pcclip.model.lora import Lora
 from pcclip.model.module import LitDifferenceCLIP
 
 NOT_CONFIGURED = {"DataMonitor", "Predictions", "RunConfig", "CheckMonitors"}  # callbacks that `pcclip` adds by itself
@@ -112,6 +113,7 @@ def configuration() -> str:
     parts: list[tuple[str, str, type]] = [
         ("model", "`model.KEY`", LitDifferenceCLIP),
         ("model.clip", "`model.clip.KEY`", ClipSource),
+        ("model.lora", "`model.lora.KEY`", Lora),
         ("data", "`data.KEY`", PairDataModule),
     ]
     for title, prefix, kind in parts:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -48,9 +49,24 @@ def save_adapter(state: Mapping[str, Tensor], lora: dict[str, Any], base: str, f
     save_tensors({name: state[key].contiguous() for key, name in names.items()}, folder / ADAPTER_WEIGHTS)
 
 
-def read_base(folder: Path) -> str:
-    """Return the name of the model that the adapters in a folder belong to."""
-    return str(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"])
+def read_settings(folder: Path) -> tuple[str, float]:
+    """Return the name of the model that the adapters in a folder belong to, and the scale of their updates.
+
+    Raises:
+        ValueError: The configuration is corrupt, or is of a kind other than plain LoRA.
+    """
+    file = folder / ADAPTER_CONFIG
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        base, scaling = config["base_model_name_or_path"], config["lora_alpha"] / config["r"]
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise ValueError(f"{file}: corrupt, or not of low-rank adapters ({error}); export or copy it again") from error
+    if not isinstance(base, str):
+        raise ValueError(f"{file}: names no model; set base_model_name_or_path to that of the adapters")
+    others = ("use_dora", "use_rslora", "lora_bias", "rank_pattern", "alpha_pattern", "modules_to_save")
+    if odd := [name for name in others if config.get(name)]:
+        raise ValueError(f"{file}: {odd[0]} is set; only plain LoRA is supported")
+    return base, scaling
 
 
 def load_adapter(model: DifferenceCLIP, folder: Path) -> None:
@@ -60,19 +76,17 @@ def load_adapter(model: DifferenceCLIP, folder: Path) -> None:
 
     Raises:
         FileNotFoundError: The folder has no weights.
-        ValueError: The adapters do not fit, or are of a kind other than plain LoRA.
+        ValueError: The files are corrupt, the adapters do not fit, or are of a kind other than plain LoRA.
     """
-    config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    others = ("use_dora", "use_rslora", "lora_bias", "rank_pattern", "alpha_pattern", "modules_to_save")
-    if odd := [name for name in others if config.get(name)]:
-        raise ValueError(f"{folder / ADAPTER_CONFIG}: {odd[0]} is set; only plain LoRA is supported")
-    file = folder / ADAPTER_WEIGHTS
-    existing_file(file, "adapter weights")
-    adapters = {
-        TOWERS + key.removeprefix(PREFIX).removesuffix(".weight") + f".{NAME}.weight": value
-        for key, value in load_file(file).items()
-    }
+    scaling = read_settings(folder)[1]
+    file = existing_file(folder / ADAPTER_WEIGHTS, "adapter weights")
     try:
-        model.load_state_dict(merged({**model.state_dict(), **adapters}, config["lora_alpha"] / config["r"]))
+        adapters = {
+            TOWERS + key.removeprefix(PREFIX).removesuffix(".weight") + f".{NAME}.weight": value
+            for key, value in load_file(file).items()
+        }
+        model.load_state_dict(merged({**model.state_dict(), **adapters}, scaling))
+    except SafetensorError as error:
+        raise ValueError(f"{file}: corrupt ({error}); export or copy it again") from error
     except (KeyError, RuntimeError) as error:
         raise ValueError(f"{file}: does not fit the model {model.name} that it names ({error})") from error

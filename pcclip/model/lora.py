@@ -37,8 +37,10 @@ def add_adapters(model: DifferenceCLIP, lora: Lora) -> dict[str, Any]:
         Settings as plain data, with the pattern of the adapted modules' names, peft's `target_modules`.
 
     Raises:
-        ValueError: peft is not installed, or a tower has no blocks or blocks of another kind.
+        ValueError: peft is not installed, no tower is named, or a tower has no blocks or blocks of another kind.
     """
+    if not lora.towers:
+        raise ValueError("model.lora.towers is empty; name text, image or both, or leave model.lora out")
     need("peft", "lora")
     from peft import LoraConfig, inject_adapter_in_model  # here: optional, and slow to import
 

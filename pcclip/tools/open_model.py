@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from pcclip.model.adapter_files import ADAPTER_CONFIG, load_adapter, read_base
+from pcclip.model.adapter_files import ADAPTER_CONFIG, load_adapter, read_settings
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.head import HeadName
 from pcclip.model.loading import CONFIG_FILE, HUB, LOCAL, MODEL_SETTINGS, load_clip
@@ -33,7 +33,7 @@ def load_model(source: str, pretrained: str | None = None, device: str = "auto")
         return InferenceModel(load_checkpoint(local_file(source)).to(target), source)
     folder = local_folder(source.removeprefix(LOCAL))
     if (folder / ADAPTER_CONFIG).is_file():
-        base = load_model(read_base(folder), pretrained, device)
+        base = load_model(read_settings(folder)[0], pretrained, device)
         load_adapter(base.clip, folder)
         return InferenceModel(base.clip, source)
     if folder.is_dir():

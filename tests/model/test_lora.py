@@ -119,6 +119,8 @@ def test_towers_without_adapters_are_refused(tmp_path: Path, monkeypatch: pytest
     for kind, tower in (("resnet", "ModifiedResNet"), ("qk_norm", "CustomResidualAttentionBlock")):
         with pytest.raises(ValueError, match=rf"model\.lora.*{tower}"):
             make_module([], write_config(tmp_path, kind), lora=Lora(towers=["image"]))
+    with pytest.raises(ValueError, match=r"model\.lora\.towers"):
+        make_module([], lora=Lora(towers=[]))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"peft.*\[lora\]"):
         make_module([], lora=Lora())

@@ -66,6 +66,9 @@ CASES = {
             "{nowhere}": "nowhere",
             "{corrupt}": "corrupt",
             "{hf}": "hf.* Hugging Face",
+            "{corrupt_adapter}": "adapter_model.safetensors.*corrupt",
+            "{no_adapter}": "adapter_config.json",
+            "{lost_adapter}": "adapter_config.json.*base_model",
             "{pickled}": "pickled.ckpt",
             "{foreign_ckpt}": "foreign.ckpt",
             "{photos}": "photos",
@@ -147,7 +150,8 @@ CASES = {
 def places(tmp_path_factory: pytest.TempPathFactory, saved: Path) -> dict[str, Path]:
     """Everything that can be wrong with a path."""
     root = tmp_path_factory.mktemp("places")
-    for folder in ("empty", "broken", "corrupt", "hf"):
+    adapters = ("corrupt_adapter", "no_adapter", "lost_adapter")
+    for folder in ("empty", "broken", "corrupt", "hf", *adapters):
         (root / folder).mkdir()
     for number in range(2):
         (root / "broken" / f"{number}.png").write_bytes(b"no picture")
@@ -159,6 +163,10 @@ def places(tmp_path_factory: pytest.TempPathFactory, saved: Path) -> dict[str, P
     (root / "texts.jsonl").write_text(json.dumps({"first": "a", "second": "owl", "text": "x"}) + "\n")
     (root / "corrupt" / "open_clip_config.json").write_text((saved / "open_clip_config.json").read_text())
     (root / "corrupt" / "open_clip_model.safetensors").write_bytes(b"no weights")
+    for folder, base in zip(adapters, (str(saved), 1, None), strict=True):
+        config = {"base_model_name_or_path": base, "r": 1, "lora_alpha": 1}
+        (root / folder / "adapter_config.json").write_text("[" if base == 1 else json.dumps(config))
+        (root / folder / "adapter_model.safetensors").write_bytes(b"no weights")
     save_clip(make_clip(root, "resnet"), root / "other")
     state = {f"model.{key}": value for key, value in make_clip(root, "resnet").state_dict().items()}
     config = json.loads((saved / "open_clip_config.json").read_text())["model_cfg"]
@@ -167,7 +175,8 @@ def places(tmp_path_factory: pytest.TempPathFactory, saved: Path) -> dict[str, P
     torch.save({"state_dict": state}, root / "foreign.ckpt")
     torch.save({"state_dict": state, "callbacks": Path("an object")}, root / "pickled.ckpt")
     (root / "bad.ckpt").write_bytes(b"no checkpoint")
-    found = {name: root / name for name in ("empty", "broken", "corrupt", "file", "hf", "other", "nowhere", "new")}
+    names = ("empty", "broken", "corrupt", "file", "hf", "other", "nowhere", "new", *adapters)
+    found = {name: root / name for name in names}
     return found | {
         "tar": root / "bad.tar",
         "latin": root / "latin.txt",
