@@ -20,6 +20,7 @@ PRICES=${PRICES:-0, 0}     # of a million prompt and of a million answer tokens,
 [[ -z ${DRY_RUN:-} ]] || STAGES=plan
 COCO=(--config conf/data/coco.yaml --config conf/data/coco_ablations.yaml --config conf/data/coco_paper.yaml)
 RUNS=runs/paper
+BASE=base/$(printf '%s %s' "$MODEL" "$PRETRAINED" | tr -c '[:alnum:].-' _) # CLIP's own numbers, a folder for each model
 
 experiments() { "$BIN/python" -m pcclip.experiments "$@"; }
 sets() { echo "[coco, ${SETS// /, }]"; }
@@ -73,7 +74,7 @@ train() {
 # Measure the model of a run, or CLIP itself, by a configuration of conf/eval on a dataset, unless the numbers are newer than the model.
 measure() { # run configuration dataset
   local results=$RUNS/$1/eval/$2_$3.json unfinished=$RUNS/$1/eval/unfinished.$$ checkpoint=()
-  if [[ $1 != base ]]; then
+  if [[ $1 != "$BASE" ]]; then
     checkpoint=("$(ls -t "$RUNS/$1"/finetune/*/checkpoints/last.ckpt | head -n 1)")
     if [[ $results -nt ${checkpoint[0]} ]]; then return; fi
     checkpoint=(--ckpt_path "${checkpoint[0]}")
@@ -89,7 +90,7 @@ measure() { # run configuration dataset
 }
 
 evaluate() {
-  local run runs=(base) seed set
+  local run runs=("$BASE") seed set
   for seed in $SEEDS; do
     for run in "$RUNS"/*-"$seed"/cell.json; do
       if [[ -f $run ]]; then runs+=("$(basename "$(dirname "$run")")"); fi
@@ -104,7 +105,7 @@ evaluate() {
   done
 }
 
-page() { experiments paper_page "[$CELLS]" --folder "$RUNS" --output "$RUNS/paper.md"; }
+page() { experiments paper_page "[$CELLS]" --folder "$RUNS" --base "$BASE" --output "$RUNS/paper.md"; }
 
 for stage in $STAGES; do
   printf '\n== %s\n' "$stage"

@@ -100,6 +100,35 @@ def test_from_official_files_to_the_page(project: Path) -> None:
         assert {row["model"] for row in results} == {"finetuned", "ensembled 0.5"}
 
 
+STAND_IN = """#!/bin/bash
+while [[ $1 != --trainer.callbacks.init_args.file ]]; do [[ $1 == --model.clip.name ]] && model=$2; shift; done
+mkdir -p "$(dirname "$2")"
+[[ $model == "local-dir:other" ]] && value=0.75 || value=0.5
+echo "[{\\"model\\": \\"base\\", \\"task\\": \\"zero_shot\\", \\"subset\\": \\"cub_single\\", \\"metric\\": \\"top1\\", " \
+  "\\"value\\": $value, \\"n\\": 4, \\"low\\": 0, \\"high\\": 1}]" > "$2"
+"""
+
+
+def test_clip_is_measured_again_when_the_model_is_another(project: Path) -> None:
+    """With a stand-in for `pcclip test`, which finds 0.75 for one model and 0.5 for the others."""
+    programs = project / "bin"
+    programs.mkdir()
+    for name, text in {"pcclip": STAND_IN, "python": f'#!/bin/bash\nexec {sys.executable} "$@"\n'}.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    run = project / "runs/paper/as_in_the_paper-0"
+    run.mkdir(parents=True)
+    row = {"task": "zero_shot", "subset": "cub_single", "metric": "top1", "value": 0.25, "n": 4, "low": 0, "high": 1}
+    (run / "results.json").write_text(json.dumps([{"model": "finetuned", **row}]))
+    (run / "cell.json").write_text("{}")
+    settings = {"SEEDS": "9", "CELLS": CELLS[0], "BIN": str(programs)}
+    assert "moved to" in make(**settings, STAGES="evaluate")
+    make(**settings, STAGES="evaluate page", MODEL="local-dir:other")
+    page = (project / "runs/paper/paper.md").read_text()
+    assert "| zero-shot | CUB | - | 0.817 | 0.801 | 0.750 | 0.250 |" in page
+    assert "moved to" not in make(**settings, STAGES="evaluate")
+
+
 def times(folder: Path) -> dict[str, int]:
     """Return when each file of a folder was written."""
     return {str(file.relative_to(folder)): file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}

@@ -156,6 +156,7 @@ def operations(model: str) -> tuple[float, float]:
 def write_page(
     cells: list[str],
     folder: str = "runs/paper",
+    base: str = "base",
     numbers: str = "conf/paper/numbers.csv",
     output: str = "runs/paper/paper.md",
 ) -> None:
@@ -163,7 +164,8 @@ def write_page(
 
     Args:
         cells: Names of the cells of conf/ablations.yaml that were run.
-        folder: Folder of the runs, `<cell>-<seed>`, and of `base`, the model before finetuning.
+        folder: Folder of the runs, `<cell>-<seed>`.
+        base: Folder in it with the numbers of the model before finetuning.
         numbers: Table of the paper's numbers, with the metric of each in both protocols.
         output: The page.
 
@@ -178,7 +180,7 @@ def write_page(
         if not runs[cell]:
             raise FileNotFoundError(f"{place}: no finished run of the cell {cell!r}; run the stage `train` first")
         rows += [row for run in runs[cell] for row in _rows(run, cell)]
-    found = pd.DataFrame([*_rows(place / "base", "CLIP"), *rows])
+    found = pd.DataFrame([*_rows(place / base, "CLIP"), *rows])
     found.loc[found["model"] == "base", "cell"] = "CLIP"
     values = found.groupby(["model", "cell", "metric"])["value"].agg(["mean", "min", "max"])
     text = (
