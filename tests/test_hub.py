@@ -21,6 +21,9 @@ import pcclip
 from data_prep.cli import main as publish
 from pcclip.cli import main
 from pcclip.model import load_clip, save_clip
+from pcclip.model.loading import ClipSource
+from pcclip.model.lora import Lora
+from pcclip.model.module import LitDifferenceCLIP
 from tests.data.test_datamodule import Recorder, make_data, make_module, make_trainer
 from tests.helpers.batches import same as same_batches
 from tests.helpers.hub_server import HubServer, Repository, hub_server
@@ -86,6 +89,26 @@ def test_pushed_model_loads_from_the_hub(tmp_path: Path, model: Path, hub: HubSe
     assert push(tmp_path / "other", tmp_path / "again", "--yes", "true") == 0
     assert repository.files.keys() == {file.name for file in (tmp_path / "again").iterdir()} | {"notes.txt"}
     assert same(load_clip(f"local-dir:{tmp_path / 'other'}"), load_clip("hf-hub:user/name"))
+
+
+def test_pushed_adapters_load_as_their_card_says(tmp_path: Path, model: Path, hub: HubServer) -> None:
+    module = LitDifferenceCLIP(ClipSource(f"local-dir:{model}"), [], lora=Lora(rank=2))
+    for name, value in module.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(value)
+    module.model.head = torch.nn.Identity()  # adapters do not hold it
+    checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    assert push(tmp_path / "last.ckpt", tmp_path / "adapter", "--format", "adapter", "--yes", "true") == 0
+    card = hub.repositories["models/user/name"].files["README.md"].decode()
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    expected = pcclip.load(str(tmp_path / "last.ckpt"), device="cpu").clip.towers
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(found["model"].clip.towers.state_dict()[name], value)
+    assert not same(expected, load_clip(f"local-dir:{model}").towers)
 
 
 def test_nothing_is_pushed_without_a_yes(

@@ -172,9 +172,11 @@ def model_card(
     results = path.parent / "results.json"
     return TEMPLATES.get_template("model_card.md.jinja").render(
         name=name,
+        pushed=pushed,
         address=(HUB if pushed else LOCAL) + name,
         license=license,
         base=None if config is None else hub_name(config["model"]["clip"]),
+        pretrained=None if config is None else config["model"]["clip"].get("pretrained"),
         library=LIBRARIES[layout],
         text_only=text_only,
         axis=axis,
