@@ -33,7 +33,6 @@ def module_and_batches(settings: dict[str, Any], world_size: int) -> tuple[LitDi
     """A module in float64, and a batch of other pictures for each rank."""
     module = make_module(["all"], **settings).double()
     if settings.get("keep_weight"):  # its gradient is zero at the base model
-        module._keep_loss.base.double()
         with torch.no_grad():
             module.model.towers.text_projection.mul_(torch.linspace(0.5, 2, module.model.embed_dim))
     if settings["head"] == "linear":
