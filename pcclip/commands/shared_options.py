@@ -36,7 +36,7 @@ class ModelOptions(Options):
     """Options that name a model."""
 
     model: str = DEMO
-    """Saved folder, checkpoint (.ckpt), `hf-hub:USER/NAME`, or open_clip name with `--pretrained`."""
+    """Saved folder, checkpoint (.ckpt), folder of adapters, `hf-hub:USER/NAME`, or open_clip name with `--pretrained`."""
     pretrained: str | None = None
     """Pretrained tag of open_clip, or weights file."""
     device: str = "auto"

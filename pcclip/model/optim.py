@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-OTHER = ("query", "latent", "gamma")  # queries of attention pools, and timm's scales of channels, (C, 1, 1)
+NOT_DECAYED = ("query", "latent", "gamma")  # queries of attention pools, and timm's scales of channels, (C, 1, 1)
 LR_FACTOR = "lr_scale"  # key of a group, as timm names it
 # open_clip's vision transformer in the form of timm's `group_matcher`: what comes before the blocks, each block, what follows.
 _OPEN_CLIP_LAYERS = {
@@ -37,7 +37,7 @@ def parameter_groups(module: nn.Module, factors: Mapping[nn.Parameter, float] | 
         # Position and class embeddings are parameters of the tower itself: open_clip's `*_embedding`, timm's `pos_embed` and
         # `cls_token`. The weight of a module with such a name, like timm's `patch_embed.proj`, is an ordinary convolution.
         bare = name.rpartition(".")[2]
-        is_embedding = id(parameter) in exempt or "embed" in bare or "_token" in bare or bare in OTHER
+        is_embedding = id(parameter) in exempt or "embed" in bare or "_token" in bare or bare in NOT_DECAYED
         is_plain = parameter.ndim < 2 or is_embedding
         found[is_plain, factors.get(parameter, 1.0) if factors else 1.0].append(parameter)
     groups: list[dict[str, object]] = []

@@ -176,7 +176,7 @@ def model_card(
         address=(HUB if pushed else LOCAL) + name,
         license=license,
         base=None if config is None else hub_name(config["model"]["clip"]),
-        pretrained=None if config is None else config["model"]["clip"].get("pretrained"),
+        pretrained=None if config is None else _without_paths(config["model"]["clip"].get("pretrained")),
         library=LIBRARIES[layout],
         text_only=text_only,
         axis=axis,
