@@ -17,7 +17,7 @@ def write(folder: Path, groups: dict[str, str]) -> None:
     for name, rows in (("objects", [{"id": name} for name in "abcdef"]), ("differences", pairs)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     np.save(folder / "images.npy", np.eye(6, dtype=np.float16))
-    np.save(folder / "words.npy", np.ones((2, 6), np.float16))
+    np.save(folder / "words.npy", np.eye(6, dtype=np.float16)[[0, 3]] + 5)  # far from the images
     (folder / "words.txt").write_text("big\nlittle\n")
 
 
@@ -37,7 +37,9 @@ def test_test_objects_are_in_no_training_pair(tmp_path: Path) -> None:
         kept = read(tmp_path / "split/train/differences.jsonl")
         assert {row["group"] for row in kept} == {"g0", "g1", "g2"} - set(groups)
     words = read(tmp_path / "split/words/objects.jsonl")
-    assert words == [{"id": word, "captions": [word]} for word in ("big", "little")]
+    assert words == [{"id": word, "captions": [word, f"a photo of a {word}"]} for word in ("big", "little")]
+    moved = np.array([[0.5, 0.5, 0, -0.5, 0.5, 0], [-0.5, 0.5, 0, 0.5, 0.5, 0]])  # around the mean of b and e
+    assert np.load(tmp_path / "split/words/images.npy") == pytest.approx(moved)
 
 
 @pytest.mark.parametrize(

@@ -263,8 +263,8 @@ def test_a_visitor_reaches_nothing_else_and_sees_errors(
     _, notes = upload(address, b"no picture", "notes.txt")
     for function, data, names in (
         ("upload", (notes,), "notes.txt: not a JPEG"),
-        ("rank", (*chosen, "", MORE, 0.5), repr(MORE)),
-        ("rank", (*chosen, MORE, MORE, 0.5), repr(MORE)),
+        ("rank", (*chosen, "", MORE, "0.5"), repr(MORE)),
+        ("rank", (*chosen, MORE, MORE, "0.5"), repr(MORE)),
         ("classify", (*chosen, "cat", "a {}"), "1 classes"),
         ("classify", (*chosen, "cat, dog", "a"), "{}"),
     ):
@@ -274,7 +274,7 @@ def test_a_visitor_reaches_nothing_else_and_sees_errors(
     assert "Traceback" not in (tmp_path / "log").read_text()
 
     for pictures, known in ((photos, True), (photos / "sub", True), (photos.parent, False), ("/", False)):
-        assert ask(address, "rank", str(pictures), str(saved), "nothing", *texts, 0.5)[0] == known
+        assert ask(address, "rank", str(pictures), str(saved), "nothing", *texts, "0.5")[0] == known
 
 
 @pytest.mark.slow
