@@ -29,7 +29,7 @@ THING_FIRST: Statements = (
     ("{thing} can be seen in <X>", "than in <Y>"),
     ("{thing} can be found in <X>", "than in <Y>"),
     ("{thing} {thing_appears} in <X>", "than in <Y>"),
-    ("{thing} {thing_appears} in <X>", "than in <Y>"),
+    ("{thing} {thing_appears} in <X>", "than in <Y>"),  # twice, since its verb varies
 )
 STATES: Statements = (
     ("the {subject} in <X> {is} {word}", "than {that} in <Y>"),

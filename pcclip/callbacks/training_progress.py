@@ -75,8 +75,9 @@ class TrainingProgress(ProgressBar):
         self._since = time.perf_counter()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print that the trained model was evaluated."""
-        self._done(trainer, "trained model evaluated")
+        """Print that the trained model was evaluated. A finished run that is resumed does not train and is not evaluated."""
+        if self._since:
+            self._done(trainer, "trained model evaluated")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """End the bar's line."""
