@@ -27,7 +27,7 @@ class Rewrite(ModelStep):
     The output is a `captions.jsonl`. The answers are next to it in `<stem>.answers.jsonl`.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     captions: str = field(metadata=INPUT)
     """Captions to rewrite (`captions.jsonl`)."""

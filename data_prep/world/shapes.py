@@ -59,7 +59,7 @@ CHUNK = 64  # pictures per task of a worker
 class Shapes(Workers, OutputStep):
     """Make the embedded world: images, captions and test sentences."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     seed: int = 0
     """Seed of all scenes and captions."""
@@ -174,7 +174,7 @@ def _write_test(folder: Path, pictures: list[PlannedPicture]) -> None:
 class ShapesEval(Workers, OutputStep):
     """Make further files for evaluations in the embedded world."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     seed: int = 0
     """Seed of all scenes and texts."""

@@ -2,6 +2,9 @@
 
 import json
 
+import pytest
+
+from data_prep.steps.describe import Describe
 from tests.data_prep.llm.conftest import Describer
 
 
@@ -49,4 +52,19 @@ def test_questions_are_checked_again_when_anything_changed(describer: Describer)
     captions.write_text(whole)
     describer.fails("differences.jsonl", "pair_id", captions_per_image=1)
     describer.run()
+    assert set(describer.server.asked.values()) == {1}
+
+
+@pytest.mark.parametrize("backend", ["openai", "batch"])
+def test_a_new_version_of_the_step_asks_nothing_again(
+    describer: Describer, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describer.backend = backend
+    describer.write(6)
+    describer.run(batch_poll=0.01)
+    answers = describer.output.read_bytes()
+    monkeypatch.setattr(Describe, "version", Describe.version + 1)
+    describer.run(batch_poll=0.01)
+    assert (describer.manifest() or {})["step_version"] == Describe.version
+    assert describer.output.read_bytes() == answers
     assert set(describer.server.asked.values()) == {1}
