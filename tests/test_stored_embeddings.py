@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +13,15 @@ import duckdb
 import numpy as np
 import pytest
 import torch
+import yaml
+from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 from PIL import Image
 from scipy.stats import rankdata, spearmanr
 from sklearn.linear_model import RidgeCV
 
 import pcclip
+from data_prep.cli import main as data_prep
 from data_prep.steps.captions import Captions
 from data_prep.steps.describe import Describe
 from data_prep.steps.pairs import Pairs
@@ -25,16 +30,19 @@ from pcclip.data.datamodule import PairDataModule
 from pcclip.data.format import DatasetInfo
 from pcclip.data.groups import read_groups
 from pcclip.datasets.stored import StoredEmbeddings
+from pcclip.metrics.difference_texts import difference_texts
+from pcclip.metrics.retrieval import retrieval
 from pcclip.model import ClipSource, load_clip, save_clip
 from pcclip.model.module import LitDifferenceCLIP
-from pcclip.tasks import AttributeRanking, evaluate
+from pcclip.tasks import AttributeRanking, Retrieval, Task, evaluate
 from pcclip.tools.export import export
 from tests.helpers.models import TEXT, TINY, embedded, gradients, make_batch, make_module
 from tests.helpers.pictures import jpeg
 from tests.helpers.world import TinyModel, by_name, ranking, shot, write_world
 
 COUNT, WIDTH = 10, 32
-REAL_CLIP = Path(__file__).parents[2] / "shared/data/real_clip"
+ROOT = Path(__file__).parents[1]
+REAL_CLIP = ROOT.parent / "shared/data/real_clip"
 TOWER = "external:some CLIP"
 NO_TOWER = {"layers": 0, "width": 1, "head_width": 1, "patch_size": 1, "image_size": 1}
 
@@ -175,9 +183,8 @@ def test_model_without_image_tower(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.warns(UserWarning, match=r"long\.npy: 10 of 10"):
         doubled = model.rank("long.npy", more=texts[0], less=texts[1])
     assert [row.score for row in doubled] == pytest.approx([row.score for row in ranked], abs=1e-6)
-    for wrong in ("img_emb_0.npy/10", "img_emb_1.npy/0"):
-        with pytest.raises((ValueError, FileNotFoundError), match=wrong.partition("/")[0]):
-            model.rank("img_emb_0.npy", high=[wrong], low=["img_emb_0.npy/7"])
+    with pytest.raises(FileNotFoundError, match=r"img_emb_1\.npy"):
+        model.rank("img_emb_0.npy", high=["img_emb_1.npy/0"], low=["img_emb_0.npy/7"])
     export(model, Path("exported"), "open_clip")
     assert torch.equal(pcclip.load("exported").embed_texts(texts), model.embed_texts(texts))
     export(model, Path("hf"), "huggingface", text_only=True)
@@ -232,6 +239,49 @@ def test_tasks_take_stored_embeddings() -> None:
     ):
         rows = evaluate(model, [shot(world, images=classes)], resamples=5)
     assert max(row.n for row in rows) == 13
+
+
+def test_documented_ways_to_measure_a_table() -> None:
+    """Run the commands and the tasks of the guide on an array, a table and difference texts."""
+    guide = (ROOT / "docs/guides/evaluation.md").read_text().partition("## Stored embeddings")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```(\w+)\n(.*?)```", guide, re.DOTALL)
+    Path("conf").symlink_to(ROOT / "conf")
+    Path("emb").mkdir()
+    images = torch.tensor(vectors()).float()
+    np.save("emb/img_emb_0.npy", images.numpy())
+    keys = [row["key"] for row in rows()]
+    table = [{"id": key, "caption": f"a photo of {key}", "size": i, "kind": "ab"[i % 2]} for i, key in enumerate(keys)]
+    pairs = [(0, 1), (2, 5), (9, 3)]
+    texts, reverses = (
+        [f"The first is {word} than the second: {i}, {j}" for i, j in pairs] for word in ("brighter", "darker")
+    )
+    differences = [
+        {"pair_id": f"p{i}", "group": "g", "first": keys[i], "second": keys[j], "text": text, "reverse_text": reverse}
+        for (i, j), text, reverse in zip(pairs, texts, reverses, strict=True)
+    ]
+    write_table("emb/objects.jsonl", table)
+    write_table("emb/differences.jsonl", differences)
+    for command in "".join(text for kind, text in blocks if kind == "sh").replace("\\\n", "").splitlines():
+        name, *arguments = shlex.split(command)
+        assert name == "pcclip-data"
+        assert data_prep(arguments) == 0
+    tasks = [task for kind, text in blocks if kind == "yaml" for task in yaml.safe_load(text)]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--tasks", type=list[Task])
+    torch.manual_seed(0)
+    model, own = load_clip(text_only()).eval(), [[row["caption"]] for row in table]
+    found = evaluate(model, parser.instantiate_classes(parser.parse_object({"tasks": tasks})).tasks, resamples=5)
+    kinds = {kind: [row for row in found if row.task == kind] for kind in dict.fromkeys(row.task for row in found)}
+    assert list(kinds) == ["attribute_ranking", "zero_shot", "retrieval", "difference_texts"]
+    first, second = torch.tensor(pairs).T
+    expected = {
+        "retrieval": retrieval(model, images, own),
+        "difference_texts": difference_texts(model, images, first, second, texts, reverses, captions=own),
+    }
+    for kind, metrics in expected.items():
+        assert [(row.metric, row.n) for row in kinds[kind]] == [(metric.name, metric.n) for metric in metrics]
+        values = [metric.value for metric in metrics]
+        assert [row.value for row in kinds[kind]] == pytest.approx(values, abs=1e-6, nan_ok=True)
 
 
 def ranked(
@@ -335,6 +385,26 @@ def measured(table: Table, width: int = 8) -> None:
     evaluate(TinyModel(), [shot(Path(), images=StoredEmbeddings("e.npy", "e.jsonl", key="key", label="odd"))])
 
 
+def measured_shards() -> None:
+    write()
+    captions()
+    chain()
+    evaluate(TinyModel(), [Retrieval(name="set", shards="shards")])
+
+
+def unknown_id() -> None:
+    row = {"pair_id": "p", "group": "g", "first": "k1", "second": "k99", "text": "a", "reverse_text": "b"}
+    write_table("d.jsonl", [row])
+    shard(model=TOWER, differences=["d.jsonl"]).run()
+
+
+def ranked_by_examples(width: int, low: int = 1) -> None:
+    """Rank by two examples, with a model of another or the same width."""
+    write()
+    save_clip(load_clip(text_only(width)), "model")
+    pcclip.load("model").rank("img_emb_0.npy", high=["img_emb_0.npy/0"], low=[f"img_emb_0.npy/{low}"])
+
+
 def similar() -> None:
     Pairs(
         captions="captions.jsonl",
@@ -392,6 +462,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "model of another width": (prepared(lambda: (chain(), fit(16, "shards"))), "shards.*width 32.*some CLIP.*16"),
     "two towers": (two_towers, "shards by external:some CLIP, others by external:another CLIP"),
     "task: another width": (lambda: measured(rows(), 7), r"e\.npy.*7.*8"),
+    "task: shards of another width": (measured_shards, "shards: .*32.*8"),
+    "differences of an unknown id": (prepared(unknown_id), r"d\.jsonl, line 1: .*'k99'"),
+    "rank: another width": (lambda: ranked_by_examples(16), r"img_emb_0\.npy.*32.*16"),
+    "rank: no such row": (lambda: ranked_by_examples(WIDTH, COUNT), rf"img_emb_0\.npy.*{COUNT}.*{COUNT - 1}"),
+    "rank: equal examples": (lambda: ranked_by_examples(WIDTH, 0), "high.*low"),
     "task: an id twice": (lambda: measured([*rows()[1:], rows()[1]]), r"e\.jsonl.*k1"),
     "task: more embeddings than rows": (lambda: measured(rows()[1:]), r"e\.jsonl.*9.*e\.npy.*10"),
     "task: no such column": (lambda: measured([{"key": row["key"]} for row in rows()]), r"e\.jsonl.*odd"),

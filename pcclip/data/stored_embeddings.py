@@ -64,7 +64,7 @@ def read_row(file: str | Path, row: int) -> Embeddings:
     """
     array = _opened(str(file), Path(file).stat().st_mtime_ns)
     if row >= len(array):
-        raise ValueError(f"{file}: has {len(array)} rows, so row {row} is missing; it has changed")
+        raise ValueError(f"{file}: no row {row}; it has the rows 0 to {len(array) - 1}")
     return array[row]
 
 
