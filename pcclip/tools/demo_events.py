@@ -19,7 +19,7 @@ PROGRESS = gradio.Progress(track_tqdm=True)  # of embedding pictures
 MAX_CLASSES = 48
 SEARCH = "search"  # what a click does, if it does not mark the picture
 MARKED = "**Examples**: they count once both ends have one. A click removes one."
-UNMARKED = "**Examples**: none. Let a click mark pictures as high or low, and rank by them too."
+UNMARKED = "**Examples**: none."
 
 
 @dataclass(frozen=True)

@@ -26,23 +26,27 @@ CSS = """
 @media (max-width: 640px) {
   .tiles .grid-container {grid-template-columns: repeat(4, minmax(0, 1fr))}
   .tiles .caption-label {font-size: 11px; padding: 2px 0}
+  .prose h1 {font-size: 20px}
+  .tab-container button {padding: 0 12px}
+  button.md {font-size: 12px; padding: 4px}
+  .info-text {display: none}
 }
 """
-INTRODUCTION = """# Pictures along an axis given in words
-Say how two pictures may differ. The model **ranks** all pictures by it, **searches** for a picture like another but with
-more or less of it, and **compares** two pictures. Begin with a button; a click on a picture goes on from that picture."""
-RANKING = """From least (left) to most (right), evenly spread over all pictures. Below each picture: rank and score; the mean
-picture scores 0. **How sure:** the share of pairs of pictures that the sentences and their opposites order alike; with
-examples, that words and examples order alike. **Weight of the words**, if there are examples: how well they tell the
-examples apart, or a number; the examples have the rest."""
-SEARCHING = (
-    "The pictures nearest to *start + lambda · axis*, with their cosine. A click compares a picture with the start."
-)
-COMPARING = """What the first picture has, compared with the second: the words above, and what fits best of a vocabulary.
-**How sure:** the probability of the sentences against their opposites. Click on pictures below: the latest becomes the
-first."""
-CLASSIFYING = """Each picture gets the class whose text is nearest. The pictures of a class go from the surest to the least
-sure. **How sure:** the probability of its class among those named. The bars show each class's share of the pictures."""
+INTRODUCTION = """# Rank pictures by words
+Press a button, or say in your own words how pictures differ. **Rank** orders all pictures by it. **Search** finds pictures
+like one, with more or less of it. **Compare** says how two pictures differ. Click on a picture to search from it."""
+RANKING = """The pictures are spread evenly from least to most. Below each: rank and score; the average picture scores 0.
+**How sure:** how often the sentences and their opposites agree on which of two pictures has more. 50 % is chance."""
+MARKING = """Mark pictures with much of it as high and pictures with little of it as low. **Weight of the words:** set by how
+well the words tell high from low, or from 0 (examples only) to 1 (words only). **How sure:** how often words and examples
+agree."""
+SEARCHING = """Pictures like the start, with more of it (lambda above 0) or less (below 0). Below each: its cosine with
+*start + lambda · axis*. Click on one to compare it with the start."""
+COMPARING = """What the first picture has more of than the second: your words, and the words of a vocabulary that fit best.
+**How sure:** the probability of the sentences against their opposites. Click on a picture below: it becomes the first, and
+the first the second."""
+CLASSIFYING = """Each picture gets the class whose text is nearest. Bars: each class's share of the pictures. Pictures: some
+of each class, the surest first. **How sure:** the probability of the class among those named."""
 
 
 def build_page(library: Library, pictures: str, model: str, second: str | None, examples: Examples) -> Any:
@@ -72,32 +76,34 @@ def build_page(library: Library, pictures: str, model: str, second: str | None, 
             ]
         with gradio.Row():
             buttons = [
-                gradio.Button(short_name(each), size="sm", min_width=140, elem_id=f"axis-{each.name}")
+                gradio.Button(short_name(each), size="md", min_width=140, elem_id=f"axis-{each.name}")
                 for each in examples.axes
             ]
         with gradio.Row(equal_height=True):
             info = "Words such as “larger shapes”, or a sentence on the first and the second picture"
-            less = _textbox("Less of it", "less", examples.axes[0].less, "The opposite")
-            more = _textbox("More of it", "more", examples.axes[0].more, info)
-            go = gradio.Button("Go", variant="primary", elem_id="go", scale=0, min_width=100)
+            less = _textbox("Less of it", "less", examples.axes[0].less, "The opposite", 130)
+            more = _textbox("More of it", "more", examples.axes[0].more, info, 130)
+            go = gradio.Button("Go", variant="primary", elem_id="go", scale=0, min_width=60)
         axis = [less, more]
         with gradio.Tabs(overflow_behavior="wrap") as tabs:
             with gradio.Tab("Rank", id="rank", elem_id="tab-rank"):
-                gradio.Markdown(RANKING)
-                clicks = [("searches from it", SEARCH), ("marks it as high", HIGH), ("marks it as low", LOW)]
-                with gradio.Row(equal_height=True):
-                    on_click = gradio.Radio(
-                        clicks, value=SEARCH, label="A click on a picture", elem_id="click", min_width=240
-                    )
-                    blend = gradio.Radio(
-                        [BY_EXAMPLES, *WEIGHTS], value=BY_EXAMPLES, label="Weight of the words", elem_id="blend",
-                        min_width=240,
-                    )  # fmt: skip
                 strips = [Panel(f"ranked-{number}", STRIP) for number in range(2)]
-                examples_panel = Panel("examples", STRIP)
+                gradio.Markdown(RANKING)
                 place = gradio.Slider(0, 100, value=50, step=1, label="Place on the axis", elem_id="place")
                 with gradio.Row():
                     near = [Panel(f"near-{number}", AROUND) for number in range(2)]
+                with gradio.Accordion("Rank by example pictures too", open=False, elem_id="by-examples"):
+                    gradio.Markdown(MARKING)
+                    clicks = [("searches from it", SEARCH), ("marks it as high", HIGH), ("marks it as low", LOW)]
+                    with gradio.Row(equal_height=True):
+                        on_click = gradio.Radio(
+                            clicks, value=SEARCH, label="A click on a picture above", elem_id="click", min_width=240
+                        )
+                        blend = gradio.Radio(
+                            [BY_EXAMPLES, *WEIGHTS], value=BY_EXAMPLES, label="Weight of the words", elem_id="blend",
+                            min_width=240,
+                        )  # fmt: skip
+                    examples_panel = Panel("examples", STRIP)
             with gradio.Tab("Search", id="search", elem_id="tab-search"):
                 gradio.Markdown(SEARCHING)
                 with gradio.Row():
@@ -174,8 +180,8 @@ def _texts(axis: Attribute) -> list[str]:
     return [axis.less, axis.more]
 
 
-def _textbox(label: str, name: str, value: str, info: str) -> Any:
-    return gradio.Textbox(value, label=label, info=info, elem_id=name, max_length=LONGEST, min_width=240)
+def _textbox(label: str, name: str, value: str, info: str, min_width: int = 240) -> Any:
+    return gradio.Textbox(value, label=label, info=info, elem_id=name, max_length=LONGEST, min_width=min_width)
 
 
 def _picture(title: str, name: str) -> Any:

@@ -318,6 +318,7 @@ def test_the_page(address: str, model: InferenceModel, photos: Path, root: Path,
 
         shown, axis = Shown(model, model.embed(photos)), phrased(MORE, LESS)
         words = [tile.key for tile in shown.strip(shown.ranking(axis))]
+        page.locator("#by-examples button").first.click()
         for place, mark in ((11, "high"), (0, "low")):
             page.locator("#click label", has_text=mark).click()
             page.locator("#ranked-0 .thumbnail-item").nth(place).click()
