@@ -12,13 +12,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pcclip.data.picture_files import MARK
-from pcclip.reports.headlines import Headline
+from pcclip.reports.headlines import Headline, in_words, part_in_words
 from pcclip.results import Result
 
 WIDTH = 5.6  # of a report's charts in inches: their text stays readable on a telephone
 PANELS_ACROSS = 5  # at most
 METRICS = ("forced_choice", "swapped_choice", "spearman", "top1", "text_to_image_recall10")
 MOST_LINES = 8  # in a chart of the trade-off
+LEAST_SPAN = 0.2  # of its vertical axis, so that differences within the intervals do not look large
+COLOURS = 10  # of matplotlib's lines, before they repeat
 
 
 def as_svg(figure: Figure) -> str:
@@ -57,11 +59,13 @@ def tradeoff_charts(results: Mapping[str, Sequence[Result]], metrics: Sequence[s
         return {}
     charts = {}
     for (task, metric), own in rows.sort_values("alpha", kind="stable").groupby(["task", "metric"], sort=False):
-        curves = dict(
-            list(own.drop(columns="factor").rename(columns={"alpha": "factor"}).groupby("subset", sort=False))
-        )
+        points = own.drop(columns="factor").rename(columns={"alpha": "factor"})
+        curves = [(part_in_words(subset), curve) for subset, curve in points.groupby("subset", sort=False)]
         title = f"{task}: {metric}"
-        charts[title] = as_svg(plot_factors({title: (dict(list(curves.items())[:MOST_LINES]), {})}, "alpha"))
+        figure = plot_factors({in_words(title): (dict(curves[:MOST_LINES]), {})}, "alpha")
+        low, high = figure.axes[0].get_ylim()
+        figure.axes[0].set_ylim(min(low, high - LEAST_SPAN), high)
+        charts[title] = as_svg(figure)
     return charts
 
 
@@ -104,8 +108,9 @@ def plot_curves(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], up:
     """
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axes = figure.subplots()
-    for name, (steps, values) in curves.items():
-        axes.plot(steps, values, marker="." if len(steps) < 20 else "", linewidth=1.4, label=name)
+    for place, (name, (steps, values)) in enumerate(curves.items()):
+        dashes = "-" if place < COLOURS else "--"
+        axes.plot(steps, values, dashes, marker="." if len(steps) < 20 else "", linewidth=1.4, label=name)
     axes.set_xlabel("step", fontsize=9)
     axes.set_ylabel(up, fontsize=9)
     _finish(axes)

@@ -14,7 +14,6 @@ from pcclip.reports.headlines import (
     compared_models,
     explained_sets,
     headlines,
-    in_words,
     part_in_words,
 )
 from pcclip.reports.plots import as_svg, plot_curves, plot_headlines, tradeoff_charts
@@ -147,7 +146,7 @@ def _curves(folder: Path, found: Sequence[Headline]) -> dict[str, Figure]:
     tags = events.Tags()["scalars"]
     losses = {tag: tag for tag in tags if tag.endswith("loss")}
     measured = {
-        in_words(headline.tag): tag
+        headline.label: tag
         for headline in found
         if (row := headline.after or headline.before) is not None
         for tag in tags

@@ -35,8 +35,9 @@ CSS = """
 INTRODUCTION = """# Rank pictures by words
 Press a button, or say in your own words how pictures differ. **Rank** orders all pictures by it. **Search** finds pictures
 like one, with more or less of it. **Compare** says how two pictures differ. Click on a picture to search from it."""
-RANKING = """The pictures are spread evenly from least to most. Below each: rank and score; the average picture scores 0.
-**How sure:** how often the sentences and their opposites agree on which of two pictures has more. 50 % is chance."""
+RANKING = """From least (left) to most (right), evenly spread over all pictures. Below each: rank and score; the average picture
+scores 0. **How sure:** how often the sentences and their opposites agree on which of two pictures has more. 50 % is
+chance."""
 MARKING = """Mark pictures with much of it as high and pictures with little of it as low. **Weight of the words:** set by how
 well the words tell high from low, or from 0 (examples only) to 1 (words only). **How sure:** how often words and examples
 agree."""
