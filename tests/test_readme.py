@@ -15,8 +15,10 @@ from unittest.mock import patch
 
 import pytest
 import yaml
+from PIL import Image
 
 from data_prep.chain import parse_steps
+from data_prep.cli import main as pcclip_data
 from pcclip.cli import TOOLS, main
 from pcclip.commands.command import tool_parser
 from pcclip.training_cli import PairCLI
@@ -144,6 +146,28 @@ def test_command_is_understood(command: str) -> None:
         check_pcclip_data(words)
     elif name.startswith("python") and words[:1] == ["-m"]:
         assert importlib.util.find_spec(words[1]), f"{command}: there is no module {words[1]}"
+
+
+def test_own_data_commands_run_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """README's, up to the one that asks a language model, on the folder and table that `conf/data/mine.yaml` names."""
+    monkeypatch.chdir(tmp_path)
+    Path("conf").symlink_to(ROOT / "conf")
+    images = Path("data/mine/images")
+    images.mkdir(parents=True)
+    for number in range(32):
+        Image.new("RGB", (24, 24), (8 * number, 0, 0)).save(images / f"{number}.png")
+    rows = "".join(f"{number}.png,a picture of {number} dogs\n" for number in range(32))
+    Path("data/mine/captions.csv").write_text("image,caption\n" + rows)
+    own = [words for block in BLOCKS if block.document.name == "README.md" for words in commands(block)]
+    steps = [words[1:] for words in own if words[0] == "pcclip-data"]
+    assert [words[0] for words in steps] == ["captions", "pairs", "describe", "all"]
+    for words in steps[:3]:
+        pcclip_data(words)
+    assert "a picture of 3 dogs" in Path("data/mine/prepared/captions.jsonl").read_text()
+    assert "requests" in capsys.readouterr().out
+    assert not Path("data/mine/prepared/differences.jsonl").exists()  # nothing was asked
 
 
 @pytest.mark.parametrize("block", CONFIGURATIONS, ids=lambda block: f"{block.document.name}:{block.line}")

@@ -91,6 +91,14 @@ def test_commands_of_the_documentation_run(demo: Path, monkeypatch: pytest.Monke
     for command in ON_THE_DEMO:
         program, *arguments = next(words for words in COMMANDS.values() if " ".join(words) == command)
         run(Path(program).name, arguments)
+    snippets = [
+        block
+        for block in BLOCKS
+        if block.document.name in ("README.md", "get_started.md") and block.language == "python"
+    ]
+    assert len(snippets) == 2
+    for block in snippets:
+        exec(compile(block.text, f"{block.document.name}:{block.line}", "exec"), {"__name__": "__main__"})
 
 
 @pytest.mark.timeout(900)
