@@ -129,6 +129,7 @@ demo: $(VENV)/ready ## Open the page to try the models that `make train` left: r
 	$(BIN)/pcclip demo data/demo/shapes/test/images data/demo/shapes/zero_shot/unseen --base runs/demo/base --vocabulary world --open true $(ARGS)
 
 tensorboard: $(VENV)/ready ## Show all runs at http://localhost:6006 (PORT=...)
+	@printf 'The numbers that matter: http://localhost:$(PORT)/?tagFilter=summary%%7Ctrain&smoothing=0#timeseries\n\n'
 	$(BIN)/tensorboard --logdir runs --port $(PORT)
 
 lint: $(VENV)/ready ## Format, lint and types, as CI checks them

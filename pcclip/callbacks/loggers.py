@@ -19,7 +19,7 @@ DETAIL = "detail/"  # all numbers, by their names
 BASE = "detail/base/"  # the headlines of the base model, again at each evaluation, so that charts show them as a line
 
 BEFORE = "before training"
-COLUMNS = ["true text", "its reverse", "cosine, true minus reverse: before", "now"]
+COLUMNS = ["true text", "its reverse", "cosine, true minus reverse: before", "cosine, true minus reverse: now"]
 
 
 def showing(trainer: Trainer) -> list[Logger]:
