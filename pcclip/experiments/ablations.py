@@ -1,7 +1,7 @@
 """A grid of finetuning runs that differ in a few settings: `python -m pcclip.experiments ablations conf/ablations.yaml NAME`.
 
-Each run is a `pcclip fit` with its own `--run` folder. Finished runs are skipped, so the command can be stopped and started
-again at any time. It writes tables and plots of the finished runs into a Markdown file.
+Each run is a `pcclip fit` with its own `--run` folder. Finished runs are skipped and stopped ones resumed, so the command can
+be stopped and started again at any time. It writes tables and plots of the finished runs into a Markdown file.
 """
 
 from __future__ import annotations
@@ -89,17 +89,22 @@ def command(experiment: Experiment, cell: str, seed: int, settings: dict[str, An
 
 
 def run_cell(experiment: Experiment, folder: Path, arguments: Sequence[str]) -> bool:
-    """Run `pcclip` with `--run=folder`, unless the same run is finished. Return whether it has results."""
-    record = folder / "cell.json"
+    """Run `pcclip` with `--run=folder`, unless the same run is finished. Return whether it has results.
+
+    The same run resumes from its last checkpoint if it was stopped. What another run left in the folder is deleted.
+    """
+    record, started = folder / "cell.json", folder / "started.json"
     configuration = hashlib.sha256(existing_file(experiment.fit, "configuration").read_bytes()).hexdigest()
-    wanted = {"arguments": list(arguments), "configuration": configuration}
-    if (folder / experiment.results).is_file() and record.is_file() and json.loads(record.read_text()) == wanted:
+    wanted = json.dumps({"arguments": list(arguments), "configuration": configuration})
+    if (folder / experiment.results).is_file() and record.is_file() and record.read_text() == wanted:
         return True
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    words = [*arguments, f"--run={folder}"]
+    if not (started.is_file() and started.read_text() == wanted):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        started.write_text(wanted)
+    words = [*arguments, "--resume=true", f"--run={folder}"]
     print(f"pcclip {shlex.join(words)}", flush=True)
-    with (folder / "log.txt").open("w") as log:
+    with (folder / "log.txt").open("a") as log:
         done = subprocess.run(
             [sys.executable, "-m", "pcclip.cli", *words], stdout=log, stderr=subprocess.STDOUT, check=False
         )
@@ -107,7 +112,7 @@ def run_cell(experiment: Experiment, folder: Path, arguments: Sequence[str]) -> 
         tail = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
         print(f"{folder.name}: failed ({done.returncode}), see {folder / 'log.txt'}: {' '.join(tail)}", flush=True)
         return False
-    record.write_text(json.dumps(wanted))
+    started.rename(record)
     return True
 
 
@@ -171,7 +176,7 @@ def run_grid(
     output: str = "docs/results/ablations.md",
     pictures: str = "docs/images",
 ) -> None:
-    """Run a grid of finetuning runs and write its tables. Finished runs are skipped.
+    """Run a grid of finetuning runs and write its tables. Finished runs are skipped, stopped ones resumed.
 
     Args:
         grid: YAML with experiments, e.g. conf/ablations.yaml.

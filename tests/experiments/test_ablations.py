@@ -71,7 +71,7 @@ def test_each_run_once_and_a_table_of_all(grid: Path, ran: list[list[str]], caps
     assert len(ran) == 4
     assert ran[1] == [
         *("fit", "--config", "conf/fit.yaml", "--seed_everything=0", "--model.logit_scale=1"),
-        *("--data.role_swap=twins", "--trainer.max_steps=2", "--run=runs/ablations/demo/scale_1-0"),
+        *("--data.role_swap=twins", "--trainer.max_steps=2", "--resume=true", "--run=runs/ablations/demo/scale_1-0"),
     ]
     document = Path("docs/results/ablations.md").read_text()
     assert "| *base* | 0.250 [0.200, 0.300] | 0.250 [0.200, 0.300] | 2 |" in document
@@ -97,6 +97,23 @@ def test_each_run_once_and_a_table_of_all(grid: Path, ran: list[list[str]], caps
     assert "Not run, or not with all 2 seeds: Scale 1." in document
     assert main(["ablations", str(grid), "demo", "--seeds=[]"]) == 0  # writes only
     assert len(ran) == 6
+
+
+def test_a_stopped_run_resumes_unless_its_settings_are_others(grid: Path, ran: list[list[str]]) -> None:
+    def run(scale: int) -> int:
+        section = SECTION | {"cells": {"as shipped": None, "scale": {"model.logit_scale": scale}}, "seeds": [0]}
+        grid.write_text(yaml.safe_dump({"demo": section}, sort_keys=False))
+        return main(["ablations", str(grid), "demo"])
+
+    assert run(13) == 2
+    checkpoint = Path("runs/ablations/demo/scale-0/last.ckpt")
+    checkpoint.touch()
+    assert run(13) == 2
+    assert checkpoint.exists()
+    assert run(1) == 0
+    assert not checkpoint.exists()
+    assert len(ran) == 4
+    assert all("--resume=true" in arguments for arguments in ran)
 
 
 def test_settings_of_all_cells(grid: Path) -> None:
