@@ -1,5 +1,5 @@
 #!/bin/bash
-# The paper, from its official files to one page, runs/paper/paper.md: `make paper DATA=... MODEL=... ENDPOINT=...`.
+# The paper, from its official files to one page, paper.md: `make paper DATA=... MODEL=... ENDPOINT=...`.
 # docs/guides/paper.md explains the variables. What is up to date is not made again, so a stopped run goes on when it is started again.
 set -euo pipefail
 
@@ -19,8 +19,8 @@ CUB_ARGS=${CUB_ARGS:-}
 PRICES=${PRICES:-0, 0}     # of a million prompt and of a million answer tokens, for the plan
 [[ -z ${DRY_RUN:-} ]] || STAGES=plan
 COCO=(--config conf/data/coco.yaml --config conf/data/coco_ablations.yaml --config conf/data/coco_paper.yaml)
-RUNS=runs/paper
-BASE=base/$(printf '%s %s' "$MODEL" "$PRETRAINED" | tr -c '[:alnum:].-' _) # CLIP's own numbers, a folder for each model
+FOLDER=runs/$(printf '%s %s' "$MODEL" "$PRETRAINED" | tr -c '[:alnum:].-' _) # a folder for each model
+RUNS=$FOLDER/paper         # CELL-SEED/ of each training, base/ with CLIP's own numbers, and the page
 
 experiments() { "$BIN/python" -m pcclip.experiments "$@"; }
 sets() { echo "[coco, ${SETS// /, }]"; }
@@ -66,7 +66,7 @@ data() {
 }
 
 train() {
-  experiments ablations conf/ablations.yaml paper --cells "[$CELLS]" --seeds "[${SEEDS// /, }]" --folder runs \
+  experiments ablations conf/ablations.yaml paper --cells "[$CELLS]" --seeds "[${SEEDS// /, }]" --folder "$FOLDER" \
     --settings "{model.clip.name: '$MODEL', model.clip.pretrained: $PRETRAINED, trainer.devices: 1${SETTINGS:+, $SETTINGS}}" \
     --output "$RUNS/training.md" --pictures "$RUNS/images"
 }
@@ -74,7 +74,7 @@ train() {
 # Measure the model of a run, or CLIP itself, by a configuration of conf/eval on a dataset, unless the numbers are newer than the model.
 measure() { # run configuration dataset
   local results=$RUNS/$1/eval/$2_$3.json unfinished=$RUNS/$1/eval/unfinished.$$ checkpoint=()
-  if [[ $1 != "$BASE" ]]; then
+  if [[ $1 != base ]]; then
     checkpoint=("$(ls -t "$RUNS/$1"/finetune/*/checkpoints/last.ckpt | head -n 1)")
     if [[ $results -nt ${checkpoint[0]} ]]; then return; fi
     checkpoint=(--ckpt_path "${checkpoint[0]}")
@@ -90,7 +90,7 @@ measure() { # run configuration dataset
 }
 
 evaluate() {
-  local run runs=("$BASE") seed set
+  local run runs=(base) seed set
   for seed in $SEEDS; do
     for run in "$RUNS"/*-"$seed"/cell.json; do
       if [[ -f $run ]]; then runs+=("$(basename "$(dirname "$run")")"); fi
@@ -105,7 +105,7 @@ evaluate() {
   done
 }
 
-page() { experiments paper_page "[$CELLS]" --folder "$RUNS" --base "$BASE" --output "$RUNS/paper.md"; }
+page() { experiments paper_page "[$CELLS]" "$RUNS"; }
 
 for stage in $STAGES; do
   printf '\n== %s\n' "$stage"

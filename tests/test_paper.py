@@ -20,6 +20,7 @@ from tests.helpers.official_trees import write_birds
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT.parent / "shared" / "data" / "coco_mini"
 TINY = ROOT / "tests" / "helpers" / "tiny.json"
+RUNS = Path("runs/local-dir_clip_null/paper")
 CELLS = ("as in the paper", "rewritten captions only")
 VARIABLES = {
     "DATA": "official",
@@ -80,14 +81,14 @@ def test_from_official_files_to_the_page(project: Path) -> None:
         make(ENDPOINT=server.url)
         asked = server.asked.total()
         assert asked > 300
-        made = times(project / "runs/paper")
+        made = times(RUNS)
         again = make(ENDPOINT=server.url, STAGES="data train evaluate page")
         assert server.asked.total() == asked
     assert again.count("is up to date") > 20
-    assert {file for file, time in times(project / "runs/paper").items() if time != made.get(file)} <= {
+    assert {file for file, time in times(RUNS).items() if time != made.get(file)} <= {
         "paper.md", "training.md", "images/ablations_paper_cells.png"
     }  # fmt: skip
-    page = (project / "runs/paper/paper.md").read_text()
+    page = (RUNS / "paper.md").read_text()
     assert page.count("| experiment | set |") == 4  # two protocols, finetuned and ensembled
     rows = [[cell.strip() for cell in line.strip("|\n ").split("|")] for line in page.splitlines() if "| CUB |" in line]
     for measured in ("difference classification", "zero-shot", "extended prompts"):
@@ -96,7 +97,7 @@ def test_from_official_files_to_the_page(project: Path) -> None:
         assert len(first[5:]) == 1 + len(CELLS)
     assert next(row for row in rows if row[0] == "difference classification")[3:5] == ["0.533", "0.676"]
     for cell in ("as_in_the_paper", "rewritten_captions_only"):
-        results = json.loads((project / f"runs/paper/{cell}-0/eval/texts_cub.json").read_text())
+        results = json.loads((RUNS / f"{cell}-0/eval/texts_cub.json").read_text())
         assert {row["model"] for row in results} == {"finetuned", "ensembled 0.5"}
 
 
@@ -109,24 +110,24 @@ echo "[{\\"model\\": \\"base\\", \\"task\\": \\"zero_shot\\", \\"subset\\": \\"c
 """
 
 
-def test_clip_is_measured_again_when_the_model_is_another(project: Path) -> None:
+def test_models_have_folders_of_their_own(project: Path) -> None:
     """With a stand-in for `pcclip test`, which finds 0.75 for one model and 0.5 for the others."""
     programs = project / "bin"
     programs.mkdir()
     for name, text in {"pcclip": STAND_IN, "python": f'#!/bin/bash\nexec {sys.executable} "$@"\n'}.items():
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
-    run = project / "runs/paper/as_in_the_paper-0"
-    run.mkdir(parents=True)
     row = {"task": "zero_shot", "subset": "cub_single", "metric": "top1", "value": 0.25, "n": 4, "low": 0, "high": 1}
-    (run / "results.json").write_text(json.dumps([{"model": "finetuned", **row}]))
-    (run / "cell.json").write_text("{}")
-    settings = {"SEEDS": "9", "CELLS": CELLS[0], "BIN": str(programs)}
-    assert "moved to" in make(**settings, STAGES="evaluate")
-    make(**settings, STAGES="evaluate page", MODEL="local-dir:other")
-    page = (project / "runs/paper/paper.md").read_text()
-    assert "| zero-shot | CUB | - | 0.817 | 0.801 | 0.750 | 0.250 |" in page
-    assert "moved to" not in make(**settings, STAGES="evaluate")
+    settings = {"SEEDS": "9", "CELLS": CELLS[0], "BIN": str(programs), "STAGES": "evaluate page"}
+    for model, numbers in {"clip": "0.500 | 0.250", "other": "0.750 | 0.350"}.items():
+        run = project / f"runs/local-dir_{model}_null/paper/as_in_the_paper-0"
+        run.mkdir(parents=True)
+        (run / "cell.json").write_text("{}")
+        (run / "results.json").write_text(json.dumps([{"model": "finetuned", **row}]))
+        row["value"] = 0.35
+        assert "moved to" in make(**settings, MODEL=f"local-dir:{model}")
+        assert f"| zero-shot | CUB | - | 0.817 | 0.801 | {numbers} |" in (run.parent / "paper.md").read_text()
+    assert "moved to" not in make(**settings)
 
 
 def times(folder: Path) -> dict[str, int]:

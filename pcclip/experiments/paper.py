@@ -153,21 +153,13 @@ def operations(model: str) -> tuple[float, float]:
     return _blocks(vision) * tokens, _blocks(text) * TEXT_TOKENS
 
 
-def write_page(
-    cells: list[str],
-    folder: str = "runs/paper",
-    base: str = "base",
-    numbers: str = "conf/paper/numbers.csv",
-    output: str = "runs/paper/paper.md",
-) -> None:
-    """Write one page with the paper's numbers, and the numbers of finished runs in both protocols.
+def write_page(cells: list[str], folder: str, numbers: str = "conf/paper/numbers.csv") -> None:
+    """Write one page, `paper.md`, with the paper's numbers and the numbers of finished runs in both protocols.
 
     Args:
         cells: Names of the cells of conf/ablations.yaml that were run.
-        folder: Folder of the runs, `<cell>-<seed>`.
-        base: Folder in it with the numbers of the model before finetuning.
+        folder: Folder of the runs of one model, `<cell>-<seed>`, of its numbers before finetuning, `base`, and of the page.
         numbers: Table of the paper's numbers, with the metric of each in both protocols.
-        output: The page.
 
     Raises:
         FileNotFoundError: No run of one of the cells is finished.
@@ -180,7 +172,7 @@ def write_page(
         if not runs[cell]:
             raise FileNotFoundError(f"{place}: no finished run of the cell {cell!r}; run the stage `train` first")
         rows += [row for run in runs[cell] for row in _rows(run, cell)]
-    found = pd.DataFrame([*_rows(place / base, "CLIP"), *rows])
+    found = pd.DataFrame([*_rows(place / "base", "CLIP"), *rows])
     found.loc[found["model"] == "base", "cell"] = "CLIP"
     values = found.groupby(["model", "cell", "metric"])["value"].agg(["mean", "min", "max"])
     text = (
@@ -198,9 +190,9 @@ def write_page(
                 table[cell] = [_value(values, (model, cell, name)) for name in paper[metric]]
             known = paper["paper_clip"].notna() if metric == "metric" else False
             text += f"\n## {protocol}, {model}\n\n{markdown(table[paper[metric].notna() | known])}"
-    with atomic_text(Path(output)) as stream:
+    with atomic_text(place / "paper.md") as stream:
         stream.write(text)
-    print(f"written to {output}")
+    print(f"written to {place / 'paper.md'}")
 
 
 def markdown(table: pd.DataFrame) -> str:
