@@ -91,21 +91,27 @@ def test_pushed_model_loads_from_the_hub(tmp_path: Path, model: Path, hub: HubSe
     assert same(load_clip(f"local-dir:{tmp_path / 'other'}"), load_clip("hf-hub:user/name"))
 
 
-def test_pushed_adapters_load_as_their_card_says(tmp_path: Path, model: Path, hub: HubServer) -> None:
-    module = LitDifferenceCLIP(ClipSource(f"local-dir:{model}"), [], lora=Lora(rank=2))
-    for name, value in module.named_parameters():
-        if ".lora_B." in name:
-            torch.nn.init.normal_(value)
-    module.model.head = torch.nn.Identity()  # adapters do not hold it
-    checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
-    module.on_save_checkpoint(checkpoint)
-    torch.save(checkpoint, tmp_path / "last.ckpt")
-    assert push(tmp_path / "last.ckpt", tmp_path / "adapter", "--format", "adapter", "--yes", "true") == 0
+def test_pushed_adapters_load_as_their_card_says(tmp_path: Path, model: Path, hub: HubServer, capsys: Any) -> None:
+    assert push(model, tmp_path / "exported", "--push", "user/base", "--yes", "true") == 0
+    for name, base in {"hub": "hf-hub:user/base", "local": f"local-dir:{model}"}.items():
+        module = LitDifferenceCLIP(ClipSource(base), [], lora=Lora(rank=2))
+        for parameter, value in module.named_parameters():
+            if ".lora_B." in parameter:
+                torch.nn.init.normal_(value)
+        module.model.head = torch.nn.Identity()  # adapters do not hold it
+        checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
+        module.on_save_checkpoint(checkpoint)
+        torch.save(checkpoint, tmp_path / f"{name}.ckpt")
+    adapters = (tmp_path / "adapter", "--format", "adapter", "--yes", "true")
+    assert push(tmp_path / "local.ckpt", *adapters) == 2
+    assert f"local-dir:{model}" in capsys.readouterr().err
+    assert hub.repositories.keys() == {"models/user/base"}
+    assert push(tmp_path / "hub.ckpt", *adapters) == 0
     card = hub.repositories["models/user/name"].files["README.md"].decode()
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     found: dict[str, Any] = {}
     exec(code, found)
-    expected = pcclip.load(str(tmp_path / "last.ckpt"), device="cpu").clip.towers
+    expected = pcclip.load(str(tmp_path / "hub.ckpt"), device="cpu").clip.towers
     for name, value in expected.state_dict().items():
         torch.testing.assert_close(found["model"].clip.towers.state_dict()[name], value)
     assert not same(expected, load_clip(f"local-dir:{model}").towers)

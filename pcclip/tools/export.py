@@ -97,8 +97,8 @@ def export(
 
     Raises:
         FileExistsError: The folder exists.
-        ValueError: The layout does not support the architecture or an option, a package is not installed, or the model is not
-            from a checkpoint with adapters.
+        ValueError: The layout does not support the architecture or an option, a package is not installed, the model is not
+            from a checkpoint with adapters, or the adapters for a repository belong to a model on this machine.
     """
     folder = Path(folder)
     if text_only and layout in ("open_clip", "adapter"):
@@ -118,7 +118,7 @@ def export(
             direction = None if axis is None else model.axis(axis.wordings)
             save_onnx(model.clip, target, text_only=text_only, axis=direction, half=half)
         elif layout == "adapter":
-            _export_adapter(model.source, target)
+            _export_adapter(model.source, target, repository)
         else:
             need("transformers", "huggingface")
             from pcclip.tools.huggingface import save_huggingface  # here: transformers is optional
@@ -136,13 +136,19 @@ def export(
         (target / "README.md").write_text(card, encoding="utf-8")
 
 
-def _export_adapter(source: str, folder: Path) -> None:
+def _export_adapter(source: str, folder: Path, repository: str | None) -> None:
     state, settings = read_checkpoint(local_file(source)) if source.endswith(".ckpt") else ({}, {})
     if not settings.get("lora"):
         raise ValueError(f"{source}: --format adapter needs a checkpoint (.ckpt) of a run with model.lora")
     if others := settings["lora"]["others"]:
         raise ValueError(f"{source}: {others[0]} trained too, which adapters do not hold; use --format open_clip")
-    save_adapter(state, settings["lora"], settings["clip"]["name"], folder)
+    base = settings["clip"]["name"]
+    if repository is not None and (base.startswith(LOCAL) or base.endswith(".json")):
+        raise ValueError(
+            f"{source}: its adapters belong to {base}, which users of {repository} do not have; push the whole model with "
+            f"--format open_clip, or train adapters of a model on the Hub ({HUB}USER/NAME)"
+        )
+    save_adapter(state, settings["lora"], base, folder)
 
 
 def model_card(
