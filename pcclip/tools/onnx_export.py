@@ -86,7 +86,8 @@ def save_onnx(
     vector = None if axis is None else folded(clip, axis).cpu().float()
     towers = copy.deepcopy(clip.towers).cpu().float().eval()
     towers.visual.to(memory_format=torch.contiguous_format)
-    expected = [_run(graph) for graph in _graphs(clip, towers, text_only, vector)]
+    with torch.no_grad():
+        expected = [graph.module(graph.inputs) for graph in _graphs(clip, towers, text_only, vector)]
     if half:
         towers.half()
     for graph, values in zip(_graphs(clip, towers, text_only, vector), expected, strict=True):
@@ -168,12 +169,6 @@ def _image_size(clip: DifferenceCLIP) -> tuple[int, int]:
     """Return height and width."""
     size = clip.towers.visual.image_size
     return (size, size) if isinstance(size, int) else tuple(size)
-
-
-def _run(graph: Graph) -> Tensor:
-    with torch.no_grad():
-        values: Tensor = graph.module(graph.inputs)
-    return values
 
 
 def _write(graph: Graph, file: Path) -> None:
