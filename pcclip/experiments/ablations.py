@@ -24,10 +24,12 @@ import pandas as pd
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from pcclip.experiments.spread import write_part
+from pcclip.experiments.spread import markdown, mean_and_range, write_part
 from pcclip.paths import existing_file
 from pcclip.reports.plots import plot_cells, plot_sweeps, save
 from pcclip.reports.rows import read_runs, spread
+
+RANGE = ["value", "low", "high"]
 
 
 @dataclass(frozen=True)
@@ -147,11 +149,12 @@ def tabulate(experiment: Experiment, folder: Path) -> pd.DataFrame:
 def table(experiment: Experiment, numbers: pd.DataFrame, model: str) -> str:
     """Return a Markdown table: a row for each cell, with mean [lowest, highest] over its seeds in each column."""
     first = numbers["cell"].iloc[0]
-    lines = [[model, *experiment.columns, "seeds"], ["---"] * (len(experiment.columns) + 2)]
+    rows = []
     for name, cell, shown in [("*base*", first, "base"), *((cell, cell, model) for cell in numbers["cell"].unique())]:
         own = numbers[(numbers["cell"] == cell) & (numbers["model"] == shown)].set_index("metric")
-        lines.append([name, *(_cell(own.loc[heading]) for heading in experiment.columns), str(own["seeds"].iloc[0])])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        found = {heading: mean_and_range(*own.loc[heading, RANGE]) for heading in experiment.columns}
+        rows.append({model: name, **found, "seeds": own["seeds"].iloc[0]})
+    return markdown(pd.DataFrame(rows))
 
 
 def sweeps(experiment: Experiment, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -242,10 +245,3 @@ def write(experiment: Experiment, name: str, folder: Path, output: Path, picture
 def slug(cell: str) -> str:
     """Return the name of a cell in its folders, `<slug>-<seed>`. It contains no hyphen."""
     return re.sub(r"[^a-z0-9.]+", "_", cell.lower()).strip("_")
-
-
-def _cell(numbers: pd.Series[Any]) -> str:
-    if pd.isna(numbers["value"]):
-        return "-"
-    mean = f"{numbers['value']:.3f}"
-    return mean if numbers["low"] == numbers["high"] else f"{mean} [{numbers['low']:.3f}, {numbers['high']:.3f}]"

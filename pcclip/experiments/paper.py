@@ -12,6 +12,7 @@ import pandas as pd
 
 from pcclip.atomic import atomic_text
 from pcclip.experiments.ablations import slug
+from pcclip.experiments.spread import markdown, mean_and_range
 from pcclip.paths import existing_file
 from pcclip.results import read_results
 
@@ -195,12 +196,6 @@ def write_page(cells: list[str], folder: str, numbers: str = "conf/paper/numbers
     print(f"written to {place / 'paper.md'}")
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """Return a Markdown table of the columns."""
-    lines = [list(table), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 def _rows(run: Path, cell: str) -> list[dict[str, Any]]:
     """Return the numbers of a run: those at the end of its training, and those of its evaluations."""
     return [
@@ -212,10 +207,7 @@ def _rows(run: Path, cell: str) -> list[dict[str, Any]]:
 
 
 def _value(values: pd.DataFrame, key: tuple[str, str, Any]) -> str:
-    if key not in values.index:
-        return "-"
-    mean, low, high = values.loc[key]
-    return _shown(mean, 3) if low == high else f"{_shown(mean, 3)} [{_shown(low, 3)}, {_shown(high, 3)}]"
+    return mean_and_range(*values.loc[key]) if key in values.index else "-"
 
 
 def _shown(value: float, digits: int = 2) -> str:

@@ -3,7 +3,10 @@
 The table is a part of a Markdown document, between `<!-- spread:TITLE -->` and `<!-- /spread:TITLE -->`.
 """
 
+import math
 from pathlib import Path
+
+import pandas as pd
 
 from pcclip.atomic import atomic_text
 from pcclip.reports.rows import NAMES, as_results, check_alike, read_runs, spread
@@ -35,6 +38,19 @@ def make_table(
     if output is not None:
         write_part(output, title, text)
         print(f'written to {output}, part "{title}"')
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return a Markdown table of the columns."""
+    lines = [list(table), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def mean_and_range(mean: float, low: float, high: float) -> str:
+    """Return a cell `mean [lowest, highest]`; `mean` alone if the runs agree."""
+    if math.isnan(mean):
+        return "-"
+    return f"{mean:.3f}" if low == high else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def write_part(file: str | Path, title: str, text: str) -> None:
