@@ -154,7 +154,7 @@ def operations(model: str) -> tuple[float, float]:
     return _blocks(vision) * tokens, _blocks(text) * TEXT_TOKENS
 
 
-def write_page(cells: list[str], folder: str, numbers: str = "conf/paper/numbers.csv") -> None:
+def write_page(cells: list[str], folder: Path, numbers: str = "conf/paper/numbers.csv") -> None:
     """Write one page, `paper.md`, with the paper's numbers and the numbers of finished runs in both protocols.
 
     Args:
@@ -165,17 +165,18 @@ def write_page(cells: list[str], folder: str, numbers: str = "conf/paper/numbers
     Raises:
         FileNotFoundError: No run of one of the cells is finished.
     """
-    place, paper = Path(folder), read_table(numbers)
+    paper = read_table(numbers)
     rows: list[dict[str, Any]] = []
     runs = {}
     for cell in cells:
-        runs[cell] = sorted(record.parent for record in place.glob(f"{slug(cell)}-*/cell.json"))
+        runs[cell] = sorted(record.parent for record in folder.glob(f"{slug(cell)}-*/cell.json"))
         if not runs[cell]:
-            raise FileNotFoundError(f"{place}: no finished run of the cell {cell!r}; run the stage `train` first")
+            raise FileNotFoundError(f"{folder}: no finished run of the cell {cell!r}; run the stage `train` first")
         rows += [row for run in runs[cell] for row in _rows(run, cell)]
-    found = pd.DataFrame([*_rows(place / "base", "CLIP"), *rows])
+    found = pd.DataFrame([*_rows(folder / "base", "CLIP"), *rows])
     found.loc[found["model"] == "base", "cell"] = "CLIP"
     values = found.groupby(["model", "cell", "metric"])["value"].agg(["mean", "min", "max"])
+    ours = {key: mean_and_range(mean, low, high) for key, mean, low, high in values.itertuples()}
     text = (
         f"# The paper's numbers and ours\n\nSeeds: {', '.join(f'{cell} {len(runs[cell])}' for cell in cells)}.\n{NOTES}"
     )
@@ -186,14 +187,14 @@ def write_page(cells: list[str], folder: str, numbers: str = "conf/paper/numbers
                 table["table"] = paper["table"].fillna("-")
                 table["paper: CLIP"] = [_shown(value, 3) for value in paper["paper_clip"]]
                 table["paper: PC-CLIP"] = [_shown(value, 3) for value in paper["paper_pc_clip"]]
-            table["CLIP"] = [_value(values, ("base", "CLIP", name)) for name in paper[metric]]
+            table["CLIP"] = [ours.get(("base", "CLIP", name), "-") for name in paper[metric]]
             for cell in cells:
-                table[cell] = [_value(values, (model, cell, name)) for name in paper[metric]]
+                table[cell] = [ours.get((model, cell, name), "-") for name in paper[metric]]
             known = paper["paper_clip"].notna() if metric == "metric" else False
             text += f"\n## {protocol}, {model}\n\n{markdown(table[paper[metric].notna() | known])}"
-    with atomic_text(place / "paper.md") as stream:
+    with atomic_text(folder / "paper.md") as stream:
         stream.write(text)
-    print(f"written to {place / 'paper.md'}")
+    print(f"written to {folder / 'paper.md'}")
 
 
 def _rows(run: Path, cell: str) -> list[dict[str, Any]]:
@@ -204,10 +205,6 @@ def _rows(run: Path, cell: str) -> list[dict[str, Any]]:
         for model, results in read_results(file).items()
         for result in results
     ]
-
-
-def _value(values: pd.DataFrame, key: tuple[str, str, Any]) -> str:
-    return mean_and_range(*values.loc[key]) if key in values.index else "-"
 
 
 def _shown(value: float, digits: int = 2) -> str:
