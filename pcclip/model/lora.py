@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from pcclip.command_line import need
 from pcclip.model.clip import DifferenceCLIP
-from pcclip.model.text import TEXT_BLOCKS, text_parameters, text_tower
-from pcclip.model.trainable import IMAGE_BLOCKS, blocks_of
+from pcclip.model.trainable import blocks_of, parameters_of
 
 NAME = "default"  # peft's name of an adapter
 
@@ -51,10 +50,8 @@ def add_adapters(model: DifferenceCLIP, lora: Lora) -> dict[str, Any]:
     for name in lora.towers:
         if name == "image" and not model.has_image_tower:
             raise ValueError("model.lora.towers: image, but the model has no image tower; use [text]")
-        text = name == "text"
-        tower = text_tower(towers) if text else towers.visual
-        targets += _layers(blocks_of(tower, TEXT_BLOCKS if text else IMAGE_BLOCKS, f"model.lora.towers: {name}"))
-        frozen |= set(text_parameters(towers) if text else towers.visual.parameters())
+        targets += _layers(blocks_of(towers, name, f"model.lora.towers: {name}"))
+        frozen |= set(parameters_of(towers, name))
     others = [value for value in towers.parameters() if value.requires_grad and value not in frozen]
     names = {module: name for name, module in towers.named_modules()}
     patterns = {r"\d+".join(map(re.escape, re.split(r"(?<=\.)\d+(?=\.)", names[layer]))) for layer in targets}

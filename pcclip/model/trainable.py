@@ -58,13 +58,13 @@ def parameters_of(clip: Any, part: str, setting: str = "trainable") -> list[nn.P
     if part == "text":
         return text_parameters(clip)
     if part == "text_transformer":
-        return _all_of(blocks_of(text_tower(clip), TEXT_BLOCKS, named))
+        return _all_of(blocks_of(clip, "text", named))
     if part == "image_projection":
         return _named(clip.visual, IMAGE_PROJECTION, named)
     if match := re.fullmatch(r"(text|image)_last_(\d+)", part):
         text = match[1] == "text"
         tower = text_tower(clip) if text else clip.visual
-        blocks = blocks_of(tower, TEXT_BLOCKS if text else IMAGE_BLOCKS, named)
+        blocks = blocks_of(clip, match[1], named)
         count = int(match[2])
         if not 1 <= count <= len(blocks):
             raise ValueError(f"{named}, but the tower has {len(blocks)} blocks; use 1 to {len(blocks)}")
@@ -72,23 +72,24 @@ def parameters_of(clip: Any, part: str, setting: str = "trainable") -> list[nn.P
     raise ValueError(f"{setting}: unknown part {part!r}; use {PARTS}")
 
 
-def blocks_of(tower: nn.Module, places: tuple[str, ...], setting: str) -> list[nn.Module]:
+def blocks_of(clip: Any, tower: str, setting: str) -> list[nn.Module]:
     """Return the blocks of a tower.
 
     Args:
-        tower: The tower.
-        places: Names that the list of blocks may have in it.
+        clip: The open_clip model.
+        tower: `image` or `text`.
         setting: What needs them, for the message.
 
     Raises:
         ValueError: It has none.
     """
-    modules = dict(tower.named_modules(remove_duplicate=False))
+    part, places = (text_tower(clip), TEXT_BLOCKS) if tower == "text" else (clip.visual, IMAGE_BLOCKS)
+    modules = dict(part.named_modules(remove_duplicate=False))
     for place in places:
         if place in modules:
             return list(modules[place].children())
-    kind = type(tower).__name__
-    raise ValueError(f"{setting} needs a tower of transformer blocks, not {kind}; use text or image")
+    kind = type(part).__name__
+    raise ValueError(f"{setting} needs a tower of transformer blocks, not {kind}; name another part or tower")
 
 
 def _named(tower: nn.Module, names: tuple[str, ...], setting: str) -> list[nn.Parameter]:

@@ -12,6 +12,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 
 from pcclip.model import load_clip, save_clip
+from pcclip.model.lora import Lora, merged
 from pcclip.model.module import LitDifferenceCLIP
 from pcclip.model.text import is_trimmable, text_parameters
 from pcclip.model.trainable import set_trainable
@@ -96,6 +97,27 @@ def sharded(config: str, plain: LitDifferenceCLIP) -> str:
     return CELLS[tuple(name for name, part in parts.items() if any(id(weight) in weights for weight in part))]
 
 
+def adapted(config: str) -> str:
+    """Towers whose low-rank adapters train, and give the same loss when they are merged."""
+    found = []
+    for tower in ("image", "text"):
+        try:
+            module = make_module([], config, lora=Lora(rank=1, towers=[tower]), **SETTINGS).double()
+        except ValueError:
+            continue
+        adapters = [value for name, value in module.named_parameters() if ".lora_" in name]
+        for value in adapters:
+            nn.init.normal_(value, std=0.2)
+        loss = module.losses(make_batch(module))["loss"]
+        loss.backward()
+        assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in adapters)
+        plain = make_module([], config, **SETTINGS).double()
+        plain.model.load_state_dict(merged(module.model.state_dict(), module.model.lora_scaling))
+        torch.testing.assert_close(plain.losses(make_batch(plain))["loss"], loss, rtol=0, atol=1e-8)
+        found.append(tower)
+    return CELLS[tuple(found)]
+
+
 def test_every_row_is_known() -> None:
     assert list(table("Tower kinds")) == list(table("What works")) == list(ROWS)
 
@@ -139,5 +161,5 @@ def test_what_works(tmp_path: Path, row: str) -> None:
     model = InferenceModel(load_clip(config), "tiny")
     cells += [exported(model, tmp_path, layout) for layout in ("open_clip", "huggingface", "onnx")]
     torch._dynamo.reset()
-    cells += [sharded(config, plain), checkpointed(config), compiled(config, plain)]
+    cells += [sharded(config, plain), checkpointed(config), compiled(config, plain), adapted(config)]
     assert table("What works")[row] == cells
