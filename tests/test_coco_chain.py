@@ -39,6 +39,6 @@ def test_coco_to_training(tmp_path: Path, tiny_config: str, capsys: pytest.Captu
     }
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(config))
-    pcclip(["fit", "--config", str(file)])
-    pcclip(["validate", "--config", str(file)])
+    assert pcclip(["fit", "--config", str(file)]) == 0
+    assert pcclip(["validate", "--config", str(file)]) == 0
     assert "val/difference_loss" in capsys.readouterr().out

@@ -164,7 +164,7 @@ def test_own_data_commands_run_in_their_order(
     steps = [words[1:] for words in own if words[0] == "pcclip-data"]
     assert [words[0] for words in steps] == ["captions", "pairs", "describe", "all"]
     for words in steps[:3]:
-        pcclip_data(words)
+        assert pcclip_data(words) == 0
     assert "a picture of 3 dogs" in Path("data/mine/prepared/captions.jsonl").read_text()
     assert "requests" in capsys.readouterr().out
     assert not Path("data/mine/prepared/differences.jsonl").exists()  # nothing was asked

@@ -27,10 +27,11 @@ SHORT = ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--dat
 def run(program: str, arguments: list[str]) -> None:
     """Run one of the two programs; it may leave, but only with success."""
     try:
-        (pcclip_data if program == "pcclip-data" else pcclip)(arguments)
+        code = (pcclip_data if program == "pcclip-data" else pcclip)(arguments)
     except SystemExit as ended:
-        if ended.code:
-            pytest.fail(f"{program} {' '.join(arguments)}: left with {ended.code}")
+        code = ended.code
+    if code:
+        pytest.fail(f"{program} {' '.join(arguments)}: left with {code}")
 
 
 def make_demo(folder: Path) -> None:
