@@ -88,8 +88,9 @@ def blocks_of(clip: Any, tower: str, setting: str) -> list[nn.Module]:
     for place in places:
         if place in modules:
             return list(modules[place].children())
-    kind = type(part).__name__
-    raise ValueError(f"{setting} needs a tower of transformer blocks, not {kind}; name another part or tower")
+    raise ValueError(
+        f"{setting} needs a tower of transformer blocks, not {type(part).__name__}; name another part or tower"
+    )
 
 
 def _named(tower: nn.Module, names: tuple[str, ...], setting: str) -> list[nn.Parameter]:

@@ -65,8 +65,7 @@ def run(options: Export) -> None:
     if options.push is not None:
         # files of an earlier model that would change this one
         stale = [HEAD_FILE, TEXT_CONFIG_FILE] if options.format == "open_clip" else []
-        folder = Path(options.output)
-        push(folder, options.push, "model", private=options.private, yes=options.yes, replaces=stale)
+        push(Path(options.output), options.push, "model", private=options.private, yes=options.yes, replaces=stale)
 
 
 def export(
