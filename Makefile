@@ -47,7 +47,7 @@ else
 	$(BIN)/pcclip fit --config $(CONFIG) $(if $(RESUME),--resume true) $(ARGS)
 endif
 
-demo-base: $(VENV)/ready ## Pretrain the demo's base and pack it as it ships, conf/demo/base.safetensors (30 minutes)
+demo-base: $(VENV)/ready ## Pretrain the demo's base and pack it as it ships, conf/demo/base.safetensors (35 minutes)
 	$(call PRETRAIN,runs/demo_base)
 	$(BIN)/python -m pcclip.experiments pack_model runs/demo_base/base data/demo_base/shapes/train/captions.jsonl conf/demo/base.safetensors
 

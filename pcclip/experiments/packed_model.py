@@ -2,11 +2,13 @@
 
 import json
 import logging
+import time
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from pcclip.console import done
 from pcclip.model.loading import WEIGHTS_FILE, load_clip, save_clip
 
 TABLE, ROWS = "token_embedding.weight", "token_ids"
@@ -41,6 +43,7 @@ def unpack_model(packed: Path, config: Path, output: Path) -> None:
         config: JSON model configuration.
         output: Folder to write.
     """
+    started = time.perf_counter()
     torch.manual_seed(0)
     logging.disable(logging.WARNING)  # open_clip says that the weights are random; they are replaced below
     model = load_clip(str(config))
@@ -53,4 +56,4 @@ def unpack_model(packed: Path, config: Path, output: Path) -> None:
     table[used] = known
     model.towers.load_state_dict({**state, TABLE: table})
     save_clip(model, output)
-    print(f"{output}: unpacked from {packed}")
+    done(f"{output}: unpacked from {packed}", time.perf_counter() - started)
