@@ -1,6 +1,6 @@
 #!/bin/bash
 # The paper, from its official files to one page, paper.md: `make paper DATA=... MODEL=... ENDPOINT=...`.
-# docs/guides/paper.md explains the variables. What is up to date is not made again, so a stopped run goes on when it is started again.
+# docs/guides/paper.md explains the variables. Outputs that are up to date are skipped, so a stopped run resumes when it is started again.
 set -euo pipefail
 
 BIN=${BIN:-.venv/bin}

@@ -40,6 +40,7 @@ def test_documented_search_runs(
     tmp_path: Path, shards: Path, tiny_config: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    RandomSearch.found.clear()
     task = {"class_path": "pcclip.tasks.DifferenceTexts", "init_args": {"name": "mine", "shards": str(shards)}}
     callbacks = [
         {"class_path": "pcclip.callbacks.Evaluation", "init_args": {"tasks": [task], "resamples": 5}},

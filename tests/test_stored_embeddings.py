@@ -21,7 +21,7 @@ from scipy.stats import rankdata, spearmanr
 from sklearn.linear_model import RidgeCV
 
 import pcclip
-from data_prep.cli import main as data_prep
+from data_prep.cli import main as pcclip_data
 from data_prep.steps.captions import Captions
 from data_prep.steps.describe import Describe
 from data_prep.steps.pairs import Pairs
@@ -264,7 +264,7 @@ def test_documented_ways_to_measure_a_table() -> None:
     for command in "".join(text for kind, text in blocks if kind == "sh").replace("\\\n", "").splitlines():
         name, *arguments = shlex.split(command)
         assert name == "pcclip-data"
-        assert data_prep(arguments) == 0
+        assert pcclip_data(arguments) == 0
     tasks = [task for kind, text in blocks if kind == "yaml" for task in yaml.safe_load(text)]
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--tasks", type=list[Task])

@@ -83,13 +83,13 @@ def blocks_of(clip: Any, tower: str, setting: str) -> list[nn.Module]:
     Raises:
         ValueError: It has none.
     """
-    part, places = (text_tower(clip), TEXT_BLOCKS) if tower == "text" else (clip.visual, IMAGE_BLOCKS)
-    modules = dict(part.named_modules(remove_duplicate=False))
+    module, places = (text_tower(clip), TEXT_BLOCKS) if tower == "text" else (clip.visual, IMAGE_BLOCKS)
+    modules = dict(module.named_modules(remove_duplicate=False))
     for place in places:
         if place in modules:
             return list(modules[place].children())
     raise ValueError(
-        f"{setting} needs a tower of transformer blocks, not {type(part).__name__}; name another part or tower"
+        f"{setting} needs a tower of transformer blocks, not {type(module).__name__}; name another part or tower"
     )
 
 

@@ -145,7 +145,7 @@ def _export_adapter(source: str, folder: Path, repository: str | None) -> None:
     if repository is not None and (base.startswith(LOCAL) or base.endswith(".json")):
         raise ValueError(
             f"{source}: its adapters belong to {base}, which users of {repository} do not have; push the whole model with "
-            f"--format open_clip, or train adapters of a model on the Hub ({HUB}USER/NAME)"
+            f"--format open_clip, or train adapters of a model of open_clip or the Hub ({HUB}USER/NAME)"
         )
     save_adapter(state, settings["lora"], base, folder)
 

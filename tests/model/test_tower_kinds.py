@@ -103,7 +103,9 @@ def adapted(config: str) -> str:
     for tower in ("image", "text"):
         try:
             module = make_module([], config, lora=Lora(rank=1, towers=[tower]), **SETTINGS).double()
-        except ValueError:
+        except ValueError as error:
+            if "model.lora" not in str(error):
+                raise
             continue
         adapters = [value for name, value in module.named_parameters() if ".lora_" in name]
         for value in adapters:
