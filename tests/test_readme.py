@@ -21,6 +21,7 @@ from data_prep.chain import parse_steps
 from data_prep.cli import main as pcclip_data
 from pcclip.cli import TOOLS, main
 from pcclip.commands.command import tool_parser
+from pcclip.experiments.ablations import read_experiment
 from pcclip.training_cli import PairCLI
 
 ROOT = Path(__file__).parents[1]
@@ -165,6 +166,15 @@ def test_own_data_commands_run_in_their_order(tmp_path: Path, monkeypatch: pytes
         assert pcclip_data(words) == 0
     assert "a picture of 3 dogs" in Path("data/mine/prepared/captions.jsonl").read_text()
     assert not Path("data/mine/prepared/differences.jsonl").exists()  # nothing was asked
+
+
+def test_documented_cells_are_in_their_grid() -> None:
+    grids = [words for block in BLOCKS if "--cells" in block.text for words in commands(block) if "--cells" in words]
+    for words in grids:
+        start = words.index("ablations")
+        cells = yaml.safe_load(words[words.index("--cells") + 1])
+        assert set(cells) <= set(read_experiment(ROOT / words[start + 1], words[start + 2]).cells)
+    assert grids
 
 
 @pytest.mark.parametrize("block", CONFIGURATIONS, ids=lambda block: f"{block.document.name}:{block.line}")

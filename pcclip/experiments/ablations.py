@@ -29,8 +29,6 @@ from pcclip.paths import existing_file
 from pcclip.reports.plots import plot_cells, plot_sweeps, save
 from pcclip.reports.rows import read_runs, spread
 
-RANGE = ["value", "low", "high"]
-
 
 @dataclass(frozen=True)
 class Experiment:
@@ -152,7 +150,7 @@ def table(experiment: Experiment, numbers: pd.DataFrame, model: str) -> str:
     rows = []
     for name, cell, shown in [("*base*", first, "base"), *((cell, cell, model) for cell in numbers["cell"].unique())]:
         own = numbers[(numbers["cell"] == cell) & (numbers["model"] == shown)].set_index("metric")
-        found = {heading: mean_and_range(*own.loc[heading, RANGE]) for heading in experiment.columns}
+        found = {heading: mean_and_range(*own.loc[heading, ["value", "low", "high"]]) for heading in experiment.columns}
         rows.append({model: name, **found, "seeds": own["seeds"].iloc[0]})
     return markdown(pd.DataFrame(rows))
 
