@@ -111,10 +111,11 @@ echo "[{\\"model\\": \\"base\\", \\"task\\": \\"zero_shot\\", \\"subset\\": \\"c
 
 
 def test_models_have_folders_of_their_own(project: Path) -> None:
-    """With a stand-in for `pcclip test`, which finds 0.75 for one model and 0.5 for the others."""
+    """With stand-ins for `pcclip test`, which finds 0.75 for one model and 0.5 for the others, and for the page's program."""
     programs = project / "bin"
     programs.mkdir()
-    for name, text in {"pcclip": STAND_IN, "python": f'#!/bin/bash\nexec {sys.executable} "$@"\n'}.items():
+    keep_words = f"#!/bin/bash\nprintf '%s\\n' \"$@\" > {project}/words\n"
+    for name, text in {"pcclip": STAND_IN, "python": keep_words}.items():
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     row = {"task": "zero_shot", "subset": "cub_single", "metric": "top1", "n": 4, "low": 0, "high": 1}
@@ -125,6 +126,8 @@ def test_models_have_folders_of_their_own(project: Path) -> None:
         (run / "cell.json").write_text("{}")
         (run / "results.json").write_text(json.dumps([{"model": "finetuned", **row, "value": value}]))
         make(**settings, MODEL=f"local-dir:{model}")
+        python, module, *words = (project / "words").read_text().splitlines()
+        assert (python, module, main(words)) == ("-m", "pcclip.experiments", 0)
         assert f"| zero-shot | CUB | - | 0.817 | 0.801 | {numbers} |" in (run.parent / "paper.md").read_text()
     assert "moved to" not in make(**settings)
 
