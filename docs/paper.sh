@@ -9,7 +9,7 @@ MODEL=${MODEL:-ViT-L-14}
 PRETRAINED=${PRETRAINED:-datacomp_xl_s13b_b90k}
 ENDPOINT=${ENDPOINT:-null} # OpenAI-compatible; null is OpenAI's own
 LLM=${LLM:-}               # the language model's name; empty: the only one that the endpoint serves
-SETS=${SETS:-awa2 cifar100 cub eurosat flowers102 sun397}
+SETS=${SETS:-awa2 cifar100 cub eurosat flowers102 sun397 generation}
 SEEDS=${SEEDS:-0 1 2}
 CELLS=${CELLS:-as in the paper, all of COCO, captions only, rewritten captions only, MSE loss, our settings} # of conf/ablations.yaml
 STAGES=${STAGES:-files data train evaluate page}
@@ -89,8 +89,15 @@ measure() { # run configuration dataset
   echo "moved to $RUNS/$1/eval"
 }
 
+# Whether images can be generated: with the weights of Stable Diffusion and the extra `generation`.
+can_generate() { [[ -f data/stable_diffusion/model_index.json ]] && "$BIN/python" -c 'import diffusers' 2>/dev/null; }
+
 evaluate() {
   local run runs=(base) seed set
+  if [[ " $SETS " == *" generation "* ]] && ! can_generate; then
+    echo "generated images are left out: data/stable_diffusion (conf/paper/files.csv) or the extra \`generation\` is missing"
+    SETS=${SETS/generation/}
+  fi
   for seed in $SEEDS; do
     for run in "$RUNS"/*-"$seed"/cell.json; do
       if [[ -f $run ]]; then runs+=("$(basename "$(dirname "$run")")"); fi

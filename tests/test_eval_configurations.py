@@ -23,6 +23,7 @@ from pcclip.callbacks import Evaluation
 from pcclip.cli import main as pcclip
 from pcclip.datasets.texts import read_texts
 from pcclip.model import DifferenceCLIP, load_clip, save_clip
+from pcclip.model.text_to_image import generate
 from tests.helpers.fault_server import running_server
 from tests.helpers.official_trees import SUGARCREPE_FILES, TREES
 
@@ -44,7 +45,7 @@ Rows = list[dict[str, Any]]
 WITH_CEILING = {("ceiling_spearman", None), ("share_of_ceiling", None)}
 FEW_CLASSES = ("attribute_ranking", "flowers102/purple")  # fewer than a ceiling needs
 # Of a ceiling that is not positive there is no share, and one that is too low has a share of any size
-UNBOUNDED = {"share_of_ceiling": float("inf"), "spearman_over_prompts": 2.0}
+UNBOUNDED = {"share_of_ceiling": float("inf"), "spearman_over_prompts": 2.0, "clip_score": 2.5}
 
 
 def run(name: str, *arguments: str, clip: str = str(TINY), code: int = 0) -> None:
@@ -93,11 +94,13 @@ def _without_hashes_and_in_short() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in ("cifar", "flowers102"):
             patch.setattr(f"torchvision.datasets.{module}.check_integrity", is_file)
-        # What takes long and is tested elsewhere: Lightning's log of CUB's 10,000 values, and the search for the best
-        # regularisation of each probe and ceiling
+        # What takes long and is tested elsewhere: Lightning's log of CUB's 10,000 values, the search for the best
+        # regularisation of each probe and ceiling, and most of the generated images
         patch.setattr(Evaluation, "_log", lambda *_: None)
         patch.setattr("pcclip.metrics.ceiling._PENALTIES", np.ones(1))
         patch.setattr("pcclip.metrics.linear_probe.best_regularisation", lambda *_: 1.0)
+        short = {"seeds": [0], "steps": 1}
+        patch.setattr("pcclip.tasks.generation.generate", lambda *args, **kwargs: generate(*args, **kwargs | short))
         yield
 
 
@@ -167,6 +170,8 @@ def wanted(kind: str, settings: dict[str, Any]) -> dict[tuple[str, str], set[tup
         return {("compositionality", f"{name}/{stem}"): plain("accuracy") for stem in SUGARCREPE_FILES}
     if kind == "DifferenceTexts":
         return {("difference_texts", name): plain("forced_choice", "role_test", "caption_forced_choice")}
+    if kind == "Generation":
+        return {("generation", name): plain("clip_score", "forced_choice")}
     if kind == "KarpathyRetrieval":
         return {("retrieval", name): plain("text_to_image_recall1", "image_to_text_recall1")}
     assert kind == "Simat"

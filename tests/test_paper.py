@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -15,18 +16,22 @@ from pcclip.experiments.__main__ import main
 from pcclip.experiments.paper import operations
 from pcclip.model import load_clip, save_clip
 from tests.helpers.fault_server import FaultServer, running_server
-from tests.helpers.official_trees import write_birds
+from tests.helpers.official_trees import write_birds, write_pipeline
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT.parent / "shared" / "data" / "coco_mini"
 TINY = ROOT / "tests" / "helpers" / "tiny.json"
 RUNS = Path("runs/local-dir_clip_null/paper")
 CELLS = ("as in the paper", "rewritten captions only")
+EXPECTED = (
+    ("difference classification", "CUB"), ("zero-shot", "CUB"), ("extended prompts", "CUB"),
+    ("CLIPScore of generated images", "Stable Diffusion"),
+)  # fmt: skip
 VARIABLES = {
     "DATA": "official",
     "MODEL": "local-dir:clip",
     "PRETRAINED": "null",
-    "SETS": "cub",
+    "SETS": "cub generation",
     "SEEDS": "0",
     "CELLS": ", ".join(CELLS),
     "COCO_ARGS": "--thousand_pairs.images 20 --workers 0",
@@ -38,13 +43,16 @@ VARIABLES = {
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the project's configurations, but CUB's 312 attributes, which take too long here."""
+    """A folder with the project's configurations, but CUB's 312 attributes, which take too long here, and fewer images."""
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     for file in [*(ROOT / "conf").iterdir(), *(ROOT / "conf/eval").iterdir()]:
-        if file.name not in ("eval", "cub.yaml"):
+        if file.name not in ("eval", "cub.yaml", "generation.yaml"):
             link = tmp_path / file.relative_to(ROOT)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(file)
+    generation = (ROOT / "conf/eval/generation.yaml").read_text()
+    short = generation.replace("[0, 1, 2, 3, 4, 5, 6, 7]", "[0]").replace("steps: 30", "steps: 1")
+    (tmp_path / "conf/eval/generation.yaml").write_text(short)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -75,6 +83,9 @@ def test_from_official_files_to_the_page(project: Path) -> None:
     (project / "official").mkdir()
     (project / "official/coco").symlink_to(SAMPLE)
     write_birds(project / "official")
+    generates = find_spec("diffusers") is not None  # there is none for Python 3.10
+    if generates:
+        write_pipeline(project / "official/stable_diffusion")
     save_clip(load_clip(str(TINY)), "clip")
     with running_server() as server:
         server.on_question = lambda question: answer(server, question)
@@ -90,15 +101,16 @@ def test_from_official_files_to_the_page(project: Path) -> None:
     }  # fmt: skip
     page = (RUNS / "paper.md").read_text()
     assert page.count("| experiment | set |") == 4  # two protocols, finetuned and ensembled
-    rows = [[cell.strip() for cell in line.strip("|\n ").split("|")] for line in page.splitlines() if "| CUB |" in line]
-    for measured in ("difference classification", "zero-shot", "extended prompts"):
-        first = next(row for row in rows if row[0] == measured)
+    rows = [[cell.strip() for cell in line.strip("|\n ").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    for measured, dataset in EXPECTED if generates else EXPECTED[:-1]:
+        first = next(row for row in rows if row[:2] == [measured, dataset])
         assert all(0 <= float(value) <= 1 for value in first[5:]), first
         assert len(first[5:]) == 1 + len(CELLS)
-    assert next(row for row in rows if row[0] == "difference classification")[3:5] == ["0.533", "0.676"]
+    assert next(row for row in rows if row[:2] == ["difference classification", "CUB"])[3:5] == ["0.533", "0.676"]
     for cell in ("as_in_the_paper", "rewritten_captions_only"):
-        results = json.loads((RUNS / f"{cell}-0/eval/texts_cub.json").read_text())
-        assert {row["model"] for row in results} == {"finetuned", "ensembled 0.5"}
+        for name in ("texts_cub", *(["generation_generation"] if generates else [])):
+            results = json.loads((RUNS / f"{cell}-0/eval/{name}.json").read_text())
+            assert {row["model"] for row in results} == {"finetuned", "ensembled 0.5"}
 
 
 STAND_IN = """#!/bin/bash
@@ -125,7 +137,7 @@ def test_models_have_folders_of_their_own(project: Path) -> None:
         run.mkdir(parents=True)
         (run / "cell.json").write_text("{}")
         (run / "results.json").write_text(json.dumps([{"model": "finetuned", **row, "value": value}]))
-        make(**settings, MODEL=f"local-dir:{model}")
+        assert "generated images are left out" in make(**settings, MODEL=f"local-dir:{model}")
         python, module, *words = (project / "words").read_text().splitlines()
         assert (python, module, main(words)) == ("-m", "pcclip.experiments", 0)
         assert f"| zero-shot | CUB | - | 0.817 | 0.801 | {numbers} |" in (run.parent / "paper.md").read_text()

@@ -17,6 +17,7 @@ from pcclip.paths import existing_file
 from pcclip.results import read_results
 
 TEXT_TOKENS = 34  # mean length of a difference text
+GENERATED = 5.07e13  # operations of an image of Stable Diffusion 1: 30 steps with guidance (torch's FlopCounterMode)
 NOTES = """
 *The paper's protocol* is its own: CLIP's template, `sign_accuracy`, five draws of 100 images, comparative prompting at alpha
 0.8. Its known faults (classes and attributes by wrong indices, pairs picked by test labels, other texts for other models) are
@@ -25,7 +26,8 @@ wordings; open_clip's ensemble of templates; the gain over the texts of other pa
 
 Fractions; mean [lowest, highest] over seeds; `-` where a number is missing. `ensembled 0.5` has the mean of finetuned and base
 weights. The paper's columns have the numbers that this project quotes. Others, and the numbers of its tables, could not be
-checked and are left out. The CLIPScore of generated images is not measured here.
+checked and are left out. CLIPScore is 2.5 times CLIP's cosine, over prompts of this project, since the paper's were not
+released; it tells nothing if the generator was not trained with CLIP's text tower (docs/guides/paper.md).
 """
 
 
@@ -46,7 +48,7 @@ def check_files(
         official: Table of the official files.
 
     Raises:
-        FileNotFoundError: A file is missing. The message has the address and size of each.
+        FileNotFoundError: A file that is not optional is missing. The message has the address and size of each.
     """
     missing = missing_files(sets, data, official)
     if download and missing["torchvision"].notna().any():
@@ -61,12 +63,15 @@ def check_files(
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)  # a broken link
             target.symlink_to(source)
-    if len(missing):
+    needed = missing[missing["optional"].isna()]
+    if len(needed):
         raise FileNotFoundError(
-            f"{data}: {len(missing)} official files are missing; DOWNLOAD=1 fetches COCO and those of torchvision\n"
-            f"{_listed(missing)}"
+            f"{data}: {len(needed)} official files are missing; DOWNLOAD=1 fetches COCO and those of torchvision\n"
+            f"{_listed(needed)}"
         )
-    print(f"{data}: all official files of {', '.join(sets)} are there")
+    print(f"{data}: all needed official files of {', '.join(sets)} are there")
+    if len(optional := missing.drop(needed.index)):
+        print(f"Optional files that are missing:\n{_listed(optional)}")
 
 
 def missing_files(sets: list[str], data: str, official: str) -> pd.DataFrame:
@@ -114,14 +119,14 @@ def plan(
     """
     table = read_table(stages)
     table = table[table["set"].isin([*sets, "seed"])].reset_index(drop=True)
-    table.loc[table["set"] == "seed", ["gb", "texts"]] *= seeds
+    table.loc[table["set"].isin(["seed", "generation"]), ["gb", "texts", "generated"]] *= seeds
     per_image, per_text = operations(model)
-    forward = table["images"] * per_image + 3 * table["texts"] * per_text
+    done = table["images"] * per_image + 3 * table["texts"] * per_text + table["generated"] * GENERATED
     table["M prompt tokens"] = table["requests"] * table["prompt_tokens"] / 1e6
     table["M answer tokens"] = table["requests"] * table["answer_tokens"] / 1e6
     table["cost"] = table["M prompt tokens"] * prices[0] + table["M answer tokens"] * prices[1]
     table["endpoint hours"] = table["requests"] / answers_per_second / 3600
-    table["GPU hours"] = forward / (tflops * 1e12 * utilisation) / 3600
+    table["GPU hours"] = done / (tflops * 1e12 * utilisation) / 3600
     numbers = ["gb", "requests", "M prompt tokens", "M answer tokens", "cost", "endpoint hours", "GPU hours"]
     table = table[["stage", "what", *numbers]]
     table.loc[len(table)] = ["all", "", *table[numbers].sum(skipna=False)]

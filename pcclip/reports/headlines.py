@@ -81,6 +81,7 @@ _MAIN: dict[str, tuple[_Main, ...]] = {
     ),
     "analogies": (_Main({"image_by_text": "analogies: pictures moved by words"}),),
     "compositionality": (_Main({"accuracy": "the true caption of two with nearly the same words"}),),
+    "generation": (_Main({"forced_choice": "generated images: moved towards what a text says"}),),
     "linear_probe": (
         _Main({"top1_full": "linear probe: the right class", "top1_shots": "few-shot linear probe: the right class"}),
     ),

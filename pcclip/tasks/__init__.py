@@ -6,6 +6,7 @@ from pcclip.tasks.classes import Analogies, ZeroShot
 from pcclip.tasks.comparative_prompting import ComparativePrompting
 from pcclip.tasks.compositionality import Compositionality
 from pcclip.tasks.evaluate import Evaluator, evaluate
+from pcclip.tasks.generation import Generation
 from pcclip.tasks.linear_probe import LinearProbe
 from pcclip.tasks.shards import DifferenceTexts, KarpathyRetrieval, Retrieval
 from pcclip.tasks.task import Task
@@ -18,6 +19,7 @@ __all__ = [
     "Compositionality",
     "DifferenceTexts",
     "Evaluator",
+    "Generation",
     "KarpathyRetrieval",
     "LinearProbe",
     "Retrieval",

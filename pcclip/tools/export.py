@@ -120,7 +120,7 @@ def export(
             _export_adapter(model.source, target, repository)
         else:
             need("transformers", "huggingface")
-            from pcclip.tools.huggingface import save_huggingface  # here: transformers is optional
+            from pcclip.model.huggingface import save_huggingface  # here: transformers is optional
 
             save_huggingface(model.clip, target, text_only=text_only)
         card = model_card(

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from pcclip.command_line import ToolWarning
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.head import LinearHead
-from pcclip.tools.huggingface import clip_tokenizer
+from pcclip.model.huggingface import clip_tokenizer
 
 PREPROCESS_FILE = "preprocess.json"
 TOKENIZER_FILE = "tokenizer.json"

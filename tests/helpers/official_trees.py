@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from scipy.io import savemat
@@ -351,6 +352,42 @@ def _beneath(folder: str, write: Callable[..., Any], **settings: Any) -> Callabl
     return lambda data: write(data / folder, **settings)
 
 
+def write_pipeline(folder: Path) -> Path:
+    """A Stable Diffusion with random weights that draws 16 x 16 pixels, for text towers of width 32."""
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    sizes = {"block_out_channels": (8, 16), "norm_num_groups": 4}
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=8,
+        layers_per_block=1,
+        in_channels=4,
+        out_channels=4,
+        cross_attention_dim=32,
+        attention_head_dim=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        **sizes,
+    )
+    vae = diffusers.AutoencoderKL(
+        sample_size=16,
+        latent_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        **sizes,
+    )
+    diffusers.StableDiffusionPipeline(
+        vae=vae,
+        unet=unet,
+        scheduler=diffusers.DDIMScheduler(steps_offset=1, clip_sample=False),
+        text_encoder=None,
+        tokenizer=None,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
 # By the first word of the configuration's name, whose pairs, texts and differences are of the same pictures
 TREES: dict[str, Callable[[Path], Any]] = {
     "awa2": write_awa2,
@@ -365,6 +402,7 @@ TREES: dict[str, Callable[[Path], Any]] = {
     "flowers102": _beneath("torchvision", write_flowers102),
     "folder": write_own_classes,
     "food101": _beneath("torchvision", write_food101),
+    "generation": _beneath("stable_diffusion", write_pipeline),
     "imagenet": write_imagenet,
     "numbers": write_own_numbers,
     "pets": _beneath("torchvision", write_pets),

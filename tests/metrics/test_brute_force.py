@@ -26,6 +26,7 @@ from torch import Tensor
 from pcclip.metrics.arithmetic import Edits, analogies, arithmetic
 from pcclip.metrics.attribute_ranking import attribute_ranking
 from pcclip.metrics.bootstrap import Bootstrap
+from pcclip.metrics.clip_score import moved_images
 from pcclip.metrics.comparative_prompting import comparative_prompting, text_geometry
 from pcclip.metrics.compositionality import compositionality
 from pcclip.metrics.difference_texts import difference_texts
@@ -454,6 +455,26 @@ def test_compositionality(data: st.DataObject, images: Vector, image_of: list[in
 
     metric = compositionality(encoder, tensor(images), torch.tensor(image_of), captions, negatives, bootstrap=BOOTSTRAP)
     check([metric], image_of, {"accuracy": accuracy})
+
+
+@given(st.data(), vectors(3 * 2 * 2))
+@few
+def test_moved_images(data: st.DataObject, flat: Vector) -> None:
+    encoder, images = tied(data), flat.reshape(3, 2, 2, 4)
+    targets = [Wording(f"more {prompt}", f"less {prompt}") for prompt in range(3)]
+
+    def over_images(judged: Callable[[float, float], float]) -> Statistic:
+        return lambda drawn: mean(
+            judged(float(encoder.text(text) @ pair[end]), float(encoder.text(text) @ pair[1 - end]))
+            for prompt in drawn
+            for pair in images[prompt]
+            for end, text in enumerate((targets[prompt].text, targets[prompt].reverse))
+        )
+
+    expected = {"clip_score": over_images(lambda own, _: max(0, 2.5 * own)), "forced_choice": over_images(beats)}
+    check(moved_images(encoder, tensor(images), targets, bootstrap=BOOTSTRAP), range(3), expected)
+    turned = moved_images(encoder, tensor(images[:, :, ::-1].copy()), targets)[1]
+    assert turned.value == pytest.approx(1 - expected["forced_choice"](range(3)))
 
 
 QUADRUPLES = st.lists(st.permutations(range(6)).map(lambda order: tuple(order[:4])), min_size=1, max_size=5)

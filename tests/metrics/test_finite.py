@@ -10,6 +10,7 @@ from torch import Tensor
 from data_prep.steps.confused_pairs import closest_pairs, disagreement_pairs
 from pcclip.metrics.arithmetic import Edits, analogies, arithmetic
 from pcclip.metrics.attribute_ranking import attribute_ranking
+from pcclip.metrics.clip_score import moved_images
 from pcclip.metrics.comparative_prompting import comparative_prompting, text_geometry
 from pcclip.metrics.compositionality import compositionality
 from pcclip.metrics.difference_texts import difference_texts
@@ -45,6 +46,7 @@ OF_TEXTS: dict[str, Metric] = {
     ),
     "compositionality": lambda encoder, images: compositionality(encoder, images, FIRST, TEXTS, REVERSES),
     "difference texts": lambda encoder, images: difference_texts(encoder, images, FIRST, FIRST + 3, TEXTS, REVERSES),
+    "moved images": lambda encoder, images: moved_images(encoder, images.view(20, 1, 2, 16), 20 * WORDINGS["size"]),
     "retrieval": lambda encoder, images: retrieval(encoder, images, CAPTIONS),
     "zero-shot": lambda encoder, images: zero_shot(encoder, images, LABELS, CLASSES, ["a {}"]),
 }
