@@ -159,7 +159,8 @@ def test_what_is_missing_is_named_and_what_is_there_is_linked(
     assert "AwA2-data.zip" in error
     assert "13 GB" in error
     assert "train2017" not in error
-    assert main(["paper_files", "[coco, eurosat]", "--data", "official"]) == 0
+    assert main(["paper_files", "[coco, eurosat, generation]", "--data", "official"]) == 0
+    assert "stable_diffusion" in capsys.readouterr().out  # optional
     assert Path("data/coco/train2017").resolve() == project / "official/coco/train2017"
     assert main(["paper_files", "[coco, eurosat]"]) == 0  # they are in `data` now
     assert main(["paper_files", "[cocoa]"]) == 2
