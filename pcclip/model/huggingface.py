@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pcclip.model.clip import DifferenceCLIP
+from pcclip.model.lora import merged
 from pcclip.model.text import encode_tokens, pooling, text_tower
 
 TOLERANCE = 1e-5
@@ -44,7 +45,7 @@ VISION = {
 
 
 def save_huggingface(clip: DifferenceCLIP, folder: Path, *, text_only: bool = False) -> None:
-    """Write model, tokenizer and preprocessing. Check first that the embeddings are the same.
+    """Write model, tokenizer and preprocessing, with adapters merged. Check first that the embeddings are the same.
 
     Args:
         clip: The model. Its head is not saved, since `CLIPModel` has none.
@@ -147,14 +148,15 @@ def _text_state(clip: DifferenceCLIP) -> dict[str, Tensor]:
     prefix = "text." if isinstance(clip.towers, CustomTextCLIP) else ""
     state = {
         key.removeprefix(prefix): value
-        for key, value in clip.towers.state_dict().items()
+        for key, value in merged(clip.towers.state_dict(), clip.lora_scaling).items()
         if key.startswith(prefix) and not key.startswith(("visual.", "logit_")) and not key.endswith("attn_mask")
     }
     return _renamed(state, TEXT, "text_model", "text_projection", clip.name)
 
 
 def _vision_state(clip: DifferenceCLIP) -> dict[str, Tensor]:
-    return _renamed(clip.towers.visual.state_dict(), VISION, "vision_model", "proj", clip.name)
+    state = merged(clip.towers.visual.state_dict(), clip.lora_scaling)
+    return _renamed(state, VISION, "vision_model", "proj", clip.name)
 
 
 def _renamed(
