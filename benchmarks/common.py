@@ -9,13 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 RESULTS = Path("runs/benchmarks")
 
 
 def machine() -> dict[str, Any]:
     """Processor, cores, accelerator, versions and commit."""
+    import torch  # here: what is measured in processes of its own does without
+
     processor = platform.processor()
     info = Path("/proc/cpuinfo")
     if info.is_file():

@@ -23,14 +23,17 @@ class RunConfig(SaveConfigCallback):
         if not trainer.loggers or self.already_saved:
             return
         folder = run_folder(trainer)
+        self._text = self.parser.dump(self.config, skip_none=False)
         if trainer.is_global_zero:
             with atomic_text(folder / "config.yaml") as stream:
-                stream.write(self.parser.dump(self.config, skip_none=False))
+                stream.write(self._text)
         self.already_saved = True
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the hyperparameters and the last metrics once."""
-        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        if not trainer.loggers:
+            return
+        config = yaml.safe_load(self._text)
         settings = {
             f"{section}/{key}": value
             for section in ("model", "data")

@@ -1,5 +1,6 @@
 """A run goes on where it ended, after a signal and from any step, and a checkpoint is whole or not there."""
 
+import multiprocessing
 import os
 import re
 import resource
@@ -18,6 +19,7 @@ from pcclip.callbacks.checkpoint import SIGNALS, WholeFileIO
 from pcclip.resume import last_checkpoint
 from tests.data.test_datamodule import Recorder, make_data, make_module, make_trainer
 from tests.helpers.batches import same
+from tests.helpers.shards import write_image_shards
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,17 +50,28 @@ def fit(folder: Path, shards: Path, *callbacks: Callback, resume: bool = False, 
     return seen
 
 
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_image_shards(tmp_path_factory.mktemp("shards"), groups=10, group_size=4, groups_per_shard=4)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Recorder:
+    """The run that nothing ends early."""
+    return fit(tmp_path_factory.mktemp("whole"), shards)
+
+
 @pytest.mark.parametrize(
     ("batch", "number"),
     [
-        (6, signal.SIGTERM),
         (6, signal.SIGINT),
         pytest.param(8, signal.SIGUSR1, marks=pytest.mark.slow),  # the last of an epoch
         pytest.param(12, signal.SIGUSR1, marks=pytest.mark.slow),
     ],
 )
-def test_signal_saves_ends_and_resumes(tmp_path: Path, shards: Path, batch: int, number: signal.Signals) -> None:
-    whole = fit(tmp_path / "whole", shards)
+def test_signal_saves_ends_and_resumes(
+    tmp_path: Path, shards: Path, whole: Recorder, batch: int, number: signal.Signals
+) -> None:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     first = fit(tmp_path / "cut", shards, Signal(batch, number))
     assert first.code == 128 + number
@@ -94,14 +107,16 @@ def test_full_disk_leaves_the_last_checkpoint_and_nothing_else(tmp_path: Path) -
     assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"step": 1}
 
 
-def test_run_that_ends_with_an_epoch_and_again_amid_the_next_goes_on(tmp_path: Path, shards: Path) -> None:
-    whole = fit(tmp_path / "whole", shards)
+def test_run_that_ends_with_an_epoch_and_again_within_the_next_goes_on(
+    tmp_path: Path, shards: Path, whole: Recorder
+) -> None:
     parts = [
         fit(tmp_path / "cut", shards, Signal(8, signal.SIGTERM)),  # after whose batch the epoch is over
         fit(tmp_path / "cut", shards, Signal(14, signal.SIGTERM), resume=True),
         fit(tmp_path / "cut", shards, resume=True),
     ]
     assert [len(part.train) for part in parts] == [10, 6, 4]
+    assert [part.code for part in parts] == [128 + signal.SIGTERM, 128 + signal.SIGTERM, None]
     assert same([batch for part in parts for batch in part.train], whole.train)
     assert [loss for part in parts for loss in part.losses] == whole.losses
 
@@ -148,16 +163,13 @@ def test_half_written_checkpoint_is_none(tmp_path: Path, monkeypatch: pytest.Mon
     assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"step": 1}
 
 
-@pytest.mark.parametrize("changed", [{"trainer.world_size": 2}])
-def test_epoch_restarts_when_its_batches_have_changed(tmp_path: Path, shards: Path, changed: dict[str, int]) -> None:
+def test_epoch_restarts_when_its_batches_have_changed(tmp_path: Path, shards: Path, whole: Recorder) -> None:
     fit(tmp_path, shards, Signal(12, signal.SIGTERM))
     saved = torch.load(tmp_path / "last.ckpt", weights_only=False)
-    saved["PairDataModule"] |= changed
+    saved["PairDataModule"] |= {"trainer.world_size": 2}
     torch.save(saved, tmp_path / "last.ckpt")
-    (name,) = changed
-    with pytest.warns(UserWarning, match=name):
+    with pytest.warns(UserWarning, match=r"trainer\.world_size"):
         again = fit(tmp_path, shards, resume=True)
-    whole = fit(tmp_path / "whole", shards)
     assert same(again.train, whole.train[10:])  # the second epoch from its first batch
     assert again.losses[0] != whole.losses[10]
 
@@ -189,20 +201,23 @@ def test_killed_run_equals_the_undisturbed_one(tmp_path: Path) -> None:
 
 
 def test_checkpoint_that_a_kill_left_half_written_is_removed_by_the_next(tmp_path: Path) -> None:
-    code = (
-        "import os, sys, torch; from pcclip.callbacks.checkpoint import WholeFileIO; "
-        "os.fsync = lambda file: os.kill(os.getpid(), 9); WholeFileIO().save_checkpoint({}, sys.argv[1])"
-    )
     target = tmp_path / "last.ckpt"
-    assert subprocess.run([sys.executable, "-c", code, str(target)], cwd=ROOT, check=False).returncode == -9
+
+    def save_and_die() -> None:
+        os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
+        WholeFileIO().save_checkpoint({}, target)
+
+    process = multiprocessing.get_context("fork").Process(target=save_and_die)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
     assert left != target
     WholeFileIO().save_checkpoint({"step": 1}, target)
     assert [*tmp_path.iterdir()] == [target]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("hook", ["on_train_epoch_end", "on_train_end"])
+@pytest.mark.parametrize(("number", "hook"), [(signal.SIGTERM, "on_train_epoch_end"), (signal.SIGINT, "on_train_end")])
 def test_signal_after_the_last_step_ends_the_final_evaluation(
     tmp_path: Path, shards: Path, number: signal.Signals, hook: str
 ) -> None:

@@ -43,7 +43,7 @@ def points(folder: Path, name: str, kind: str = "Scalars") -> list[Any]:
 def test_fit_logs_saves_and_tabulates(world: Path, tmp_path: Path, make_trainer: Make) -> None:
     file = tmp_path / "results.json"
     checkpoint = ModelCheckpoint(tmp_path / "checkpoints", monitor=SPEARMAN, mode="max")
-    callbacks = [ResultsTable(str(file), alphas=[0.5]), evaluation(world), checkpoint]
+    callbacks = [ResultsTable(str(file), alphas=[0.5], report=None), evaluation(world), checkpoint]
     trainer = make_trainer(callbacks, enable_checkpointing=True)
     trainer.fit(TinyModule())
 
@@ -97,7 +97,7 @@ def test_the_tower_is_hashed_once_for_each_evaluation(
         return hashed[-1]
 
     monkeypatch.setattr(type(module.model), "image_fingerprint", property(counted))
-    trainer = make_trainer([evaluation(world), ResultsTable(str(tmp_path / "results.json"))], logger=False)
+    trainer = make_trainer([evaluation(world), ResultsTable(str(tmp_path / "results.json"), report=None)], logger=False)
     trainer.fit(module)
     assert len(hashed) == 6  # before training and its pictures, after each of two epochs, the table and its pictures
     trainer.test(module, verbose=False)

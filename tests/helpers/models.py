@@ -35,7 +35,7 @@ VIT = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size
 RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}
 TIMM = {"timm_model_pretrained": False, "timm_pool": "avg", "timm_proj": "linear", "image_size": 32}
 TRUNK = {"timm_model_pretrained": False, "timm_proj": None, "image_size": 32}  # projects in the trunk itself
-TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+TEXT = {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 2}
 KINDS: dict[str, dict[str, Any]] = {
     "vit": {"vision_cfg": VIT},
     "resnet": {"vision_cfg": RESNET},

@@ -46,7 +46,7 @@ def two(tmp_path: Path, tiny_clip: DifferenceCLIP) -> tuple[Path, Path]:
     """A base and a finetuned model that differ in the text tower."""
     save_clip(tiny_clip, tmp_path / "base")
     with torch.no_grad():
-        tiny_clip.towers.text_projection += 0.1 * torch.randn(32, 32, generator=torch.Generator().manual_seed(0))
+        tiny_clip.towers.text_projection += 0.1 * torch.randn(8, 32, generator=torch.Generator().manual_seed(0))
     save_clip(tiny_clip, tmp_path / "finetuned")
     return tmp_path / "base", tmp_path / "finetuned"
 
