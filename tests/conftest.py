@@ -26,7 +26,7 @@ def pytest_collection() -> None:
     from hypothesis import settings
 
     # The same examples on every machine, however slow it is.
-    settings.register_profile("tests", deadline=None, derandomize=True)
+    settings.register_profile("tests", deadline=None, derandomize=True, max_examples=60)
     settings.load_profile("tests")
     gc.disable()  # modules stay: looking for garbage in them takes seconds
 

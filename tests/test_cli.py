@@ -112,9 +112,9 @@ def test_files_and_flags_reach_the_objects(config: Path, tmp_path: Path, monkeyp
     assert (draw.groups_per_batch, draw.role_swap, draw.pairs_per_group, draw.seed) == (5, 0.125, 3, 3)
 
 
-@pytest.mark.parametrize("settings", [[], ["--model.chunk_size=2", "--trainer.accumulate_grad_batches=2"]])
-def test_a_run_in_mixed_precision_keeps_float32_weights(config: Path, settings: list[str]) -> None:
-    main(["fit", "--config", str(config), "--trainer.precision=bf16-mixed", *settings])
+def test_a_run_in_mixed_precision_keeps_float32_weights(config: Path) -> None:
+    chunks = ["--model.chunk_size=2", "--trainer.accumulate_grad_batches=2"]
+    main(["fit", "--config", str(config), "--trainer.precision=bf16-mixed", *chunks])
     (saved,) = config.parent.glob("**/last.ckpt")
     state = torch.load(saved, weights_only=True)["state_dict"]
     assert all(value.dtype == torch.float32 for value in state.values() if value.is_floating_point())
@@ -185,8 +185,9 @@ def test_bad_settings_end_with_one_line(
     assert re.search(named, error_of(capsys, "fit", "--config", str(config), argument, *logger))
 
 
-@pytest.mark.parametrize("callback", ["EarlyStopping", "ModelCheckpoint"])
-@pytest.mark.parametrize(("monitor", "steps"), [("zero_shot/shap/top1", 0), ("val/los", 5)])
+@pytest.mark.parametrize(
+    ("callback", "monitor", "steps"), [("EarlyStopping", "zero_shot/shap/top1", 0), ("ModelCheckpoint", "val/los", 5)]
+)
 def test_monitored_metric_that_does_not_exist_ends_with_one_line(
     config: Path, callback: str, monitor: str, steps: int, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -249,9 +250,14 @@ def test_outputs_of_another_run_are_not_overwritten(
     elsewhere = ["--trainer.callbacks=pcclip.callbacks.SaveModel", "--trainer.callbacks.folder=elsewhere"]
     assert str(Path("fit") / "a") in error_of(capsys, *fit, *elsewhere)  # the run's folder
     assert not Path("elsewhere").exists()
-    assert main([*fit, "--trainer.max_epochs=2", "--resume", "true"]) == 0  # the same run goes on
-    second = contents(tmp_path / "saved")
-    assert second != first
+    own = next((tmp_path / "runs").rglob("last.ckpt"))
+    other = shutil.copy(own, tmp_path / "other.ckpt")  # of another run, which lifts no check
+    assert str(tmp_path / "saved") in error_of(capsys, *fit, "--ckpt_path", str(other), "--trainer.max_epochs=2")
+    assert contents(tmp_path / "saved") == first
+    for epochs, resume in (("2", ["--resume", "true"]), ("3", ["--ckpt_path", str(own)])):  # the same run goes on
+        before = contents(tmp_path / "saved")
+        assert main([*fit, f"--trainer.max_epochs={epochs}", *resume]) == 0
+        assert contents(tmp_path / "saved") != before
     assert main([*fit, "--overwrite", "true"]) == 0
     assert contents(tmp_path / "saved") == first
 
@@ -296,7 +302,7 @@ def test_fast_dev_run_leaves_nothing(config: Path, tmp_path: Path) -> None:
 
 LOGGERS = {
     "CSV": ["lightning.pytorch.loggers.CSVLogger", "save_dir=logs"],
-    "TensorBoard": ["lightning.pytorch.loggers.TensorBoardLogger", "save_dir=logs"],
+    "TensorBoard, kept elsewhere": ["lightning.pytorch.loggers.TensorBoardLogger", "save_dir=logs"],
     "named": ["tests.helpers.named_runs.NamedRuns", "directory=logs", "project=p"],
     "none": ["false"],
 }
@@ -308,6 +314,8 @@ def test_a_run_goes_on_and_its_checkpoint_needs_no_other_file(config: Path, tmp_
     root = ["--trainer.default_root_dir=root", "--trainer.callbacks=pcclip.callbacks.Checkpoint"]
     root.append("--trainer.callbacks.every_n_train_steps=100")
     choice = [f"--trainer.logger={kind}", *(f"--trainer.logger.init_args.{each}" for each in arguments)]
+    if elsewhere := "elsewhere" in logger:
+        choice.append("--trainer.callbacks.dirpath=kept/checkpoints")
     fit = ["fit", "--config", str(config), *root, *choice, "--resume", "true"]
     assert main(fit) == 0
     (checkpoint,) = tmp_path.rglob("last.ckpt")
@@ -316,7 +324,7 @@ def test_a_run_goes_on_and_its_checkpoint_needs_no_other_file(config: Path, tmp_
     assert [*tmp_path.rglob("last.ckpt")] == [checkpoint]
     saved = torch.load(checkpoint, weights_only=True)
     assert saved["global_step"] == 10
-    if logger != "none":
+    if logger != "none" and not elsewhere:
         assert (checkpoint.parents[1] / "config.yaml").is_file()
     if logger == "CSV":  # whose first file Lightning would delete
         steps = set()
@@ -426,29 +434,6 @@ def test_checkpoint_of_another_head_or_base_is_refused(
     moved = shutil.copy(checkpoint, elsewhere)
     line = error_of(capsys, *test[:-1], str(moved), "--model.head=mlp")
     assert re.search(r"its run/last\.ckpt: .*--model\.head of the run$", line)
-
-
-def test_run_goes_on_from_the_checkpoint_in_its_dirpath(config: Path, tmp_path: Path) -> None:
-    checkpoint = ["--trainer.callbacks=pcclip.callbacks.Checkpoint", "--trainer.callbacks.every_n_train_steps=100"]
-    fit = ["fit", "--config", str(config), *checkpoint, "--trainer.callbacks.dirpath=kept"]
-    assert main([*fit, "--resume", "true"]) == 0
-    assert main([*fit, "--resume", "true", "--trainer.max_epochs=2"]) == 0
-    assert torch.load(tmp_path / "kept" / "last.ckpt", weights_only=True)["global_step"] == 10
-    own = str(tmp_path / "kept" / "last.ckpt")
-    assert main([*fit, "--ckpt_path", own, "--trainer.max_epochs=3"]) == 0
-
-
-def test_checkpoint_of_another_run_lifts_no_check(
-    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fit = ["fit", "--config", str(config), "--ckpt_path"]
-    assert main(fit[:-1]) == 0
-    own = next((tmp_path / "runs").rglob("last.ckpt"))
-    other = Path(shutil.copy(own, tmp_path / "other.ckpt"))
-    saved = contents(tmp_path / "saved")
-    assert str(tmp_path / "saved") in error_of(capsys, *fit, str(other), "--trainer.max_epochs=2")
-    assert contents(tmp_path / "saved") == saved
-    assert main([*fit, str(own), "--trainer.max_epochs=2"]) == 0
 
 
 def test_folder_of_other_things_is_refused_before_training(

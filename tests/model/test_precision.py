@@ -13,13 +13,17 @@ from pcclip.data.datamodule import PairDataModule
 from tests.helpers.models import make_module
 from tests.helpers.shards import write_embedded_shards
 
+PRECISIONS = ["bf16-true", "64-true", "bf16-mixed"]
+LOSSES = [("linear", "contrastive"), ("mlp", "mse"), ("identity", "sigmoid")]
 
-@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed"])
-@pytest.mark.parametrize(("head", "loss"), [("linear", "contrastive"), ("mlp", "mse"), ("identity", "sigmoid")])
-@pytest.mark.parametrize("embedded", [False, True], ids=["images", "embeddings"])
-def test_trains_and_validates(
-    shards: Path, tmp_path: Path, precision: Any, head: str, loss: str, embedded: bool
-) -> None:
+
+# Each loss in each precision, in turn with images and with embeddings.
+CASES = [(*loss, precision) for loss in LOSSES for precision in PRECISIONS]
+
+
+@pytest.mark.parametrize(("head", "loss", "precision"), CASES)
+def test_trains_and_validates(shards: Path, tmp_path: Path, precision: Any, head: str, loss: str) -> None:
+    embedded = CASES.index((head, loss, precision)) % 2 == 1
     settings = {"head": head, "difference_loss": loss, "caption_weight": 0.5, "sign_weight": 0.1, "keep_weight": 1.0}
     module = make_module(["text"] if embedded else ["all"], **settings)  # type: ignore[arg-type]
     if embedded:

@@ -32,7 +32,7 @@ def test_an_endpoint_that_hangs_from_the_start_ends_the_run_soon(describer: Desc
     describer.write(300)
     describer.server.faults.share_hang = 1.0
     started = time.monotonic()
-    describer.fails(str(describer.server.port), "timeout", attempts=3, timeout=0.7, concurrency=concurrency)
+    describer.fails(str(describer.server.port), "timeout", attempts=3, timeout=0.3, concurrency=concurrency)
     assert time.monotonic() - started < 60
     assert len(describer.failures()) == (concurrency == 1)  # with one worker the first question has failed
     describer.server.faults.share_hang = 0.0
