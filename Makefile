@@ -141,13 +141,15 @@ format: $(VENV)/ready ## Format the code and sort its imports
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+
 test: $(VENV)/ready ## The fast tests, offline
-	$(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+	$(PYTEST)
 
 # CLIP_benchmark's own requirements would bring other versions than ours, and the test that compares with it needs none of them.
 test-slow: $(VENV)/ready ## What is marked slow or distributed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps clip_benchmark==1.6.2
-	$(BIN)/pytest -m 'slow or distributed'
+	$(PYTEST) -m 'slow or distributed'
 
 BENCHMARKS := $(patsubst benchmarks/%.py,%,$(wildcard $(addprefix benchmarks/,text.py lora.py towers.py loader.py memory.py rank.py shard.py describe.py)))
 

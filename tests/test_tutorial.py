@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,33 +10,21 @@ from PIL import Image
 
 from pcclip.model import load_clip, save_clip
 from tests.helpers.models import TINY
+from tests.helpers.programs import run_script
 
 ROOT = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.slow
 
 
-def run(folder: Path, *arguments: str) -> None:
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     """Run the script in a folder with the configurations, with a small random model."""
-    (folder / "conf").symlink_to(ROOT / "conf")
+    monkeypatch.chdir(folder)
+    Path("conf").symlink_to(ROOT / "conf")
     torch.manual_seed(0)
-    save_clip(load_clip(str(TINY)), folder / "base")
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "CLIP": "local-dir:base",
-        "PRETRAINED": "null",
-    }
-    done = subprocess.run(
-        ["bash", str(ROOT / "docs/tutorial.sh"), *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    save_clip(load_clip(str(TINY)), "base")
+    model = {"CLIP": "local-dir:base", "PRETRAINED": "null"}
+    run_script(folder / "bin", "bash", str(ROOT / "docs/tutorial.sh"), *arguments, **model)
     rows = json.loads((folder / "runs/tutorial/results.json").read_text())
     assert {row["model"] for row in rows} == {"base", "finetuned", "ensembled 0.5", "ensembled 0.7"}
     changed = {row["model"]: row["value"] for row in rows if row["metric"] == "forced_choice"}
@@ -48,13 +33,11 @@ def run(folder: Path, *arguments: str) -> None:
         assert (folder / "runs/tutorial" / name).stat().st_size > 1000
 
 
-@pytest.mark.timeout(1800)
-def test_on_pictures_that_it_makes(tmp_path: Path) -> None:
-    run(tmp_path)
+def test_on_pictures_that_it_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, monkeypatch)
 
 
-@pytest.mark.timeout(1800)
-def test_on_a_folder(tmp_path: Path) -> None:
+def test_on_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos = tmp_path / "photos"
     (photos / "images").mkdir(parents=True)
     with (photos / "captions.csv").open("w", newline="") as stream:
@@ -64,4 +47,4 @@ def test_on_a_folder(tmp_path: Path) -> None:
             name, grey = f"{number}.jpg", number
             Image.new("RGB", (48, 32), (grey, grey, 255 - grey)).save(photos / "images" / name)
             table.writerows([(name, f"a picture number {number} of {words}") for words in ("light", "a colour")])
-    run(tmp_path, str(photos))
+    run(tmp_path, monkeypatch, str(photos))

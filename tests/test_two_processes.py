@@ -76,7 +76,7 @@ def fit(folder: Path, run: str, *arguments: str) -> subprocess.CompletedProcess[
     return subprocess.run(
         [sys.executable, "-m", "pcclip.cli", "fit", "--config", str(file), *arguments],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": ".", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": "."},
         capture_output=True,
         text=True,
         timeout=200,

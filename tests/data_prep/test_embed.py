@@ -167,7 +167,7 @@ def test_two_processes_write_what_one_does(options: embed.Embed, tmp_path: Path,
     done = subprocess.run(
         [sys.executable, "-m", "data_prep", "embed", "--config", str(tmp_path / "config.yaml")],
         cwd=here,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
         timeout=280,
