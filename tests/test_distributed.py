@@ -1,15 +1,13 @@
 """Two processes train as one would on the joint batch, on disjoint data, and end together."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
-from torch import multiprocessing
 
+from tests.helpers import run_fit, run_held_out
 from tests.helpers.distributed import (
     SETTINGS,
     SHARDED,
@@ -19,13 +17,14 @@ from tests.helpers.distributed import (
     sharded_gradients,
 )
 from tests.helpers.models import gradients, make_module
+from tests.helpers.processes import run_ranks
 from tests.helpers.shards import write_image_shards
 
 pytestmark = pytest.mark.distributed
 
 
 def test_averaged_gradients_equal_those_of_the_joint_batch(tmp_path: Path) -> None:
-    multiprocessing.spawn(average_gradients, (2, str(tmp_path)), nprocs=2)
+    run_ranks(2, average_gradients, tmp_path, printed=tmp_path / "printed.txt")
     for number, settings in enumerate(SETTINGS):
         averaged = torch.load(tmp_path / f"{number}.pt", weights_only=True)
         plain = {key: value for key, value in settings.items() if key not in ("chunk_size", "grad_checkpointing")}
@@ -41,7 +40,7 @@ def test_averaged_gradients_equal_those_of_the_joint_batch(tmp_path: Path) -> No
 
 
 def test_sharded_weights_make_the_gradients_of_the_joint_batch(tmp_path: Path) -> None:
-    multiprocessing.spawn(sharded_gradients, (2, str(tmp_path)), nprocs=2)
+    run_ranks(2, sharded_gradients, tmp_path, printed=tmp_path / "printed.txt")
     found, text = torch.load(tmp_path / "sharded.pt", weights_only=True)
     module, batches = module_and_batches(SHARDED, 2)
     expected = gradients(module, joined(batches))[1]
@@ -69,15 +68,7 @@ def test_processes_share_the_data_and_end_together(tmp_path: Path, groups_per_sh
     content = shard.read_bytes()
     start = content.index(b"\x89PNG")
     shard.write_bytes(content[:start] + b"\0" * 40 + content[start + 40 :])
-    script = Path(__file__).parent / "helpers" / "run_fit.py"
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder), str(tmp_path), "2", str(workers)],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_ranks(2, run_fit.main, str(folder), tmp_path, workers, printed=tmp_path / "printed.txt")
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first["weights"] == second["weights"]
     assert first["val"] == second["val"]
@@ -98,22 +89,15 @@ def test_held_out_losses_and_predictions_do_not_depend_on_the_processes(tmp_path
     for strategy, devices, workers in (("auto", 1, 0), ("ddp", 2, 1), ("sharded", 2, 0)):
         output = tmp_path / strategy
         output.mkdir()
-        script = Path(__file__).parent / "helpers" / "run_held_out.py"
-        done = subprocess.run(
-            [sys.executable, str(script), str(folder), str(output), strategy, str(workers)],
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+        arguments = (str(folder), output, strategy, workers)
+        said = run_ranks(devices, run_held_out.main, *arguments, printed=output / "printed.txt")
         ranks = [json.loads((output / f"{rank}.json").read_text()) for rank in range(devices)]
         for rank in ranks[1:]:
             assert rank["losses"] == ranks[0]["losses"]
         assert sorted(group for rank in ranks for group in rank["groups"]) == sorted(list(range(7)) * 2)
         rows = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
         assert len({(row["first"], row["second"]) for row in rows}) == len(rows) == 7 * 4 * 3
-        assert done.stdout.count(f"written to {output / 'predictions.jsonl'}: 84 pairs") == 1
+        assert said.count(f"written to {output / 'predictions.jsonl'}: 84 pairs") == 1
         found.append((ranks[0]["losses"], rows))
     (one, rows), *others = found
     assert one.keys() >= {"val/loss", "val/caption_loss", "test/loss", "test/sign_accuracy"}

@@ -2,13 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.helpers import run_world
+from tests.helpers.processes import run_ranks
 from tests.tasks.test_shards import write_shards
 
 pytestmark = pytest.mark.distributed
@@ -40,13 +40,10 @@ def test_two_processes_equal_one(world: Path, tmp_path: Path, frozen: str) -> No
     (world / "choices.json").write_text(json.dumps(choices))
     for devices in (1, 2):
         output = tmp_path / str(devices)
-        command = [sys.executable, "-m", "tests.helpers.run_world", str(world), str(output)]
-        done = subprocess.run(
-            [*command, str(devices), frozen], capture_output=True, text=True, timeout=280, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        arguments = (world, output, devices, frozen == "frozen")
+        said = run_ranks(devices, run_world.main, *arguments, printed=tmp_path / f"{devices}.txt")
         tables.append([row for name in ("fit", "test") for row in json.loads((output / f"{name}.json").read_text())])
-        warnings.append(done.stderr.count("1 of 25 images are damaged"))
+        warnings.append(said.count("1 of 25 images are damaged"))
         assert (output / "logs" / "run" / "ranked_world_brightness.png").is_file()
     assert len({row["task"] for row in tables[0]}) == 9
     for one, two in zip(*tables, strict=True):

@@ -81,10 +81,10 @@ class Step(nn.Module):
         return self.module.losses(batch)["loss"]
 
 
-def average_gradients(rank: int, world_size: int, folder: str) -> None:
+def average_gradients(folder: Path) -> None:
     """Rank 0 saves the gradients that DDP averaged, for each of `SETTINGS`."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=world_size)
+    dist.init_process_group("gloo")
+    rank, world_size = dist.get_rank(), dist.get_world_size()
     for number, settings in enumerate(SETTINGS):
         module, batches = module_and_batches(settings, world_size)
         module._ranks = Ranks(rank, world_size)
@@ -92,7 +92,7 @@ def average_gradients(rank: int, world_size: int, folder: str) -> None:
         parallel(batches[rank]).backward()
         if rank == 0:
             found = {name: value.grad for name, value in module.named_parameters() if value.grad is not None}
-            torch.save(found, Path(folder) / f"{number}.pt")
+            torch.save(found, folder / f"{number}.pt")
     dist.barrier()
     dist.destroy_process_group()
 
@@ -107,10 +107,10 @@ SHARDED: dict[str, Any] = {
 }
 
 
-def sharded_gradients(rank: int, world_size: int, folder: str) -> None:
+def sharded_gradients(folder: Path) -> None:
     """Rank 0 saves the gradients of sharded weights (`SHARDED`), put together, and an embedding made with them."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=world_size)
+    dist.init_process_group("gloo")
+    rank, world_size = dist.get_rank(), dist.get_world_size()
     module, batches = module_and_batches(SHARDED, world_size)
     module._ranks = Ranks(rank, world_size)
     names = list(module.state_dict())
@@ -120,6 +120,6 @@ def sharded_gradients(rank: int, world_size: int, folder: str) -> None:
     found = {name: value.grad.full_tensor() for name, value in module.named_parameters() if value.grad is not None}  # type: ignore[attr-defined]
     text = module.model.encode_texts(["a dog"]).detach()
     if rank == 0:
-        torch.save((found, text), Path(folder) / "sharded.pt")
+        torch.save((found, text), folder / "sharded.pt")
     dist.barrier()
     dist.destroy_process_group()

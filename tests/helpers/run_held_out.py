@@ -1,21 +1,23 @@
-"""Validates, tests and predicts with the tiny module: `run_held_out.py SHARDS OUTPUT STRATEGY WORKERS`."""
+"""Validates, tests and predicts with the tiny module, in one process or two."""
 
+import io
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-import torch
+import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.strategies import ModelParallelStrategy
+from PIL import Image
 
 from pcclip.batch import PairBatch
 from pcclip.callbacks import Predictions
 from pcclip.data.datamodule import PairDataModule
 from pcclip.model import ClipSource
 from pcclip.model.module import LitDifferenceCLIP
+from tests.helpers.shards import picture
+
+COLOURS = {tuple(np.array(Image.open(io.BytesIO(picture(index))))[0, 0].tolist()): index for index in range(28)}
 
 
 class Groups(Callback):
@@ -34,7 +36,6 @@ class Groups(Callback):
 
 
 def main(shards: str, output: Path, name: str, workers: int) -> None:
-    torch.set_num_threads(1)
     seed_everything(0)
     source = ClipSource(str(Path(__file__).with_name("tiny.json")))
     weights = {"caption_weight": 0.5, "sign_weight": 0.3, "caption_logit_scale": 14.0}
@@ -58,15 +59,3 @@ def main(shards: str, output: Path, name: str, workers: int) -> None:
         losses |= {name: float(value) for name, value in trainer.callback_metrics.items()}
     trainer.predict(module, data)
     (output / f"{trainer.global_rank}.json").write_text(json.dumps({"losses": losses, "groups": groups.met}))
-
-
-if __name__ == "__main__":
-    import io
-
-    import numpy as np
-    from PIL import Image
-
-    from tests.helpers.shards import picture
-
-    COLOURS = {tuple(np.array(Image.open(io.BytesIO(picture(index))))[0, 0].tolist()): index for index in range(28)}
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

@@ -1,10 +1,8 @@
-"""Fits and tests the tiny module with all tasks: `run_world.py WORLD OUTPUT DEVICES FROZEN`."""
+"""Fits and tests the tiny module with all tasks, in one process or two."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -46,7 +44,6 @@ def main(world: Path, output: Path, devices: int, frozen: bool) -> None:
 
     Then test the checkpoint with a frozen image tower, as conf/eval does.
     """
-    torch.set_num_threads(1)
     settings: dict[str, Any] = {
         "accelerator": "cpu",
         "devices": devices,
@@ -63,7 +60,3 @@ def main(world: Path, output: Path, devices: int, frozen: bool) -> None:
     trainer.save_checkpoint(output / "last.ckpt")
     tester = Trainer(**settings, callbacks=callbacks(world, output, "test.json"))
     tester.test(TinyModule(), ckpt_path=output / "last.ckpt", verbose=False)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "frozen")

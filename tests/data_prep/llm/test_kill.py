@@ -1,6 +1,5 @@
 """Killed at any moment and started again, no answer that was written is asked for again, and none is missing at the end."""
 
-import multiprocessing
 import random
 import time
 from multiprocessing.process import BaseProcess
@@ -8,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.cli import main
 from tests.data_prep.llm.conftest import Describer
 from tests.helpers.fault_server import Faults, running_server
 from tests.helpers.pair_files import pair_of
-from tests.helpers.run_step import run_step
+from tests.helpers.processes import start
 
 PAIRS = 400
 CONCURRENCY = 16
@@ -28,13 +28,9 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
         describer = Describer(tmp_path, server)
         describer.write(PAIRS)
         arguments = describer.arguments(concurrency=CONCURRENCY, timeout=3.0)
-        context = multiprocessing.get_context("forkserver")  # imports once, not at each start
-        context.set_forkserver_preload(["data_prep.steps.describe", "tests.helpers.run_step"])
 
-        def start() -> BaseProcess:
-            process = context.Process(target=run_step, args=(arguments, printed, {"OPENAI_API_KEY": KEY}))
-            process.start()
-            return process
+        def describe() -> BaseProcess:
+            return start(main, arguments, printed=printed, OPENAI_API_KEY=KEY)
 
         def kill_after(process: BaseProcess, requests: int) -> None:
             while server.asked.total() < requests and process.is_alive():
@@ -46,18 +42,18 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
             return describer.texts() | set(describer.failures())
 
         for _ in range(KILLS):
-            kill_after(start(), server.asked.total() + rng.randint(20, 90))
+            kill_after(describe(), server.asked.total() + rng.randint(20, 90))
             done, asked = settled(), server.asked.copy()
             with describer.output.open("a") as stream:
                 stream.write('{"pair_id": "p1", "text": "half a ro')  # what a power cut may leave
             server.asked.clear()
-            kill_after(start(), 10)
+            kill_after(describe(), 10)
             assert len(server.asked) > 0
             assert not {pair_of(question) for question in server.asked} & done
             server.asked.update(asked)
         done = settled()
         server.asked.clear()
-        last = start()
+        last = describe()
         last.join(120)
         assert last.exitcode == 0, printed.read_text()
         assert not {pair_of(question) for question in server.asked} & done
