@@ -1,7 +1,7 @@
 """Kills a training again and again with SIGKILL, resumes it, and compares it with one that was left alone.
 
-    python benchmarks/kill.py              # 20 kills
-    python benchmarks/kill.py --kills 4 --folder /tmp/kill
+    python -m benchmarks.kill              # 20 kills
+    python -m benchmarks.kill --kills 4 --folder /tmp/kill
 
 Each start takes another number of workers. Every batch and every loss must equal the undisturbed run's bit for bit, also
 those computed twice, and so must the weights at the end. Exits with 1 if anything differs.
@@ -12,10 +12,11 @@ import hashlib
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing import get_all_start_methods, get_context, set_start_method
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from benchmarks.synthetic import write_shards
 from pcclip.batch import PairBatch
+from pcclip.cli import main as pcclip
 
+CONTEXT = get_context("forkserver")  # imports once, not at each start
+CONTEXT.set_forkserver_preload(["pcclip.training_cli"])
 MODEL = {
     "embed_dim": 32,
     "vision_cfg": {
@@ -110,12 +114,28 @@ def settings(folder: Path, run: str, every: int, epochs: int) -> dict[str, Any]:
     }
 
 
-def start(folder: Path, run: str, workers: int) -> subprocess.Popen[bytes]:
+def start(folder: Path, run: str, workers: int) -> BaseProcess:
     """Start or resume a run."""
-    command = [sys.executable, "-m", "pcclip.cli", "fit", "--config", str(folder / f"{run}.yaml")]
+    process = CONTEXT.Process(target=fit, args=(folder, run, workers))
+    process.start()
+    return process
+
+
+def fit(folder: Path, run: str, workers: int) -> None:
+    """Train in this process, which prints into the run's log."""
+    log = os.open(folder / f"{run}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    set_start_method(get_all_start_methods()[0], force=True)  # of workers, as in a process that was not forked
     options = ["--resume", "true", "--data.num_workers", str(workers)]
-    with (folder / f"{run}.log").open("ab") as log:
-        return subprocess.Popen([*command, *options], stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": "."})
+    sys.exit(pcclip(["fit", "--config", str(folder / f"{run}.yaml"), *options]))
+
+
+def wait(process: BaseProcess, log: Path, *codes: int) -> None:
+    """Wait for the end of a run, which must leave with one of these codes."""
+    process.join()
+    if process.exitcode not in codes:
+        raise SystemExit(f"the run failed:\n{log.read_text()[-4000:]}")
 
 
 def lines(file: Path) -> list[list[Any]]:
@@ -141,20 +161,18 @@ def kill_often(folder: Path, kills: int, rows: int, seed: int) -> int:
         process = start(folder, "killed", attempt % 3)
         # So many more rows, then any moment of a step, or of writing a checkpoint.
         wanted = len(lines(record)) + moments.randint(0, max(1, 2 * rows // kills))
-        while process.poll() is None and len(lines(record)) < wanted:
+        while process.is_alive() and len(lines(record)) < wanted:
             time.sleep(0.01)
         time.sleep(moments.random() * 0.2)
-        if process.poll() is None:
+        if process.is_alive():
             process.kill()
             done += 1
-        if process.wait() not in (0, -9):
-            raise SystemExit(f"the run failed:\n{(folder / 'killed.log').read_text()[-4000:]}")
-    if start(folder, "killed", 0).wait():
-        raise SystemExit(f"the run failed:\n{(folder / 'killed.log').read_text()[-4000:]}")
+        wait(process, folder / "killed.log", 0, -9)
+    wait(start(folder, "killed", 0), folder / "killed.log", 0)
     return done
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> int:
     """Run, kill, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
@@ -162,7 +180,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=3, help="optimiser steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="keep everything here")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     with tempfile.TemporaryDirectory(prefix="pcclip-kill-") as name:
         folder = (arguments.folder or Path(name)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
@@ -171,8 +189,7 @@ def main() -> None:
         for run in ("alone", "killed"):
             content = settings(folder, run, arguments.every, arguments.epochs)
             (folder / f"{run}.yaml").write_text(yaml.safe_dump(content))
-        if start(folder, "alone", 0).wait():
-            raise SystemExit(f"the run failed:\n{(folder / 'alone.log').read_text()[-4000:]}")
+        wait(start(folder, "alone", 0), folder / "alone.log", 0)
         expected = {(row[0], row[1]): row for row in lines(folder / "alone.jsonl")}
         kills = kill_often(folder, arguments.kills, len(expected), arguments.seed)
         found = lines(folder / "killed.jsonl")
@@ -182,8 +199,8 @@ def main() -> None:
         print(f"{len(other)} batches, losses or weights differ; {len(missing)} are missing")
         for row in other[:5]:
             print(f"  found {row}, expected {expected.get((row[0], row[1]))}")
-        sys.exit(bool(other or missing))
+        return int(bool(other or missing))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

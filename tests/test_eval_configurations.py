@@ -24,6 +24,8 @@ from pcclip.cli import main as pcclip
 from pcclip.datasets.texts import read_texts
 from pcclip.model import DifferenceCLIP, load_clip, save_clip
 from pcclip.model.text_to_image import generate
+from pcclip.tasks import Evaluator
+from pcclip.tasks.classes import ENSEMBLES
 from tests.helpers.fault_server import running_server
 from tests.helpers.official_trees import SUGARCREPE_FILES, TREES
 
@@ -94,9 +96,12 @@ def _without_hashes_and_in_short() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in ("cifar", "flowers102"):
             patch.setattr(f"torchvision.datasets.{module}.check_integrity", is_file)
-        # What takes long and is tested elsewhere: Lightning's log of CUB's 10,000 values, the search for the best
-        # regularisation of each probe and ceiling, and most of the generated images
+        # What takes long and is tested elsewhere: Lightning's log of CUB's 10,000 values, resamples, 80 templates, workers, the
+        # search for the best regularisation of each probe and ceiling, and most of the generated images
         patch.setattr(Evaluation, "_log", lambda *_: None)
+        few = {"resamples": 10, "num_workers": 0}
+        patch.setattr("pcclip.callbacks.evaluation.Evaluator", lambda tasks, **own: Evaluator(tasks, **own | few))
+        patch.setitem(ENSEMBLES, "openai", ENSEMBLES["openai"][:2])
         patch.setattr("pcclip.metrics.ceiling._PENALTIES", np.ones(1))
         patch.setattr("pcclip.metrics.linear_probe.best_regularisation", lambda *_: 1.0)
         short = {"seeds": [0], "steps": 1}

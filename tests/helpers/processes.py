@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_all_start_methods, get_context, set_start_method
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -48,4 +48,5 @@ def _call(function: Callable[..., Any], arguments: Any, printed: Path, environme
     os.dup2(descriptor, 2)
     os.environ.update(environment)
     torch.set_num_threads(1)
+    set_start_method(get_all_start_methods()[0], force=True)  # of workers, as in a process that was not forked
     sys.exit(function(*arguments))
