@@ -98,7 +98,7 @@ def _without_hashes_and_in_short() -> Iterator[None]:
             patch.setattr(f"torchvision.datasets.{module}.check_integrity", is_file)
         # What takes long and is tested elsewhere: Lightning's log of CUB's 10,000 values, resamples, 80 templates, workers, the
         # search for the best regularisation of each probe and ceiling, and most of the generated images
-        patch.setattr(Evaluation, "_log", lambda *_: None)
+        patch.setattr(Evaluation, "_logged", lambda _: {})
         few = {"resamples": 10, "num_workers": 0}
         patch.setattr("pcclip.callbacks.evaluation.Evaluator", lambda tasks, **own: Evaluator(tasks, **own | few))
         patch.setitem(ENSEMBLES, "openai", ENSEMBLES["openai"][:2])
