@@ -5,8 +5,6 @@ import os
 import re
 import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,6 @@ from pcclip.resume import last_checkpoint
 from tests.data.test_datamodule import Recorder, make_data, make_module, make_trainer
 from tests.helpers.batches import same
 from tests.helpers.shards import write_image_shards
-
-ROOT = Path(__file__).parents[2]
 
 
 class Signal(Callback):
