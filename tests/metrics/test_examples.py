@@ -68,7 +68,8 @@ def test_scores_are_those_of_examples_from_other_folds(make_encoder: Callable[..
         for text in texts:
             of_high, of_low = (images[end] @ encoder.head.T @ text for end in (high, low))
             auc = scipy.stats.mannwhitneyu(of_high, of_low).statistic / 25
-            weight = (5 * max(0, 2 * auc - 1) + 0.5) / 6
+            agreement = max(0, 2 * auc - 1)
+            weight = (5 * 2 * agreement / (1 + agreement**2) + 0.5) / 6
             used_axes.append((1 - weight) * axis + weight * normalize(text, dim=0))
         for row, used in enumerate(used_axes):
             scores[row, test] = (images[test] - images.mean(0)) @ encoder.head.T @ used
@@ -131,5 +132,6 @@ def test_texts_weigh_by_how_well_they_tell_examples_apart(make_encoder: Callable
     high, low = torch.eye(16)[:2], torch.eye(16)[2:5]
     right, wrong = high.sum(0) - low.sum(0), low.sum(0) - high.sum(0)
     half_right = torch.eye(16)[0] - torch.eye(16)[1]  # orders three of six pairs rightly
-    weights = text_weights(make_encoder(), torch.stack([right, half_right, wrong]), high, low)
-    torch.testing.assert_close(weights[:, 0], torch.tensor([2.5, 0.5, 0.5]) / 3)
+    mostly_right = torch.eye(16)[:3].T @ torch.tensor([1.0, 0.5, 0.7])  # five of six: 2 AUC - 1 is two thirds
+    weights = text_weights(make_encoder(), torch.stack([right, mostly_right, half_right, wrong]), high, low)
+    torch.testing.assert_close(weights[:, 0], torch.tensor([2.5, 2 * 12 / 13 + 0.5, 0.5, 0.5]) / 3)
