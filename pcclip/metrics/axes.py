@@ -38,9 +38,9 @@ def example_axis(encoder: Encoder, high: Tensor, low: Tensor) -> Tensor:
 def text_weights(encoder: Encoder, texts: Tensor, high: Tensor, low: Tensor) -> Tensor:
     """Return the weight (W, 1) of each text axis in a blend with examples, from 0 to 1: how well it tells them apart.
 
-    With n examples of either end (the smaller number), it is `(n * 2a / (1 + a^2) + 1/2) / (n + 1)`, where a is `2 AUC - 1` but
-    at least 0. The AUC is the share of pairs of a high and a low example that the axis orders rightly. So it is one half
-    without evidence, and an axis that orders most pairs rightly prevails over the mean of a few examples.
+    With n pairs of a high and a low example, it is `(n * 2a / (1 + a^2) + 1/2) / (n + 1)`, where a is `2 AUC - 1` but at least
+    0. The AUC is the share of these pairs that the axis orders rightly. So the weight is one half without evidence, and near 1
+    for an axis that orders most pairs rightly.
 
     Args:
         encoder: The model.
@@ -51,9 +51,9 @@ def text_weights(encoder: Encoder, texts: Tensor, high: Tensor, low: Tensor) -> 
     with torch.no_grad():
         differences = encoder.project((high[:, None] - low).flatten(0, 1))
     agreement = (differences @ texts.T).sign().mean(0).clamp(min=0)  # 2 AUC - 1
-    count = min(len(high), len(low))
+    pairs = len(high) * len(low)
     trust = 2 * agreement / (1 + agreement**2)
-    return ((count * trust + 0.5) / (count + 1))[:, None]
+    return ((pairs * trust + 0.5) / (pairs + 1))[:, None]
 
 
 def blended_axis(text: Tensor, examples: Tensor, blend: float | Tensor) -> Tensor:
