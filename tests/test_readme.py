@@ -76,9 +76,7 @@ BLOCKS = [block for document in DOCUMENTS if document.is_file() for block in blo
 COMMANDS = {
     shlex.join(words): words for block in BLOCKS if block.language in ("sh", "bash") for words in commands(block)
 }
-CONFIGURATIONS = [
-    block for block in BLOCKS if block.language == "yaml" and "trainer" in (yaml.safe_load(block.text) or {})
-]
+CONFIGURATIONS = [block for block in BLOCKS if block.language == "yaml" and re.search("^trainer:", block.text, re.M)]
 RUNNING = [
     document
     for document in DOCUMENTS

@@ -237,7 +237,7 @@ def test_pairs_without_role_words_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("accumulate", "limit"),
-    [(1, {}), (2, {}), (2, {"limit_train_batches": 3}), (1, {"max_steps": 7}), (2, {"max_steps": 4, "max_epochs": -1})],
+    [(2, {}), (2, {"limit_train_batches": 3}), (1, {"max_steps": 7}), (2, {"max_steps": 4, "max_epochs": -1})],
 )
 def test_exponential_schedule_falls_once_an_epoch(
     shards: Path, tmp_path: Path, accumulate: int, limit: dict[str, int]
@@ -366,7 +366,7 @@ def test_pairs_must_make_whole_bundles(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "option",
     [
-        *("data.groups_per_batch=0", "data.pairs_per_group=0", "data.captions_per_group=0", "data.shuffle_block=0"),
+        *(f"data.{name}=0" for name in ("groups_per_batch", "pairs_per_group", "captions_per_group", "shuffle_block")),
         *(
             "data.num_workers=-1",
             "data.role_swap=1.5",
@@ -374,13 +374,8 @@ def test_pairs_must_make_whole_bundles(settings: dict[str, Any]) -> None:
             "data.max_damaged=2",
             "data.max_pixels=0",
         ),
-        *(
-            "model.caption_weight=-1",
-            "model.sign_weight=-1",
-            "model.keep_weight=-1",
-            "model.logit_scale=0",
-            "model.chunk_size=0",
-        ),
+        *(f"model.{name}_weight=-1" for name in ("caption", "sign", "keep")),
+        *("model.logit_scale=0", "model.chunk_size=0"),
     ],
 )
 def test_settings_out_of_range_are_refused(option: str) -> None:

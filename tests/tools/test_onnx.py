@@ -18,8 +18,6 @@ from pcclip.tools.export import export
 from pcclip.tools.inference import InferenceModel
 from tests.helpers.models import KINDS, TEXT, VIT, make_clip
 
-onnxruntime = pytest.importorskip("onnxruntime")
-pytest.importorskip("onnxscript")
 ROOT = Path(__file__).parents[2]
 TEXTS = ["a dog", "It's the FIRST image   that shows more, 12 shapes & a cat's_bowl (red).", "naïve café", "a " * 99]
 AXIS = read_attribute("size")
@@ -28,6 +26,8 @@ AXIS = read_attribute("size")
 @pytest.fixture(scope="module", autouse=True)
 def _small_kinds() -> Iterator[None]:
     """A kind with one block in each tower, since exports take a second for each, and a kind without image tower."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
     text = {**TEXT, "layers": 1}
     small = {"vision_cfg": {**VIT, "layers": 1}, "text_cfg": text}
     blind = {"vision_cfg": {**VIT, "layers": 0}, "text_cfg": text}
@@ -54,6 +54,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[InferenceModel, 
 
 
 def run(file: Path, inputs: Tensor, half: bool) -> np.ndarray:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     if half:  # the default stage of onnxruntime's optimisation crashes on some CPUs
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
