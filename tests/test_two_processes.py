@@ -12,13 +12,15 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
+from pcclip.cli import main
 from tests.helpers.models import TINY
+from tests.helpers.processes import run_ranks
 from tests.helpers.shards import write_image_shards
 
 pytestmark = pytest.mark.distributed
 
 ROOT = Path(__file__).parents[1]
-SHARDED = ("--config", "conf/fsdp.yaml", "--trainer.strategy.init_args.data_parallel_size=2")
+SHARDED = ("--config", str(ROOT / "conf/fsdp.yaml"), "--trainer.strategy.init_args.data_parallel_size=2")
 
 
 def settings(folder: Path, run: str) -> dict[str, Any]:
@@ -69,12 +71,17 @@ def settings(folder: Path, run: str) -> dict[str, Any]:
     }
 
 
-def fit(folder: Path, run: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Start `pcclip fit` on a run's settings and wait for its end."""
+def words(folder: Path, run: str, *arguments: str) -> list[str]:
+    """Words of `pcclip` that train with a run's settings."""
     file = folder / f"{run}.yaml"
     file.write_text(yaml.safe_dump(settings(folder, run)))
+    return ["fit", "--config", str(file), *arguments]
+
+
+def fit(folder: Path, run: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Train by the command, which starts its second process itself."""
     return subprocess.run(
-        [sys.executable, "-m", "pcclip.cli", "fit", "--config", str(file), *arguments],
+        [sys.executable, "-m", "pcclip.cli", *words(folder, run, *arguments)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": "."},
         capture_output=True,
@@ -82,6 +89,11 @@ def fit(folder: Path, run: str, *arguments: str) -> subprocess.CompletedProcess[
         timeout=200,
         check=False,
     )
+
+
+def fit_as_ranks(folder: Path, run: str, *arguments: str) -> None:
+    """Train in two processes that were started from outside, as by torchrun."""
+    run_ranks(2, main, words(folder, run, *arguments), printed=folder / f"{run}.txt")
 
 
 def rows(folder: Path, run: str, rank: int) -> list[list[Any]]:
@@ -107,8 +119,7 @@ def test_a_process_is_killed_and_the_run_goes_on(folder: Path) -> None:
     killed = fit(folder, "killed", "--trainer.strategy=ddp", "--trainer.callbacks.kill_after=3")
     assert killed.returncode != 0
     met = [rows(folder, "killed", rank) for rank in (0, 1)]
-    resumed = fit(folder, "killed", "--trainer.strategy=ddp", "--resume", "true")
-    assert resumed.returncode == 0, resumed.stderr
+    fit_as_ranks(folder, "killed", "--trainer.strategy=ddp", "--resume", "true")
     for rank in (0, 1):
         whole, found = rows(folder, "whole", rank), rows(folder, "killed", rank)
         assert len(whole) == 8
@@ -119,8 +130,7 @@ def test_a_process_is_killed_and_the_run_goes_on(folder: Path) -> None:
 
 
 def test_sharded_weights_train_evaluate_and_are_saved_as_whole_ones(folder: Path) -> None:
-    done = fit(folder, "sharded", *SHARDED, "--trainer.precision=32-true")
-    assert done.returncode == 0, done.stderr
+    fit_as_ranks(folder, "sharded", *SHARDED, "--trainer.precision=32-true")
     one, other = (load_file(folder / run / "model" / "open_clip_model.safetensors") for run in ("whole", "sharded"))
     assert one.keys() == other.keys()
     for name, value in one.items():

@@ -97,9 +97,9 @@ def test_ranking_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_memory_is_measured_over_epochs_and_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # the trainings are processes of their own
-    memory.main(["--shards", "10", "20", "--epochs", "10", "--workers", "1"])
+    memory.main(["--shards", "5", "10", "--epochs", "10", "--workers", "1"])
     found = rows("memory")
     assert [(row["shards"], row["process"]) for row in found] == [
-        (shards, process) for shards in (10, 20) for process in ("trainer", "all workers")
+        (shards, process) for shards in (5, 10) for process in ("trainer", "all workers")
     ]
     assert all(row["last, MiB"] > 10 for row in found)  # type: ignore[operator]

@@ -2,11 +2,8 @@
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -156,26 +153,19 @@ def test_what_another_precision_left_is_not_used(options: embed.Embed, interrupt
 @pytest.mark.distributed
 @pytest.mark.usefixtures("interrupted")
 @pytest.mark.parametrize("left", [3, 1])
-def test_two_processes_write_what_one_does(options: embed.Embed, tmp_path: Path, left: int) -> None:
+def test_two_processes_write_what_one_does(
+    options: embed.Embed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], left: int
+) -> None:
     # Three shards make one process wait for the other; a single one leaves nothing to do for the second.
-    section = {**asdict(options), "devices": 2, "workers": 1}
     if left == 3:
         shutil.rmtree(tmp_path / "embedded.partial")
-    (tmp_path / "config.yaml").write_text(json.dumps({"embed": section}))
     here = tmp_path / "here"
     here.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-m", "data_prep", "embed", "--config", str(tmp_path / "config.yaml")],
-        cwd=here,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("6 groups, 48 embeddings of width 32") == 1
-    assert "Warning" not in done.stderr
+    monkeypatch.chdir(here)
+    replace(options, devices=2, workers=1).run()
+    said = capfd.readouterr()
+    assert said.out.count("6 groups, 48 embeddings of width 32") == 1
+    assert "Warning" not in said.err
     assert list(here.iterdir()) == []
     assert not (tmp_path / "embedded.partial").exists()
     two = contents(options.output)

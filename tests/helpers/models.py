@@ -25,6 +25,12 @@ def tiny_eva02(pretrained: bool = False, **settings: Any) -> Any:
 
 
 @register_model
+def tiny_vit(pretrained: bool = False, **settings: Any) -> Any:
+    """timm's vision transformer for tests, with two blocks instead of six."""
+    return timm.models.vision_transformer.test_vit(pretrained, depth=2, **settings)
+
+
+@register_model
 def tiny_fastvit(pretrained: bool = False, **settings: Any) -> Any:
     """The image tower of MobileCLIP-S1, with narrow stages of one block."""
     return timm.models.fastvit_mci1(pretrained, layers=(1, 1, 1, 1), embed_dims=(16, 16, 32, 32), **settings)
@@ -42,7 +48,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "custom_text": {"vision_cfg": VIT, "custom_text": True},
     "timm_resnet": {"vision_cfg": {**TIMM, "timm_model_name": "test_resnet"}},
     "timm_convnext": {"vision_cfg": {**TIMM, "timm_model_name": "test_convnext", "timm_pool": ""}},
-    "timm_vit": {"vision_cfg": {**TIMM, "timm_model_name": "test_vit", "timm_pool": ""}, "custom_text": True},
+    "timm_vit": {"vision_cfg": {**TIMM, "timm_model_name": "tiny_vit", "timm_pool": ""}, "custom_text": True},
     "eva": {"vision_cfg": {**TRUNK, "timm_model_name": "tiny_eva02", "timm_pool": "token"}, "custom_text": True},
     "mobileclip": {
         "vision_cfg": {**TRUNK, "timm_model_name": "tiny_fastvit", "timm_pool": "avg", "image_size": 64},
@@ -71,14 +77,14 @@ ROBERTA = {"hf_proj_type": "linear", "hf_pooler_type": "mean_pooler", "context_l
 HUGGING_FACE: dict[str, dict[str, Any]] = {  # kinds whose tokenizer, or also text tower, is Hugging Face's
     "siglip": {
         "embed_dim": 64,
-        "vision_cfg": {**TIMM, "timm_model_name": "test_vit", "timm_pool": "map", "timm_proj": "none"},
+        "vision_cfg": {**TIMM, "timm_model_name": "tiny_vit", "timm_pool": "map", "timm_proj": "none"},
         "text_cfg": SIGLIP,
         "custom_text": True,
         "init_logit_bias": -10,
     },
     "siglip2": {
         "embed_dim": 64,
-        "vision_cfg": {**TIMM, "timm_model_name": "test_vit", "timm_pool": "map", "timm_proj": "none"},
+        "vision_cfg": {**TIMM, "timm_model_name": "tiny_vit", "timm_pool": "map", "timm_proj": "none"},
         "text_cfg": {**SIGLIP, "act_kwargs": {"approximate": "tanh"}},
         "custom_text": True,
         "init_logit_bias": -10,

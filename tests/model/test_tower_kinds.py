@@ -18,7 +18,16 @@ from pcclip.model.text import is_trimmable, text_parameters
 from pcclip.model.trainable import set_trainable
 from pcclip.tools.export import Format, export
 from pcclip.tools.inference import InferenceModel
-from tests.helpers.models import assert_same_step, make_batch, make_clip, make_module, saved_bytes, write_config
+from tests.helpers.models import (
+    TEXT,
+    VIT,
+    assert_same_step,
+    make_batch,
+    make_clip,
+    make_module,
+    saved_bytes,
+    write_config,
+)
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/models.md").read_text(encoding="utf-8")
 ROWS = {
@@ -145,8 +154,10 @@ def test_parts_and_tokenizer(tmp_path: Path, row: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS)
-def test_what_works(tmp_path: Path, row: str) -> None:
+def test_what_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: str) -> None:
     pytest.importorskip("onnxscript")
+    for part in (VIT, TEXT):
+        monkeypatch.setitem(part, "layers", 1)  # exports and compilation take a second for each block
     config = write_config(tmp_path, ROWS[row])
     plain = make_module(["image", "text"], config, **SETTINGS).double()
     batch = make_batch(plain)

@@ -95,14 +95,11 @@ def test_exported_models_give_the_same_numbers(exported: tuple[InferenceModel, P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "head", "half"),
-    [("vit", "linear", True), ("timm_vit", "mlp", False), ("siglip", "identity", False), ("siglip", "identity", True)],
-)
-def test_other_towers_and_half_precision(tmp_path: Path, kind: str, head: str, half: bool) -> None:
+@pytest.mark.parametrize(("kind", "head"), [("small", "mlp"), ("siglip", "identity")])
+def test_half_precision(tmp_path: Path, kind: str, head: str) -> None:
     model = make(tmp_path, kind, head)
-    export(model, tmp_path / "exported", "onnx", axis=None if head == "mlp" else AXIS, half=half)
-    check(model, tmp_path / "exported", half)
+    export(model, tmp_path / "exported", "onnx", axis=None if head == "mlp" else AXIS, half=True)
+    check(model, tmp_path / "exported", half=True)
 
 
 def test_what_has_no_place_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
