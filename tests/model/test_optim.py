@@ -57,10 +57,9 @@ TOWERS = {  # kind of tower, and factors of parts of its image tower by the star
         "proj": 1,
     },
     "timm_vit": {
-        "trunk.patch_embed": 2**-6,
-        "trunk.blocks.0": 2**-5,
-        "trunk.blocks.4": 0.5,
-        "trunk.blocks.5": 1,
+        "trunk.patch_embed": 0.25,
+        "trunk.blocks.0": 0.5,
+        "trunk.blocks.1": 1,
         "head": 1,
     },
 }

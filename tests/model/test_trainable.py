@@ -35,7 +35,7 @@ EXPECTED = [
     ("timm_resnet", "image", r"visual\..*"),
     ("timm_resnet", "image_projection", r"visual\.head\..*"),
     ("timm_vit", "image_projection", r"visual\.head\..*"),
-    ("timm_vit", "image_last_1", r"visual\.(trunk\.(blocks\.5|norm|fc_norm)|head)\..*"),
+    ("timm_vit", "image_last_1", r"visual\.(trunk\.(blocks\.1|norm|fc_norm)|head)\..*"),
     ("eva", "image_projection", r"visual\.trunk\.head\..*"),
     ("eva", "image_last_1", r"visual\.trunk\.(blocks\.1|norm|fc_norm|head)\..*"),
     ("mobileclip", "image_projection", r"visual\.trunk\.head\.fc\..*"),
