@@ -217,24 +217,22 @@ def test_bugs_keep_their_traceback(config: Path, monkeypatch: pytest.MonkeyPatch
         main(["fit", "--config", str(config)])
 
 
-@pytest.mark.parametrize("command", ["fit", "test"])
-def test_evaluation_files_are_checked_before_anything_is_made(
-    config: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("pcclip.model.module.load_clip", lambda *_, **__: pytest.fail("weights were loaded"))
-    task = {"class_path": "pcclip.tasks.Retrieval", "init_args": {"name": "held", "shards": "misspelt/val"}}
-    evaluation = {"class_path": "pcclip.callbacks.Evaluation", "init_args": {"tasks": [task]}}
-    assert main([command, "--config", str(config), f"--trainer.callbacks+={json.dumps(evaluation)}"]) == 2
-    (line,) = (line for line in capsys.readouterr().err.splitlines() if "error" in line)
-    assert "misspelt/val" in line
-
-
-def test_data_is_checked_before_weights_are_loaded(
+def test_inputs_are_checked_before_weights_are_loaded(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("pcclip.model.module.load_clip", lambda *_, **__: pytest.fail("weights were loaded"))
-    for command in ("fit", "validate", "test", "predict"):
-        assert "nowhere" in error_of(capsys, command, "--config", str(config), "--data.val=[nowhere]")
+    torch.save({"state_dict": {"weight": torch.zeros(9999)}}, "whole.ckpt")
+    Path("cut.ckpt").write_bytes(Path("whole.ckpt").read_bytes()[:20_000])
+    task = {"class_path": "pcclip.tasks.Retrieval", "init_args": {"name": "held", "shards": "misspelt/val"}}
+    evaluation = {"class_path": "pcclip.callbacks.Evaluation", "init_args": {"tasks": [task]}}
+    for commands, argument, named in (
+        ("fit validate test predict", "--data.val=[nowhere]", "nowhere"),
+        ("fit test", f"--trainer.callbacks+={json.dumps(evaluation)}", "misspelt/val"),
+        ("fit test", "--ckpt_path=cut.ckpt", "cut.ckpt"),
+        ("fit test", "--ckpt_path=none.ckpt", "none.ckpt"),
+    ):
+        for command in commands.split():
+            assert named in error_of(capsys, command, "--config", str(config), argument)
 
 
 def test_outputs_of_another_run_are_not_overwritten(
@@ -451,14 +449,3 @@ def test_error_of_a_worker_is_one_line(config: Path, shards: Path, capsys: pytes
     line = error_of(capsys, "fit", "--config", str(config), "--data.num_workers=1", "--data.val=null")
     assert "no usable group" in line
     assert "File" not in line
-
-
-@pytest.mark.parametrize("command", ["fit", "test"])
-def test_checkpoint_is_checked_before_weights_are_loaded(
-    config: Path, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("pcclip.model.module.load_clip", lambda *_, **__: pytest.fail("weights were loaded"))
-    torch.save({"state_dict": {"weight": torch.zeros(9999)}}, tmp_path / "whole.ckpt")
-    (tmp_path / "cut.ckpt").write_bytes((tmp_path / "whole.ckpt").read_bytes()[:20_000])
-    for name in ("cut.ckpt", "none.ckpt"):
-        assert name in error_of(capsys, command, "--config", str(config), "--ckpt_path", str(tmp_path / name))

@@ -124,19 +124,6 @@ def test_costly_tasks_and_intervals_are_final_only(world: Path) -> None:
     assert np.isnan([row.low for row in quick.values()]).all()
 
 
-def test_evaluation_leaves_the_model_as_it_was(world: Path) -> None:
-    model = TinyModel(frozen=False)
-    model.visual.eval()
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    torch.manual_seed(0)
-    expected = torch.rand(1)
-    torch.manual_seed(0)
-    evaluate(model, [ranking(world), shot(world)], resamples=5)
-    assert torch.rand(1) == expected
-    assert [part.training for part in model.modules()] == [True, False, True, True]
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-
-
 def test_bad_settings(world: Path) -> None:
     with pytest.raises(ValueError, match="zero_shot colours"):
         Evaluator([shot(world), ranking(world, "colours"), shot(world)])
