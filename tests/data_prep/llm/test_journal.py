@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.llm.journal import Journal, Keys, failures_path
@@ -108,6 +108,7 @@ def test_a_file_that_is_changed_while_open_is_named_and_answers_are_kept(
     run("")
 
 
+@settings(max_examples=25)
 @given(rows=st.dictionaries(st.text(), st.text(), max_size=30), others=st.sets(st.text()))
 def test_keys_are_found_whatever_the_ids(rows: dict[str, str], others: set[str]) -> None:
     with TemporaryDirectory() as folder:
