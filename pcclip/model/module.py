@@ -18,7 +18,7 @@ from pcclip.model.held_out_losses import HeldOutLosses
 from pcclip.model.keep import KeepLoss
 from pcclip.model.loading import MODEL_SETTINGS, ClipSource, check_fits, load_clip
 from pcclip.model.lora import Lora, add_adapters
-from pcclip.model.losses import ALONE, LOSSES, Counted, LossName, Ranks, contrastive_loss, row_keys, sign_loss
+from pcclip.model.losses import ALONE, LOSSES, Counted, LossName, Ranks, row_keys, sign_loss
 from pcclip.model.optim import Schedule
 from pcclip.model.optimisation import Optimisation
 from pcclip.model.text import stacked
@@ -38,7 +38,7 @@ class LitDifferenceCLIP(HeldOutLosses, Optimisation):
         head: Difference head: `identity` (the paper's), `linear` or `mlp`.
         difference_loss: `contrastive` (the paper's), `sigmoid` or `mse`.
         difference_weight: Weight of the difference loss; 0 trains on captions only.
-        caption_weight: Weight of the ordinary CLIP loss on images and captions.
+        caption_weight: Weight of the model's own loss on images and captions: CLIP's or, with a logit bias, SigLIP's sigmoid loss.
         sign_weight: Weight of `sign_loss`: for each difference text, choose between its pair and the reversed pair. The
             contrastive losses learn this too, but more slowly, since it is one of hundreds of negatives.
         keep_weight: Weight of `KeepLoss`, which keeps the matches of images and captions near those of the base model.
@@ -262,8 +262,8 @@ class LitDifferenceCLIP(HeldOutLosses, Optimisation):
         if with_captions and self.caption_weight:
             keys = self._keys(caption_tokens, batch.image_ids[batch.captioned])
             bias, captioned = self.model.towers.logit_bias, images[batch.captioned]
-            scale = self.caption_logit_scale
-            parts["caption_loss"] = contrastive_loss(captioned, captions, scale, bias, keys, ranks=ranks)
+            scale, own_loss = self.caption_logit_scale, LOSSES["contrastive" if bias is None else "sigmoid"]
+            parts["caption_loss"] = own_loss(captioned, captions, scale, bias, keys, ranks=ranks)
             total = total + self.caption_weight * parts["caption_loss"]
         return {"loss": total, **parts}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -175,6 +176,19 @@ def test_a_loss_of_weight_zero_is_not_computed() -> None:
     losses = module.losses(batch._replace(first=batch.first[:0], second=batch.second[:0], tokens=batch.tokens[:0]))
     assert losses.keys() == {"loss", "caption_loss"}
     assert torch.equal(losses["loss"], losses["caption_loss"])
+
+
+@pytest.mark.parametrize(("kind", "loss"), [("vit", ClipLoss()), ("sigmoid", SigLipLoss())])
+def test_captions_have_the_loss_of_the_model(tmp_path: Path, kind: str, loss: torch.nn.Module) -> None:
+    module = make_module(["all"], write_config(tmp_path, kind), caption_weight=1, mask_duplicates=False)
+    batch, towers = make_batch(module), module.model.towers
+    found = module.losses(batch)["caption_loss"]
+    texts = module.model.encode_tokens(batch.caption_tokens)
+    bias = () if towers.logit_bias is None else (towers.logit_bias,)
+    expected = loss(module.embed(batch)[batch.captioned], texts, towers.logit_scale.exp(), *bias)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    scales = [value for value in (towers.logit_scale, towers.logit_bias) if value is not None]
+    assert all(gradient.abs() > 1e-6 for gradient in torch.autograd.grad(found, scales))
 
 
 @pytest.mark.parametrize("trainable", ["text", "text_transformer", "all"])
