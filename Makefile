@@ -151,7 +151,7 @@ test-slow: $(VENV)/ready ## What is marked slow or distributed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps clip_benchmark==1.6.2
 	$(PYTEST) -m 'slow or distributed'
 
-BENCHMARKS := $(patsubst benchmarks/%.py,%,$(wildcard $(addprefix benchmarks/,text.py lora.py towers.py loader.py memory.py rank.py shard.py describe.py)))
+BENCHMARKS := $(patsubst benchmarks/%.py,%,$(wildcard $(addprefix benchmarks/,text.py lora.py keep.py towers.py loader.py memory.py rank.py shard.py describe.py)))
 
 bench: $(VENV)/ready ## Speed on a CPU, compared with baselines (docs/benchmarks.md)
 	for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done

@@ -1,7 +1,7 @@
-"""Text-only finetuning of ViT-L-14 on a GPU, eager and compiled: `python -m benchmarks.gpu`, or `make bench-gpu`.
+"""Text-only finetuning of ViT-L-14 on a GPU: `python -m benchmarks.gpu`, or `make bench-gpu`.
 
-A whole training as users run it: embedded shards, loader, Trainer in bf16-mixed precision, fused AdamW. Eager and compiled
-take turns. For each turn, after some steps that are not counted:
+A whole training as users run it: embedded shards, loader, Trainer in bf16-mixed precision, fused AdamW. All weights and
+low-rank adapters, eager and compiled, take turns. For each turn, after some steps that are not counted:
 
 - pairs per second;
 - MFU, model FLOP utilisation: the arithmetic that forward and backward pass do, counted once by
@@ -31,11 +31,13 @@ from pcclip.batch import PairBatch
 from pcclip.data.datamodule import PairDataModule
 from pcclip.data.format import EmbeddingInfo
 from pcclip.model import ClipSource
+from pcclip.model.lora import Lora
 from pcclip.model.module import LitDifferenceCLIP
 
 # Dense bfloat16 operations per second by the vendor's data sheets, without sparsity.
 PEAK = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12}
 GROUP_PAIRS = 64
+KINDS = ("eager", "compiled", "lora", "lora-compiled")
 QUIET: dict[str, Any] = {
     "devices": 1,
     "logger": False,
@@ -82,18 +84,23 @@ def _now() -> float:
     return time.perf_counter()
 
 
-def make_module(options: argparse.Namespace, compiled: bool) -> LitDifferenceCLIP:
+def make_module(options: argparse.Namespace, kind: str) -> LitDifferenceCLIP:
     """The module with random weights, its text tower training."""
     torch.manual_seed(0)
     optimizer = partial(torch.optim.AdamW, lr=1e-5, fused=True)
     return LitDifferenceCLIP(
-        ClipSource(options.model), ["text"], optimizer=optimizer, chunk_size=options.chunk_size, compile=compiled
+        ClipSource(options.model),
+        ["text"],
+        lora=Lora() if "lora" in kind else None,
+        optimizer=optimizer,
+        chunk_size=options.chunk_size,
+        compile="compiled" in kind,
     )
 
 
-def train(options: argparse.Namespace, folder: Path, compiled: bool) -> dict[str, float | None]:
+def train(options: argparse.Namespace, folder: Path, kind: str) -> dict[str, float | None]:
     """One training; its numbers."""
-    module, watch = make_module(options, compiled), Watch(options.warm_up)
+    module, watch = make_module(options, kind), Watch(options.warm_up)
     trainer = Trainer(
         precision=options.precision,
         max_steps=options.warm_up + options.steps,
@@ -115,7 +122,7 @@ def train(options: argparse.Namespace, folder: Path, compiled: bool) -> dict[str
     }
 
 
-def operations(options: argparse.Namespace, folder: Path) -> float:
+def operations(options: argparse.Namespace, folder: Path, kind: str) -> float:
     """Floating-point operations of a pair, forward and backward, counted on a small batch of the same texts."""
     counted: list[float] = []
 
@@ -126,7 +133,7 @@ def operations(options: argparse.Namespace, folder: Path) -> float:
             module.zero_grad()
             counted.append(counter.get_total_flops() / len(batch.first))
 
-    module = make_module(argparse.Namespace(**{**vars(options), "chunk_size": None}), compiled=False)
+    module = make_module(argparse.Namespace(**{**vars(options), "chunk_size": None}), kind.removesuffix("compiled"))
     data = PairDataModule([str(folder)], groups_per_batch=2, pairs_per_group=GROUP_PAIRS, num_workers=0)
     Trainer(max_steps=1, callbacks=[Count()], **QUIET).fit(module, datamodule=data)
     return counted[0]
@@ -149,22 +156,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--warm-up", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--kinds", nargs="+", choices=("eager", "compiled"), default=["eager", "compiled"])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     options = parser.parse_args(arguments)
     if options.pairs % GROUP_PAIRS:
         parser.error(f"--pairs {options.pairs}: must be a multiple of {GROUP_PAIRS}, the pairs of a group")
     torch.set_float32_matmul_precision("high")
     with tempfile.TemporaryDirectory(prefix="pcclip-benchmark-") as name:
         folder = Path(name) / "shards"
-        module = make_module(options, compiled=False)
+        module = make_module(options, "eager")
         made_by = EmbeddingInfo(options.model, module.model.embed_dim, module.model.image_fingerprint)
         del module
         write_shards(folder, shards=8, groups_per_shard=options.pairs // GROUP_PAIRS, pairs=240, embedding=made_by)
-        work = operations(options, folder)
+        work = {kind: operations(options, folder, kind) for kind in options.kinds}
         found: dict[str, list[dict[str, float | None]]] = {kind: [] for kind in options.kinds}
         for _ in range(options.repeats):
             for kind, numbers in found.items():
-                numbers.append(train(options, folder, compiled=kind == "compiled"))
+                numbers.append(train(options, folder, kind))
     rows = []
     for kind, numbers in found.items():
         middle = {key: _median([one[key] for one in numbers]) for key in numbers[0]}
@@ -174,8 +181,8 @@ def main(arguments: list[str] | None = None) -> None:
                 "pairs": options.pairs,
                 "step": kind,
                 **middle,
-                "MFU": work * (middle["pairs/s"] or 0) / ceiling if (ceiling := peak()) else None,
-                "GFLOP a pair": work / 1e9,
+                "MFU": work[kind] * (middle["pairs/s"] or 0) / ceiling if (ceiling := peak()) else None,
+                "GFLOP a pair": work[kind] / 1e9,
             }
         )
     print()

@@ -38,7 +38,8 @@ class LitDifferenceCLIP(HeldOutLosses, Optimisation):
         head: Difference head: `identity` (the paper's), `linear` or `mlp`.
         difference_loss: `contrastive` (the paper's), `sigmoid` or `mse`.
         difference_weight: Weight of the difference loss; 0 trains on captions only.
-        caption_weight: Weight of the model's own loss on images and captions: CLIP's or, with a logit bias, SigLIP's sigmoid loss.
+        caption_weight: Weight of the model's own loss on images and captions: the sigmoid loss if it has a logit bias (SigLIP),
+            else CLIP's cross-entropy.
         sign_weight: Weight of `sign_loss`: for each difference text, choose between its pair and the reversed pair. The
             contrastive losses learn this too, but more slowly, since it is one of hundreds of negatives.
         keep_weight: Weight of `KeepLoss`, which keeps the matches of images and captions near those of the base model.

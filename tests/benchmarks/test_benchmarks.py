@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import docs, gpu, loader, lora, memory, rank, text, towers
+from benchmarks import docs, gpu, keep, loader, lora, memory, rank, text, towers
 from tests.helpers.models import TINY
 
 
@@ -66,11 +66,21 @@ def test_adapters_need_less_memory() -> None:
 
 def test_gpu_benchmark_runs_on_a_cpu() -> None:
     shape = ["--model", str(TINY), "--pairs", "64", "--steps", "1", "--warm-up", "1", "--repeats", "1"]
-    gpu.main([*shape, "--workers", "0", "--kinds", "eager"])
-    (row,) = rows("gpu")
-    assert row["pairs/s"] > 0  # type: ignore[operator]
-    assert row["MFU"] is None
-    assert row["GFLOP a pair"] > 0  # type: ignore[operator]
+    gpu.main([*shape, "--workers", "0", "--kinds", "eager", "lora"])
+    found = rows("gpu")
+    assert [row["step"] for row in found] == ["eager", "lora"]
+    for row in found:
+        assert row["pairs/s"] > 0  # type: ignore[operator]
+        assert row["MFU"] is None
+        assert row["GFLOP a pair"] > 0  # type: ignore[operator]
+    assert found[0]["GFLOP a pair"] != found[1]["GFLOP a pair"]
+
+
+def test_the_keep_loss_is_measured() -> None:
+    keep.main(["--models", str(TINY), "--pairs", "8", "--repeats", "1"])
+    plain, kept = rows("keep")
+    assert plain["ratio"] == 1
+    assert kept["pairs/s"] > 0  # type: ignore[operator]
 
 
 def test_loader_reads_what_its_baselines_read() -> None:
