@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from pcclip.commands.options import Demo
 from pcclip.tools.attributes import SHIPPED, read_attribute, vocabulary
-from pcclip.tools.demo_events import Examples
-from pcclip.tools.demo_page import CSS, THEME, build_page
+from pcclip.tools.demo_answers import Examples
 from pcclip.tools.gallery import Gallery
 from pcclip.tools.inference import InferenceModel
 from pcclip.tools.library import Library, folders_below, models_below
@@ -37,6 +36,12 @@ def run(options: Demo) -> None:
             library.model(model)
     for model in filter(None, (options.model, options.base)):
         library.shown(library.pictures[0], model)
+    from pcclip.tools.demo_page import (  # here: Gradio is slow to import, and errors come before it
+        CSS,
+        THEME,
+        build_page,
+    )
+
     page = build_page(library, library.pictures[0], options.model, options.base, examples)
     page.launch(
         theme=THEME,

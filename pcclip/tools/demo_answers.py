@@ -30,6 +30,19 @@ Picked = str | Image.Image | None
 
 
 @dataclass(frozen=True)
+class Examples:
+    """What the page offers without typing."""
+
+    axes: Sequence[Attribute]
+    """A button for each. The page opens with the first."""
+    classes: Sequence[str]
+    template: str
+    """Text of a class, with `{}` for its name."""
+    vocabulary: Sequence[Attribute]
+    """Two pictures are compared on these, next to the visitor's own axis."""
+
+
+@dataclass(frozen=True)
 class Tile:
     """A picture of the set as the page shows it."""
 

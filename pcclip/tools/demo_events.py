@@ -3,14 +3,13 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import gradio
 from PIL import Image
 
 from pcclip.tools.attributes import Attribute, phrased
-from pcclip.tools.demo_answers import Picked, Shown, Tile
+from pcclip.tools.demo_answers import Examples, Picked, Shown, Tile
 from pcclip.tools.library import Library, uploaded
 
 NOTHING = "nothing"  # next to the model
@@ -20,19 +19,6 @@ MAX_CLASSES = 48
 SEARCH = "search"  # what a click does, if it does not mark the picture
 MARKED = "**Examples**: they count once both ends have one. A click removes one."
 UNMARKED = "**Examples**: none."
-
-
-@dataclass(frozen=True)
-class Examples:
-    """What the page offers without typing."""
-
-    axes: Sequence[Attribute]
-    """A button for each. The page opens with the first."""
-    classes: Sequence[str]
-    template: str
-    """Text of a class, with `{}` for its name."""
-    vocabulary: Sequence[Attribute]
-    """Two pictures are compared on these, next to the visitor's own axis."""
 
 
 class Panel:

@@ -6,8 +6,8 @@ from typing import Any
 import gradio
 
 from pcclip.tools.attributes import Attribute
-from pcclip.tools.demo_answers import AROUND, FOUND, HIGH, LOW, PER_CLASS, STRIP
-from pcclip.tools.demo_events import BY_EXAMPLES, NOTHING, SEARCH, Events, Examples, Panel
+from pcclip.tools.demo_answers import AROUND, FOUND, HIGH, LOW, PER_CLASS, STRIP, Examples
+from pcclip.tools.demo_events import BY_EXAMPLES, NOTHING, SEARCH, Events, Panel
 from pcclip.tools.library import Library
 
 KEPT = 3600  # seconds that thumbnails and uploads stay in Gradio's folder of temporary files

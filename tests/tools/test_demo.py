@@ -209,8 +209,8 @@ def test_this_machine_only_unless_asked() -> None:
     assert tool_parser("demo").parse_args(["photos"]).host == "127.0.0.1"
 
 
+@pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
 def test_a_port_in_use_is_named_before_anything_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("gradio")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
