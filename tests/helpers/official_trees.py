@@ -353,7 +353,7 @@ def _beneath(folder: str, write: Callable[..., Any], **settings: Any) -> Callabl
 
 
 def write_pipeline(folder: Path) -> Path:
-    """A Stable Diffusion with random weights that draws 16 x 16 pixels, for text towers of width 32."""
+    """A Stable Diffusion with random weights that draws 16 x 16 pixels, for text towers of width 8."""
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
     sizes = {"block_out_channels": (8, 16), "norm_num_groups": 4}
@@ -362,7 +362,7 @@ def write_pipeline(folder: Path) -> Path:
         layers_per_block=1,
         in_channels=4,
         out_channels=4,
-        cross_attention_dim=32,
+        cross_attention_dim=8,
         attention_head_dim=4,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Stable Diffusion that draws 16 x 16 pixels, for text towers of width 32."""
+    """A Stable Diffusion that draws 16 x 16 pixels."""
     return write_pipeline(tmp_path_factory.mktemp("models") / "pipeline")
 
 
