@@ -12,6 +12,7 @@ import transformers
 from open_clip.model import CustomTextCLIP
 
 from pcclip.model import DifferenceCLIP
+from pcclip.model.lora import Lora, add_adapters, merged
 from pcclip.model.trainable import set_trainable
 from tests.helpers.models import VIT, make_clip
 
@@ -122,6 +123,19 @@ def test_parts_of_hugging_face_text_towers(tmp_path: Path, kind: str) -> None:
         towers.encode_text(ids).sum().backward()
         unused = [name for name, value in towers.named_parameters() if value.requires_grad and value.grad is None]
         assert not unused
+    # These blocks take low-rank adapters too.
+    add_adapters(model, Lora(rank=2))
+    for name in (adapters := [name for name in trained(model) if ".lora_" in name]):
+        torch.nn.init.normal_(towers.get_parameter(name), std=0.2)
+    assert len(adapters) >= 2 * 2 * 6  # two matrices for each of at least six layers in two blocks
+    assert trained(model) == set(adapters)
+    towers.zero_grad()
+    expected = towers.eval().encode_text(ids)
+    expected.sum().backward()
+    assert all(value.grad is not None for name, value in towers.named_parameters() if name in adapters)
+    plain = CustomTextCLIP(32, VIT, {**text, **pooled}).eval()
+    plain.load_state_dict(merged(towers.state_dict(), model.lora_scaling))
+    torch.testing.assert_close(plain.encode_text(ids), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
