@@ -15,11 +15,6 @@ from tests.helpers.pictures import odd_pictures
 TEXTS = ["a dog", "the first is a large dog, the second a small one"]
 
 
-@pytest.fixture(autouse=True)
-def _own_tokenizers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_clip, "get_tokenizer", open_clip.factory.get_tokenizer)  # not the tests' shared ones
-
-
 def embeddings(model: DifferenceCLIP) -> list[Tensor]:
     """Image, text and difference embeddings of fixed inputs."""
     model.eval()
@@ -31,7 +26,9 @@ def embeddings(model: DifferenceCLIP) -> list[Tensor]:
 @pytest.mark.parametrize(
     ("kind", "head"), [(kind, "mlp") for kind in (*KINDS, *HUGGING_FACE)] + [("vit", "identity"), ("vit", "linear")]
 )
-def test_saved_folder_needs_nothing_else(tmp_path: Path, kind: str, head: str) -> None:
+def test_saved_folder_needs_nothing_else(tmp_path: Path, kind: str, head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kind in HUGGING_FACE:  # its tokenizer is in the folder, so it must not be the tests' shared one
+        monkeypatch.setattr(open_clip, "get_tokenizer", open_clip.factory.get_tokenizer)
     settings = {"mean": [0.4, 0.5, 0.6], "interpolation": "bilinear"}
     model = make_clip(tmp_path, kind, head=head, preprocess=settings)
     for parameter in model.head.parameters():
