@@ -193,7 +193,7 @@ def test_checkpoint_that_a_kill_left_half_written_is_removed_by_the_next(tmp_pat
         os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
         WholeFileIO().save_checkpoint({}, target)
 
-    process = multiprocessing.get_context("fork").Process(target=save_and_die)
+    process = multiprocessing.get_context("fork").Process(target=save_and_die, daemon=True)
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
