@@ -65,7 +65,16 @@ THAN = (
     "in {x} there is {thing} {link} in {y}",
 )
 # What may come before any frame.
-OPENINGS = ("comparing the two, ", "side by side, ", "in this pair, ", "there is a difference: ", "as one can see, ")
+OPENINGS = (
+    "comparing the two, ",
+    "side by side, ",
+    "in this pair, ",
+    "there is a difference: ",
+    "as one can see, ",
+    "between the two images, ",
+    "when both pictures are compared, ",
+    "these are two different photos: ",
+)
 # Names of the image that is mentioned first, and of the other.
 IMAGES = (
     ("image", "image"),
@@ -74,6 +83,7 @@ IMAGES = (
     ("picture", ""),
     ("photo", "photo"),
     ("photo", ""),
+    ("", ""),
     ("", ""),
 )
 
