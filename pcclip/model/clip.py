@@ -130,7 +130,7 @@ class DifferenceCLIP(nn.Module):
         import torch._dynamo  # here: takes a second
 
         # One compilation for each kind of call: image or text, with or without gradients, frozen or not, last block or not.
-        torch._dynamo.config.recompile_limit = max(32, torch._dynamo.config.recompile_limit)
+        torch._dynamo.config.cache_size_limit = max(32, torch._dynamo.config.cache_size_limit)
         visual = self.towers.visual
         for block in _blocks(visual) or [visual]:
             block.compile(backend=backend)

@@ -79,7 +79,8 @@ def save_onnx(
         half: Whether weights and activations are half precision. Inputs and outputs are float32 in any case.
 
     Raises:
-        ValueError: The model has no image tower, its head cannot be folded into the axis, or onnxruntime disagrees.
+        ValueError: The model has no image tower, its head cannot be folded into the axis, torch cannot write a tower, or
+            onnxruntime disagrees.
     """
     if not text_only:
         clip.require_image_tower("ONNX (`--text_only true` exports the text tower)")
@@ -173,19 +174,25 @@ def _image_size(clip: DifferenceCLIP) -> tuple[int, int]:
 
 def _write(graph: Graph, file: Path) -> None:
     weights = sum(weight.nbytes for weight in graph.module.parameters())
-    with torch.no_grad():
-        torch.onnx.export(
-            graph.module.eval(),
-            (graph.inputs[:2],),  # one alone would be taken for a fixed batch size
-            file,
-            dynamo=True,
-            optimize=True,
-            verbose=False,
-            input_names=[graph.input_name],
-            output_names=[graph.output_name],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            external_data=weights > INLINE_BYTES,
-        )
+    try:
+        with torch.no_grad():
+            torch.onnx.export(
+                graph.module.eval(),
+                (graph.inputs[:2],),  # one alone would be taken for a fixed batch size
+                file,
+                dynamo=True,
+                optimize=True,
+                verbose=False,
+                input_names=[graph.input_name],
+                output_names=[graph.output_name],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                external_data=weights > INLINE_BYTES,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise ValueError(
+            f"{file.name}: torch {torch.__version__} cannot write this tower as ONNX; exports are tested with torch 2.11, and "
+            "torch 2.6 writes no text tower"
+        ) from error
 
 
 def _check(name: str, graph: Graph, file: Path, expected: Tensor, half: bool) -> None:

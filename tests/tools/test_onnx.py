@@ -27,6 +27,8 @@ AXIS = read_attribute("size")
 def _one_block() -> Iterator[None]:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
+    if torch.__version__.startswith("2.6."):
+        pytest.skip("torch 2.6 writes no text tower")
     with pytest.MonkeyPatch.context() as patch:
         for part in (VIT, TEXT):
             patch.setitem(part, "layers", 1)  # exports take a second for each block
