@@ -78,7 +78,6 @@ class Evaluation(Callback):
         )
         self.every_n_epochs = every_n_epochs
         self.rows: list[Result] = []
-        self.final_step: int | None = None  # of the last measurement with intervals
         self._base: list[Result] = []
         self._resumed: dict[str, float] = {}
         self._strips: dict[str, Image.Image] = {}
@@ -87,7 +86,6 @@ class Evaluation(Callback):
     def measure(self, trainer: Trainer, pl_module: LightningModule, *, final: bool = True) -> list[Result]:
         """Measure the module, and store the results in `rows`."""
         self.rows = self.evaluator.measure(model_of(pl_module), final=final, lasting=trainer.testing)
-        self.final_step = trainer.global_step if final else None
         return self.rows
 
     def check(self, pl_module: LightningModule) -> None:
@@ -135,9 +133,8 @@ class Evaluation(Callback):
         """Evaluate, or repeat the last values for callbacks that monitor them."""
         every = self.every_n_epochs or trainer.check_val_every_n_epoch or 1
         if (trainer.current_epoch + 1) % every == 0 or not self.rows:  # none yet in a resumed run
-            last = trainer.current_epoch + 1 == trainer.max_epochs or trainer.global_step == trainer.max_steps
             with averaged(trainer, pl_module):
-                self.measure(trainer, pl_module, final=last)
+                self.measure(trainer, pl_module, final=False)
                 self._log(trainer, last_step(trainer))
                 self._show(trainer, pl_module)
         keep_values(trainer, self.rows, self._base)

@@ -102,9 +102,7 @@ class ResultsTable(Callback):
         """Measure the finetuned and the ensembled models, then write the table."""
         results = {self.base: self._base_rows} if self._base_rows else {}
         with averaged(trainer, pl_module):
-            if any(callback.final_step != trainer.global_step for callback in _evaluations(trainer)):
-                _measure(trainer, pl_module, 1.0)  # the last epoch was not evaluated
-            results[self.finetuned] = _collect(trainer, 1.0)
+            results[self.finetuned] = _measure(trainer, pl_module, 1.0)
             keep_values(
                 trainer, results[self.finetuned], self._base_rows
             )  # the last values, also if the last epochs were not evaluated
