@@ -40,7 +40,7 @@ def text_weights(encoder: Encoder, texts: Tensor, high: Tensor, low: Tensor) -> 
 
     With n pairs of a high and a low example, it is `(n * 2a / (1 + a^2) + 1/2) / (n + 1)`, where a is `2 AUC - 1` but at least
     0. The AUC is the share of these pairs that the axis orders rightly. So the weight is one half without evidence, and near 1
-    for an axis that orders most pairs rightly.
+    for an axis that orders nearly all of many pairs rightly.
 
     Args:
         encoder: The model.
