@@ -300,6 +300,7 @@ def test_fast_dev_run_leaves_nothing(config: Path, tmp_path: Path) -> None:
 
 LOGGERS = {
     "CSV": ["lightning.pytorch.loggers.CSVLogger", "save_dir=logs"],
+    "TensorBoard": ["lightning.pytorch.loggers.TensorBoardLogger", "save_dir=logs"],
     "TensorBoard, kept elsewhere": ["lightning.pytorch.loggers.TensorBoardLogger", "save_dir=logs"],
     "named": ["tests.helpers.named_runs.NamedRuns", "directory=logs", "project=p"],
     "none": ["false"],
@@ -432,6 +433,15 @@ def test_checkpoint_of_another_head_or_base_is_refused(
     moved = shutil.copy(checkpoint, elsewhere)
     line = error_of(capsys, *test[:-1], str(moved), "--model.head=mlp")
     assert re.search(r"its run/last\.ckpt: .*--model\.head of the run$", line)
+
+
+def test_run_goes_on_from_a_named_checkpoint_in_its_dirpath(config: Path, tmp_path: Path) -> None:
+    checkpoint = ["--trainer.callbacks=pcclip.callbacks.Checkpoint", "--trainer.callbacks.every_n_train_steps=100"]
+    fit = ["fit", "--config", str(config), *checkpoint, "--trainer.callbacks.dirpath=kept"]
+    own = tmp_path / "kept" / "last.ckpt"
+    assert main(fit) == 0
+    assert main([*fit, "--ckpt_path", str(own), "--trainer.max_epochs=2"]) == 0
+    assert torch.load(own, weights_only=True)["global_step"] == 10
 
 
 def test_folder_of_other_things_is_refused_before_training(
