@@ -42,6 +42,7 @@ from tests.helpers.world import TinyModel, by_name, ranking, shot, write_world
 
 COUNT, WIDTH = 10, 32
 ROOT = Path(__file__).parents[1]
+REAL_CLIP = ROOT.parent / "shared/data/real_clip"
 TOWER = "external:some CLIP"
 NO_TOWER = {"layers": 0, "width": 1, "head_width": 1, "patch_size": 1, "image_size": 1}
 
@@ -504,3 +505,31 @@ def test_bad_rows_are_left_out_and_counted(capsys: pytest.CaptureFixture[str]) -
     group = next(read_groups("shards"))
     assert group.embeddings is not None
     assert torch.allclose(group.embeddings.norm(dim=1), torch.ones(3))
+
+
+@pytest.mark.skipif(not REAL_CLIP.is_dir(), reason="needs the embeddings of real_clip")
+def test_real_clip() -> None:
+    Captions(
+        source="embeddings",
+        input=str(REAL_CLIP / "objects.jsonl"),
+        embeddings=str(REAL_CLIP / "images.npy"),
+        output="captions.jsonl",
+    ).run()
+    shard = Shard(
+        captions=["captions.jsonl"],
+        differences=[str(REAL_CLIP / "differences.jsonl")],
+        output="shards",
+        model="external:openai/clip-vit-base-patch32",
+        unpaired=True,
+        workers=0,
+    )
+    shard.run()
+    info = DatasetInfo.read("shards")
+    assert info.pairs == 2220
+    images = np.load(REAL_CLIP / "images.npy")
+    names = [json.loads(line)["id"] for line in (REAL_CLIP / "objects.jsonl").read_text().splitlines()]
+    stored = {
+        name: row for group in read_groups("shards") for name, row in zip(group.ids, group.embeddings, strict=True)
+    }  # type: ignore[arg-type]
+    assert stored.keys() == set(names)
+    assert max(np.abs(stored[name].numpy() - row).max() for name, row in zip(names, images, strict=True)) < 1e-3
