@@ -17,7 +17,7 @@ from pcclip.data.datamodule import PairDataModule
 from pcclip.model import ClipSource, Exponential, WarmupCosine
 from pcclip.model.module import LitDifferenceCLIP
 from tests.helpers.batches import same
-from tests.helpers.models import TINY
+from tests.helpers.models import TINY, write_config
 from tests.helpers.shards import group_record, image_sample, write_dataset, write_embedded_shards
 
 
@@ -287,6 +287,15 @@ def embedded_folder(folder: Path, fingerprint: str, width: int = 32, name: str =
     return write_embedded_shards(folder, vectors, fingerprint, name)
 
 
+def test_embedded_shards_of_the_same_tower_train_without_images(tmp_path: Path) -> None:
+    module = make_module(trainable=("text",))
+    folder = embedded_folder(tmp_path / "embedded", module.model.image_fingerprint)
+    seen = Recorder()
+    make_trainer(tmp_path, 1, seen).fit(module, make_data(folder, val=folder))
+    assert len(seen.train) == 3
+    assert all(batch.images is None for batch in seen.train + seen.val)
+
+
 @pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
 def test_embedded_shards_of_another_tower_are_refused(tmp_path: Path, stage: str) -> None:
     folder = embedded_folder(tmp_path / "embedded", "0" * 64, name="ViT-L-14")
@@ -335,6 +344,15 @@ def test_folders_without_pairs_add_captions_to_every_batch(shards: Path, tmp_pat
     for module, wrong in ((make_module(caption_weight=1), data()), (make_module(), data(paired=3, unpaired=1))):
         with pytest.raises(ValueError, match=r"unpaired.*data\.train_weights"):
             make_trainer(tmp_path, 1).fit(module, wrong)
+
+
+def test_frozen_batch_norm_tower_keeps_its_fingerprint_while_training(shards: Path, tmp_path: Path) -> None:
+    module = make_module(write_config(tmp_path, "timm_resnet"), ("text",))
+    before = module.model.image_fingerprint
+    seen = Recorder()
+    make_trainer(tmp_path, 1, seen).fit(module, make_data(shards, val=shards))
+    assert module.model.image_fingerprint == before
+    assert len(set(seen.losses)) == 5  # the text tower trained
 
 
 @pytest.mark.parametrize(
