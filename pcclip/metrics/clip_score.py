@@ -20,14 +20,20 @@ def clip_score(images: Tensor, texts: Tensor) -> Tensor:
 
 
 def moved_images(
-    encoder: Encoder, images: Tensor, targets: Sequence[Wording], *, bootstrap: Bootstrap | None = None
+    encoder: Encoder,
+    images: Tensor,
+    targets: Sequence[Wording],
+    prompts: Sequence[int],
+    *,
+    bootstrap: Bootstrap | None = None,
 ) -> list[Metric]:
     """Judge pairs of images that were generated from the same noise and moved along a text and its reverse.
 
     Args:
         encoder: The model that judges.
-        images: Unit embeddings (Q, S, 2, D) of Q prompts and S seeds, moved along the text (0) and its reverse (1).
-        targets: For each prompt, a text on the images moved along the text, and one on those moved along its reverse.
+        images: Unit embeddings (Q, S, 2, D) of Q cases and S seeds, moved along a difference text (0) and its reverse (1).
+        targets: For each case, a text on the images moved along the text, and one on those moved along its reverse.
+        prompts: For each case, the index of its prompt. A prompt may have several difference texts and targets.
         bootstrap: Resampling of prompts, each with its images.
 
     Returns:
@@ -41,8 +47,8 @@ def moved_images(
     embedded = embed_texts(encoder, [text for target in targets for text in (target.text, target.reverse)])
     texts = embedded.view(len(images), 1, 2, -1)
     own, other = ((each * texts).sum(-1) for each in (images, images.flip(2)))
-    owners = torch.arange(len(images), device=images.device).repeat_interleave(own[0].numel())
-    draws = (bootstrap or Bootstrap()).draw(len(images), images.device)
+    owners = torch.tensor(prompts, device=images.device).repeat_interleave(own[0].numel())
+    draws = (bootstrap or Bootstrap()).draw(max(prompts) + 1, images.device)
     return [
         draws.mean("clip_score", clip_score(images, texts).flatten(), owners),
         draws.mean("forced_choice", (1 + (own - other).sign()).flatten() / 2, owners),

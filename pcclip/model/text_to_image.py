@@ -41,9 +41,11 @@ def load_pipeline(folder: str | Path, clip: DifferenceCLIP) -> Any:
 
     Raises:
         FileNotFoundError: The folder is missing or holds no pipeline.
-        ValueError: Not a Stable Diffusion pipeline, or a text tower of another width or an unsupported architecture.
+        ValueError: Not a Stable Diffusion pipeline, a damaged text encoder, or a text tower of another width or an
+            unsupported architecture.
     """
     from diffusers import StableDiffusionPipeline  # here: optional, and slow to import
+    from safetensors import SafetensorError
     from transformers import CLIPTextModel, CLIPTokenizer
 
     check_pipeline(folder)
@@ -60,7 +62,11 @@ def load_pipeline(folder: str | Path, clip: DifferenceCLIP) -> Any:
     if width != wanted:
         raise ValueError(f"{folder}: made for text towers of width {wanted}, but {clip.name} has {width}")
     if (own := Path(folder, "text_encoder")).is_dir():
-        models: tuple[Any, Any] = CLIPTextModel.from_pretrained(own), encoder
+        try:
+            original = CLIPTextModel.from_pretrained(own)
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{own}: damaged or without weights; download it again, or remove it ({error})") from error
+        models: tuple[Any, Any] = original, encoder
         theirs, ours = (model.get_input_embeddings().weight for model in models)
         if theirs.shape != ours.shape or F.cosine_similarity(theirs, ours).mean() < _SAME_WORDS:
             warnings.warn(

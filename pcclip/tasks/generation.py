@@ -2,17 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import product
 from typing import ClassVar
 
 import torch
 from jsonargparse.typing import PositiveFloat, PositiveInt
+from torch import Tensor
 from tqdm import tqdm
 
 from pcclip.command_line import need
 from pcclip.datasets.texts import read_texts
 from pcclip.metrics.clip_score import moved_images
-from pcclip.metrics.protocol import Metric
+from pcclip.metrics.protocol import Metric, Wording
 from pcclip.model.loading import ClipSource, load_clip
 from pcclip.model.text_to_image import check_pipeline, generate, load_pipeline
 from pcclip.processes import rank
@@ -31,7 +31,7 @@ class Generation(Task):
     """Attribute texts (`pcclip.datasets.texts.read_texts`). The name of an attribute is the prompt of the images, its wordings
     are the difference texts, and its prompts say what the moved images should show."""
     judge: ClipSource
-    """Model that scores the images: the same one for all models, so not a finetuned one."""
+    """Model that scores the images. Use the same one for all models, not a finetuned one."""
     factor: PositiveFloat = 1.0
     """Weight of the difference (lambda)."""
     seeds: list[int] = field(default_factory=lambda: list(range(8)))
@@ -41,26 +41,35 @@ class Generation(Task):
     guidance: float = 7.5
     """Guidance scale."""
     side: PositiveInt | None = None
-    """Width and height in pixels; the pipeline's own by default."""
+    """Width and height in pixels, a multiple of 8; the pipeline's own by default."""
 
     def prepare(self) -> None:
-        attributes = read_texts(self.texts)
-        if bare := [name for name, texts in attributes.items() if not texts.prompts]:
+        if not self.seeds:
+            raise ValueError(f"{self.name}: seeds is empty; give at least one seed")
+        if self.side is not None and self.side % 8:
+            raise ValueError(f"{self.name}: side={self.side}; must be a multiple of 8")
+        self._attributes = read_texts(self.texts)
+        if bare := [name for name, texts in self._attributes.items() if not texts.prompts]:
             raise ValueError(f"{self.texts}: {bare} have no `prompts`, which say what the images should show")
-        self._cases = [
-            (prompt, wording, target)
-            for prompt, texts in attributes.items()
-            for wording, target in product(texts.wordings, texts.prompts)
-        ]
         check_pipeline(self.pipeline)
         need("diffusers", "generation")
+        need("transformers", "generation")
 
     def measure(self, context: Context) -> Iterable[Metric]:
-        judge = load_clip(**vars(self.judge)).to(context.model.device).eval()
-        pipeline = load_pipeline(self.pipeline, context.model)
+        with torch.random.fork_rng(devices=[]):  # new modules draw weights, on the CPU, before they are loaded
+            judge = load_clip(**vars(self.judge)).to(context.model.device).eval()
+            pipeline = load_pipeline(self.pipeline, context.model)
         pipeline.set_progress_bar_config(disable=True)
-        moved = []
-        for prompt, wording, _ in tqdm(self._cases, desc="generating images", delay=3, leave=False, disable=rank() > 0):
+        cases = [
+            (index, prompt, wording, texts.prompts)
+            for index, (prompt, texts) in enumerate(self._attributes.items())
+            for wording in texts.wordings
+        ]
+        moved: list[Tensor] = []
+        targets: list[Wording] = []
+        owners: list[int] = []
+        hidden = not context.images.progress or rank() > 0
+        for index, prompt, wording, own in tqdm(cases, "generating images", delay=3, leave=False, disable=hidden):
             pictures = generate(
                 pipeline,
                 prompt,
@@ -73,6 +82,8 @@ class Generation(Task):
                 side=self.side,
             )
             pixels = [torch.stack([judge.image_transform(each) for each in row]) for row in pictures.values()]
-            moved.append(torch.stack([judge.encode_images(row.to(judge.device)) for row in pixels], dim=1))
-        targets = [target for *_, target in self._cases]
-        return moved_images(judge, torch.stack(moved), targets, bootstrap=context.bootstrap)
+            images = torch.stack([judge.encode_images(row.to(judge.device)) for row in pixels], dim=1)
+            moved += [images] * len(own)
+            targets += own
+            owners += [index] * len(own)
+        return moved_images(judge, torch.stack(moved), targets, owners, bootstrap=context.bootstrap)

@@ -46,7 +46,9 @@ OF_TEXTS: dict[str, Metric] = {
     ),
     "compositionality": lambda encoder, images: compositionality(encoder, images, FIRST, TEXTS, REVERSES),
     "difference texts": lambda encoder, images: difference_texts(encoder, images, FIRST, FIRST + 3, TEXTS, REVERSES),
-    "moved images": lambda encoder, images: moved_images(encoder, images.view(20, 1, 2, 16), 20 * WORDINGS["size"]),
+    "moved images": lambda encoder, images: moved_images(
+        encoder, images.view(20, 1, 2, 16), 20 * WORDINGS["size"], range(20)
+    ),
     "retrieval": lambda encoder, images: retrieval(encoder, images, CAPTIONS),
     "zero-shot": lambda encoder, images: zero_shot(encoder, images, LABELS, CLASSES, ["a {}"]),
 }

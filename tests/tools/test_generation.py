@@ -1,19 +1,24 @@
 """`pcclip generate` on a tiny pipeline with random weights."""
 
 import warnings
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from pcclip.cli import main
 from pcclip.command_line import ToolWarning
 from pcclip.model import save_clip
+from pcclip.model.loading import ClipSource
 from pcclip.model.lora import Lora, add_adapters
 from pcclip.model.text_to_image import generate, load_pipeline
-from tests.helpers.models import make_clip
+from pcclip.tasks import Evaluator, Generation
+from tests.helpers.models import TINY, make_clip
 from tests.helpers.official_trees import write_pipeline
 
 pytest.importorskip("diffusers")
@@ -56,6 +61,50 @@ def test_pipeline_of_another_text_tower(pipeline_folder: Path, tmp_path: Path) -
     torch.nn.init.normal_(model.towers.token_embedding.weight)
     with pytest.warns(ToolWarning, match="own"):
         load_pipeline(tmp_path / "own", model)
+    [weights] = (tmp_path / "own/text_encoder").glob("*.safetensors")
+    for break_it in (lambda: weights.write_bytes(b"no weights"), weights.unlink):
+        break_it()
+        with pytest.raises(ValueError, match="own/text_encoder"):
+            load_pipeline(tmp_path / "own", model)
+
+
+def test_task_draws_each_difference_once_and_leaves_the_random_state(
+    pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dog with two difference texts and two targets, and a cat with one of each: eight and two judged images."""
+    opposites = [("larger", "smaller"), ("brighter", "darker")]
+    dog = {
+        "wordings": [{"text": f"the first is {more}", "reverse": f"the first is {less}"} for more, less in opposites],
+        "prompts": [{"more": f"a {more} dog", "less": f"a {less} dog"} for more, less in opposites],
+    }
+    texts = tmp_path / "texts.yaml"
+    texts.write_text(
+        yaml.safe_dump({"a dog": dog, "a cat": {key: rows[:1] for key, rows in dog.items()}}, sort_keys=False)
+    )
+    drawn = []
+
+    def short(pipeline: Any, *words: Any, **settings: Any) -> Any:
+        drawn.append(words[:2])
+        return generate(pipeline, *words, **settings)
+
+    monkeypatch.setattr("pcclip.tasks.generation.generate", short)
+    settings: dict[str, Any] = {"name": "own", "pipeline": str(pipeline_folder), "texts": str(texts), "steps": 1}
+    task = partial(Generation, **settings, judge=ClipSource(str(TINY)))
+    evaluator = Evaluator([task(seeds=[0], side=16)], resamples=10)
+    evaluator.prepare()
+    model = make_clip(tmp_path, "vit")
+    before = torch.get_rng_state()
+    rows = evaluator.measure(model)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert drawn == [
+        ("a dog", "the first is larger"),
+        ("a dog", "the first is brighter"),
+        ("a cat", "the first is larger"),
+    ]
+    assert [row.n for row in rows] == [10, 10]
+    for wrong, name in (({"seeds": []}, "seeds"), ({"side": 20}, "side")):
+        with pytest.raises(ValueError, match=name):
+            task(**wrong).prepare()
 
 
 def test_command_draws_a_grid(pipeline_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
