@@ -38,15 +38,15 @@ class LitDifferenceCLIP(HeldOutLosses, Optimisation):
         head: Difference head: `identity` (the paper's), `linear` or `mlp`.
         difference_loss: `contrastive` (the paper's), `sigmoid` or `mse`.
         difference_weight: Weight of the difference loss; 0 trains on captions only.
-        caption_weight: Weight of the model's own loss on images and captions: the sigmoid loss if it has a logit bias (SigLIP),
-            else CLIP's cross-entropy.
+        caption_weight: Weight of the caption loss: sigmoid for models with a logit bias (SigLIP), else CLIP's cross-entropy.
         sign_weight: Weight of `sign_loss`: for each difference text, choose between its pair and the reversed pair. The
             contrastive losses learn this too, but more slowly, since it is one of hundreds of negatives.
         keep_weight: Weight of `KeepLoss`, which keeps the matches of images and captions near those of the base model.
         logit_scale: Scale of the difference logits (1 / temperature), at most 100. The paper's 1 barely trains; 10 to 14 does.
         learn_logit_scale: Whether this scale trains.
         logit_bias: Initial bias of the `sigmoid` loss, SigLIP's -10 by default. The bias always trains.
-        caption_logit_scale: Fixed scale of the caption logits; by default CLIP's own scale.
+        caption_logit_scale: Fixed scale of the caption logits; by default CLIP's own scale. With it, the caption loss is CLIP's
+            cross-entropy for all models, since the logit bias of SigLIP only fits its own scale.
         mask_duplicates: Whether to exclude pairs (or captions) with the same images or the same text, in all ranks' batches,
             from each other's negatives. They are correct matches, and short captions and texts about classes recur often.
             False counts them as negatives, as the paper and open_clip do.
@@ -146,8 +146,8 @@ class LitDifferenceCLIP(HeldOutLosses, Optimisation):
             unused.append(self.log_logit_scale)
         if self.caption_weight == 0 or self._caption_logit_scale is not None:
             unused.append(towers.logit_scale)
-        if self.caption_weight == 0 and towers.logit_bias is not None:
-            unused.append(towers.logit_bias)
+            if towers.logit_bias is not None:
+                unused.append(towers.logit_bias)
         if hasattr(towers, "text_decoder"):  # of CoCa, which generates captions
             unused.append(towers.text_decoder)
         for part in unused:
@@ -262,7 +262,8 @@ class LitDifferenceCLIP(HeldOutLosses, Optimisation):
             total = total + self.keep_weight * parts["keep_loss"]
         if with_captions and self.caption_weight:
             keys = self._keys(caption_tokens, batch.image_ids[batch.captioned])
-            bias, captioned = self.model.towers.logit_bias, images[batch.captioned]
+            bias = self.model.towers.logit_bias if self._caption_logit_scale is None else None
+            captioned = images[batch.captioned]
             scale, own_loss = self.caption_logit_scale, LOSSES["contrastive" if bias is None else "sigmoid"]
             parts["caption_loss"] = own_loss(captioned, captions, scale, bias, keys, ranks=ranks)
             total = total + self.caption_weight * parts["caption_loss"]

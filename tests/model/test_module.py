@@ -178,16 +178,26 @@ def test_a_loss_of_weight_zero_is_not_computed() -> None:
     assert torch.equal(losses["loss"], losses["caption_loss"])
 
 
-@pytest.mark.parametrize(("kind", "loss"), [("vit", ClipLoss()), ("sigmoid", SigLipLoss())])
-def test_captions_have_the_loss_of_the_model(tmp_path: Path, kind: str, loss: torch.nn.Module) -> None:
-    module = make_module(["all"], write_config(tmp_path, kind), caption_weight=1, mask_duplicates=False)
+@pytest.mark.parametrize(
+    ("kind", "fixed", "loss"),
+    [("vit", None, ClipLoss()), ("sigmoid", None, SigLipLoss()), ("sigmoid", 10.0, ClipLoss())],
+)
+def test_captions_have_the_loss_of_the_model(
+    tmp_path: Path, kind: str, fixed: float | None, loss: torch.nn.Module
+) -> None:
+    settings = {"caption_weight": 1, "mask_duplicates": False, "caption_logit_scale": fixed}
+    module = make_module(["all"], write_config(tmp_path, kind), **settings)
     batch, towers = make_batch(module), module.model.towers
     found = module.losses(batch)["caption_loss"]
     texts = module.model.encode_tokens(batch.caption_tokens)
-    bias = () if towers.logit_bias is None else (towers.logit_bias,)
-    expected = loss(module.embed(batch)[batch.captioned], texts, towers.logit_scale.exp(), *bias)
+    bias = () if towers.logit_bias is None or fixed else (towers.logit_bias,)
+    scale = torch.tensor(fixed) if fixed else towers.logit_scale.exp()
+    expected = loss(module.embed(batch)[batch.captioned], texts, scale, *bias)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     scales = [value for value in (towers.logit_scale, towers.logit_bias) if value is not None]
+    if fixed:
+        assert not any(value.requires_grad for value in scales)
+        return
     assert all(gradient.abs() > 1e-6 for gradient in torch.autograd.grad(found, scales))
 
 
