@@ -89,5 +89,5 @@ def load_adapter(model: DifferenceCLIP, folder: Path) -> None:
     except SafetensorError as error:
         raise ValueError(f"{file}: corrupt ({error}); export or copy it again") from error
     except (KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[-1].strip()[:200]
+        reason = str(error).strip().rpartition("\n")[2].strip()[:200]
         raise ValueError(f"{file}: does not fit the model {model.name} that it names ({reason})") from error
