@@ -26,8 +26,8 @@ wordings; open_clip's ensemble of templates; the gain over the texts of other pa
 
 Fractions; mean [lowest, highest] over seeds; `-` where a number is missing. `ensembled 0.5` has the mean of finetuned and base
 weights. The paper's columns have the numbers that this project quotes. Others, and the numbers of its tables, could not be
-checked and are left out. CLIPScore is 2.5 times CLIP's cosine, over prompts of this project, since the paper's were not
-released; it tells nothing if the generator was not trained with CLIP's text tower (docs/guides/paper.md).
+checked and are left out. CLIPScore is 2.5 times CLIP's cosine, at least 0, over prompts of this project, since the paper's were
+not released. CLIPScore is meaningless if Stable Diffusion was trained with another text tower (docs/guides/paper.md).
 """
 
 
@@ -70,8 +70,7 @@ def check_files(
             f"{_listed(needed)}"
         )
     print(f"{data}: all needed official files of {', '.join(sets)} are there")
-    if len(optional := missing.drop(needed.index)):
-        print(f"Optional files that are missing:\n{_listed(optional)}")
+    _print_optional(missing)
 
 
 def missing_files(sets: list[str], data: str, official: str) -> pd.DataFrame:
@@ -103,7 +102,7 @@ def plan(
 
     Hours are estimates, not measurements: of the endpoint, requests by `answers_per_second`; of the GPU, operations by what
     it does in a second. A token costs a block of width W some 24 W^2 operations in a forward pass, and three times that in
-    training.
+    training. The operations of a generated image are counted (`GENERATED`).
 
     Args:
         model: open_clip's name of the model.
@@ -136,11 +135,14 @@ def plan(
     print(f"{model}, {seeds} seeds, {', '.join(sets)}\n\n{markdown(table.rename(columns={'gb': 'GB'}))}")
     print(
         f"Hours are estimated, not measured: {answers_per_second:g} answers a second, {utilisation:.0%} of {tflops:g} TFLOPS, "
-        "24 W^2 operations a token and block of width W, three times that in training. "
+        f"24 W^2 operations a token and block of width W, three times that in training, {GENERATED:.3g} (counted) a generated "
+        "image. "
         "Evaluation also takes CPU time: CUB's 312 attributes ten minutes a model."
     )
     missing = missing_files(sets, data, official)
-    print(f"Missing official files:\n{_listed(missing)}" if len(missing) else "All official files are there.")
+    needed = missing[missing["optional"].isna()]
+    print(f"Missing official files:\n{_listed(needed)}" if len(needed) else "All needed official files are there.")
+    _print_optional(missing)
 
 
 def operations(model: str) -> tuple[float, float]:
@@ -218,6 +220,11 @@ def _shown(value: float, digits: int = 2) -> str:
 
 def _blocks(tower: dict[str, Any]) -> float:
     return 24.0 * int(tower["layers"]) * int(tower["width"]) ** 2
+
+
+def _print_optional(missing: pd.DataFrame) -> None:
+    if len(optional := missing[missing["optional"].notna()]):
+        print(f"Optional files that are missing:\n{_listed(optional)}")
 
 
 def _listed(missing: pd.DataFrame) -> str:
