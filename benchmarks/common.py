@@ -14,7 +14,7 @@ RESULTS = Path("runs/benchmarks")
 
 def machine() -> dict[str, Any]:
     """Processor, cores, accelerator, versions and commit."""
-    import torch  # here: what is measured in processes of its own does without
+    import torch  # here: benchmarks that only start processes do not need torch
 
     processor = platform.processor()
     info = Path("/proc/cpuinfo")

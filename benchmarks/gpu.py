@@ -1,7 +1,7 @@
 """Text-only finetuning of ViT-L-14 on a GPU: `python -m benchmarks.gpu`, or `make bench-gpu`.
 
-A whole training as users run it: embedded shards, loader, Trainer in bf16-mixed precision, fused AdamW. All weights and
-low-rank adapters, eager and compiled, take turns. For each turn, after some steps that are not counted:
+A whole training as users run it: embedded shards, loader, Trainer in bf16-mixed precision, fused AdamW. Full
+finetuning and low-rank adapters, each eager and compiled, run in turns. For each turn, after some steps that are not counted:
 
 - pairs per second;
 - MFU, model FLOP utilisation: the arithmetic that forward and backward pass do, counted once by
