@@ -1,5 +1,6 @@
 """`pcclip generate` on a tiny pipeline with random weights."""
 
+import re
 import warnings
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from pcclip.model.loading import ClipSource
 from pcclip.model.lora import Lora, add_adapters
 from pcclip.model.text_to_image import generate, load_pipeline
 from pcclip.tasks import Evaluator, Generation
+from pcclip.tools.open_model import load_model
 from tests.helpers.models import TINY, make_clip
 from tests.helpers.official_trees import write_pipeline
 
@@ -107,12 +109,20 @@ def test_task_draws_each_difference_once_and_leaves_the_random_state(
             task(**wrong).prepare()
 
 
-def test_command_draws_a_grid(pipeline_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_clip(make_clip(tmp_path, "resnet"), tmp_path / "model")
+def test_command_draws_a_grid_and_prints_its_score(
+    pipeline_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_clip(make_clip(tmp_path, "vit"), tmp_path / "model")
     arguments = ["generate", "--pipeline", str(pipeline_folder), "--model", str(tmp_path / "model"), "--steps", "1"]
-    arguments += ["--prompt", "a dog", "--difference", "the first is larger", "--lambdas", "[0, 1]", "--seeds", "[0]"]
+    arguments += ["--prompt", "a dog", "--difference", "the first is larger", "--lambdas", "[0, 1]"]
     output = tmp_path / "grid.png"
-    assert main([*arguments, "--side", "16", "--output", str(output)]) == 0
-    assert capsys.readouterr().out.count("CLIPScore") == 2
+    assert main([*arguments, "--seeds", "[0, 1, 2]", "--side", "16", "--output", str(output)]) == 0
+    found = [float(score) for score in re.findall(r"CLIPScore (\S+)", capsys.readouterr().out)]
+    model = load_model(str(tmp_path / "model"))
+    pipeline = load_pipeline(pipeline_folder, model.clip)
+    settings = {"steps": 1, "seeds": (0, 1, 2), "side": 16}
+    made = generate(pipeline, "a dog", "the first is larger", "", [0.0, 1.0], **settings)
+    cosines = [model.embed(row).embeddings @ model.embed_texts(["a dog"])[0] for row in made.values()]
+    assert found == pytest.approx([float((2.5 * each.clamp(0)).mean()) for each in cosines], abs=1e-3)
     with Image.open(output) as grid:
         assert grid.height > 2 * 112
