@@ -1,7 +1,8 @@
-"""The keep loss: matches of images and captions stay near those of the base model."""
+"""The keep loss: captions and images stay near those of the base model."""
 
 import copy
 import functools
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,25 +12,32 @@ from pcclip.batch import PairBatch
 from pcclip.model.clip import DifferenceCLIP
 from pcclip.model.losses import Ranks
 
+KeepName = Literal["similarities", "features"]
+
 
 class KeepLoss:
     """Distance of a model from the model that it was at the start, on the captions of a batch.
+
+    `similarities` is `matching_divergence`. `features` is one minus the cosine of an embedding with the base model's, averaged
+    over captions and, if the image tower trains, their images.
 
     The copy of the start encodes each caption once, and shares the weights that do not train. It is not a module of the model
     that trains, so it is neither saved nor synchronised.
 
     Args:
         model: The model, before training.
+        kind: What to keep.
     """
 
-    def __init__(self, model: DifferenceCLIP) -> None:
+    def __init__(self, model: DifferenceCLIP, kind: KeepName = "similarities") -> None:
         self._model = model
+        self._kind = kind
         frozen = {id(weight): weight for weight in model.parameters() if not weight.requires_grad}
         self._encodes_images = not model.image_tower_frozen  # else the model's images are the base's
         self.base = copy.deepcopy(model, frozen).requires_grad_(False).eval()
 
     def __call__(self, batch: PairBatch, images: Tensor, captions: Tensor, tokens: Tensor, ranks: Ranks) -> Tensor:
-        """Return this rank's part of `matching_divergence`, ().
+        """Return this rank's part of the distance, ().
 
         Args:
             batch: The batch of this rank.
@@ -48,6 +56,11 @@ class KeepLoss:
                 base_images = self.base.encode_images(batch.images)
             scale = self.base.towers.logit_scale.exp()
         rows = batch.captioned
+        if self._kind == "features":
+            cosines = [(captions * base_captions).sum(-1)]
+            if self._encodes_images:
+                cosines.append((images[rows] * base_images[rows]).sum(-1))
+            return 1 - torch.cat(cosines).mean()
         return matching_divergence(images[rows], captions, base_images[rows], base_captions, scale, ranks)
 
 

@@ -15,7 +15,7 @@ from pcclip.model.averaging import average_exactly
 from pcclip.model.batch_norm import batch_norm_trains, synchronise
 from pcclip.model.head import HeadName
 from pcclip.model.held_out_losses import HeldOutLosses
-from pcclip.model.keep import KeepLoss
+from pcclip.model.keep import KeepLoss, KeepName
 from pcclip.model.loading import MODEL_SETTINGS, ClipSource, check_fits, load_clip
 from pcclip.model.lora import Lora, add_adapters
 from pcclip.model.losses import ALONE, LOSSES, Counted, LossName, Ranks, row_keys, sign_loss
@@ -41,7 +41,8 @@ class LitDifferenceCLIP(HeldOutLosses, Optimisation):
         caption_weight: Weight of the caption loss: sigmoid for models with a logit bias (SigLIP), else CLIP's cross-entropy.
         sign_weight: Weight of `sign_loss`: for each difference text, choose between its pair and the reversed pair. The
             contrastive losses learn this too, but more slowly, since it is one of hundreds of negatives.
-        keep_weight: Weight of `KeepLoss`, which keeps the matches of images and captions near those of the base model.
+        keep_weight: Weight of `KeepLoss`, which keeps captions and images near those of the base model.
+        keep_loss: What it keeps: `similarities` of images and captions, or `features`, the embeddings themselves.
         logit_scale: Scale of the difference logits (1 / temperature), at most 100. The paper's 1 barely trains; 10 to 14 does.
         learn_logit_scale: Whether this scale trains.
         logit_bias: Initial bias of the `sigmoid` loss, SigLIP's -10 by default. The bias always trains.
@@ -74,6 +75,7 @@ class LitDifferenceCLIP(HeldOutLosses, Optimisation):
         caption_weight: NonNegativeFloat = 0.0,
         sign_weight: NonNegativeFloat = 0.0,
         keep_weight: NonNegativeFloat = 0.0,
+        keep_loss: KeepName = "similarities",
         logit_scale: PositiveFloat = 10.0,
         learn_logit_scale: bool = False,
         logit_bias: float = -10.0,
@@ -125,7 +127,7 @@ class LitDifferenceCLIP(HeldOutLosses, Optimisation):
                 "freeze the image tower or leave chunk_size out"
             )
         self.model.chunk_size = chunk_size
-        self._keep_loss = KeepLoss(self.model) if keep_weight else None
+        self._keep_loss = KeepLoss(self.model, keep_loss) if keep_weight else None
         if grad_checkpointing:
             if isinstance(self.model.towers.visual, ModifiedResNet) and not self.model.image_tower_frozen:
                 raise ValueError(

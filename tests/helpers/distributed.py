@@ -24,7 +24,7 @@ SETTINGS: list[dict[str, Any]] = [
     )
 ]
 SETTINGS[1] |= {"chunk_size": 2, "grad_checkpointing": True}
-SETTINGS[3] |= {"chunk_size": 3}
+SETTINGS[3] |= {"chunk_size": 3, "keep_weight": 3.0, "keep_loss": "features"}
 SETTINGS.append(SETTINGS[1] | {"sign_weight": 1.0, "keep_weight": 3.0})
 SETTINGS.append(SETTINGS[1] | {"lora": Lora(rank=2, towers=["text", "image"])})
 

@@ -3,6 +3,7 @@
 import itertools
 import math
 from pathlib import Path
+from typing import get_args
 
 import open_clip
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from pcclip.batch import PairBatch
 from pcclip.model import ClipSource
+from pcclip.model.keep import KeepName
 from pcclip.model.module import LitDifferenceCLIP
 from tests.helpers.models import embedded, gradients, make_batch, make_module, write_config
 
@@ -201,9 +203,10 @@ def test_captions_have_the_loss_of_the_model(
     assert all(gradient.abs() > 1e-6 for gradient in torch.autograd.grad(found, scales))
 
 
+@pytest.mark.parametrize("kind", get_args(KeepName))
 @pytest.mark.parametrize("trainable", ["text", "text_transformer", "all"])
-def test_keep_loss_is_the_divergence_from_the_base(trainable: str) -> None:
-    module, base = (make_module([trainable], keep_weight=2.0).double() for _ in range(2))
+def test_keep_loss_is_the_distance_from_the_base(trainable: str, kind: KeepName) -> None:
+    module, base = (make_module([trainable], keep_weight=2.0, keep_loss=kind).double() for _ in range(2))
     names = set(module.state_dict())
     batch = make_batch(module)
     assert float(module.losses(batch)["keep_loss"].detach()) == pytest.approx(0, abs=1e-12)
@@ -222,6 +225,10 @@ def test_keep_loss_is_the_divergence_from_the_base(trainable: str) -> None:
     for now, before in ((logits(module), logits(base)), (logits(module).T, logits(base).T)):
         p, q = before.softmax(-1), now.softmax(-1)
         expected = expected + (p * (p / q).log()).sum(-1).mean() / 2
+    if kind == "features":
+        captions = [each.model.encode_tokens(batch.caption_tokens) for each in (module, base)]
+        pairs = [captions] + [[each.embed(batch)[rows] for each in (module, base)]] * (trainable == "all")
+        expected = torch.stack([1 - F.cosine_similarity(now, before) for now, before in pairs]).mean().detach()
     assert expected > 0.01
     torch.testing.assert_close(losses["keep_loss"], expected, rtol=0, atol=1e-6)
     with torch.no_grad():  # as in validation
