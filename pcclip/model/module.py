@@ -265,9 +265,8 @@ class LitDifferenceCLIP(HeldOutLosses, Optimisation):
         if with_captions and self.caption_weight:
             keys = self._keys(caption_tokens, batch.image_ids[batch.captioned])
             bias = self.model.towers.logit_bias if self._caption_logit_scale is None else None
-            captioned = images[batch.captioned]
             scale, own_loss = self.caption_logit_scale, LOSSES["contrastive" if bias is None else "sigmoid"]
-            parts["caption_loss"] = own_loss(captioned, captions, scale, bias, keys, ranks=ranks)
+            parts["caption_loss"] = own_loss(images[batch.captioned], captions, scale, bias, keys, ranks=ranks)
             total = total + self.caption_weight * parts["caption_loss"]
         return {"loss": total, **parts}
 

@@ -49,8 +49,8 @@ class Generation(Task):
         if self.side is not None and self.side % 8:
             raise ValueError(f"{self.name}: side={self.side}; must be a multiple of 8")
         self._attributes = read_texts(self.texts)
-        if bare := [name for name, texts in self._attributes.items() if not texts.prompts]:
-            raise ValueError(f"{self.texts}: {bare} have no `prompts`, which say what the images should show")
+        if lacking := [name for name, texts in self._attributes.items() if not texts.prompts]:
+            raise ValueError(f"{self.texts}: {lacking} have no `prompts`, which say what the images should show")
         check_pipeline(self.pipeline)
         need("diffusers", "generation")
         need("transformers", "generation")
