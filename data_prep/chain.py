@@ -81,15 +81,16 @@ def _parsed(parser: ArgumentParser, words: Sequence[str], where: str) -> Namespa
 def _parse_chain(target: str, files: Sequence[Path], flags: Sequence[str]) -> dict[str, Step]:
     """Parse the sections of a chain that `target` names.
 
-    Each mapping in the files is a section: the options of one step. The key `step` names the step; by default it is the name
-    of the section. Special keys: `defaults` has options for all sections of a step, by step. `steps` lists the sections that
-    `all` runs; by default these are all sections, in order. Other values are variables. Later files override earlier ones.
+    Each mapping in the files is a section: the options of one step. The key `step` names the step; by default the section's
+    name does, as `shard` and `val_shard` do. In the options of a section, `${split}` is its name without the step, such as
+    `val`. Special keys: `defaults` has options for all sections of a step, by step. `steps` lists the sections that `all` runs;
+    by default these are all sections, in order. Other values are variables. Later files override earlier ones.
     """
     where = ", ".join(map(str, files))
     chain = _load(files)
     defaults, listed = chain.pop("defaults", {}), chain.pop("steps", None)
     sections: dict[str, dict[str, Any]] = {key: value for key, value in chain.items() if isinstance(value, dict)}
-    step_of = {name: str(section.pop("step", name)) for name, section in sections.items()}
+    step_of = {name: str(section.pop("step", _step_in(name))) for name, section in sections.items()}
     for name, step in step_of.items():
         if step not in STEPS:
             raise ValueError(f"{where}: section `{name}`: {step!r} is not a step; set `step:` to one of {KNOWN}")
@@ -109,8 +110,20 @@ def _parse_chain(target: str, files: Sequence[Path], flags: Sequence[str]) -> di
     for name in chosen:
         parser.add_class_arguments(step_class(step_of[name]), name)
         content[name] = {**defaults.get(step_of[name], {}), **sections[name]}
+        if name != step_of[name]:
+            content[name] = _with_split(content[name], name.removesuffix(f"_{step_of[name]}"))
     options = _parsed(parser, ["--config", json.dumps(content), *flags], where)
     return {name: options[name] for name in chosen}
+
+
+def _step_in(section: str) -> str:
+    """Return the longest step at the end of a section's name, or the whole name."""
+    return max((step for step in STEPS if f"_{section}".endswith(f"_{step}")), key=len, default=section)
+
+
+def _with_split(section: dict[str, Any], split: str) -> dict[str, Any]:
+    """Replace `${split}` in all options of a section."""
+    return cast("dict[str, Any]", json.loads(json.dumps(section).replace("${split}", split)))
 
 
 def _load(files: Sequence[Path]) -> dict[str, Any]:

@@ -59,6 +59,22 @@ def test_a_later_file_adds_sections_and_wins(config: str, tmp_path: Path) -> Non
     assert found["one"]["group_size"] == 8
 
 
+def test_the_name_of_a_section_has_its_split_and_its_step(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "root: a\n"
+        "defaults:\n"
+        "  pairs: {captions: '${root}/${split}/c.jsonl', output: '${root}/${split}/p.jsonl'}\n"
+        "  confused_pairs: {images: i, output: '${root}/${split}', count: 3, model: m}\n"
+        "  shard: {captions: ['${split}.jsonl'], output: '${split}'}\n"
+        "train_pairs: {}\nbirds_confused_pairs: {}\nconfused_pairs: {output: o}\nhalf: {step: shard}\n"
+    )
+    found = sections("all", str(file), flags=["--root=b"])
+    assert (found["train_pairs"]["captions"], found["train_pairs"]["output"]) == ("b/train/c.jsonl", "b/train/p.jsonl")
+    assert [found[name]["output"] for name in list(found)[1:]] == ["b/birds", "o", "half"]
+    assert found["half"]["captions"] == ["half.jsonl"]
+
+
 def test_target_is_a_section_a_step_or_all(config: str, tmp_path: Path) -> None:
     assert list(sections("two", config)) == ["two"]
     assert list(sections("pairs", config)) == ["one", "two"]
@@ -109,6 +125,7 @@ def test_bad_words_are_named_in_one_line(
         ("fancy: {captions: a}", "fancy"),
         ("data: ???\npairs: {captions: '${data}/a', output: b}", "data"),
         ("pairs: {captions: '${nowhere}/a', output: b}", "nowhere"),
+        ("pairs: {captions: '${split}/a', output: b}", "split"),
         ("pairs: [", "config.yaml"),
         ("- pairs", "config.yaml"),
         ("steps: [pairs, ten]\npairs: {captions: a, output: b}", "ten"),
