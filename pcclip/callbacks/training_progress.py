@@ -31,10 +31,6 @@ class TrainingProgress(ProgressBar):
         """Hide the bar. Lightning calls this on all ranks but 0, and while its Tuner runs."""
         self._enabled = False
 
-    def print(self, *args: Any, **kwargs: Any) -> None:
-        """Print above the bar."""
-        tqdm.write(kwargs.get("sep", " ").join(map(str, args)))
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what trains. Other callbacks evaluate the base model next."""
         self._since = time.perf_counter()
@@ -87,29 +83,11 @@ class TrainingProgress(ProgressBar):
         """Open a bar for `pcclip validate`. In training there is one already."""
         self._open_batches(trainer, "validation", trainer.num_val_batches)
 
-    def on_validation_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
-        self._count_batch(trainer)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._close_batches(trainer)
-
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._open_batches(trainer, "test", trainer.num_test_batches)
 
-    def on_test_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
-        self._count_batch(trainer)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._close_batches(trainer)
-
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._open_batches(trainer, "prediction", trainer.num_predict_batches)
-
-    def on_predict_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
-        self._count_batch(trainer)
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._close_batches(trainer)
 
     def _done(self, trainer: Trainer, what: str) -> None:
         callbacks = trainer.callbacks  # type: ignore[attr-defined]  # declared nowhere in Trainer
@@ -120,13 +98,16 @@ class TrainingProgress(ProgressBar):
         if not trainer.training and trainer.state.fn != "fit":
             self._open(desc, sum(batches) if isinstance(batches, list) else batches, 0)
 
-    def _count_batch(self, trainer: Trainer) -> None:
+    def _count_batch(self, trainer: Trainer, *_: Any, **__: Any) -> None:
         if self._bar is not None and trainer.state.fn != "fit":
             self._bar.update()
 
-    def _close_batches(self, trainer: Trainer) -> None:
+    def _close_batches(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit":
             self._close()
+
+    on_validation_batch_end = on_test_batch_end = on_predict_batch_end = _count_batch
+    on_validation_end = on_test_end = on_predict_end = _close_batches
 
     def _open(self, desc: str, total: float | None, initial: int) -> None:
         interval = 0.1 if sys.stderr.isatty() else 30.0
