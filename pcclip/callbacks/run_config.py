@@ -1,7 +1,5 @@
 """Save the run's configuration next to its logs, and show it in TensorBoard."""
 
-from typing import Any
-
 import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
@@ -34,11 +32,7 @@ class RunConfig(SaveConfigCallback):
         if not trainer.loggers:
             return
         config = yaml.safe_load(self._text)
-        settings = {
-            f"{section}/{key}": value
-            for section in ("model", "data")
-            for key, value in _flat(config.get(section, {})).items()
-        }
+        settings = {section: config[section] for section in ("model", "data")}
         shown = (SUMMARY, "val/loss")
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(shown)}
         for logger in trainer.loggers:
@@ -46,13 +40,3 @@ class RunConfig(SaveConfigCallback):
                 logger.log_hyperparams(settings, metrics, last_step(trainer))
             except TypeError:  # only TensorBoard's takes the metrics along
                 logger.log_hyperparams(settings)
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
-    flat: dict[str, str | int | float | bool] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value if isinstance(value, int | float | bool) else str(value)
-    return flat
