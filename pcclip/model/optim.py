@@ -94,25 +94,23 @@ class Schedule(ABC):
 
 
 class WarmupCosine(Schedule):
-    """Linear warm-up from zero, then half a cosine down to `floor`.
+    """Linear warm-up from zero, then half a cosine down to zero.
 
     Args:
         warmup: Share of all steps used for warm-up.
-        floor: Factor at the end.
     """
 
-    def __init__(self, warmup: float = 0.1, floor: float = 0.0) -> None:
+    def __init__(self, warmup: float = 0.1) -> None:
         if not 0 <= warmup < 1:
             raise ValueError(f"model.schedule: warmup={warmup} is a share of all steps, at least 0 and below 1")
         self.warmup = warmup
-        self.floor = floor
 
     def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
         warmup_steps = math.ceil(self.warmup * total_steps)
         if step < warmup_steps:
             return (step + 1) / warmup_steps
         progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
-        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * progress))
+        return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class Exponential(Schedule):

@@ -111,18 +111,12 @@ def run(schedule: Schedule, steps: int, steps_per_epoch: int) -> list[float]:
 
 
 def test_warmup_cosine_by_hand() -> None:
-    rates = run(WarmupCosine(warmup=0.2, floor=0.1), steps=10, steps_per_epoch=5)
-    cosine = [0.1 + 0.9 * (1 + math.cos(math.pi * step / 8)) / 2 for step in range(8)]
+    rates = run(WarmupCosine(warmup=0.2), steps=10, steps_per_epoch=5)
+    cosine = [(1 + math.cos(math.pi * step / 8)) / 2 for step in range(8)]
     assert rates == pytest.approx([0.5, 1.0, *cosine])
-
-
-def test_warmup_may_be_left_out_and_the_end_is_the_floor() -> None:
-    schedule = WarmupCosine(warmup=0, floor=0.25)
+    schedule = WarmupCosine(warmup=0)
     assert schedule.factor(0, 10, 5) == 1
-    assert schedule.factor(10, 10, 5) == schedule.factor(11, 10, 5) == pytest.approx(0.25)
-
-
-def test_warmup_is_a_share_not_a_number_of_steps() -> None:
+    assert schedule.factor(10, 10, 5) == schedule.factor(11, 10, 5) == 0
     with pytest.raises(ValueError, match="warmup=500 is a share of all steps"):
         WarmupCosine(warmup=500)
 
