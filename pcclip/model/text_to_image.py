@@ -88,7 +88,6 @@ def generate(
     *,
     seeds: Sequence[int],
     steps: int = 30,
-    guidance: float = 7.5,
     side: int | None = None,
 ) -> dict[float, list[Image.Image]]:
     """Generate images of a prompt, changed by a difference text. Computes in bfloat16 on GPUs.
@@ -101,7 +100,6 @@ def generate(
         lambdas: Weights of the difference. 0 is the plain prompt.
         seeds: Seeds of the noise, the same for every lambda.
         steps: Denoising steps.
-        guidance: Guidance scale.
         side: Width and height in pixels. Default: the pipeline's own.
 
     Returns:
@@ -129,7 +127,6 @@ def generate(
                     prompt_embeds=moved,
                     negative_prompt_embeds=nothing,
                     num_inference_steps=steps,
-                    guidance_scale=guidance,
                     generator=torch.Generator().manual_seed(seed),
                     height=side,
                     width=side,

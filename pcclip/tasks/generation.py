@@ -38,8 +38,6 @@ class Generation(Task):
     """Seeds of the noise; two images for each seed and difference text."""
     steps: PositiveInt = 30
     """Denoising steps."""
-    guidance: float = 7.5
-    """Guidance scale."""
     side: PositiveInt | None = None
     """Width and height in pixels, a multiple of 8; the pipeline's own by default."""
 
@@ -78,7 +76,6 @@ class Generation(Task):
                 (self.factor, -self.factor),
                 seeds=self.seeds,
                 steps=self.steps,
-                guidance=self.guidance,
                 side=self.side,
             )
             pixels = [torch.stack([judge.image_transform(each) for each in row]) for row in pictures.values()]

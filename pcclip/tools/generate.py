@@ -24,7 +24,6 @@ def run(options: Generate) -> None:
         options.lambdas,
         seeds=options.seeds,
         steps=options.steps,
-        guidance=options.guidance,
         side=options.side,
     )
     target = options.target or options.prompt
