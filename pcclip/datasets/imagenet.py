@@ -5,10 +5,10 @@ from pathlib import Path
 
 import open_clip
 
-from pcclip.data.labelled import ImageFile, ImageSet, read_images
+from pcclip.data.labelled import ImageSet, read_images
 from pcclip.datasets.sources import ImageSource, warn_unless_whole
 from pcclip.datasets.tables import read_table
-from pcclip.paths import existing_folder, read_text
+from pcclip.paths import existing_folder
 
 # open_clip gives two pairs of classes the same name. One class of each pair gets another WordNet name, so that texts differ.
 RENAMED = {657: "missile", 744: "projectile", 836: "sunglass", 837: "sunglasses"}
@@ -24,41 +24,22 @@ class ImageNet(ImageSource):
     """A folder of class folders that are named by WordNet ids."""
 
     root: str
-    """The folder. It has all 1,000 classes, unless `synsets` is given."""
-    synsets: str | None = None
-    """File with the 1,000 WordNet ids, sorted, one at the beginning of each line, such as Kaggle's LOC_synset_mapping.txt. It
-    is needed only if some classes are missing."""
+    """The folder. It has all 1,000 classes."""
 
     def read(self) -> ImageSet:
         """List the images. Class names are those of open_clip.
 
-        Without `synsets`, a warning says if the number of images is not that of the validation set.
+        A warning says if the number of images is not that of the validation set.
         """
         root = existing_folder(self.root, "ImageNet", REMEDY)
         found = read_images(self.root)
-        ids = self._ids(found.classes)
-        if unknown := [name for name in found.classes if name not in ids]:
-            raise ValueError(f"{self.root}: {unknown[:5]} are not ids of ImageNet's classes; {REMEDY}")
-        if self.synsets is None:  # otherwise some classes are missing on purpose
-            warn_unless_whole(self.root, len(found.images), PICTURES)
         names = [RENAMED.get(place, name) for place, name in enumerate(open_clip.IMAGENET_CLASSNAMES)]
-        chosen = [names[ids.index(name)] for name in found.classes]
-        return ImageSet(root, [ImageFile(i.path, i.key, i.label) for i in found.images], chosen)
-
-    def _ids(self, folders: list[str]) -> list[str]:
-        total = len(open_clip.IMAGENET_CLASSNAMES)
-        if self.synsets is None:
-            if len(folders) != total:
-                raise ValueError(
-                    f"{self.root}: {len(folders)} class folders with pictures, expected {total}; {REMEDY}. If classes are "
-                    "missing on purpose, give `synsets` (LOC_synset_mapping.txt)"
-                )
-            return folders  # both folders and classes are sorted by id
-        text = read_text(self.synsets, "list of WordNet ids", "download LOC_synset_mapping.txt of Kaggle's ImageNet")
-        ids = [line.split()[0] for line in text.splitlines() if line.strip()]
-        if len(ids) != total or ids != sorted(set(ids)):
-            raise ValueError(f"{self.synsets}: {len(ids)} lines, expected the {total} WordNet ids, sorted, each once")
-        return ids
+        if len(found.classes) != len(names):  # both are sorted by id
+            raise ValueError(
+                f"{self.root}: {len(found.classes)} class folders with pictures, expected {len(names)}; {REMEDY}"
+            )
+        warn_unless_whole(self.root, len(found.images), PICTURES)
+        return ImageSet(root, found.images, names)
 
 
 @dataclass(frozen=True)
