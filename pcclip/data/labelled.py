@@ -197,8 +197,6 @@ def _read_tars(source: Path, tars: Sequence[Path]) -> ImageSet:
                         skipped[f".{extension}" if extension else "without extension"] += 1
         except tarfile.TarError as error:
             raise ValueError(f"{tar}: not a readable tar ({error}); copy it again") from error
-        if labels and (unlabelled := sorted(set(members) - set(labels))):
-            raise ValueError(f"{tar}: samples {unlabelled[:5]} have an image but no .cls; label all images or none")
         images += [ImageFile(str(tar), key, labels.get(key), *place) for key, place in members.items()]
     if skipped:
         rank_zero_warn(f"{source}: skipped {skipped}")
@@ -206,8 +204,8 @@ def _read_tars(source: Path, tars: Sequence[Path]) -> ImageSet:
         raise ValueError(
             f"{source}: no image ({', '.join(PICTURE_EXTENSIONS)}) in its {len(tars)} tars; check the path"
         )
-    if len({image.label is None for image in images}) > 1:
-        raise ValueError(f"{source}: some tars have labels (.cls) and some have not; label all or none")
+    if 0 < len(unlabelled := [image.key for image in images if image.label is None]) < len(images):
+        raise ValueError(f"{source}: samples {unlabelled[:5]} have an image but no .cls; label all images or none")
     classes = _class_names(source) if images[0].label is not None else []
     for image in images:
         if image.label is not None and not 0 <= image.label < len(classes):
