@@ -160,24 +160,33 @@ def class_means(embeddings: Tensor, labels: Tensor, classes: list[str]) -> Tenso
 
 
 @dataclass(kw_only=True)
-class ZeroShot(ClassTask):
+class TemplateTask(ClassTask):
+    """A task on images with labels and on texts of their classes."""
+
+    templates: list[str] | str
+    """Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file."""
+
+    def prepare(self) -> None:
+        self._templates = read_templates(self.templates, self.title)
+        self._labelled = self.labelled()
+
+
+@dataclass(kw_only=True)
+class ZeroShot(TemplateTask):
     """Zero-shot classification (`pcclip.metrics.zero_shot`)."""
 
     kind: ClassVar[str] = "zero_shot"
-    templates: list[str] | str
-    """Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file."""
     descriptions: str | None = None
     """CSV, JSON Lines or Parquet with a sentence about each class, in the columns `name_column` and `description`. It replaces
     `{description}` in the templates ("extended prompts")."""
 
     def prepare(self) -> None:
-        self._templates = read_templates(self.templates, self.title)
+        super().prepare()
         extended = any(DESCRIPTION in template for template in self._templates)
         if extended != (self.descriptions is not None):
             raise ValueError(
                 f"{self.title}: `descriptions` and a template with {DESCRIPTION} go together; give both or neither"
             )
-        self._labelled = self.labelled()
         self._descriptions = self._read_descriptions(self.descriptions) if self.descriptions is not None else {}
 
     def _read_descriptions(self, file: str) -> dict[str, str]:
@@ -203,20 +212,17 @@ class ZeroShot(ClassTask):
 
 
 @dataclass(kw_only=True)
-class Analogies(ClassTask):
+class Analogies(TemplateTask):
     """Analogies between classes that are known by two attributes, such as shape and colour (`pcclip.metrics.arithmetic`)."""
 
     kind: ClassVar[str] = "analogies"
-    templates: list[str] | str
-    """Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file."""
     columns: tuple[str, str]
     """The two columns of `table` with the attributes."""
 
     def prepare(self) -> None:
-        self._templates = read_templates(self.templates, self.title)
+        super().prepare()
         if self.table is None:
             raise ValueError(f"{self.title}: `table` is missing; its `columns` name the attributes of the classes")
-        self._labelled = self.labelled()
         table = read_table(self.table, self.name_column, self.where)
         first, second = self.columns
         rows, columns = table.texts(first), table.texts(second)

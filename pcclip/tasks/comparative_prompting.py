@@ -10,17 +10,15 @@ from pcclip.datasets.annotations import read_class_pairs, read_comparatives
 from pcclip.datasets.tables import read_table
 from pcclip.metrics.comparative_prompting import ALPHAS, comparative_prompting, text_geometry
 from pcclip.metrics.protocol import Comparative, Metric
-from pcclip.tasks.classes import ClassTask, read_templates
+from pcclip.tasks.classes import TemplateTask
 from pcclip.tasks.task import Context
 
 
 @dataclass(kw_only=True)
-class ComparativePrompting(ClassTask):
+class ComparativePrompting(TemplateTask):
     """Comparative prompting, and where its texts point (`pcclip.metrics.comparative_prompting`)."""
 
     kind: ClassVar[str] = "comparative_prompting"
-    templates: list[str] | str
-    """Sentences with `{}` for the class name, whose embeddings are averaged; or `openai`, `simple`, or a file."""
     texts: str
     """JSON Lines `{"first", "second", "text"}`; see `pcclip.datasets.annotations.read_comparatives`."""
     texts_column: str | None = None
@@ -37,8 +35,7 @@ class ComparativePrompting(ClassTask):
             or len(set(self.alphas)) < len(self.alphas)
         ):
             raise ValueError(f"{self.title}: alphas {self.alphas}: give numbers from 0 to below 1, each once")
-        self._templates = read_templates(self.templates, self.title)
-        self._labelled = self.labelled()
+        super().prepare()
         names = self._names()
         comparatives = read_comparatives(self.texts)
         self._check_known({name for row in comparatives for name in (row.first, row.second)}, names, self.texts)
