@@ -55,14 +55,19 @@ def is_picture_name(name: str, skipped: Skipped) -> bool:
     return True
 
 
-def walk(folder: str, skipped: Skipped) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walk a folder like `os.walk`, in the order of names. Follow links, but visit each folder once.
+def walk(folder: str, skipped: Skipped, links: bool = True) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder, from a folder down, with the names of its files, in the order of names. Visit each folder once.
 
     Hidden files and folders are left out. Folders of pictures that pcclip copied are counted as skipped, unless `folder` is
     one itself.
+
+    Args:
+        folder: Where to begin.
+        skipped: Counts of what is skipped.
+        links: Whether to follow links to folders.
     """
     seen: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, followlinks=links):
         state = os.stat(place)  # noqa: PTH116
         if (state.st_dev, state.st_ino) in seen:
             folders.clear()
@@ -73,7 +78,7 @@ def walk(folder: str, skipped: Skipped) -> Iterator[tuple[str, list[str], list[s
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield place, folders, sorted(name for name in names if not name.startswith("."))
+        yield place, sorted(name for name in names if not name.startswith("."))
 
 
 def is_copy(path: str, base: str) -> bool:

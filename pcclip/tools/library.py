@@ -4,14 +4,14 @@ A visitor chooses among their names. Nothing that a visitor sends is used as a p
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
 
 from PIL import Image
 
-from pcclip.data.picture_files import COPIES, Skipped, is_picture
+from pcclip.data.picture_files import Skipped, is_picture, walk
 from pcclip.data.pictures import decode
 from pcclip.model.loading import CONFIG_FILE
 from pcclip.tools.demo_answers import Shown
@@ -73,7 +73,7 @@ def folders_below(root: str) -> list[str]:
     """Return the folders that hold pictures, including the root. Skip runs and saved models, whose pictures are charts."""
     return [
         folder
-        for folder, names in _below(root)
+        for folder, names in walk(os.path.normpath(root), Skipped(), links=False)
         if not any(name in OF_RUNS or name.endswith(".ckpt") or name.startswith(LOG) for name in names)
         and any(is_picture(str(Path(folder, name)), Skipped()) for name in names)
     ]
@@ -82,15 +82,7 @@ def folders_below(root: str) -> list[str]:
 def models_below(root: str) -> list[str]:
     """Return the folders of saved models and the checkpoint files below a folder."""
     found = []
-    for folder, names in _below(root):
+    for folder, names in walk(os.path.normpath(root), Skipped(), links=False):
         found += [folder] if CONFIG_FILE in names else []
         found += [str(Path(folder, name)) for name in names if name.endswith(".ckpt")]
     return found
-
-
-def _below(root: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield folders with their files. Hidden folders, links and folders of copied pictures are skipped."""
-    for place, folders, names in os.walk(os.path.normpath(root)):
-        folders[:] = [] if COPIES in names else sorted(name for name in folders if not name.startswith("."))
-        if COPIES not in names:
-            yield place, sorted(names)

@@ -162,7 +162,7 @@ def _pictures_of(source: str, skipped: Skipped) -> Iterator[ImageFile]:
 
 
 def _in_folder(folder: str, skipped: Skipped) -> Iterator[ImageFile]:
-    for place, _, names in walk(folder, skipped):
+    for place, names in walk(folder, skipped):
         for name in names:
             path = os.path.join(place, name)  # noqa: PTH118 (a Path for each of a million files is slow)
             if name.endswith(".tar"):
