@@ -15,12 +15,13 @@ from pcclip.commands.shared_options import (
     ModelOptions,
     OutputOptions,
     PictureOptions,
+    SheetOptions,
     VocabularyName,
 )
 
 
 @dataclass(kw_only=True)
-class Rank(PictureOptions, AxisOptions):
+class Rank(SheetOptions, AxisOptions):
     """Order pictures along an axis given in words, by examples or by both, most first: a table and a contact sheet.
 
     pcclip rank PICTURES --more TEXT --less TEXT, or pcclip rank PICTURES --attribute size
@@ -37,12 +38,10 @@ class Rank(PictureOptions, AxisOptions):
     blend: ClosedUnitInterval | None = None
     """Weight of the texts, if there are examples too. Null: how well the texts tell the examples apart."""
     output: str = "ranked.csv"
-    sheet: PositiveInt = 60
-    """Pictures on the contact sheet, at equal distances in the order of the table."""
 
 
 @dataclass(kw_only=True)
-class Classify(PictureOptions, AxisOptions):
+class Classify(SheetOptions, AxisOptions):
     """Classify pictures by thresholds on one or more axes.
 
     pcclip classify PICTURES --attribute size --threshold 0
@@ -51,8 +50,6 @@ class Classify(PictureOptions, AxisOptions):
     """
 
     output: str = "classified.csv"
-    sheet: PositiveInt = 60
-    """Pictures on the contact sheet, at equal distances in the order of the table."""
     threshold: float | dict[str, float] | None = None
     """Score above which a picture has more, or a score for each axis by name. The mean picture scores 0."""
     examples: str | None = None
@@ -115,7 +112,7 @@ class Ask:
 
 
 @dataclass(kw_only=True)
-class Prompt(PictureOptions):
+class Prompt(SheetOptions):
     """Classify pictures with texts on how the classes differ (comparative prompting).
 
     pcclip prompt PICTURES --classes "a cat,a dog"
@@ -134,8 +131,6 @@ class Prompt(PictureOptions):
     alpha: ClosedUnitInterval = 0.8
     """Weight of the plain prompts; the texts of `--comparatives` have the rest."""
     output: str = "classes.csv"
-    sheet: PositiveInt = 60
-    """Pictures on the contact sheet, at equal distances in the order of the table."""
 
 
 @dataclass(kw_only=True)
@@ -217,8 +212,6 @@ class Generate(ModelOptions, OutputOptions):
     """Model for CLIPScore; `--model` by default."""
     steps: PositiveInt = 30
     """Denoising steps."""
-    guidance: float = 7.5
-    """Guidance scale."""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3])
     """Seeds of the noise; one image for each seed and lambda."""
     side: PositiveInt | None = None
@@ -252,8 +245,6 @@ class Demo(EmbeddingOptions):
 
     base: str | None = None
     """Model to compare with `--model` when the page opens."""
-    others: list[str] = field(default_factory=list)
-    """Further models to choose from."""
     below: bool = False
     """Offer all folders of pictures and saved models below PICTURES."""
     vocabulary: VocabularyName = "photographs"
@@ -272,5 +263,3 @@ class Demo(EmbeddingOptions):
     """Address to listen on; this machine only by default."""
     port: PositiveInt = 7860
     """Port to listen on."""
-    upload_limit: PositiveInt = 10
-    """Maximum size of an uploaded picture in MB."""

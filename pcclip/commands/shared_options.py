@@ -78,6 +78,14 @@ class PictureOptions(EmbeddingOptions, OutputOptions):
 
 
 @dataclass(kw_only=True)
+class SheetOptions(PictureOptions):
+    """Options of commands that order pictures."""
+
+    sheet: PositiveInt = 60
+    """Pictures on the contact sheet, at equal distances in the order of the table."""
+
+
+@dataclass(kw_only=True)
 class AxisOptions(Options):
     """Options that name an axis: two texts, or an attribute."""
 

@@ -15,6 +15,7 @@ from pcclip.tools.picture_command import embed
 from pcclip.tools.picture_sources import find_pictures
 
 MAX_PORT = 65535
+UPLOAD_LIMIT = "10mb"
 # Attributes and classes of the embedded world, and of photographs.
 WORLD = (
     ["size", "count", "brightness", "position"],
@@ -31,10 +32,10 @@ def run(options: Demo) -> None:
     _check_address(options)
     examples = _examples(options)
     library = _library(options)
-    for model in (options.model, options.base, *options.others):
-        if model is not None:
-            library.model(model)
-    for model in filter(None, (options.model, options.base)):
+    chosen = [model for model in (options.model, options.base) if model is not None]
+    for model in chosen:  # all errors of loading come before the pictures are embedded
+        library.model(model)
+    for model in chosen:
         library.shown(library.pictures[0], model)
     from pcclip.tools.demo_page import (  # here: Gradio is slow to import, and errors come before it
         CSS,
@@ -50,7 +51,7 @@ def run(options: Demo) -> None:
         inbrowser=options.open,
         server_name=options.host,
         server_port=options.port,
-        max_file_size=f"{options.upload_limit}mb",
+        max_file_size=UPLOAD_LIMIT,
         quiet=True,
         share=False,
         prevent_thread_lock=True,
@@ -87,7 +88,7 @@ def _check_address(options: Demo) -> None:
 
 def _library(options: Demo) -> Library:
     """Check what is named, and collect the choices, named ones first."""
-    models = [options.model, *([options.base] if options.base else []), *options.others]
+    models = [options.model, *([options.base] if options.base else [])]
     if options.below:
         folders = [folder for root in options.pictures for folder in folders_below(root)]
         listed = {folder: find_pictures([folder]) for folder in folders[:1]}

@@ -139,7 +139,6 @@ CASES = {
     "report occupied": ("report {empty} --output {page}", "page.html.*--overwrite"),
     "report empty": ("report {empty} --output {new}.html", "empty"),
     "generate pipeline": (f"{GENERATE} --model {{model}} --output {{new}}.png", "empty"),
-    "demo other": ("demo {photos} --model {model} --others [{nowhere}]", "nowhere"),
     "demo base": ("demo {photos} --model {model} --base {corrupt}", "corrupt"),
     "demo port": ("demo {photos} --model {nowhere} --port 70000", "70000"),
     "demo host": ("demo {photos} --model {nowhere} --host 192.0.2.1", "192.0.2.1"),

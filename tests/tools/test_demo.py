@@ -53,7 +53,7 @@ def address(saved: Path, photos: Path, root: Path, tmp_path: Path) -> Iterator[s
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "pcclip.cli", "demo", str(photos), str(root), "--model", str(saved)]
-    command += ["--base", str(saved), "--below", "true", "--upload_limit", "1", "--port", str(port)]
+    command += ["--base", str(saved), "--below", "true", "--port", str(port)]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=log, env={**os.environ, "GRADIO_TEMP_DIR": str(tmp_path / "gradio")}
@@ -255,7 +255,7 @@ def test_a_visitor_reaches_nothing_else_and_sees_errors(
         with pytest.raises(HTTPError, match="403"):
             urlopen(f"{address}/gradio_api/file={secret}", timeout=30)
     assert upload(address, bytes(1000))[0] == 200
-    assert upload(address, bytes(2_000_000))[0] == 413
+    assert upload(address, bytes(11_000_000))[0] == 413
     chosen, texts = (str(photos), str(saved), "nothing"), (LESS, MORE)
     _, picture = upload(address, (photos / "03.png").read_bytes())
     assert ask(address, "upload", picture)[0]
