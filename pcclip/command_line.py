@@ -73,7 +73,6 @@ def _parser_errors() -> tuple[type[Exception], ...]:
 
 
 def _rank() -> int:
-    """Return the rank of this process."""
     utilities = sys.modules.get("lightning.pytorch.utilities")
     return getattr(utilities.rank_zero_only, "rank", 0) if utilities is not None else 0  # set by Lightning
 

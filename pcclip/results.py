@@ -53,8 +53,6 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class _Row(Result):
-    """A row of the file."""
-
     model: str
 
 

@@ -129,7 +129,6 @@ class PairCLI(LightningCLI):
         return found if isinstance(found, list) else [found]
 
     def execute(self) -> None:
-        """Run the command."""
         arguments = {name: self.config_init[name] for name in self._method_arguments}
         getattr(self.trainer, self.command)(self.model, datamodule=self.datamodule, **arguments)
 

@@ -38,7 +38,6 @@ class DataMonitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log the share of time waited every `log_every_n_steps` batches."""
         if (batch_idx + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]  # declared nowhere in Trainer
             return
         loader, now = _data(trainer).train_loader, time.perf_counter()
@@ -46,7 +45,6 @@ class DataMonitor(Callback):
         self._since, loader.waited = now, 0.0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the damage and the pairs without role words of this epoch."""
         data = _data(trainer)
         counts = _over_all(trainer, data.train_loader.tally.epoch)
         pl_module.log("data/damaged", float(sum(counts.values())))
@@ -64,7 +62,6 @@ class DataMonitor(Callback):
             self._warned = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """List the damage of all epochs."""
         counts = _over_all(trainer, _data(trainer).train_loader.tally.total)
         if counts and trainer.is_global_zero:
             lines = [f"  {reason} ({REASONS[reason]}): {count}" for reason, count in counts.items()]

@@ -123,7 +123,6 @@ class Evaluation(Callback):
         checkpoint.setdefault(_BASE, []).extend(asdict(row) for row in self._base)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Restore the results."""
         self._resumed = checkpoint.get(_VALUES, {})
         own = {(task.kind, task.name) for task in self.evaluator.tasks}
         rows = [Result(**row) for row in checkpoint.get(_BASE, [])]
@@ -140,7 +139,6 @@ class Evaluation(Callback):
         keep_values(trainer, self.rows, self._base)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the ranked pictures in the run's folder."""
         with averaged(trainer, pl_module):
             self._save_pictures(trainer, pl_module)
 

@@ -39,13 +39,11 @@ class Predictions(Callback):
         return Path(self.file or run_folder(trainer) / "predictions.jsonl")
 
     def on_predict_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Clear the rows of an earlier prediction."""
         self._rows = []
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Tensor, batch: PairBatch, *_: Any
     ) -> None:
-        """Collect the rows of a batch."""
         cosines = [round(cosine, 6) for cosine in outputs.tolist()]
         for row, cosine in zip(batch.rows, cosines, strict=True):
             # a reversed pair has the opposite difference, since heads are odd

@@ -64,7 +64,6 @@ class ResultsTable(Callback):
         self._folder = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check that there is an `Evaluation`."""
         if stage in ("fit", "test") and not _evaluations(trainer):
             raise ValueError(f"ResultsTable({self.file}): trainer.callbacks has no Evaluation to fill it; add one")
         if stage == "test" and self.alphas:
@@ -114,7 +113,6 @@ class ResultsTable(Callback):
             write_samples(samples_file(self.file), samples, alike)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the results of `test`."""
         name, alpha = (self.finetuned, 1.0) if trainer.ckpt_path else (self.base, 0.0)
         known = read_results(self.file) if Path(self.file).is_file() else {}
         with averaged(trainer, pl_module):
@@ -145,7 +143,6 @@ class ResultsTable(Callback):
         return {"base_rows": rows, "base_scores": self._base_scores, "base_state": state}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the base model's rows and weights."""
         self._base_rows = [Result(**row) for row in state_dict["base_rows"]]
         self._base_scores = state_dict.get("base_scores", [])  # checkpoints of earlier versions have none
         if state_dict["base_state"]:

@@ -76,7 +76,6 @@ class TrainingProgress(ProgressBar):
             self._done(trainer, "trained model evaluated")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """End the bar's line."""
         self._close()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -191,12 +191,10 @@ class PairDataModule(LightningDataModule):
         return self._loader(self._val, held_out=True, every_pair=True)
 
     def teardown(self, stage: str) -> None:
-        """End the workers."""
         if hasattr(self, "train_loader"):
             self.train_loader.close()
 
     def on_exception(self, exception: BaseException) -> None:
-        """End the workers."""
         self.teardown("fit")
 
     def state_dict(self) -> dict[str, Any]:

@@ -55,7 +55,6 @@ class EpochLoader:
         )
 
     def __len__(self) -> int:
-        """Return the number of batches in a whole epoch."""
         return len(self._batches)
 
     def __iter__(self) -> Iterator[PairBatch]:

@@ -59,7 +59,6 @@ class TarIndex:
             raise
 
     def close(self) -> None:
-        """Close the file."""
         if self._file >= 0:
             os.close(self._file)
         self._file = -1

@@ -63,7 +63,6 @@ class HeldOutLosses(LightningModule):
     on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: PairBatch, batch_index: int) -> None:
-        """Add the losses of a batch."""
         if not len(batch.image_ids):
             return
         found = self.losses(batch, alone=True)
@@ -77,11 +76,9 @@ class HeldOutLosses(LightningModule):
             self.validation_step(batch, batch_index)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means."""
         self._log_means("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log the means, if there were held-out pairs."""
         self._log_means("test")
 
     def on_predict_epoch_end(self) -> None:

@@ -183,7 +183,6 @@ class LitDifferenceCLIP(HeldOutLosses, Optimisation):
         ]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check the checkpoint; see `check_fits`."""
         if "state_dict" not in checkpoint:  # a distributed checkpoint, whose loader checks this
             return
         source = self._trainer.ckpt_path if self._trainer is not None else None
@@ -275,7 +274,6 @@ class LitDifferenceCLIP(HeldOutLosses, Optimisation):
         return torch.stack([row_keys(tokens), images], 1) if self._mask_duplicates else None
 
     def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
-        """Return the loss, and log its parts."""
         losses = self.losses(batch)
         if (identical := losses.pop("identical_pairs", None)) is not None:  # summed over the epoch and all processes
             total: dict[str, Any] = {"on_step": False, "on_epoch": True, "reduce_fx": "sum", "sync_dist": True}

@@ -45,7 +45,6 @@ class ShrinkAndCut:
         self._side = resize.size if bicubic and resize.max_size is None and cut.size == (resize.size,) * 2 else None
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Resize and cut one image."""
         width, height = image.size
         # Pillow converts other modes before it resizes them, and back.
         if not isinstance(self._side, int) or width <= height or image.mode not in ("RGB", "L"):
