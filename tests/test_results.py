@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from pcclip.results import Result, markdown_table, read_results, unchanged, write_results
+from pcclip.results import Result, read_results, unchanged, write_results
 
 RESULTS = {
     "base": [Result("zero_shot", "shape", "top1", 0.5, 40, 0.4, 0.6)],
@@ -30,13 +30,6 @@ def test_rows_and_table(tmp_path: Path) -> None:
     assert "| zero_shot | shape  | top1   | 0.500 [0.400, 0.600] | 0.750 [0.600, 0.900] | 40 |" in lines
     assert "| zero_shot | colour | top1   | -                    | 1.000                | 20 |" in lines
     assert sorted(path.name for path in file.parent.iterdir()) == ["results.json", "results.md"]
-
-
-def test_writing_again_replaces(tmp_path: Path) -> None:
-    write_results(tmp_path / "results.json", RESULTS)
-    write_results(tmp_path / "results.json", {})
-    assert json.loads((tmp_path / "results.json").read_text()) == []
-    assert markdown_table({}).startswith("| task | subset | metric | n |")
 
 
 def test_factors_and_alphas_are_columns(tmp_path: Path) -> None:

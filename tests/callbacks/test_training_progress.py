@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from pcclip.callbacks import Evaluation
 from pcclip.callbacks.training_progress import TrainingProgress
-from pcclip.console import done, quiet_lightning
+from pcclip.console import quiet_lightning
 from tests.helpers.world import TinyModule, shot
 
 Make = Callable[..., Trainer]
@@ -60,8 +60,3 @@ def test_messages_that_nobody_can_act_on_are_dropped(caplog: pytest.LogCaptureFi
         warnings.warn("Found 80 module(s) in eval mode at the start of training. This may ...", stacklevel=1)
         warnings.warn("data.jsonl: 3 rows are left out", stacklevel=1)
     assert [str(warning.message) for warning in found] == ["data.jsonl: 3 rows are left out"]
-
-
-def test_tick_is_plain_where_the_encoding_has_none(capsys: pytest.CaptureFixture[str]) -> None:
-    done("shapes", 1.23)
-    assert "shapes" in capsys.readouterr().out

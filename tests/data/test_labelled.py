@@ -1,7 +1,5 @@
 """Readers of evaluation images, tables and texts: what they find, and what they say about bad input."""
 
-import io
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -13,26 +11,15 @@ from torchvision.transforms.functional import pil_to_tensor
 from pcclip.data import encoding
 from pcclip.data.labelled import read_images
 from pcclip.datasets.tables import read_table
+from tests.helpers.pictures import png, write_tar
 
 
 def picture(level: int) -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGB", (4, 3), (level, 0, 0)).save(stream, "PNG")
-    return stream.getvalue()
+    return png((level, 0, 0), (4, 3))
 
 
 def transform(image: Image.Image) -> Tensor:
     return pil_to_tensor(image)
-
-
-def write_tar(file: Path, members: dict[str, bytes]) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(file, "w") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return file
 
 
 def test_flat_folder(tmp_path: Path) -> None:

@@ -164,14 +164,6 @@ def test_few_of_many_shards_stay_open(tmp_path: Path) -> None:
     assert same(batches(again), batches(stream))
 
 
-def test_draws_depend_on_seed_epoch_and_rank(tmp_path: Path) -> None:
-    folder = write(tmp_path / "shards", [5, 7])
-    first = batches(make(folder, world_size=2))
-    assert not same(first, batches(make(folder, world_size=2), 1))
-    assert not same(first, batches(make(folder, world_size=2, seed=1)))
-    assert not same(first, batches(make(folder, world_size=2, rank=1)))
-
-
 def test_each_epoch_draws_other_groups_pairs_and_captions(tmp_path: Path) -> None:
     stream = make(write(tmp_path / "shards", [3, 4]), groups_per_batch=3, captions_per_group=2)
     pairs: Counter[tuple[int, ...]] = Counter()
@@ -437,12 +429,3 @@ def test_lost_shard_is_replaced_by_the_rest(tmp_path: Path) -> None:
     (folder / "00000.tar").write_bytes(b"")
     with pytest.raises(ValueError, match=r"pairs and captions"):
         batches(make(folder, groups_per_batch=1))
-
-
-def test_group_made_wrongly_is_left_out_with_what_is_wrong(tmp_path: Path) -> None:
-    records = [group_record(number, SIZE) for number in range(2)]
-    records[0]["pairs"][1]["second"] = SIZE
-    own = batches(make(image_shards(tmp_path / "shards", records), groups_per_batch=1))
-    ((reason, where, images),) = [damage for batch in own for damage in batch.damaged]
-    assert (reason, images) == ("wrong_record", SIZE)
-    assert "00000.tar: group 00000000: pair 1" in where

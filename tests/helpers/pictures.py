@@ -1,7 +1,8 @@
-"""Small pictures and tar files for tests of captions."""
+"""Small pictures and tar files."""
 
 import io
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,22 @@ def jpeg(level: int, size: tuple[int, int] = (8, 6), orientation: int | None = N
     return stream.getvalue()
 
 
-def write_tar(path: Path, members: dict[str, bytes]) -> None:
-    """Write a tar file of these members."""
+def png(colour: tuple[int, int, int], size: tuple[int, int] = (8, 8)) -> bytes:
+    """A PNG of one colour."""
+    stream = io.BytesIO()
+    Image.new("RGB", size, colour).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
+    """Write a tar file of these members, and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for name, payload in members.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(payload)
             tar.addfile(entry, io.BytesIO(payload))
+    return path
 
 
 def odd_pictures() -> list[Image.Image]:

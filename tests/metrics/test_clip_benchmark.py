@@ -1,7 +1,6 @@
 """CLIP_benchmark's zero-shot accuracy of an exported checkpoint, on shards in its own layout, to the last digit."""
 
 import io
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from sklearn.metrics import balanced_accuracy_score
 from pcclip.model import load_clip, save_clip
 from pcclip.tasks import ZeroShot, evaluate
 from tests.helpers.models import TINY
+from tests.helpers.pictures import write_tar
 
 pytestmark = pytest.mark.slow
 
@@ -28,14 +28,13 @@ def write_wds(folder: Path) -> None:
     (folder / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\nmany {c}s\n")
     (folder / "test" / "nshards.txt").write_text("2\n")
     for shard in range(2):
-        with tarfile.open(folder / "test" / f"{shard}.tar", "w") as archive:
-            for number in range(30):
-                stream = io.BytesIO()
-                Image.fromarray(rng.integers(256, size=(40, 32, 3), dtype=np.uint8)).save(stream, "PNG")
-                for ending, content in (("png", stream.getvalue()), ("cls", str(int(rng.integers(6))).encode())):
-                    info = tarfile.TarInfo(f"s{shard}{number:03d}.{ending}")
-                    info.size = len(content)
-                    archive.addfile(info, io.BytesIO(content))
+        members: dict[str, bytes] = {}
+        for number in range(30):
+            stream = io.BytesIO()
+            Image.fromarray(rng.integers(256, size=(40, 32, 3), dtype=np.uint8)).save(stream, "PNG")
+            name, label = f"s{shard}{number:03d}", str(int(rng.integers(6)))
+            members |= {f"{name}.png": stream.getvalue(), f"{name}.cls": label.encode()}
+        write_tar(folder / "test" / f"{shard}.tar", members)
 
 
 def test_zero_shot_of_an_exported_checkpoint_is_clip_benchmarks(tmp_path: Path) -> None:

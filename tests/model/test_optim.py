@@ -36,17 +36,6 @@ def test_norms_biases_embeddings_and_scales_do_not_decay(tmp_path: Path, kind: s
     assert any(name.endswith("positional_embedding") for name in plain)
 
 
-def test_plain_group_overrides_the_optimisers_weight_decay() -> None:
-    groups = torch.optim.AdamW(parameter_groups(make_module(["text"])), lr=1e-3, weight_decay=0.3).param_groups
-    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
-
-
-def test_empty_groups_are_left_out() -> None:
-    module = make_module([], head="linear")
-    assert [group.get("weight_decay") for group in parameter_groups(module)] == [None]
-    assert parameter_groups(make_module([])) == []
-
-
 TOWERS = {  # kind of tower, and factors of parts of its image tower by the start of their names
     "vit": {
         "conv1": 0.25,

@@ -1,16 +1,13 @@
 """What is wrong with a task's files is said before anything is encoded, or left out, counted and reported."""
 
-import io
 import json
 import shutil
-import tarfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from pcclip.tasks import (
     Analogies,
@@ -23,6 +20,7 @@ from pcclip.tasks import (
     ZeroShot,
     evaluate,
 )
+from tests.helpers.pictures import png, write_tar
 from tests.helpers.world import TEMPLATES, TinyModel
 
 CLASSES: dict[str, Any] = {"name": "set", "images": "classes"}
@@ -62,19 +60,13 @@ def table(*rows: str) -> Callable[[], None]:
 
 def write_tars(cut: bool = False) -> None:
     """`tars/0.tar` with three red pictures, and classnames.txt."""
-    Path("tars").mkdir()
+    members: dict[str, bytes] = {}
+    for number in range(3):
+        members |= {f"{number}.cls": b"0", f"{number}.png": png((255 - number, 0, number), (64, 64))}
+    file = write_tar(Path("tars/0.tar"), members)
     Path("tars/classnames.txt").write_text("red\nblue\n")
-    with tarfile.open("tars/0.tar", "w") as archive:
-        for number in range(3):
-            stream = io.BytesIO()
-            Image.new("RGB", (64, 64), (255 - number, 0, number)).save(stream, "PNG", compress_level=0)
-            for ending, content in (("cls", b"0"), ("png", stream.getvalue())):
-                info = tarfile.TarInfo(f"{number}.{ending}")
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
     if cut:
-        content = Path("tars/0.tar").read_bytes()
-        Path("tars/0.tar").write_bytes(content[: len(content) // 2])
+        file.write_bytes(file.read_bytes()[:1700])  # within the first picture
 
 
 # The task, what is changed in the world, and what the message must name

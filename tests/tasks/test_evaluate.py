@@ -8,12 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pcclip.metrics.bootstrap import Bootstrap
 from pcclip.results import Result
 from pcclip.tasks import Evaluator, LinearProbe, evaluate
-from pcclip.tasks.images import ImageEmbeddings
-from pcclip.tasks.kept import KeptMetrics
-from pcclip.tasks.task import Context
 from tests.helpers.world import TinyModel, by_name, ranking, shot
 
 
@@ -168,17 +164,3 @@ def test_an_image_that_alone_is_not_finite_is_left_out_and_not_kept(world: Path,
     again = TinyModel()
     assert by_name(evaluate(again, [ranking(world)], resamples=5, cache_dir=str(tmp_path)))[name].n == 22
     assert again.encoded == 1  # the others were kept
-
-
-def test_more_images_than_single_damaged_ones_are_not_left_out() -> None:
-    model = TinyModel()
-    context = Context("retrieval held", model, model, True, Bootstrap(), KeptMetrics(), ImageEmbeddings(), False)
-    embeddings = torch.ones(40, 8)
-    embeddings[7] = torch.nan
-    with pytest.warns(UserWarning, match="retrieval held: .*1 of 40"):
-        finite, kept = context.finite(embeddings, list(range(40)))
-    assert kept == [*range(7), *range(8, 40)]
-    assert finite.isfinite().all()
-    embeddings[:3] = torch.nan
-    with pytest.raises(ValueError, match="4 of 40"):
-        context.finite(embeddings, list(range(40)))

@@ -1,22 +1,21 @@
 """Evaluation on shard folders."""
 
-import hashlib
 import io
 import json
 import shutil
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from pcclip.data.format import DatasetInfo, EmbeddingInfo, ShardInfo
+from pcclip.data.format import EmbeddingInfo
 from pcclip.data.shard_index import named_in, read_shard_index, texts_in
 from pcclip.model.ensemble import blend
 from pcclip.tasks import DifferenceTexts, Evaluator, Retrieval, evaluate
+from tests.helpers.pictures import png
+from tests.helpers.shards import write_dataset
 from tests.helpers.world import TinyModel, by_name, ranking
 
 GROUPS = [["a", "b", "c", "d"], ["e", "a", "f"]]  # `a` is dealt into both
@@ -35,38 +34,26 @@ def write_shards(
     write_text: Callable[[str, str], str] = text,
 ) -> Path:
     """One shard of two groups; pair b-d is given in one direction only. `made_by` is the embeddings' fingerprint."""
-    folder.mkdir()
-    names = list(LEVELS)
-    with tarfile.open(folder / "00000.tar", "w") as archive:
-
-        def add(name: str, content: bytes) -> None:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-
-        for key, ids in enumerate(GROUPS):
+    names, samples = list(LEVELS), []
+    for key, ids in enumerate(GROUPS):
+        sample = {"__key__": f"{key:08d}".encode()}
+        if embeddings is None:
             for place, name in enumerate(ids):
-                stream = io.BytesIO()
-                Image.new("RGB", (8, 8), (LEVELS[name],) * 3).save(stream, "PNG")
-                if embeddings is None:
-                    damaged = damage and name == "c"
-                    add(f"{key:08d}.{place:02d}.png", stream.getvalue()[: 50 if damaged else None])
-            if embeddings is not None:
-                stream = io.BytesIO()
-                np.save(stream, embeddings[[names.index(name) for name in ids]].half().numpy())
-                add(f"{key:08d}.embeddings.npy", stream.getvalue())
-            ordered = [(0, 1), (1, 0), (2, 0), (0, 2), *([(1, 3)] if key == 0 else [])]
-            record = {
-                "images": [{"id": name, "captions": [f"a photo of {name}"]} for name in ids],
-                "pairs": [{"first": i, "second": j, "text": write_text(ids[i], ids[j])} for i, j in ordered],
-            }
-            add(f"{key:08d}.json", json.dumps(record).encode())
-    tar = folder / "00000.tar"
-    shard = ShardInfo(tar.name, 2, tar.stat().st_size, hashlib.sha256(tar.read_bytes()).hexdigest())
+                sample[f"{place:02d}.png"] = png((LEVELS[name],) * 3)[: 50 if damage and name == "c" else None]
+        else:
+            stream = io.BytesIO()
+            np.save(stream, embeddings[[names.index(name) for name in ids]].half().numpy())
+            sample["embeddings.npy"] = stream.getvalue()
+        ordered = [(0, 1), (1, 0), (2, 0), (0, 2), *([(1, 3)] if key == 0 else [])]
+        record = {
+            "images": [{"id": name, "captions": [f"a photo of {name}"]} for name in ids],
+            "pairs": [{"first": i, "second": j, "text": write_text(ids[i], ids[j])} for i, j in ordered],
+        }
+        samples.append({**sample, "json": json.dumps(record).encode()})
     tower = None if embeddings is None else EmbeddingInfo("tiny", 8, made_by)
     kind = "images" if embeddings is None else "embeddings"
-    DatasetInfo(kind, 4, 7, 9, [shard], tower).write(folder)  # type: ignore[arg-type]
-    return folder
+    info = {"kind": kind, "group_size": 4, "images": 7, "pairs": 9, "embedding": tower}
+    return write_dataset(folder, [samples], info)
 
 
 def tasks(folder: Path) -> list[DifferenceTexts | Retrieval]:

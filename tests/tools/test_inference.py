@@ -18,7 +18,6 @@ from pcclip.metrics.protocol import Wording
 from pcclip.tasks import Retrieval
 from pcclip.tools.attributes import read_attribute, vocabulary
 from pcclip.tools.inference import InferenceModel
-from pcclip.tools.open_model import load_model
 from pcclip.tools.picture_sources import find_pictures
 
 MORE, LESS = "the first is brighter", "the first is darker"
@@ -213,9 +212,3 @@ def test_text_longer_than_the_context_is_reported(model: InferenceModel) -> None
 def test_import_is_light() -> None:
     code = "import sys, pcclip.cli; pcclip.cli.main(['--help']); sys.exit(bool({'torch', 'jsonargparse'} & {*sys.modules}))"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-def test_load_is_the_same_function(saved: Path) -> None:
-    assert torch.equal(
-        pcclip.load(str(saved)).embed_texts(["a"]), load_model(f"local-dir:{saved}", device="cpu").embed_texts(["a"])
-    )
