@@ -20,6 +20,7 @@ _WARNINGS = (
     r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen towers are in eval mode on purpose
     r"This DataLoader will create \d+ worker processes",
     r".* does not have many workers",
+    "Total length of `list` across ranks is zero",  # no `data.val`
     r"Detected call of `lr_scheduler.step\(\)`",  # Lightning's own calls, where the first step has no gradients
 )
 

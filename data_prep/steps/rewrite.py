@@ -1,6 +1,5 @@
 """Step `rewrite`: captions rewritten by a language model. Training on them shows the effect of the model's style alone."""
 
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -16,8 +15,6 @@ from data_prep.llm.questions import Question, QuestionList, Questions, Requests
 from data_prep.llm.replies import Text
 from data_prep.manifest import Manifest
 from data_prep.step import INPUT, Made
-from data_prep.steps.describe import scene_of
-from data_prep.world.captioner import captions as write_captions
 
 
 @dataclass(kw_only=True)
@@ -31,10 +28,8 @@ class Rewrite(ModelStep):
 
     captions: str = field(metadata=INPUT)
     """Captions to rewrite (`captions.jsonl`)."""
-    backend: Literal["openai", "batch", "scene"] = "openai"
-    """`openai`: a language model at an endpoint. `batch`: by batch files. `scene`: the embedded world's caption writer."""
-    seed: int = 0
-    """Seed of the wording, for `scene`."""
+    backend: Literal["openai", "batch"] = "openai"
+    """`openai`: a language model at an endpoint. `batch`: by batch files."""
     captions_per_image: PositiveInt | None = None
     """Number of captions to rewrite per image. Null: all."""
     prompt: str = "rewrite"
@@ -59,10 +54,10 @@ class Rewrite(ModelStep):
         Raises:
             ValueError: A row is invalid, earlier answers were made with other settings, or an error affects all questions.
         """
-        asked = self.ask(QuestionList("caption_id", self._questions)) if self.asks_model else Made({})
+        asked = self.ask(QuestionList("caption_id", self._questions))
         if asked is None:
             return None
-        images = write_jsonl(Path(self.output), self._rewritten() if self.asks_model else self._rewritten_scenes())
+        images = write_jsonl(Path(self.output), self._rewritten())
         return Made({"images": images, **asked.counts}, message=f"{images} images")
 
     def _questions(self) -> Questions:
@@ -77,20 +72,8 @@ class Rewrite(ModelStep):
 
     def _rewritten(self) -> Iterator[Row]:
         with LineIndex([self.answers], {"caption_id": str, "text": str}, "caption_id") as answers:
-            for row in self._images():
+            for _, row in read_captions(Path(self.captions)):
                 names = [f"{row['id']}#{number}" for number in range(len(row["captions"]))]
                 if texts := [answer["text"] for answer in map(answers.get, names) if answer is not None]:
-                    yield {**row, "captions": texts}
-
-    def _rewritten_scenes(self) -> Iterator[Row]:
-        """Yield the images with the same number of captions, written again from their scenes."""
-        part = self.own_part
-        for row in self._images():
-            if part.holds(row["id"]):
-                rng = random.Random(f"{self.seed}/{row['id']}/rewritten")
-                wanted = len(row["captions"][: self.captions_per_image])
-                yield {**row, "captions": write_captions(rng, scene_of(row), wanted)}
-
-    def _images(self) -> Iterator[Row]:
-        for _, row in read_captions(Path(self.captions)):
-            yield {**row, "file": image_reference(image_path(Path(self.captions), row), Path(self.output))}
+                    file = image_reference(image_path(Path(self.captions), row), Path(self.output))
+                    yield {**row, "captions": texts, "file": file}

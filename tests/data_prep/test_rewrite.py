@@ -63,23 +63,3 @@ def test_bad_options(tmp_path: Path, write: Write) -> None:
         rewrite.Rewrite(captions=captions, output=captions, model="m").run()
     with pytest.raises(ValueError, match=r"rewrite\.backend"):
         rewrite.Rewrite(captions=captions, output="r.jsonl", backend="compose", model="m").run()
-
-
-def test_the_world_s_own_writer_says_the_same_in_other_words(tmp_path: Path, write: Write, read: Read) -> None:
-    scene = {"shape": "star", "colour": "red", "size": 0.2, "count": 2, "brightness": 0.1, "position": 0.5}
-    captions = write(
-        "captions.jsonl", [{"id": "a", "file": "a.png", "captions": ["two stars", "stars"], "attributes": scene}]
-    )
-    output = tmp_path / "rewritten.jsonl"
-    options = rewrite.Rewrite(captions=str(captions), output=str(output), backend="scene")
-    options.run()
-    (row,) = read(output)
-    assert row["attributes"] == scene
-    assert len(set(row["captions"])) == 2
-    assert not set(row["captions"]) & {"two stars", "stars"}
-    options.run()
-    assert read(output) == [row]
-
-    bare = write("bare.jsonl", [{"id": "a", "file": "a.png", "captions": ["two stars"]}])
-    with pytest.raises(ValueError, match="image 'a' has no scene attributes"):
-        rewrite.Rewrite(captions=str(bare), output=str(tmp_path / "x.jsonl"), backend="scene").run()
