@@ -1,7 +1,6 @@
 """Rules that compare a text with the captions of its two images."""
 
 from collections.abc import Sequence, Set
-from functools import cached_property
 
 from data_prep.rules.reading import Reader, Text
 from data_prep.rules.words import FILLERS, SIDES
@@ -28,23 +27,16 @@ class CaptionWords:
         reader: Reads them.
 
     Attributes:
+        orders: The words of each caption, in order.
+        all: The distinct words of all captions.
         stems: Stems of the content words.
     """
 
     def __init__(self, captions: Sequence[str], reader: Reader) -> None:
-        self._captions = captions
-        self._reader = reader
-        self.stems = reader.content("\n".join(captions))
-
-    @cached_property
-    def orders(self) -> list[list[str]]:
-        """The words of each caption, in order. Few texts need them."""
-        return [self._reader.read(caption).words for caption in self._captions]
-
-    @cached_property
-    def all(self) -> frozenset[str]:
-        """The distinct words of all captions."""
-        return frozenset().union(*self.orders)
+        texts = [reader.read(caption) for caption in captions]
+        self.orders = [text.words for text in texts]
+        self.all: frozenset[str] = frozenset().union(*self.orders)
+        self.stems: Stems = frozenset().union(*(text.content for text in texts))
 
 
 def caption_copy(text: Text, first: CaptionWords, second: CaptionWords, min_overlap: float) -> str | None:

@@ -152,10 +152,7 @@ class Judge:
         self._limit = options.max_tokens or self._tokens.context_length
         leakage = talk.Leakage(options.leaked_phrases)
         triggers = {"cut": cuts.TRIGGERS, "markup": form.MARKUP_WORDS, "leakage": leakage.triggers, **talk.TRIGGERS}
-        self.reader = Reader(
-            triggers, {"markup": form.MARKUP_WORD, "placeholder": talk.GAP_MARK}, self._tokens.count_word
-        )
-        self._triggers = frozenset(triggers)
+        self.reader = Reader(triggers, {"markup": form.MARKUP_WORD, "placeholder": talk.GAP_MARK})
         self.rules = self._wanted(
             {
                 "markup": form.markup,
@@ -168,7 +165,6 @@ class Judge:
                 **talk.PHRASES,
             }
         )
-        self._rules_of_signs: dict[frozenset[str], dict[str, Rule]] = {}
         self.rules_after_cutting = self._wanted(
             {
                 "truncated": form.truncated,
@@ -215,29 +211,20 @@ class Judge:
             if not left:
                 return "chat", "nothing but talk"
             text = self.reader.read(left)
-        for reason, rule in self._called_for(text.signs).items():
+        for reason, rule in self.rules.items():
             if (detail := rule(text)) is not None:
                 return reason, detail
         joined = " ".join(text.written)
-        if not self._tokens.fits(joined, text.size, self._limit):
+        if (tokens := self._tokens.count(joined)) > self._limit:
             judgement.long_texts += 1
             shortened = self._tokens.shorten(joined, self._limit) if self._options.long_texts == "cut" else joined
             if "too_long" in self._on and (self._options.long_texts == "reject" or not shortened):
-                return "too_long", f"{self._tokens.count(joined)} tokens"
+                return "too_long", f"{tokens} tokens"
             if shortened != joined:
                 judgement.cuts.append("long_text")
                 joined = shortened
         judgement.texts.append(text if joined == text.raw else self.reader.read(joined))
         return None
-
-    def _called_for(self, signs: frozenset[str]) -> dict[str, Rule]:
-        """Return the rules to apply to a text with these signs: all except those with triggers that it does not contain."""
-        rules = self._rules_of_signs.get(signs)
-        if rules is None:
-            idle = self._triggers.difference(signs, (sign.rstrip("?") for sign in signs))
-            rules = {reason: rule for reason, rule in self.rules.items() if reason not in idle}
-            self._rules_of_signs[signs] = rules
-        return rules
 
     def _judge_both(
         self, texts: Sequence[Text], words: tuple[CaptionWords, CaptionWords] | None

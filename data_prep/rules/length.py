@@ -4,15 +4,14 @@ import gzip
 import json
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from importlib.util import find_spec
 from itertools import islice, pairwise
 from pathlib import Path
 
-from data_prep.rules.words import Remembered
+from data_prep.rules.words import WORDS_KEPT
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-# Words are counted one by one and remembered, which is many times faster; near the limit the whole text is tokenised.
-NEAR = 0.8
 MERGES = 49152 - 256 - 2  # of CLIP's vocabulary, minus the bytes and the ends
 _STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")  # as open_clip straightens them
 _CLIP_TOKEN = re.compile(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d|(?:[^\s\w]|_)+")
@@ -28,27 +27,21 @@ class TokenCounter:
 
     Attributes:
         context_length: Maximum number of tokens. The tower ignores the rest.
-        count_word: Counts the tokens of a word, without start and end tokens.
 
     Raises:
         ValueError: Unknown model, or a tokenizer that cannot be loaded.
     """
 
     def __init__(self, model: str) -> None:
-        self.count_word: Callable[[str], int]
         plain = _plain_context_length(model)
         if plain is not None:
-            self.context_length, self.count_word, self._ends = plain, BytePairs().count, 2
+            self.context_length, self._count, self._ends = plain, BytePairs().count, 2
         else:
-            self.context_length, self.count_word, self._ends = _other_tokenizer(model)
+            self.context_length, self._count, self._ends = _other_tokenizer(model)
 
     def count(self, text: str) -> int:
         """Return the number of tokens of a text."""
-        return self.count_word(text) + self._ends
-
-    def fits(self, text: str, size: int, limit: int) -> bool:
-        """Return whether a text has at most `limit` tokens. `size` is the sum of `count_word` over its words."""
-        return size + self._ends <= NEAR * limit or self.count(text) <= limit
+        return self._count(text) + self._ends
 
     def shorten(self, text: str, limit: int) -> str:
         """Return the first sentences that have at most `limit` tokens together. Empty if the first is too long."""
@@ -70,7 +63,7 @@ class BytePairs:
         others = [byte for byte in range(256) if byte not in printable]
         self._letters = {byte: chr(byte) for byte in printable}
         self._letters.update((byte, chr(256 + place)) for place, byte in enumerate(others))
-        self._of_word = Remembered(self._count_word).__getitem__
+        self._of_word = lru_cache(WORDS_KEPT)(self._count_word)
 
     def count(self, text: str) -> int:
         """Return the number of tokens, without start and end tokens."""

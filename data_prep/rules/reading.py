@@ -1,13 +1,13 @@
 """Read a text once for all rules: its tokens, what it says about each image, and which rules apply to it."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import cached_property
+from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property, lru_cache
 from itertools import chain
 from typing import NamedTuple
 
 from data_prep.rules.said import MARKS, said, stem_or_mark
-from data_prep.rules.words import COMPARATIVES, SIDES, Remembered
+from data_prep.rules.words import COMPARATIVES, SIDES, WORDS_KEPT
 
 _TOKEN = re.compile(r"\w+(?:'\w+)*|[^\w\s]")
 LOOP_IN_WORD = re.compile(r"(\w)\1{5,}|(\w{2,6}?)\2{3,}")
@@ -26,10 +26,8 @@ _NO_COMPARISON = re.compile(r"\b(?:rather|other) than\b")
 _OWN_PATTERNS = {
     "renamed": re.compile("[12]|left|right|former|latter", re.IGNORECASE),
     "loop": LOOP_IN_WORD,
-    "apostrophe": re.compile("'"),
 }
 _LIKE = {"picture": "image", "photo": "image", "photograph": "image", "pictures": "images", "photos": "images"}
-RENAMED = "~"  # stands among the stems of a word that may name an image in another way
 _ARTICLES = frozenset(("a", "an", "the"))
 
 
@@ -49,11 +47,6 @@ def plain(text: str) -> str:
     return _SECOND.sub("second", _FIRST.sub("first", text))
 
 
-def content(stems: str) -> frozenset[str]:
-    """Return the stems of content words, without marks."""
-    return frozenset(stems.split()) - MARKS
-
-
 class Word(NamedTuple):
     """Features of a word, including the punctuation around it.
 
@@ -62,14 +55,12 @@ class Word(NamedTuple):
         signs: See `Text.signs`.
         stems: Stems and marks, with a space after each; see `data_prep.rules.said`.
         alike: Its part of `Text.alike`, with a space after each word.
-        size: See `Text.size`.
     """
 
     tokens: tuple[str, ...]
     signs: frozenset[str]
     stems: str
     alike: str
-    size: int
 
 
 class Text:
@@ -80,25 +71,21 @@ class Text:
         written: Its words with the punctuation around them.
         tokens: Words and punctuation marks of `plain`.
         signs: Names of the rules with trigger words in the text. Also `first` and `second` for the images that it names,
-            `comparative`, `than`, `apostrophe`, and `loop` for a word that consists of repetitions.
+            `comparative`, `than`, and `loop` for a word that consists of repetitions.
         stems: Stems and marks; see `data_prep.rules.said`.
         alike: The text without case, punctuation and articles, and with one word for "image". Near duplicates are texts
             with equal `alike`. The measure is strict because two good texts may differ in a single word.
-        size: Approximate number of tokens for the text tower, counted word by word.
-        said: Stems of the words that clearly describe the first and the second image, without negated clauses.
         compares: Whether the text has a comparative such as "brighter", or "than".
     """
 
     def __init__(self, raw: str, written: list[str], words: Iterable[Word]) -> None:
-        tokens, signs, stems, alike, sizes = zip(*words, strict=True)
+        tokens, signs, stems, alike = zip(*words, strict=True)
         self.raw = raw
         self.written = written
         self.tokens: list[str] = list(chain.from_iterable(tokens))
         self.signs: frozenset[str] = frozenset().union(*signs)
         self.stems = "".join(stems)
         self.alike = "".join(alike)
-        self.size = sum(sizes)
-        self.said = said(self.stems)
         self.compares = "comparative" in self.signs or (
             "than" in self.signs and "than" in _NO_COMPARISON.sub("", self.plain)
         )
@@ -113,6 +100,11 @@ class Text:
         """The same without quoted parts."""
         return plain(without_quotes(self.raw))
 
+    @cached_property
+    def said(self) -> tuple[set[str], set[str]]:
+        """Stems of the words that clearly describe the first and the second image, without negated clauses."""
+        return said(self.stems)
+
     @property
     def words(self) -> list[str]:
         """The tokens without punctuation marks."""
@@ -121,7 +113,7 @@ class Text:
     @property
     def content(self) -> frozenset[str]:
         """Return the stems of the content words."""
-        return content(self.stems)
+        return frozenset(self.stems.split()) - MARKS
 
 
 class Reader:
@@ -130,47 +122,24 @@ class Reader:
     Args:
         words: Trigger words of each sign.
         patterns: Trigger patterns of signs, searched for in each word with its punctuation.
-        size: Counts the text tower's tokens of a word.
     """
 
-    def __init__(
-        self,
-        words: Mapping[str, Collection[str]],
-        patterns: Mapping[str, re.Pattern[str]],
-        size: Callable[[str], int] = len,
-    ) -> None:
+    def __init__(self, words: Mapping[str, Collection[str]], patterns: Mapping[str, re.Pattern[str]]) -> None:
         own_words = {"comparative": COMPARATIVES, **{word: (word,) for word in (*SIDES, "than")}}
         self._signs: dict[str, set[str]] = {}
         for sign, triggers in {**words, **own_words}.items():
             for word in triggers:
                 self._signs.setdefault(word, set()).add(sign)
         self._patterns = {**patterns, **_OWN_PATTERNS}
-        self._size = size
-        self._words = Remembered(self._word)
-        self._content = Remembered(self._content_of_word)
+        self._word = lru_cache(WORDS_KEPT)(self._read_word)
 
     def read(self, raw: str) -> Text:
         """Read a text that has at least one word."""
         written = raw.split()
-        text = Text(raw, written, map(self._words.__getitem__, written))
-        if "renamed" in text.signs:
-            size = text.size
-            text = Text(raw, written, map(self._words.__getitem__, text.plain.split()))
-            text.size = size
-        return text
+        text = Text(raw, written, map(self._word, written))
+        return Text(raw, written, map(self._word, text.plain.split())) if "renamed" in text.signs else text
 
-    def content(self, raw: str) -> frozenset[str]:
-        """Return the stems of the content words in a text. Faster than `read`."""
-        found = frozenset().union(*map(self._content.__getitem__, raw.split()))
-        if RENAMED in found:
-            found = frozenset().union(*map(self._content.__getitem__, plain(raw).split())) - {RENAMED}
-        return found
-
-    def _content_of_word(self, written: str) -> frozenset[str]:
-        word = self._words[written]
-        return content(word.stems) | ({RENAMED} if "renamed" in word.signs else set())
-
-    def _word(self, written: str) -> Word:
+    def _read_word(self, written: str) -> Word:
         lowered = written.lower().translate(_STRAIGHT)
         tokens = tuple(tokens_of(lowered))
         signs = {sign for sign, pattern in self._patterns.items() if pattern.search(lowered)}
@@ -178,4 +147,4 @@ class Reader:
         stems = "".join(f"{found} " for found in map(stem_or_mark, tokens) if found)
         alike = [_LIKE.get(token, token) for token in tokens if token[0].isalnum() and token not in _ARTICLES]
         alike_words = "".join(f"{token} " for token in alike)
-        return Word(tokens, frozenset(signs), stems, alike_words, self._size(written))
+        return Word(tokens, frozenset(signs), stems, alike_words)

@@ -7,7 +7,6 @@ a text with one of its trigger words. Checking for trigger words first is many t
 import re
 from collections.abc import Callable, Collection
 from functools import partial
-from itertools import pairwise
 
 from data_prep.rules.reading import Text, tokens_of, without_quotes
 
@@ -75,9 +74,8 @@ _UNKNOWN = re.compile(
 _UNKNOWN_WORDS = frozenset(
     """possible impossible difficult unable cannot can't unclear unknown uncertain unspecified specified mentioned described
     provided given stated information detail details description descriptions context isn't aren't wasn't
-    weren't""".split()  # noqa: SIM905
+    weren't can hard clear without""".split()  # noqa: SIM905
 )
-_UNKNOWN_COMMON = frozenset("can hard clear without".split())  # noqa: SIM905
 _SAME = (
     r"(?:identical|indistinguishable|the (?:very )?same|alike|equal|interchangeable)(?=$|[.,;:]| and\b"
     r"| in (?:every|all|content)\b| with no\b)"
@@ -95,8 +93,7 @@ _NO_DIFFERENCE_WORDS = frozenset(
     """difference differences distinction differ different indistinguishable identical same alike equal
     interchangeable""".split()  # noqa: SIM905
 )
-_IMAGES = ("image", "picture", "photo", "photograph")
-_IMAGE = rf"(?:{'|'.join(_IMAGES)})"
+_IMAGE = "(?:image|picture|photo|photograph)"
 _THIRD_IMAGE = re.compile(
     rf"\b(?:third|3rd|fourth|4th|fifth|last|final|next) {_IMAGE}\b(?! (?:on|in|at|frame|from|hangs?|hanging|of a)\b)"
     rf"|(?<!first )(?<!second )\b{_IMAGE} (?:#\s?)?(?:3|4|5|c|three (?:is|has|shows|depicts|features|contains))\b"
@@ -104,19 +101,7 @@ _THIRD_IMAGE = re.compile(
     r"|(?:^|[,.;:] |\b(?:and|while|whereas|but) )(?:in )?the (?:third|fourth|last)(?: one)?"
     r" (?:shows?|depicts?|features?|contains?|displays?|presents?|captures?|portrays?|a|an|one has|some)\b"
 )
-_THIRD_WORDS = frozenset("third 3rd fourth 4th fifth".split())  # noqa: SIM905
-_THIRD_COMMON = frozenset("last final next 3 4 5 three four c".split())  # noqa: SIM905
-# Common words are triggers only in a text with one of these pairs, or an apostrophe.
-_PAIRS = frozenset(
-    [("can", "not"), ("hard", "to"), ("not", "clear")]
-    + [("without", word) for word in "seeing access more further additional any".split()]  # noqa: SIM905
-    + [(before, word) for before in "last final next".split() for word in _IMAGES]  # noqa: SIM905
-    + [
-        (before, word)
-        for before in (*_IMAGES, "#", "all", "these", "the")
-        for word in ["last", "3", "4", "5", "three", "four", "c"]
-    ]
-)
+_THIRD_WORDS = frozenset("third 3rd fourth 4th fifth last final next 3 4 5 three four c".split())  # noqa: SIM905
 _GAP = re.compile(
     r"\.\.\.|\u2026|_{2,}|\bx{2,}\b|\btbd\b|\btodo\b|\bn/a\b|\blorem ipsum\b|\bblah\b"
     r"|[(<\[]\s*(?:your|insert|describe|description|add|fill|details?|text|something|image|picture|what|object"
@@ -154,23 +139,15 @@ TRIGGERS = {
     "chat": _CHAT_WORDS,
     "thinking": _THINKING_WORDS,
     "unknown": _UNKNOWN_WORDS,
-    "unknown?": _UNKNOWN_COMMON,
     "no_difference": _NO_DIFFERENCE_WORDS,
     "third_image": _THIRD_WORDS,
-    "third_image?": _THIRD_COMMON,
 }
 GAP_MARK = re.compile(r"\.\.\.|__")
 
 
 def _phrase(reason: str, text: Text) -> str | None:
-    found = PATTERNS[reason].search(text.unquoted) if _is_called_for(reason, text) else None
+    found = PATTERNS[reason].search(text.unquoted) if reason in text.signs else None
     return repr(found.group().strip()) if found else None
-
-
-def _is_called_for(reason: str, text: Text) -> bool:
-    if f"{reason}?" in text.signs and ("apostrophe" in text.signs or not _PAIRS.isdisjoint(pairwise(text.tokens))):
-        return True
-    return reason in text.signs
 
 
 PHRASES: dict[str, Callable[[Text], str | None]] = {reason: partial(_phrase, reason) for reason in PATTERNS}

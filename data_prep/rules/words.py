@@ -1,10 +1,6 @@
 """Words that the rules know: the names of the two images, comparatives, fillers; and stems."""
 
-from collections.abc import Callable
-from typing import TypeVar
-
-T = TypeVar("T")
-WORDS_KEPT = 1 << 16
+WORDS_KEPT = 1 << 16  # in caches
 
 # (scale, words for more, words for less)
 _SCALES = (
@@ -38,19 +34,6 @@ FILLERS = frozenset(  # words that say nothing about what an image shows
     you much slightly somewhat far bit little lot even rather more less fewer most""".split()  # noqa: SIM905
 )
 _ENDINGS = ("ings", "ing", "ies", "ied", "ers", "ed", "es", "er", "s", "e", "y")
-
-
-class Remembered(dict[str, T]):
-    """Cache of a function of a word. A look-up takes half the time of `lru_cache`."""
-
-    def __init__(self, function: Callable[[str], T]) -> None:
-        self._function = function
-
-    def __missing__(self, word: str) -> T:
-        if len(self) > WORDS_KEPT:
-            self.clear()
-        self[word] = result = self._function(word)
-        return result
 
 
 def stem(word: str) -> str:

@@ -97,7 +97,7 @@ def test_cuts_find_nothing_more_in_what_they_leave(text: str) -> None:
 def test_a_text_without_triggers_matches_no_rule_that_has_some(text: str) -> None:
     found = read(text)
     for reason, pattern in PATTERNS.items():
-        if pattern.search(found.unquoted) and not {reason, f"{reason}?"} & found.signs:
+        if pattern.search(found.unquoted) and reason not in found.signs:
             raise AssertionError(f"{reason} in {text!r} needs a trigger word")
 
 
@@ -331,10 +331,6 @@ def test_tokens_are_those_of_the_tower(counter: TokenCounter) -> None:
     assert counter.context_length == 77
     accents = "Caf\u00e9 Zo\u00eb\u2019s na\u00efve _\u00f1and\u00fa_ 10:45 don't!?..."
     assert counter.count(accents) == len(open_clip.get_tokenizer("ViT-B-32").encode(accents)) + 2
-    exact = counter.count(text)
-    by_word = sum(map(counter.count_word, text.split()))
-    assert counter.fits(text, by_word, exact)
-    assert not counter.fits(text, by_word, exact - 1)
 
 
 def test_long_texts_are_cut_at_a_sentence(counter: TokenCounter) -> None:
