@@ -8,6 +8,7 @@ from data_prep.rules.words import FILLERS, SIDES
 Stems = Set[str]
 
 MIN_WORDS = 4  # fewer words of content occur in a caption by chance
+MIN_OVERLAP = 0.9  # least share of the words of a copy that one caption has
 MIN_CROSS = 2  # words that only the other image's captions have
 CROSS_RATIO = 2.0  # how many times as many as those of its own image
 MIN_SAID = 4  # words said of an image, below which nothing can be missed among the captions
@@ -39,7 +40,7 @@ class CaptionWords:
         self.stems: Stems = frozenset().union(*(text.content for text in texts))
 
 
-def caption_copy(text: Text, first: CaptionWords, second: CaptionWords, min_overlap: float) -> str | None:
+def caption_copy(text: Text, first: CaptionWords, second: CaptionWords) -> str | None:
     """Find a copy of a caption: the same words, or nearly all words from one caption and none about the other image.
 
     A text that names both images is a comparison, not a copy.
@@ -48,7 +49,6 @@ def caption_copy(text: Text, first: CaptionWords, second: CaptionWords, min_over
         text: The text.
         first: Captions of the first image.
         second: Captions of the second image.
-        min_overlap: Minimum share of the text's content words that come from one caption.
     """
     if text.signs.issuperset(SIDES):
         return None
@@ -60,7 +60,7 @@ def caption_copy(text: Text, first: CaptionWords, second: CaptionWords, min_over
         if len(content) < MIN_WORDS or (content & other.all) - own.all:
             continue
         overlap = max((len(content.intersection(caption)) for caption in own.orders), default=0) / len(content)
-        if overlap >= min_overlap:
+        if overlap >= MIN_OVERLAP:
             return f"{overlap:.0%} of its words from a caption of the {name} image, none of the other"
     return None
 

@@ -18,6 +18,8 @@ _MARKUP = re.compile(
 MARKUP_WORDS = frozenset("*`{}|<&\\=$]:#\u2022>")
 MARKUP_WORD = re.compile(r"_|^(?:-|\d{1,2}[.)])$")
 _NOT_FOR_READING = ("Cc", "Cs", "Co", "Cn")  # control, half characters, private use, unassigned
+MIN_LETTERS = 0.7  # least share of letters among the characters that are not white space
+MIN_CHARACTERS = 30
 MIN_CONTENT = 2  # minimum number of content words
 NGRAM = 6  # words; good texts may repeat shorter phrases, such as "than in the second image"
 _ASCII_NO_LETTERS = bytes(byte for byte in range(128) if not chr(byte).isalpha())
@@ -34,13 +36,12 @@ _BOTH = re.compile(
 _IMPLIED = re.compile(r"\b(?:than|of the two|the other|the one)\b")
 
 
-def non_text(text: Text, scripts: Sequence[str], min_letters: float) -> str | None:
+def non_text(text: Text, scripts: Sequence[str]) -> str | None:
     """Find control characters, letters of another script, or too few letters.
 
     Args:
         text: The text.
         scripts: Allowed scripts: the first words of Unicode names ("LATIN", "CYRILLIC", "CJK"). Empty: all.
-        min_letters: Minimum share of letters among the characters that are not white space.
     """
     raw = text.raw
     if not raw.isascii() or not raw.isprintable():
@@ -52,10 +53,10 @@ def non_text(text: Text, scripts: Sequence[str], min_letters: float) -> str | No
             if scripts and character.isalpha() and not unicodedata.name(character, "").startswith(tuple(scripts)):
                 return f"letter {character!r} ({unicodedata.name(character, 'unnamed')})"
     letters = len(raw.encode().translate(None, _ASCII_NO_LETTERS)) if raw.isascii() else sum(map(str.isalpha, raw))
-    if letters >= min_letters * len(raw):
+    if letters >= MIN_LETTERS * len(raw):
         return None
     share = letters / max(len(raw) - sum(map(str.isspace, raw)), 1)
-    return f"{share:.0%} letters" if share < min_letters else None
+    return f"{share:.0%} letters" if share < MIN_LETTERS else None
 
 
 def markup(text: Text) -> str | None:
@@ -95,12 +96,12 @@ def _again(left: Sequence[str], right: Sequence[str]) -> int:
     return min(len(left), len(right)) - len(set(zip(left, right, strict=False)))
 
 
-def too_short(text: Text, min_words: int, min_characters: int) -> str | None:
+def too_short(text: Text, min_words: int) -> str | None:
     """Find a text with too few words or characters."""
     words = len(text.written)
     if words < min_words:
         return f"{words} words"
-    return f"{len(text.raw)} characters" if len(text.raw) < min_characters else None
+    return f"{len(text.raw)} characters" if len(text.raw) < MIN_CHARACTERS else None
 
 
 def truncated(text: Text) -> str | None:

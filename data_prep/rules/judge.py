@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge
 from pydantic import PositiveInt
 
 from data_prep.files import Row
 from data_prep.line_index import LineIndex
+from data_prep.parts import hash64
 from data_prep.rules import captions, cuts, form, talk
 from data_prep.rules.captions import CaptionWords
 from data_prep.rules.direction import contradiction
@@ -43,7 +44,6 @@ REASONS = {
     "near_duplicate": "the same text as that of too many other pairs",
 }
 TEXTS = ("text", "reverse_text")
-Share = Annotated[float, Ge(0), Le(1)]
 Rule = Callable[[Text], str | None]
 IMAGES_REMEMBERED = 1024  # rows come group by group, so that a group's captions are read once
 
@@ -56,18 +56,13 @@ class RuleOptions:
     """Rules to disable, by the reasons in the report."""
     scripts: list[str] = field(default_factory=lambda: ["LATIN"])
     """Allowed scripts: the first words of Unicode names (LATIN, CYRILLIC, CJK). Empty: all."""
-    min_letters: Share = 0.7
-    """Minimum share of letters among the characters that are not white space."""
     min_words: PositiveInt = 5
     """Minimum number of words."""
-    min_characters: PositiveInt = 30
-    """Minimum number of characters."""
     tokenizer: str = "ViT-L-14"
     """Model with the tokenizer that counts tokens: an open_clip name, `local-dir:FOLDER` or `hf-hub:NAME`."""
     max_tokens: Annotated[int, Ge(3)] | None = None
-    """Maximum tokens of a text, with start and end tokens. Null: the context length of the model."""
-    long_texts: Literal["cut", "reject", "keep"] = "cut"
-    """What to do with longer texts. `cut` keeps the sentences that fit, and rejects a text if none fits."""
+    """Maximum tokens of a text, with start and end tokens. Null: the context length of the model. Of longer texts, the
+    sentences that fit are kept. `skip_rules: [too_long]` keeps them whole."""
     mentions: Literal["both", "one"] = "both"
     """Which images a text must mention: `both` or `one`."""
     leaked_phrases: list[str] = field(
@@ -95,8 +90,6 @@ class RuleOptions:
         ]
     )
     """Phrases of the prompt that do not belong in a difference text."""
-    min_overlap: Share = 0.9
-    """A text is a copy of a caption if at least this share of its words is in the caption."""
     max_repeats: PositiveInt | None = 100
     """Maximum number of texts that differ only in case, punctuation and articles. Null: no limit."""
 
@@ -117,13 +110,15 @@ class Judgement:
 
     Attributes:
         texts: Text and reverse text after the cuts.
+        alike: Hash of `Text.alike` of each.
         cuts: Names of the cuts that removed something.
         long_texts: How many of the two texts were too long.
         reason: Why the row is rejected, one of `REASONS`. None: it passed.
         detail: What was found, and in which text.
     """
 
-    texts: list[Text] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    alike: list[int] = field(default_factory=list)
     cuts: list[str] = field(default_factory=list)
     long_texts: int = 0
     reason: str | None = None
@@ -156,12 +151,12 @@ class Judge:
         self.rules = self._wanted(
             {
                 "markup": form.markup,
-                "non_text": lambda text: form.non_text(text, options.scripts, options.min_letters),
+                "non_text": lambda text: form.non_text(text, options.scripts),
                 "foreign": talk.foreign,
                 "placeholder": talk.placeholder,
                 "leakage": leakage,
                 "repetition": form.repetition,
-                "too_short": lambda text: form.too_short(text, options.min_words, options.min_characters),
+                "too_short": lambda text: form.too_short(text, options.min_words),
                 **talk.PHRASES,
             }
         )
@@ -187,21 +182,24 @@ class Judge:
             ValueError: An image has no captions.
         """
         judgement = Judgement()
+        texts: list[Text] = []
         for side in TEXTS:
-            found = self._judge_text(row[side], judgement)
+            found = self._judge_text(row[side], judgement, texts)
             if found is not None:
                 judgement.reason, detail = found
                 judgement.detail = f"{side}: {detail}"
                 return judgement
+        judgement.texts = [text.raw for text in texts]
+        judgement.alike = [hash64(text.alike) for text in texts]
         words = None
         if self._captions is not None:
             words = (self._words_of(row, "first", where), self._words_of(row, "second", where))
-        found = self._judge_both(judgement.texts, words)
+        found = self._judge_both(texts, words)
         if found is not None:
             judgement.reason, judgement.detail = found
         return judgement
 
-    def _judge_text(self, raw: str, judgement: Judgement) -> tuple[str, str] | None:
+    def _judge_text(self, raw: str, judgement: Judgement, texts: list[Text]) -> tuple[str, str] | None:
         if not raw.strip():  # cannot be disabled: shards need a text
             return "empty", "no text"
         text = self.reader.read(raw.strip())
@@ -217,13 +215,12 @@ class Judge:
         joined = " ".join(text.written)
         if (tokens := self._tokens.count(joined)) > self._limit:
             judgement.long_texts += 1
-            shortened = self._tokens.shorten(joined, self._limit) if self._options.long_texts == "cut" else joined
-            if "too_long" in self._on and (self._options.long_texts == "reject" or not shortened):
-                return "too_long", f"{tokens} tokens"
-            if shortened != joined:
+            if "too_long" in self._on:
+                joined = self._tokens.shorten(joined, self._limit)
+                if not joined:
+                    return "too_long", f"{tokens} tokens"
                 judgement.cuts.append("long_text")
-                joined = shortened
-        judgement.texts.append(text if joined == text.raw else self.reader.read(joined))
+        texts.append(text if joined == text.raw else self.reader.read(joined))
         return None
 
     def _judge_both(
@@ -233,7 +230,7 @@ class Judge:
         both = (("text", text), ("reverse_text", reverse_text))
         if words is not None and "caption_copy" in self._on:
             for (name, one), (own, other) in zip(both, (words, words[::-1]), strict=True):
-                if (detail := captions.caption_copy(one, own, other, self._options.min_overlap)) is not None:
+                if (detail := captions.caption_copy(one, own, other)) is not None:
                     return "caption_copy", f"{name}: {detail}"
         for name, one in both:
             for reason, rule in self.rules_after_cutting.items():

@@ -33,6 +33,7 @@ class TokenCounter:
     """
 
     def __init__(self, model: str) -> None:
+        self._count: Callable[[str], int]
         plain = _plain_context_length(model)
         if plain is not None:
             self.context_length, self._count, self._ends = plain, BytePairs().count, 2

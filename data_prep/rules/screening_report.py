@@ -13,8 +13,6 @@ from data_prep.rules.judge import REASONS, Judgement
 class ScreeningReport:
     """Counts of judgements, and examples for each reason and each cut.
 
-    The examples do not depend on how rows are distributed over processes.
-
     Args:
         samples: Number of examples for each reason and cut.
     """
@@ -39,24 +37,13 @@ class ScreeningReport:
         self._counts["rows"] += 1
         self._counts["long_texts"] += judgement.long_texts
         if judgement.reason is not None:
-            self.drop(row, judgement)
+            self._counts[f"rejected.{judgement.reason}"] += 1
+            self._offer(judgement.reason, row, f"{quoted(judgement.detail)}  \n  ")
             return
         for name in dict.fromkeys(judgement.cuts):
             self._counts[f"cut.{name}"] += 1
-            left = "  \n  reverse: ".join(quoted(text.raw) for text in judgement.texts)
+            left = "  \n  reverse: ".join(map(quoted, judgement.texts))
             self._offer(f"cut {name}", row, "", f"  \n  left: {left}")
-
-    def drop(self, row: Row, judgement: Judgement) -> None:
-        """Change a row that was counted as passed to rejected."""
-        assert judgement.reason is not None
-        self._counts[f"rejected.{judgement.reason}"] += 1
-        self._offer(judgement.reason, row, f"{quoted(judgement.detail)}  \n  ")
-
-    def merge(self, other: ScreeningReport) -> None:
-        """Add the counts and examples of another report."""
-        self._counts.update(other._counts)
-        for kind, examples in other._examples.items():
-            self._examples[kind] = sorted(self._examples[kind] + examples)[: self._samples]
 
     def _offer(self, kind: str, row: Row, before: str, after: str = "") -> None:
         """Keep an example if its hash is among the smallest, which gives a uniform sample."""

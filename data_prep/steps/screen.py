@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from itertools import chain
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from pydantic import NonNegativeInt
 from tqdm import tqdm
 
-from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, manifest_path, parse_row, read_jsonl
+from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, manifest_path, parse_row
 from data_prep.line_index import LineIndex
 from data_prep.manifest import Manifest
+from data_prep.parts import hash64
 from data_prep.progress import progress
-from data_prep.rules.census import Census
 from data_prep.rules.judge import Judge, Judgement, RuleOptions
 from data_prep.rules.screening_report import ScreeningReport, line_of
 from data_prep.step import INPUT, UNRECORDED, Made, OutputStep, Workers
 from data_prep.workers import in_order
-from pcclip.atomic import atomic_path, atomic_text
+from pcclip.atomic import atomic_text
 from pcclip.paths import sha256_of
 
+Outcome = tuple[Row, Judgement]
 # no pattern of `differences` means them
 FILES_NEXT_TO_OUTPUTS = (".rejected.jsonl", ".opinions.jsonl", ".failures.jsonl")
 CHUNK = 1 << 20  # bytes of rows that are sent to a process at once
@@ -65,7 +66,7 @@ class Screen(RuleOptions, Workers, OutputStep):
 
     @property
     def rejected_file(self) -> Path:
-        """File of the rejected rows, unchanged, with `reason` and `detail`. Rows that occur too often are at the end."""
+        """File of the rejected rows, unchanged, with `reason` and `detail`."""
         return Path(self.output).with_suffix(".rejected.jsonl")
 
     @property
@@ -73,214 +74,143 @@ class Screen(RuleOptions, Workers, OutputStep):
         """The Markdown report, next to the output."""
         return Path(self.output).with_suffix(".report.md")
 
+    def sources(self) -> list[Path]:
+        """Return the files of differences.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        pattern = Path(self.differences)
+        found = [pattern] if pattern.is_file() else sorted(pattern.parent.glob(pattern.name))
+        files = [file for file in found if file == pattern or not file.name.endswith(FILES_NEXT_TO_OUTPUTS)]
+        if not files:
+            raise FileNotFoundError(f"{pattern}: file not found; check the path, or run the step that writes it first")
+        return files
+
     def input_files(self) -> dict[str, Path]:
         """Return the differences files and the captions."""
-        first, *others = _sources(self)
+        first, *others = self.sources()
         numbered = {f"differences.{place}": file for place, file in enumerate(others, start=1)}
         return {"differences": first, **numbered, **super().input_files()}
 
     def is_current(self, manifest: Manifest) -> bool:
         """Return whether the three files are up to date."""
-        rejected, report = self.rejected_file, self.report_file
-        current = manifest.matches(Path(self.output), _files(rejected, report))
-        return current and rejected.is_file() and report.is_file()
+        current = manifest.matches(Path(self.output), self._files())
+        return current and self.rejected_file.is_file() and self.report_file.is_file()
+
+    def _files(self) -> dict[str, str | Path]:
+        """Return the further files for the manifest. The report is recorded by its hash, since its size rarely changes."""
+        report = self.report_file
+        return {"rejected": self.rejected_file, "report": sha256_of(report) if report.is_file() else report}
 
     def make(self, manifest: Manifest) -> Made:
-        """Write `output`, `rejected` and `report`, in the order of the input.
+        """Write the output, the rejected rows and the report, in the order of the input.
 
         Raises:
             ValueError: A bad row, or an image that `captions` does not have.
             ChildProcessError: A process died.
         """
-        return _screen(self)
+        output, report = Path(self.output), ScreeningReport(self.samples)
+        outcomes = without_repeats(judged(self), self)
+        if self.fit_model is not None and "misfit" not in self.skip_rules:
+            from data_prep.steps.tower import without_misfits  # here: torch is slow to import
+
+            outcomes = without_misfits(outcomes, Path(str(self.captions)), self.fit_model, self.fit_pretrained)
+        with atomic_text(output) as passed, atomic_text(self.rejected_file) as rejected:
+            for row, judgement in outcomes:
+                report.add(row, judgement)
+                if judgement.reason is None:
+                    text, reverse_text = judgement.texts
+                    passed.write(line_of({**row, "text": text, "reverse_text": reverse_text}))
+                else:
+                    rejected.write(line_of({**row, "reason": judgement.reason, "detail": judgement.detail}))
+            manifest_path(output).unlink(missing_ok=True)
+        with atomic_text(self.report_file) as stream:
+            stream.write(report.markdown())
+        message = f"{report.passed} of {report.rows} rows passed; see {self.report_file}"
+        return Made(report.counts(), files=self._files(), message=message)
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Some lines of an input.
+class Chunk(NamedTuple):
+    """Some lines of a file, and the number of the first, from 1."""
 
-    Attributes:
-        file: The input.
-        number: Number of its first line in the file, from 1.
-        place: The same in all inputs, from 0.
-        lines: The lines.
-    """
-
-    file: str
+    file: Path
     number: int
-    place: int
     lines: list[bytes]
 
 
-@dataclass
-class Screened:
-    """Result of screening a chunk.
+def judged(options: Screen) -> Iterator[Outcome]:
+    """Yield the rows of the part and what the rules say of each, in the order of the files.
 
-    Attributes:
-        size: Bytes of the chunk.
-        passed: Lines to write to the output.
-        rejected: Lines to write to the rejected rows.
-        census: Hashes of the rows that passed.
-        report: Counts and examples.
+    Raises:
+        ValueError: A bad row, or an image that `captions` does not have.
+        ChildProcessError: A process died.
     """
+    sources = options.sources()
+    size = sum(source.stat().st_size for source in sources)
+    workers = min(options.workers, -(-size // CHUNK))
+    bar: tqdm[None] = progress((), desc="screen", unit="B", total=size)
+    judge = partial(_judge_chunk, Run(secrets.token_hex(), options))
+    with bar, _open:
+        for length, outcomes in in_order(judge, _chunks(sources), workers, "screen.workers"):
+            bar.update(length)
+            yield from outcomes
 
-    size: int
-    census: Census
-    report: ScreeningReport
-    passed: list[bytes] = field(default_factory=list)
-    rejected: list[bytes] = field(default_factory=list)
+
+def _chunks(sources: Sequence[Path]) -> Iterator[Chunk]:
+    for source in sources:
+        number = 1
+        with source.open("rb") as stream:
+            while lines := stream.readlines(CHUNK):
+                yield Chunk(source, number, lines)
+                number += len(lines)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run of the step. Worker processes recognise it by its name.
-
-    Attributes:
-        name: A unique name.
-        options: The step.
-    """
+    """A run of the step. Worker processes recognise it by its unique name."""
 
     name: str
     options: Screen = field(compare=False)
 
 
-@contextmanager
-def _judge(options: Screen) -> Iterator[Judge]:
-    with ExitStack() as stack:
-        index = None
-        if options.captions:
-            index = stack.enter_context(LineIndex([Path(options.captions)], CAPTION_KEYS, "id"))
-        yield Judge(options, index)
-
-
-_open = ExitStack()  # the captions of the last run of this worker process
+_open = ExitStack()  # the captions of the last run of this process
 
 
 @lru_cache(maxsize=1)  # joblib's processes serve several runs
 def _judge_of(run: Run) -> Judge:
     _open.close()
-    return _open.enter_context(_judge(run.options))
+    captions = run.options.captions
+    index = LineIndex([Path(captions)], CAPTION_KEYS, "id") if captions else None
+    return Judge(run.options, None if index is None else _open.enter_context(index))
 
 
-def _screen_in_worker(run: Run, chunk: Chunk) -> Screened:
-    return _screen_chunk(run.options, _judge_of(run), chunk)
+def _judge_chunk(run: Run, chunk: Chunk) -> tuple[int, list[Outcome]]:
+    """Return the number of bytes of a chunk, and its outcomes."""
+    judge, part = _judge_of(run), run.options.own_part
+    outcomes: list[Outcome] = []
+    for number, line in enumerate(chunk.lines, start=chunk.number):
+        if line.strip():
+            where = f"{chunk.file}, line {number}"
+            row = parse_row(line, where, DIFFERENCE_KEYS)
+            if part.holds(row["group"]):
+                outcomes.append((row, judge.judge(row, where)))
+    return sum(map(len, chunk.lines)), outcomes
 
 
-def _screen_chunk(options: Screen, judge: Judge, chunk: Chunk) -> Screened:
-    done = Screened(sum(map(len, chunk.lines)), Census(), ScreeningReport(options.samples))
-    part = options.own_part
-    for ahead, line in enumerate(chunk.lines):
-        if not line.strip():
-            continue
-        where = f"{chunk.file}, line {chunk.number + ahead}"
-        row = parse_row(line, where, DIFFERENCE_KEYS)
-        if not part.holds(row["group"]):
-            continue
-        judgement = judge.judge(row, where)
-        done.report.add(row, judgement)
-        if judgement.reason is not None:
-            done.rejected.append(_rejected_line(row, judgement))
-            continue
-        text, reverse_text = judgement.texts[0].raw, judgement.texts[1].raw
-        if text == row["text"] and reverse_text == row["reverse_text"]:
-            done.passed.append(line.rstrip() + b"\n")
-        else:
-            done.passed.append(line_of({**row, "text": text, "reverse_text": reverse_text}).encode())
-        done.census.add(chunk.place + ahead, row["pair_id"], judgement.texts)
-    return done
-
-
-def _rejected_line(row: Row, judgement: Judgement) -> bytes:
-    return line_of({**row, "reason": judgement.reason, "detail": judgement.detail}).encode()
-
-
-def _screen(options: Screen) -> Made:
-    output, rejected, report_file = Path(options.output), options.rejected_file, options.report_file
-    sources = _sources(options)
-    report, census = ScreeningReport(options.samples), Census()
-    with atomic_path(output) as passed_draft, atomic_path(rejected) as rejected_draft:
-        with passed_draft.open("wb") as passed, rejected_draft.open("wb") as others:
-            for screened in _screen_all(options, sources):
-                passed.writelines(screened.passed)
-                others.writelines(screened.rejected)
-                report.merge(screened.report)
-                census.extend(screened.census)
-            max_repeats = None if "near_duplicate" in options.skip_rules else options.max_repeats
-            excess = census.excess(pairs="repeated_pair" not in options.skip_rules, max_repeats=max_repeats)
-            passed.flush()
-            rejections = chain(excess, _misfits(options, passed_draft, census))
-            drops: dict[int, Judgement] = {}
-            for line, reason, detail in rejections:
-                drops.setdefault(line, Judgement(reason=reason, detail=detail))
-            others.writelines(_rejected_again(sources, drops, report) if drops else ())
-        if drops:
-            _keep(passed_draft, (line not in drops for line in census.lines))
-        manifest_path(output).unlink(missing_ok=True)
-    with atomic_text(report_file) as stream:
-        stream.write(report.markdown())
-    message = f"{report.passed} of {report.rows} rows passed; see {report_file}"
-    return Made(report.counts(), files=_files(rejected, report_file), message=message)
-
-
-def _files(rejected: Path, report: Path) -> dict[str, str | Path]:
-    """Return the further files for the manifest. The report is recorded by its hash, since its size rarely changes."""
-    return {"rejected": rejected, "report": sha256_of(report) if report.is_file() else report}
-
-
-def _sources(options: Screen) -> list[Path]:
-    pattern = Path(options.differences)
-    found = [pattern] if pattern.is_file() else sorted(pattern.parent.glob(pattern.name))
-    files = [file for file in found if file == pattern or not file.name.endswith(FILES_NEXT_TO_OUTPUTS)]
-    if not files:
-        raise FileNotFoundError(f"{pattern}: file not found; check the path, or run the step that writes it first")
-    return files
-
-
-def _misfits(options: Screen, passed: Path, census: Census) -> Iterator[tuple[int, str, str]]:
-    if options.fit_model is None or options.captions is None or "misfit" in options.skip_rules:
-        return
-    from data_prep.steps.tower import misfits  # which needs torch
-
-    rows = (row for _, row in read_jsonl(passed, DIFFERENCE_KEYS))
-    numbered = zip(census.lines, rows, strict=True)
-    yield from misfits(numbered, Path(options.captions), options.fit_model, options.fit_pretrained)
-
-
-def _chunks(sources: Iterable[Path]) -> Iterator[Chunk]:
-    place = 0
-    for source in sources:
-        number = 1
-        with source.open("rb") as stream:
-            while lines := stream.readlines(CHUNK):
-                yield Chunk(str(source), number, place, lines)
-                number += len(lines)
-                place += len(lines)
-
-
-def _screen_all(options: Screen, sources: list[Path]) -> Iterator[Screened]:
-    size = sum(source.stat().st_size for source in sources)
-    workers = min(options.workers, -(-size // CHUNK))
-    bar: tqdm[None] = progress((), desc="screen", unit="B", total=size)
-    with bar, ExitStack() as stack:
-        screen: Callable[[Chunk], Screened] = partial(_screen_in_worker, Run(secrets.token_hex(), options))
-        if workers < 2:
-            screen = partial(_screen_chunk, options, stack.enter_context(_judge(options)))
-        for screened in in_order(screen, _chunks(sources), workers, "screen.workers"):
-            bar.update(screened.size)
-            yield screened
-
-
-def _rejected_again(sources: list[Path], drops: Mapping[int, Judgement], report: ScreeningReport) -> Iterator[bytes]:
-    """Yield the rejected lines for rows that were already written to the output, as they were in the input."""
-    for chunk in _chunks(sources):
-        for ahead, line in enumerate(chunk.lines):
-            judgement = drops.get(chunk.place + ahead)
-            if judgement is not None:
-                row = parse_row(line, chunk.file, DIFFERENCE_KEYS)
-                report.drop(row, judgement)
-                yield _rejected_line(row, judgement)
-
-
-def _keep(file: Path, wanted: Iterable[bool]) -> None:
-    with atomic_path(file) as draft, file.open("rb") as source, draft.open("wb") as stream:
-        stream.writelines(line for line, keep in zip(source, wanted, strict=True) if keep)
+def without_repeats(outcomes: Iterator[Outcome], options: RuleOptions) -> Iterator[Outcome]:
+    """Yield the outcomes. Reject a row if rows that passed have its pair id, or too often one of its texts."""
+    pairs: set[int] = set()
+    texts: Counter[int] = Counter()
+    most = None if "near_duplicate" in options.skip_rules else options.max_repeats
+    for row, judgement in outcomes:
+        if judgement.reason is None:
+            pair, alike = hash64(row["pair_id"]), set(judgement.alike)
+            if pair in pairs and "repeated_pair" not in options.skip_rules:
+                judgement.reason, judgement.detail = "repeated_pair", "the pair's id occurred before"
+            elif most is not None and any(texts[key] >= most for key in alike):
+                judgement.reason, judgement.detail = "near_duplicate", f"a text that {most} other rows have"
+            else:
+                texts.update(alike)
+            pairs.add(pair)
+        yield row, judgement

@@ -1,6 +1,6 @@
 """Uses of a CLIP model: embeddings to form groups by, and a check that texts fit their images."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from sklearn.random_projection import GaussianRandomProjection
 
 from data_prep.files import CAPTION_KEYS, EMBEDDING_ROW, Row, image_path
 from data_prep.line_index import LineIndex
+from data_prep.rules.judge import Judgement
 from data_prep.steps.similar import WIDTH, Indices, Vectors, embed_in_chunks
 from pcclip.data.encoding import encode_pictures
 from pcclip.data.labelled import ImageFile
@@ -107,13 +108,13 @@ def _unit(vectors: Vectors) -> Vectors:
     return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
 
 
-def misfits(
-    rows: Iterable[tuple[int, Row]], captions: Path, name: str, pretrained: str | None
-) -> Iterator[tuple[int, str, str]]:
-    """Yield (line, reason, detail) of each row whose reverse text fits the difference of its images at least as well.
+def without_misfits(
+    outcomes: Iterator[tuple[Row, Judgement]], captions: Path, name: str, pretrained: str | None
+) -> Iterator[tuple[Row, Judgement]]:
+    """Yield the outcomes. Reject a row if its reverse text fits the difference of its images at least as well.
 
     Args:
-        rows: (Line, row) of screened differences.
+        outcomes: Rows of differences and what the rules say of them.
         captions: The `captions.jsonl` of their images.
         name: Name of the model for `load_clip`.
         pretrained: Its weights, if the name does not include them.
@@ -123,19 +124,21 @@ def misfits(
         ValueError: An image is missing or unreadable, or the model is unknown or has no weights.
     """
     model = load_tower(name, pretrained, "screen.fit_model")
-    stream = iter(rows)
     with LineIndex([captions], CAPTION_KEYS, "id") as index, torch.inference_mode():
-        while batch := list(islice(stream, ROWS)):
-            ids = dict.fromkeys(row[side] for _, row in batch for side in ("first", "second"))
+        while outcomes_ahead := list(islice(outcomes, ROWS)):
+            batch = [(row, judgement) for row, judgement in outcomes_ahead if judgement.reason is None]
+            ids = dict.fromkeys(row[side] for row, _ in batch for side in ("first", "second"))
             places = {image: place for place, image in enumerate(ids)}
             found = [row for row in map(index.get, places) if row is not None]
             images = torch.from_numpy(embed_images(model, captions, found)).to(model.device)
-            first, second = (images[[places[row[side]] for _, row in batch]] for side in ("first", "second"))
+            first, second = (images[[places[row[side]] for row, _ in batch]] for side in ("first", "second"))
             difference = model.difference(first, second)
             forward, backward = (
-                (difference * model.encode_texts([row[key] for _, row in batch])).sum(-1).tolist()
-                for key in ("text", "reverse_text")
+                (difference * model.encode_texts([judgement.texts[place] for _, judgement in batch])).sum(-1).tolist()
+                for place in (0, 1)
             )
-            for (line, _), fit, reversed_fit in zip(batch, forward, backward, strict=True):
+            for (_, judgement), fit, reversed_fit in zip(batch, forward, backward, strict=True):
                 if not fit > reversed_fit:
-                    yield line, "misfit", f"cosine {fit:.3f} with its images' difference, reversed {reversed_fit:.3f}"
+                    judgement.reason = "misfit"
+                    judgement.detail = f"cosine {fit:.3f} with its images' difference, reversed {reversed_fit:.3f}"
+            yield from outcomes_ahead

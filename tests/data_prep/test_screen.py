@@ -111,20 +111,17 @@ def test_cut_texts_are_written_and_counted(write: Write, read: Read, tmp_path: P
     assert "## cut agreement" in report
 
 
-@pytest.mark.parametrize("long_texts", ["cut", "reject", "keep"])
-def test_long_texts(write: Write, read: Read, tmp_path: Path, long_texts: str) -> None:
+@pytest.mark.parametrize("skip_rules", [[], ["too_long"]])
+def test_long_texts(write: Write, read: Read, tmp_path: Path, skip_rules: list[str]) -> None:
     tail = (
         "Waves roll in behind it. Lamps glow next to them, warm and yellow. Sand lies all around under a wide blue sky."
     )
-    out = run(write, tmp_path, [row(0, f"{TEXT} {tail}"), row(1)], long_texts=long_texts, max_tokens=30)
-    assert counts(out)["long_texts"] == 1
-    passed = read(out / "screened.jsonl")
-    if long_texts == "reject":
-        assert read(out / "screened.rejected.jsonl")[0]["reason"] == "too_long"
-        assert [found["pair_id"] for found in passed] == ["p1"]
-    else:
-        kept = f"{TEXT} {tail}" if long_texts == "keep" else f"{TEXT} {tail.split('.')[0]}."
-        assert passed[0]["text"] == kept
+    whole, one = f"{TEXT} {tail}", f"{TEXT} {tail}".replace(".", ",")[:-1] + "."
+    out = run(write, tmp_path, [row(0, whole), row(1), row(2, one)], skip_rules=skip_rules, max_tokens=30)
+    assert counts(out)["long_texts"] == 2
+    kept = [found["text"] for found in read(out / "screened.jsonl")]
+    assert kept == ([whole, TEXT, one] if skip_rules else [f"{TEXT} {tail.split('.')[0]}.", TEXT])
+    assert [found["reason"] for found in read(out / "screened.rejected.jsonl")] == ([] if skip_rules else ["too_long"])
 
 
 def test_a_mention_that_was_cut_off_does_not_count(write: Write, read: Read, tmp_path: Path) -> None:
@@ -271,8 +268,6 @@ def test_the_world_s_right_texts_pass(world: Path, tmp_path: Path) -> None:
         ({"fit_model": "ViT-B-32", "captions": None}, "screen.fit_model .*screen.captions"),
         ({"workers": -1}, "screen.workers"),
         ({"part": "3/2"}, "screen.part.*'3/2'"),
-        ({"min_letters": 1.5}, "screen.min_letters.*1.5"),
-        ({"long_texts": "trim"}, "screen.long_texts.*'trim'"),
         ({"mentions": "none"}, "screen.mentions.*'none'"),
         ({"skip_rules": ["length"]}, "screen.skip_rules.*'length'"),
         ({"tokenizer": "ViT-L-15"}, "'ViT-L-15'"),
