@@ -15,7 +15,7 @@ from data_prep.images import Checked, check, check_all
 from data_prep.lock import output_lock
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
-from data_prep.sources import caption_shards, embeddings, image_sets, parquet, table
+from data_prep.sources import caption_shards, image_sets, tables
 from data_prep.sources.source import Candidate, LeftOut, SourceOptions, folder_hash, input_parts, input_tables
 from data_prep.step import Made, OutputStep, Workers
 from data_prep.workers import in_order
@@ -27,14 +27,14 @@ CHUNK = 64  # images per task of a worker; a task costs about a millisecond
 # Each function yields captioned images in the order of the source, and adds bad rows to what is left out.
 SOURCES: dict[str, Callable[[SourceOptions, LeftOut], Iterator[Candidate]]] = {
     "coco": image_sets.coco_candidates,
-    "csv": table.candidates,
+    "csv": tables.csv_candidates,
     "jsonl": image_sets.jsonl_candidates,
     "folder": image_sets.folder_candidates,
     "shards": caption_shards.candidates,
     "cub": image_sets.cub_candidates,
     "parts": image_sets.parts_candidates,
-    "parquet": parquet.candidates,
-    "embeddings": embeddings.candidates,
+    "parquet": tables.parquet_candidates,
+    "embeddings": tables.embedding_candidates,
 }
 
 
@@ -128,7 +128,7 @@ class Captions(SourceOptions, Workers, OutputStep):
 
     @cached_property
     def _unpacked(self) -> Path | None:
-        unpacks = self.source == "shards" or (self.source == "parquet" and parquet.holds_images(self))
+        unpacks = self.source == "shards" or (self.source == "parquet" and tables.holds_images(self))
         return Path(str(self.images)) if unpacks else None
 
 
