@@ -1,19 +1,22 @@
 """Base classes of the steps of `pcclip-data`: a step is a dataclass of options with a method `run`."""
 
+import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from filelock import FileLock, Timeout
 from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
-from data_prep.lock import output_lock
+from data_prep.files import manifest_path
 from data_prep.manifest import Manifest
 from data_prep.parts import Part
+from pcclip.atomic import remove_leftovers
 from pcclip.paths import existing_file
 from pcclip.validation import explain
 
@@ -162,3 +165,35 @@ class OutputStep(Step):
     @abstractmethod
     def make(self, manifest: Manifest) -> Made | None:
         """Make the output. Return None if the output is incomplete, or if the manifest has been written."""
+
+
+@contextmanager
+def output_lock(output: Path) -> Iterator[None]:
+    """Hold the lock of an output, and first delete temporary files that killed processes left next to it.
+
+    The lock is a hidden file next to the output, deleted at the end. The system releases it when the process dies. In a
+    read-only folder no lock is needed.
+
+    Raises:
+        ValueError: Another process holds the lock, or its file cannot be opened or locked in a writable folder.
+    """
+    file = output.with_name(f".{output.name}.lock")
+    lock = FileLock(file, timeout=0)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise ValueError(f"{output}: another process is writing it; wait for it, or stop it") from None
+    except OSError as error:
+        if os.access(output.parent, os.W_OK | os.X_OK):
+            raise ValueError(
+                f"{file}: cannot be locked ({error.strerror}). If no process writes {output.name}, delete this file"
+            ) from error
+    try:
+        if lock.is_locked:
+            remove_leftovers(output, manifest_path(output))
+        yield
+    finally:
+        if lock.is_locked:
+            file.unlink(missing_ok=True)  # `release` keeps it
+        lock.release()

@@ -12,12 +12,11 @@ from typing import ClassVar, Literal
 
 from data_prep.files import Row, clean, image_reference, manifest_path, states_hash, write_jsonl
 from data_prep.images import Checked, check, check_all
-from data_prep.lock import output_lock
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.sources import caption_shards, image_sets, tables
 from data_prep.sources.source import Candidate, LeftOut, SourceOptions, folder_hash, input_parts, input_tables
-from data_prep.step import Made, OutputStep, Workers
+from data_prep.step import Made, OutputStep, Workers, output_lock
 from data_prep.workers import in_order
 from pcclip.atomic import atomic_folder
 from pcclip.data.picture_files import PICTURE_ENDINGS

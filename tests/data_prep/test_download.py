@@ -19,8 +19,7 @@ from typing import Any
 import pytest
 
 from data_prep.steps import download
-from data_prep.steps.download import Download
-from data_prep.steps.fetch import File
+from data_prep.steps.download import Download, File
 from tests.helpers.http_server import Fault, FileServer, file_server
 
 CONTENT = random.Random(0).randbytes(300_000)
@@ -35,12 +34,13 @@ def server() -> Iterator[FileServer]:
 
 
 @pytest.fixture
-def run(server: FileServer, tmp_path: Path) -> Callable[..., bytes]:
+def run(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bytes]:
     """Download the server's file and return what arrived."""
+    monkeypatch.setattr(download, "FIRST_PAUSE", 0.001)
 
     def run_step(attempts: int = 4, timeout: float = 5, **file: Any) -> bytes:
         wanted = File(**{"url": server.url, "size": len(CONTENT), "sha256": SHA256, **file})
-        Download(output=str(tmp_path / "out"), files=[wanted], attempts=attempts, timeout=timeout, pause=0.001).run()
+        Download(output=str(tmp_path / "out"), files=[wanted], attempts=attempts, timeout=timeout).run()
         assert names(tmp_path / "out") == [wanted.file_name]
         return (tmp_path / "out" / wanted.file_name).read_bytes()
 
@@ -255,14 +255,6 @@ def test_archives_are_unpacked(archive: Download, server: FileServer, tmp_path: 
     assert names(tmp_path / "out/train") == ["a.jpg", "b.jpg", "empty.txt"]
     assert names(tmp_path / "out") == ["file.zip", "train"]
     assert json.loads((tmp_path / "out.manifest.json").read_text())["counts"] == {"files": 1, "unpacked": 3}
-
-
-def test_archives_can_be_given_up_afterwards(archive: Download, server: FileServer, tmp_path: Path) -> None:
-    archive.keep_archives = False
-    archive.run()
-    archive.run()
-    assert names(tmp_path / "out") == ["train"]
-    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("name", ["file.zip", "train/b.jpg"])

@@ -12,9 +12,9 @@ import webdataset as wds
 from PIL import Image
 
 from data_prep.manifest import Manifest
-from data_prep.packing import Packing
 from data_prep.partial import FinishedShard
 from data_prep.steps import shard
+from data_prep.steps.shard import Packing
 from pcclip.data.format import DatasetInfo
 from pcclip.data.record import GroupRecord, parse_group
 from tests.data_prep.conftest import Read, Rows, Write
@@ -221,11 +221,11 @@ def test_an_interrupted_run_is_continued(options: shard.Shard, tmp_path: Path, m
     written: list[str] = []
     pack_one = Packing.write_shard
 
-    def until_the_fourth(job: Packing, name: str, *rest: Any) -> FinishedShard:
+    def until_the_fourth(packing: Packing, job: Any) -> FinishedShard:
         if len(written) == 3:
             raise KeyboardInterrupt
-        written.append(name)
-        return pack_one(job, name, *rest)
+        written.append(job[0])
+        return pack_one(packing, job)
 
     again = replace(options, output=str(tmp_path / "again"))
     monkeypatch.setattr(Packing, "write_shard", until_the_fourth)
@@ -236,9 +236,7 @@ def test_an_interrupted_run_is_continued(options: shard.Shard, tmp_path: Path, m
     (tmp_path / "again.partial/shards" / written[0]).write_bytes(b"cut short")
     (tmp_path / "again.partial/records" / (written[1] + ".json")).write_text('{"shard": {"na')
     continued: list[str] = []
-    monkeypatch.setattr(
-        Packing, "write_shard", lambda job, name, *rest: continued.append(name) or pack_one(job, name, *rest)
-    )
+    monkeypatch.setattr(Packing, "write_shard", lambda packing, job: continued.append(job[0]) or pack_one(packing, job))
     again.run()
     assert continued == [f"{number:06d}.tar" for number in (0, 1, 3, 4, 5)]
     assert content(tmp_path / "again") == content(tmp_path / "shards")

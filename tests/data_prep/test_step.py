@@ -13,9 +13,8 @@ import pytest
 
 from data_prep.cli import main
 from data_prep.files import write_jsonl
-from data_prep.lock import output_lock
 from data_prep.manifest import Manifest
-from data_prep.step import OutputStep, Step
+from data_prep.step import OutputStep, Step, output_lock
 from data_prep.steps import pairs
 from data_prep.steps.describe import Describe
 from data_prep.steps.pairs import Pairs
@@ -31,7 +30,7 @@ KILLED = """
 import os, signal, sys
 os.getpid = lambda: 1  # as in a container
 from pathlib import Path
-from data_prep.lock import output_lock
+from data_prep.step import output_lock
 from pcclip.atomic import atomic_folder, atomic_text
 output = Path(sys.argv[1])
 with output_lock(output), atomic_text(output) as stream, atomic_text(output.with_name("rejected.jsonl")):
