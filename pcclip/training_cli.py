@@ -22,6 +22,7 @@ from pcclip.console import quiet_lightning
 from pcclip.data.datamodule import PairDataModule
 from pcclip.model.module import LitDifferenceCLIP
 from pcclip.resume import check_checkpoint, continues, find_checkpoint, keep_metrics, refuse_to_overwrite
+from pcclip.tasks import Task
 
 
 class PairCLI(LightningCLI):
@@ -62,6 +63,13 @@ class PairCLI(LightningCLI):
         )
         parser.add_argument(
             "--set", type=str, default="", help="name of a dataset; files of conf/eval use it as ${set}"
+        )
+        parser.add_argument(
+            "--tasks",
+            type=list[Task],
+            default=[],
+            sub_configs=True,
+            help="evaluation tasks; files of conf/eval use them as ${tasks}",
         )
         parser.add_argument(
             "--float32_matmul_precision",

@@ -28,8 +28,8 @@ ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 SHIPPED = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
 CALLBACKS = [path for path in SHIPPED if path.parts[0] == "callbacks"]
-OVERLAYS = [Path("fsdp.yaml")]  # read after a whole run's
-RUNS = [path for path in SHIPPED if path not in OVERLAYS and re.search("^trainer:", (CONF / path).read_text(), re.M)]
+RUNS = [path for path in SHIPPED if re.search("^trainer:", (CONF / path).read_text(), re.M)]
+AFTER = {"fsdp.yaml": "paper.yaml", "photos/roles.yaml": "photos/finetune.yaml"}  # read after another one
 
 
 def test_there_is_something_to_test() -> None:
@@ -42,11 +42,12 @@ def test_run_is_understood(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)  # where people call it from
     monkeypatch.setattr("torch.set_float32_matmul_precision", lambda precision: None)  # not for the tests that follow
     command = "test" if "eval" in path.parts else "fit"
+    files = [AFTER[str(path)], str(path)] if str(path) in AFTER else [str(path)]
     with (
         patch.object(PairCLI, "instantiate_classes"),
         patch.object(PairCLI, "execute", autospec=True) as run,
     ):
-        main([command, "--config", str(Path("conf") / path)])
+        main([command, *(f"--config=conf/{file}" for file in files)])
     run.assert_called_once()
     content = yaml.safe_load((CONF / path).read_text())
     parsed = run.call_args.args[0].config
@@ -99,20 +100,14 @@ def test_datasets_are_understood() -> None:
 def test_texts_are_of_what_is_written_for_them() -> None:
     """The data step writes what the evaluation reads, for the same dataset."""
     content = yaml.safe_load((CONF / "eval" / "texts.yaml").read_text())
-    read = str(content["trainer"]["callbacks"]).replace("${set}", "dtd")
+    read = str(content["tasks"]).replace("${set}", "dtd")
     chain = ["all", "--config", str(CONF / "data" / "class_texts.yaml")]
     steps = parse_steps([*chain, "--set", "dtd", "--kind", "things", "--model", "NAME"])
     assert all(step.output in read for step in steps.values() if isinstance(step, ClassTexts))
 
 
-@pytest.mark.parametrize("path", OVERLAYS, ids=str)
-def test_overlay_is_understood(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("torch.set_float32_matmul_precision", lambda precision: None)
-    with patch.object(PairCLI, "instantiate_classes"), patch.object(PairCLI, "execute") as run:
-        main(["fit", "--config", "conf/paper.yaml", "--config", str(CONF / path)])
-    run.assert_called_once()
-    strategy = yaml.safe_load((CONF / path).read_text())["trainer"]["strategy"]
+def test_weights_can_be_shared_out() -> None:
+    strategy = yaml.safe_load((CONF / "fsdp.yaml").read_text())["trainer"]["strategy"]
     assert strategy["class_path"].endswith(".ModelParallelStrategy")
     ModelParallelStrategy(**strategy["init_args"])
 

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 EVAL = ROOT / "conf" / "eval"
 CLASSES = ("cifar10", "imagenet", "sun397")  # datasets that have no configuration of their own
 WITH_TEXTS = [*CLASSES, "cifar100", "cub", "dtd", "eurosat", "flowers102", "food101", "pets"]
-PARTS = ("demo", "table", "model", "zero_shot", "texts")
+PARTS = ("demo", "table", "trainer", "model", "zero_shot", "texts")
 OWN = sorted(path.stem for path in EVAL.glob("*.yaml") if path.stem not in PARTS)
 # Name to configuration and dataset
 RUNS = {name: (name, name) for name in OWN}
@@ -62,9 +62,12 @@ def run(name: str, *arguments: str, clip: str = str(TINY), code: int = 0) -> Non
 def tasks(name: str) -> list[tuple[str, dict[str, Any]]]:
     """Class and settings of a configuration's tasks."""
     file, dataset = RUNS[name]
-    content = yaml.safe_load((EVAL / f"{file}.yaml").read_text().replace("${set}", dataset))
-    evaluation, _ = content["trainer"]["callbacks"]
-    return [(each["class_path"].rpartition(".")[2], each["init_args"]) for each in evaluation["init_args"]["tasks"]]
+
+    def read(part: str) -> Any:
+        return yaml.safe_load((EVAL / part).read_text().replace("${set}", dataset))
+
+    listed = [read(each) if isinstance(each, str) else each for each in read(f"{file}.yaml")["tasks"]]
+    return [(each["class_path"].rpartition(".")[2], each["init_args"]) for each in listed]
 
 
 def prepare(name: str) -> None:

@@ -17,6 +17,8 @@ from pcclip.experiments.paper import operations
 from pcclip.model import load_clip, save_clip
 from tests.helpers.fault_server import FaultServer, running_server
 from tests.helpers.official_trees import write_birds, write_pipeline
+from tests.test_eval_configurations import RUNS as CONFIGURATIONS
+from tests.test_eval_configurations import tasks
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT.parent / "shared" / "data" / "coco_mini"
@@ -184,13 +186,7 @@ def test_the_plan_counts_requests_cost_and_hours(capsys: pytest.CaptureFixture[s
 def test_tables_name_what_exists() -> None:
     """Metrics of tasks in conf/eval, cells of conf/ablations.yaml."""
     numbers = pd.read_csv("conf/paper/numbers.csv")
-    names = {
-        task["init_args"]["name"].replace("${set}", set_name)
-        for file in (ROOT / "conf/eval").glob("*.yaml")
-        if "trainer" in (content := yaml.safe_load(file.read_text()))
-        for task in content["trainer"]["callbacks"][0]["init_args"]["tasks"]
-        for set_name in [content.get("set", ""), "cifar100", "cub", "eurosat", "flowers102", "sun397"]
-    } | {"coco"}
+    names = {task["name"] for run in CONFIGURATIONS for _, task in tasks(run)} | {"coco"}
     for metric in pd.concat([numbers["metric"], numbers["corrected"]]).dropna():
         assert metric.split("/")[1] in names, metric
     cells = yaml.safe_load((ROOT / "conf/ablations.yaml").read_text())["paper"]["cells"]

@@ -103,6 +103,7 @@ def configuration() -> str:
         "| `seed_everything` | seed of weights and data |",
         "| `run` | folder of the run's outputs; other settings can use it as `${run}` |",
         "| `set` | name of a dataset; files of `conf/eval` use it as `${set}` |",
+        "| `tasks` | evaluation tasks; files of `conf/eval` use them as `${tasks}` |",
         "| `float32_matmul_precision` | `highest`, `high` or `medium`, as `torch.set_float32_matmul_precision` |",
         "| `resume` | resume from the last checkpoint of the run, or start if there is none |",
         "| `overwrite` | replace models, tables, predictions and run folders that other runs left |",
