@@ -66,19 +66,11 @@ def rows_and_captions(tmp_path: Path, write: Write) -> tuple[Path, Path]:
     for name in "abc":
         Image.new("RGB", (900, 600), (ord(name), 0, 0)).save(tmp_path / f"{name}.png")
     captions = write("captions.jsonl", [{"id": n, "file": f"{n}.png", "captions": [f"cap {n}"]} for n in "abcd"])
-    rows = [
-        {
-            "pair_id": f"p{number}",
-            "group": "g",
-            "first": "a",
-            "second": "bcd"[number % 3],
-            "text": f"text {number}",
-            "reverse_text": f"reverse {number}",
-            "reason": "empty",
-            "detail": "no <words>",
-        }
-        for number in range(50)
-    ]
+    rows = []
+    for number in range(50):
+        row = {"pair_id": f"p{number}", "group": "g", "first": "a", "second": "bcd"[number % 3]}
+        texts = {"text": f"text {number}", "reverse_text": f"reverse {number}"}
+        rows.append({**row, **texts, "reason": "empty", "detail": "no <words>"})
     return write("rejected.jsonl", rows), captions
 
 

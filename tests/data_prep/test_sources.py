@@ -242,48 +242,15 @@ def test_cub(tmp_path: Path, run: Run) -> None:
         run("cub", tmp_path)
 
 
-def test_img2dataset_shards(tmp_path: Path, run: Run) -> None:
-    (tmp_path / "in").mkdir()
-    record = {"caption": "a dog", "url": "http://dog", "key": "000000000", "status": "success", "width": 8}
-    write_tar(
-        tmp_path / "in/00000.tar",
-        {
-            "000000000.jpg": jpeg(0),
-            "000000000.txt": b"a dog",
-            "000000000.json": json.dumps(record).encode(),
-            "000000001.txt": b"a cat",
-            "000000001.json": json.dumps({**record, "status": "failed_to_download"}).encode(),
-            "000000002.jpg": jpeg(2),
-            "000000002.json": json.dumps({**record, "caption": None}).encode(),
-            "000000003.jpg": jpeg(3),
-            "000000003.txt": b"caf\xe9",
-            f"{'k' * 300}.jpg": jpeg(4),
-            f"{'k' * 300}.txt": b"a name too long for a file",
-        },
-    )
-    (tmp_path / "in/00000.parquet").write_bytes(b"")
-    rows, manifest = run("shards", tmp_path / "in", images=str(tmp_path / "images"))
-    assert [(row["id"], row["captions"], row["url"]) for row in rows] == [("000000000", ["a dog"], "http://dog")]
-    assert manifest["counts"] == {
-        "images": 1,
-        "failed_download": 1,
-        "without_caption": 1,
-        "not_utf8": 1,
-        "long_key": 1,
-    }
-
-
-def test_shards_are_not_unpacked_over_a_folder_of_somebody_else(tmp_path: Path, run: Run) -> None:
+def test_images_are_unpacked_again_if_deleted_and_never_into_a_folder_of_somebody_else(
+    tmp_path: Path, run: Run
+) -> None:
     source = shards(tmp_path / "in", {"a.jpg": jpeg(1), "a.txt": b"one"})
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/photo.jpg").write_bytes(jpeg(9))
     with pytest.raises(ValueError, match=r"mine: `images`"):
         run("shards", source, images=str(tmp_path / "mine"))
     assert (tmp_path / "mine/photo.jpg").read_bytes() == jpeg(9)
-
-
-def test_unpacked_images_that_were_deleted_are_unpacked_again(tmp_path: Path, run: Run) -> None:
-    source = shards(tmp_path / "in", {"a.jpg": jpeg(1), "a.txt": b"one"})
     run("shards", source, images=str(tmp_path / "images"))
     shutil.rmtree(tmp_path / "images")
     run("shards", source, images=str(tmp_path / "images"))
@@ -493,17 +460,27 @@ def test_parts_of_shards_are_whole_shards(tmp_path: Path, run: Run) -> None:
 
 
 def test_shards_are_unpacked(tmp_path: Path, run: Run) -> None:
+    dog = json.dumps({"caption": "a dog", "url": "http://dog", "status": "success", "width": 8}).encode()
     source = shards(
         tmp_path / "in",
-        {"a.jpg": jpeg(1), "a.txt": b"a photo of a cat\n", "x/b.jpg": jpeg(2), "x/b.txt": b"a dog"},
+        {"a.jpg": jpeg(1), "a.txt": b"a photo of a cat\n", "x/b.jpg": jpeg(2), "x/b.txt": b"a dog", "x/b.json": dog},
         {"c.png": jpeg(3), "c.json": b'{"caption": "a bird", "width": 8}', "d.jpg": jpeg(4), "e.txt": b"no picture"},
         {"a.jpg": jpeg(5), "a.txt": b"again", "f.jpg": b"damaged", "f.txt": b"nothing"},
         {"x__b.jpg": jpeg(6), "x__b.txt": b"a key that needs the same file as x/b"},
+        {
+            "g.txt": b"a cat",
+            "g.json": b'{"status": "failed_to_download"}',
+            "h.jpg": jpeg(7),
+            "h.json": b'{"caption": null}',
+        },
+        {"i.jpg": jpeg(8), "i.txt": b"caf\xe9", f"{'k' * 300}.jpg": jpeg(9), f"{'k' * 300}.txt": b"a name too long"},
     )
+    (tmp_path / "in/00000.parquet").write_bytes(b"")
     rows, manifest = run("shards", source, images=str(tmp_path / "images"))
     assert captions_of(rows) == [("a", ["a photo of a cat"]), ("x/b", ["a dog"]), ("c", ["a bird"])]
-    assert Path(rows[1]["file"]).read_bytes() == jpeg(2)
-    left_out = {"without_caption": 1, "missing": 1, "unreadable": 1, "duplicate_key": 2}
+    assert (Path(rows[1]["file"]).read_bytes(), rows[1]["url"]) == (jpeg(2), "http://dog")
+    left_out = {"without_caption": 2, "missing": 1, "unreadable": 1, "duplicate_key": 2}
+    left_out |= {"failed_download": 1, "not_utf8": 1, "long_key": 1}
     assert manifest["counts"] == {"images": 3, **left_out}
 
 

@@ -82,14 +82,13 @@ def test_within_a_group_one_picture_gives_way_to_one_and_never_two_to_the_same(
             assert len(set.union(*group.values())) == 5
 
 
-def test_groups_draw_on_their_own(options: transfer.Transfer, tmp_path: Path, read: Read, write: Write) -> None:
+def test_groups_draw_on_their_own_and_only_matching_ones_are_taken(
+    options: transfer.Transfer, tmp_path: Path, read: Read, write: Write
+) -> None:
     rows = [pair(f"g{number}", "old_cat0", "old_dog0") for number in range(40)]
     write("differences.jsonl", rows)
     options.run()
     assert len({row["first"] for row in read(Path(options.output))}) > 10
-
-
-def test_only_matching_groups_are_taken(options: transfer.Transfer, read: Read) -> None:
     options.groups = "g[02]"
     options.run()
     assert {row["group"] for row in read(Path(options.output))} == {"g0", "g2"}
