@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from pcclip.data.pictures import (
     PLAIN_MODES,
     SHARD_FORMATS,
@@ -56,7 +54,8 @@ def check_image(payload: bytes, where: str) -> tuple[int, int]:
     """
     with opened(payload, where) as image:
         turn = orientation(image)
-        width, height = eight_bits(_loaded(image)).size
+        image.load()
+        width, height = eight_bits(image).size
         return (height, width) if turn >= 5 else (width, height)
 
 
@@ -145,8 +144,3 @@ def read_bytes(path: Path) -> bytes:
         raise
     except ValueError as error:
         raise UnreadableImageError(str(path), f"is not a valid file name ({error})") from error
-
-
-def _loaded(image: Image.Image) -> Image.Image:
-    image.load()
-    return image

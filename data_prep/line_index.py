@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,8 +113,8 @@ class LineIndex(Lines):
         return row if row[self._key] == value else None  # another value may have the same hash
 
 
-def positions(known: Hashes, wanted: Hashes) -> Numbers:
-    """Return the last position of each wanted hash in sorted ones, or -1."""
+def positions(known: NDArray[Any], wanted: NDArray[Any]) -> Numbers:
+    """Return the last position of each wanted value in sorted ones, or -1."""
     found = np.searchsorted(known, wanted, side="right") - 1
     if len(known):
         found[known[found] != wanted] = -1

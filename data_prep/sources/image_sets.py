@@ -12,6 +12,7 @@ from data_prep.sources.source import (
     Candidate,
     LeftOut,
     SourceOptions,
+    described,
     image_folder,
     input_file,
     input_parts,
@@ -22,7 +23,6 @@ from pcclip.paths import existing_file, existing_folder
 
 IGNORED = (".txt", ".json", ".jsonl")  # in a folder: captions, and outputs of the steps
 CHECKED_KEYS = {**CAPTION_KEYS, "width": int, "height": int, "sha256": str}
-CHECKED_FIELDS = ("width", "height", "sha256")  # computed again
 
 
 def coco_candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Candidate]:
@@ -135,32 +135,21 @@ def jsonl_candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Cand
             if not line.strip():
                 continue
             try:
-                candidate, captions = _jsonl_candidate(line, folder, options)
+                row = json.loads(line)
+                path = row.get("file", row.get(options.image_column)) if isinstance(row, dict) else None
+                if not isinstance(path, str) or not path:
+                    raise ValueError(
+                        f"`{options.image_column}` or `file` must be the path of the image, found {path!r}"
+                    )
+                candidate = described(options, file, {"id": path, **row})
             except (ValueError, RecursionError) as error:
                 left_out.add("bad_row", f"line {number}: {error}")
                 continue
-            if (bad := len(captions) - len(candidate.captions)) > 0:
-                left_out.add("bad_caption", f"line {number}: {bad} of {len(captions)} captions are empty or not a text")
+            listed = row.get("captions", row.get(options.caption_column))
+            if isinstance(listed, list) and (bad := len(listed) - len(candidate.captions)):
+                left_out.add("bad_caption", f"line {number}: {bad} of {len(listed)} captions are empty or not a text")
+            candidate.path = folder / path
             yield candidate
-
-
-def _jsonl_candidate(line: bytes, folder: Path, options: SourceOptions) -> tuple[Candidate, list[object]]:
-    row = json.loads(line)
-    if not isinstance(row, dict):
-        raise ValueError(f"expected a JSON object, found {type(row).__name__}")
-    file_key = "file" if "file" in row else options.image_column
-    captions_key = "captions" if "captions" in row else options.caption_column
-    file, captions = row.get(file_key), row.get(captions_key)
-    name = row.get("id", file)
-    if not isinstance(file, str) or not file:
-        raise ValueError(f"`{file_key}` must be the path of the image, found {file!r}")
-    if not isinstance(name, str) or not name:
-        raise ValueError(f"`id` must be a text, found {name!r}")
-    if not isinstance(captions, str | list):
-        raise ValueError(f"`{captions_key}` must be a caption or a list of captions, found {captions!r}")
-    fields = {key: value for key, value in row.items() if key not in ("id", file_key, captions_key, *CHECKED_FIELDS)}
-    listed = [captions] if isinstance(captions, str) else captions
-    return Candidate(name, folder / file, clean(listed), fields), listed
 
 
 def parts_candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Candidate]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from data_prep.files import Row, read_captions, write_jsonl
+from data_prep.line_index import positions
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.step import INPUT, Made, OutputStep
@@ -144,7 +145,7 @@ def deal(
             first, second = _combinations(len(members))
             low, high = np.minimum(members[first], members[second]), np.maximum(members[first], members[second])
             keys = low * len(ids) + high  # one key per unordered pair of indices
-            free = np.flatnonzero(~_contains(taken, keys))
+            free = np.flatnonzero(positions(taken, keys) < 0)
             drawn = np.sort(free[rng.permutation(len(free))[: options.pairs_per_group]])
             if turn + 1 < options.rounds:  # no pair repeats within a round
                 fresh.extend(keys[drawn].tolist())
@@ -201,14 +202,6 @@ def _order(
 def _combinations(size: int) -> tuple[Indices, Indices]:
     first, second = np.triu_indices(size, 1)
     return first, second
-
-
-def _contains(haystack: Indices, needles: Indices) -> NDArray[np.bool_]:
-    """Return which needles are in the sorted haystack."""
-    if not len(haystack):
-        return np.zeros(len(needles), np.bool_)
-    places = np.minimum(np.searchsorted(haystack, needles), len(haystack) - 1)
-    return haystack[places] == needles
 
 
 def _rows(

@@ -21,7 +21,6 @@ from data_prep.progress import progress
 from data_prep.rules.length import TokenCounter
 from data_prep.step import Step, Workers
 from data_prep.workers import in_order
-from pcclip.atomic import atomic_text
 from pcclip.data.damage import REASONS, DamagedGroupError
 from pcclip.data.format import DATASET_FILE, EMBEDDINGS_EXTENSION, IMAGE_EXTENSIONS, DatasetInfo, ShardInfo
 from pcclip.data.groups import Sample, decode_embeddings
@@ -30,7 +29,7 @@ from pcclip.data.record import GroupRecord, record_problems
 from pcclip.data.tar_index import TarIndex
 from pcclip.paths import sha256_of
 
-LISTED = 1000  # problems described per kind and shard; all are counted
+SHOWN = 10  # problems described per kind; all are counted
 DIRECTIONS = ("one-way pairs", "texts equal to their reverse")
 IMAGE_MEMBER = re.compile(rf"(\d{{2,}})\.({'|'.join(IMAGE_EXTENSIONS)})")
 
@@ -47,18 +46,14 @@ class Verify(Workers, Step):
     """open_clip model whose tokenizer counts the tokens of difference texts. Null: do not count."""
     strict: bool = False
     """Also report pairs without their reverse, and pairs with the same text in both directions."""
-    show: NonNegativeInt = 10
-    """Number of problems to print of each kind."""
-    report: str | None = None
-    """JSON file for all statistics and problems."""
 
     def work(self) -> None:
         """Check the shards, and print statistics and problems.
 
         Raises:
             FileNotFoundError: The folder or its `dataset.json` is missing.
-            ValueError: `dataset.json` is invalid, or there is a problem. The message lists up to `show` problems of each
-                kind.
+            ValueError: `dataset.json` is invalid, or there is a problem. The message lists up to `SHOWN` problems of
+                each kind.
         """
         folder = Path(self.shards)
         info = DatasetInfo.load(folder)
@@ -69,17 +64,8 @@ class Verify(Workers, Step):
                     found.problem(kind, f"{folder}: {found.counts[kind]} of {found.counts['pairs']}")
         context = TokenCounter(self.tokenizer).context_length if self.tokenizer else None
         print("\n".join(statistics_lines(folder, info, found, context)))
-        if self.report:
-            report = {
-                "counts": found.counts,
-                "histograms": {name: dict(sorted(histogram.items())) for name, histogram in found.histograms.items()},
-                "problem_counts": found.problem_counts,
-                "problems": found.problems,
-            }
-            with atomic_text(Path(self.report)) as stream:
-                stream.write(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
         if found.problem_counts:
-            raise ValueError(summary(folder, found, self.show))
+            raise ValueError(summary(folder, found))
         print(f"{folder}: nothing is wrong")
 
 
@@ -88,7 +74,7 @@ class Findings:
     """Contents and problems of one shard, or of several."""
 
     problems: dict[str, list[str]] = field(default_factory=dict)
-    """Descriptions by kind of problem, at most `LISTED` each."""
+    """Descriptions by kind of problem, at most `SHOWN` each."""
     problem_counts: Counter[str] = field(default_factory=Counter)
     """Number of problems by kind."""
     counts: Counter[str] = field(default_factory=Counter)
@@ -104,14 +90,14 @@ class Findings:
         """Add a problem."""
         self.problem_counts[kind] += 1
         listed = self.problems.setdefault(kind, [])
-        if len(listed) < LISTED:
+        if len(listed) < SHOWN:
             listed.append(what)
 
     def merge(self, other: Findings) -> None:
         """Add what another shard has, except its keys and images."""
         for kind, listed in other.problems.items():
             mine = self.problems.setdefault(kind, [])
-            mine += listed[: LISTED - len(mine)]
+            mine += listed[: SHOWN - len(mine)]
         self.problem_counts.update(other.problem_counts)
         self.counts.update(other.counts)
         for name, histogram in other.histograms.items():
@@ -186,14 +172,14 @@ def distribution(histogram: Counter[int]) -> str:
     return f"mean {mean:.1f}, median {median}, 95 % up to {high}, {values[0]} to {values[-1]}"
 
 
-def summary(folder: Path, found: Findings, show: int) -> str:
-    """Return the problems as text, up to `show` of each kind."""
+def summary(folder: Path, found: Findings) -> str:
+    """Return the problems as text, up to `SHOWN` of each kind."""
     lines = [f"{folder}: {found.problem_counts.total()} things are wrong"]
     for kind, count in found.problem_counts.items():
         lines.append(f"{kind}: {count}")
-        lines += [f"  {what}" for what in found.problems[kind][:show]]
-        if count > show:
-            lines.append(f"  and {count - show} more")
+        lines += [f"  {what}" for what in found.problems[kind]]
+        if count > SHOWN:
+            lines.append(f"  and {count - SHOWN} more")
     return "\n".join(lines)
 
 

@@ -266,7 +266,7 @@ def test_jsonl_of_other_keys(tmp_path: Path, run: Run) -> None:
         "[1]",
         '{"file_name": "2.jpg"}',
         '{"text": "no file"}',
-        '{"id": 3, "file_name": "3.jpg", "text": "a number for an id"}',
+        '{"id": 3, "file_name": "3.jpg", "text": "a number for an id", "value": NaN}',
         '{"file_name": "0.jpg", "text": "again"}',
     ]
     (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
@@ -280,10 +280,12 @@ def test_jsonl_of_other_keys(tmp_path: Path, run: Run) -> None:
     assert [(row["id"], row["captions"], row["width"]) for row in rows] == [
         ("0.jpg", ["one"], 8),
         ("x", ["two", "three"], 8),
+        ("3", ["a number for an id"], 8),
     ]
+    assert rows[2]["value"] is None
     assert rows[0]["note"] == 5
-    assert manifest["counts"] == {"images": 2, "bad_row": 5, "bad_caption": 1, "duplicate_id": 1}
-    assert manifest["left_out"]["bad_row"][2].startswith("line 5: `text`")
+    assert manifest["counts"] == {"images": 3, "bad_row": 4, "bad_caption": 1, "duplicate_id": 1}
+    assert manifest["left_out"]["bad_row"][2].startswith("line 5: ")
 
 
 def test_a_table_whose_rows_are_scattered_or_broken(tmp_path: Path, run: Run) -> None:
