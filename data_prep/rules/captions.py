@@ -90,12 +90,6 @@ def said_by_both(text: Text, reverse_text: Text) -> tuple[Stems, Stems]:
     return text.said[0] | reverse_text.said[1], text.said[1] | reverse_text.said[0]
 
 
-def may_be_exchanged(said: tuple[Stems, Stems], captions: tuple[Stems, Stems]) -> bool:
-    """Return whether `exchanged` can find something in one of the directions: a fast check that is rarely true."""
-    first, second = captions
-    return len((said[0] & second) - first) + len((said[1] & first) - second) >= MIN_CROSS
-
-
 def other_images(said: tuple[Stems, Stems], captions: tuple[Stems, Stems], compares: bool) -> str | None:
     """Find texts that share hardly any word with the captions of one image or both.
 

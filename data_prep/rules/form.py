@@ -4,7 +4,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from operator import eq
 
 from data_prep.rules.reading import LOOP_IN_WORD, Text
 from data_prep.rules.said import FIRST, MARKS, NEGATION, SECOND, clauses_of
@@ -71,29 +70,19 @@ def repetition(text: Text) -> str | None:
     if "loop" in text.signs:
         for found in filter(None, map(LOOP_IN_WORD.search, tokens)):
             return repr(found.group()[:40])
-    # Fast checks on every second pair of neighbouring tokens: four equal tokens contain a pair of equal ones, and three
-    # repetitions of six words repeat at least two pairs.
-    evens, odds = tokens[::2], tokens[1::2]
-    if any(map(eq, evens, odds)):
-        for four in zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False):
-            if len(set(four)) == 1:
-                return repr(" ".join(four))
-    if _again(evens, odds) >= 2 and _again(odds, evens[1:]) >= 2:
-        words = text.words
-        grams = Counter(zip(*(words[start:] for start in range(NGRAM)), strict=False))
-        if (times := max(grams.values(), default=0)) > 2:
-            gram = next(gram for gram, count in grams.items() if count == times)
+    for four in zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False):
+        if len(set(four)) == 1:
+            return repr(" ".join(four))
+    words = text.words
+    grams = Counter(zip(*(words[start:] for start in range(NGRAM)), strict=False))
+    for gram, times in grams.most_common(1):
+        if times > 2:
             return f"{' '.join(gram)!r} {times} times"
     if text.raw.count(".") + text.raw.count("!") + text.raw.count("?") < 2 or len(tokens) - len(set(tokens)) < 3:
         return None
     sentences = [part for part in _SENTENCE_END.split(text.plain) if part]
     sentence, times = Counter(sentences).most_common(1)[0]
     return f"{sentence!r} {times} times" if times > 1 else None
-
-
-def _again(left: Sequence[str], right: Sequence[str]) -> int:
-    """Return how many pairs are repetitions of earlier ones."""
-    return min(len(left), len(right)) - len(set(zip(left, right, strict=False)))
 
 
 def too_short(text: Text, min_words: int) -> str | None:

@@ -242,7 +242,7 @@ class Judge:
             return None
         stems = (words[0].stems, words[1].stems)
         said = captions.said_by_both(text, reverse_text)
-        if "exchanged" in self._on and captions.may_be_exchanged(said, stems):
+        if "exchanged" in self._on:
             for (name, one), of_images in zip(both, (stems, stems[::-1]), strict=True):
                 if (detail := captions.exchanged(one, *of_images)) is not None:
                     return "exchanged", f"{name}: {detail}"

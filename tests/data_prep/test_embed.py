@@ -189,11 +189,10 @@ def test_a_shard_that_is_not_the_packed_one_is_refused(
 
 def test_shards_without_any_readable_group(options: embed.Embed, tmp_path: Path) -> None:
     record = group_record(0, 2)
-    bad, good = image_sample(0, record), image_sample(1, record)
-    bad |= {"00.png": b"no", "01.png": b"picture"}
+    good = image_sample(1, record)
+    bad = image_sample(0, record) | {"00.png": b"no", "01.png": b"picture"}
     info = {"kind": "images", "group_size": 2, "images": 6, "pairs": 6}
-    write_dataset(tmp_path / "poor", [[bad], [bad, good], []], info)
-    options.shards = str(tmp_path / "poor")
+    options.shards = str(write_dataset(tmp_path / "poor", [[bad], [bad, good], []], info))
     options.run()
     found = DatasetInfo.read(options.output)
     assert [(shard.name, shard.groups) for shard in found.shards] == [("00001.tar", 1)]

@@ -2,8 +2,6 @@
 
 import contextlib
 import io
-import struct
-import zlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -42,20 +40,6 @@ def test_the_first_frame_of_an_animation_is_stored(kind: str) -> None:
     assert np.abs(pixels(kept.payload) - (255, 0, 0)).max() < 12
 
 
-@pytest.mark.parametrize("turned", [Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180])
-def test_images_are_upright(turned: Image.Transpose) -> None:
-    upright = photo(256, 128)
-    image = upright.transpose(turned)
-    exif = image.getexif()
-    exif[0x0112] = 6 if turned == Image.Transpose.ROTATE_90 else 3
-    payload = encoded(image, "JPEG", exif=exif, quality=95)
-    found = pixels(encode_image(payload, "a", 96, 95).payload)
-    expected = np.asarray(upright.resize((96, 48), Image.Resampling.BICUBIC))
-    assert found.shape == expected.shape
-    assert np.abs(found - expected).mean() < 6
-    assert check_image(payload, "a") == upright.size
-
-
 @pytest.mark.parametrize(("kind", "extension"), [("JPEG", "jpg"), ("PNG", "png"), ("WEBP", "webp")])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_plain_file_keeps_its_bytes(kind: str, extension: str, mode: str) -> None:
@@ -81,17 +65,10 @@ def test_only_pixels_are_stored() -> None:
     assert b"who took it" not in encode_image(payload, "a", 32, 90).payload
 
 
-def bomb() -> bytes:
-    """A PNG with four thousand million pixels in its header."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", 65000, 65000, 8, 2, 0, 0, 0)
-    chunks = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-    return b"\x89PNG\r\n\x1a\n" + chunks + encoded(photo(), "PNG")[33:]
-
-
 @pytest.mark.parametrize(
     "payload",
-    [b"no picture", b"", encoded(photo(), "JPEG")[:-200], encoded(photo(), "PNG")[:-400], bomb()],
-    ids=["text", "empty", "jpeg", "png", "bomb"],
+    [b"no picture", b"", encoded(photo(), "JPEG")[:-200], encoded(photo(), "PNG")[:-400]],
+    ids=["text", "empty", "jpeg", "png"],
 )
 @pytest.mark.parametrize(
     "read", [check_image, *(partial(encode_image, resize=resize, quality=90) for resize in (None, 16))]

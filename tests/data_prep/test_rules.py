@@ -180,10 +180,9 @@ def test_right_texts_pass(text: str) -> None:
 
 
 def test_settings_of_the_rules() -> None:
-    greek = "\u0397 \u03c0\u03c1\u03ce\u03c4\u03b7 \u03b5\u03b9\u03ba\u03cc\u03bd\u03b1"
-    assert form.non_text(read(greek), ["LATIN"])
-    assert form.non_text(read(greek), ["LATIN", "GREEK"]) is None
-    assert form.non_text(read(greek), []) is None
+    greek = read("\u0397 \u03c0\u03c1\u03ce\u03c4\u03b7 \u03b5\u03b9\u03ba\u03cc\u03bd\u03b1")
+    assert form.non_text(greek, ["LATIN"])
+    assert [form.non_text(greek, scripts) for scripts in (["LATIN", "GREEK"], [])] == [None, None]
     assert form.mention(read("The first image shows a dog on a beach."), "one") is None
     assert form.mention(read("A dog on a beach."), "one") == "neither image"
 
@@ -307,26 +306,24 @@ def test_texts_of_other_images(one: str, other: str, found: bool) -> None:
     assert captions.other_images(said, (frozenset({"ship"}), frozenset({"car"})), compares=False) is None  # hardly any
 
 
-@pytest.fixture(scope="module")
-def counter() -> TokenCounter:
-    return TokenCounter("ViT-B-32")
+COUNTER = TokenCounter("ViT-B-32")
 
 
-def test_tokens_are_those_of_the_tower(counter: TokenCounter) -> None:
+def test_tokens_are_those_of_the_tower() -> None:
     import open_clip
 
     text = "A skateboarder's half-pipe trick, 1984: gymnosperms & pterodactyls!"
     ids = open_clip.get_tokenizer("ViT-B-32")(text)[0]
-    assert counter.count(text) == int((ids != 0).sum())
-    assert counter.context_length == 77
+    assert COUNTER.count(text) == int((ids != 0).sum())
+    assert COUNTER.context_length == 77
     accents = "Caf\u00e9 Zo\u00eb\u2019s na\u00efve _\u00f1and\u00fa_ 10:45 don't!?..."
-    assert counter.count(accents) == len(open_clip.get_tokenizer("ViT-B-32").encode(accents)) + 2
+    assert COUNTER.count(accents) == len(open_clip.get_tokenizer("ViT-B-32").encode(accents)) + 2
 
 
-def test_long_texts_are_cut_at_a_sentence(counter: TokenCounter) -> None:
+def test_long_texts_are_cut_at_a_sentence() -> None:
     text = "The first image shows a dog. The second shows a cat. Both are asleep."
-    assert counter.shorten(text, counter.count(text) - 1) == "The first image shows a dog. The second shows a cat."
-    assert counter.shorten("one two three four", 5) == ""
+    assert COUNTER.shorten(text, COUNTER.count(text) - 1) == "The first image shows a dog. The second shows a cat."
+    assert COUNTER.shorten("one two three four", 5) == ""
 
 
 def test_counting_clip_s_tokens_needs_no_torch() -> None:

@@ -46,15 +46,8 @@ RUBBISH = [
 
 
 def row(number: int, text: str = TEXT, reverse: str = REVERSE) -> dict[str, Any]:
-    return {
-        "pair_id": f"p{number}",
-        "group": "g",
-        "first": "a",
-        "second": "b",
-        "text": text,
-        "reverse_text": reverse,
-        "key": "k",
-    }
+    ids = {"pair_id": f"p{number}", "group": "g", "first": "a", "second": "b"}
+    return {**ids, "text": text, "reverse_text": reverse, "key": "k"}
 
 
 def run(write: Write, tmp_path: Path, rows: Rows, **options: Any) -> Path:
@@ -76,12 +69,13 @@ def counts(folder: Path) -> dict[str, int]:
 @pytest.mark.parametrize("side", ["text", "reverse_text"])
 def test_each_kind_of_rubbish_has_its_reason(write: Write, read: Read, tmp_path: Path, side: str) -> None:
     # In the reverse, the words of TEXT are those that stand unexchanged. Unlike it, these words have other stems.
-    unexchanged = "The first image shows many cats on furniture, while the second image shows a dog at a beach."
-    replies = [*RUBBISH, (unexchanged, "exchanged")]
-    if side == "reverse_text":
+    if side == "text":
+        replies = list(RUBBISH)
+        unexchanged = "The first image shows many cats on furniture, while the second image shows a dog at a beach."
+    else:
+        replies = [(TEXT if reason == "direction" else reply, reason) for reply, reason in RUBBISH]
         unexchanged = "The first image shows a dog running at a beach, while many cats are on furniture in the second."
-        replies = [*((TEXT if reason == "direction" else reply, reason) for reply, reason in RUBBISH)]
-        replies.append((unexchanged, "exchanged"))
+    replies.append((unexchanged, "exchanged"))
     rows = [{**row(number), side: reply} for number, (reply, _) in enumerate(replies)]
     out = run(write, tmp_path, [*rows, row(99)])
     rejected = read(out / "screened.rejected.jsonl")
@@ -91,13 +85,8 @@ def test_each_kind_of_rubbish_has_its_reason(write: Write, read: Read, tmp_path:
     assert [found["pair_id"] for found in read(out / "screened.jsonl")] == ["p99"]
     expected = Counter(f"rejected.{reason}" for _, reason in replies)
     assert {key: value for key, value in counts(out).items() if key.startswith("rejected.")} == expected
-    assert set(REASONS) - {reason for _, reason in replies} == {
-        "other_images",
-        "misfit",
-        "too_long",
-        "repeated_pair",
-        "near_duplicate",
-    }
+    elsewhere = {"other_images", "misfit", "too_long", "repeated_pair", "near_duplicate"}
+    assert set(REASONS) - {reason for _, reason in replies} == elsewhere
 
 
 def test_cut_texts_are_written_and_counted(write: Write, read: Read, tmp_path: Path) -> None:
@@ -132,22 +121,20 @@ def test_a_mention_that_was_cut_off_does_not_count(write: Write, read: Read, tmp
     assert read(out / "screened.rejected.jsonl")[0]["detail"] == "text: only the first image"
 
 
-def test_near_duplicates_beyond_the_allowed_number(write: Write, read: Read, tmp_path: Path) -> None:
+def test_pairs_and_texts_that_come_too_often(write: Write, read: Read, tmp_path: Path) -> None:
     rows = [row(number, TEXT.replace("image", "picture") if number % 2 else TEXT.upper()) for number in range(5)]
     rows = [{**one, "reverse_text": REVERSE.replace("sofa", f"sofa in room {one['pair_id']}")} for one in rows]
-    bad = row(9, TEXT, "empty")  # rejected for something else, so it does not use up the allowance
-    out = run(write, tmp_path, [bad, *rows], max_repeats=3)
+    # A row that is rejected for something else does not use up the allowance.
+    out = run(write, tmp_path, [row(0, TEXT, "empty"), rows[0], rows[0], *rows[1:]], max_repeats=3)
     assert [found["pair_id"] for found in read(out / "screened.jsonl")] == ["p0", "p1", "p2"]
-    assert [found["reason"] for found in read(out / "screened.rejected.jsonl")] == ["too_short"] + [
-        "near_duplicate"
-    ] * 2
+    rejected = [(found["pair_id"], found["reason"]) for found in read(out / "screened.rejected.jsonl")]
+    assert rejected == [
+        ("p0", "too_short"),
+        ("p0", "repeated_pair"),
+        ("p3", "near_duplicate"),
+        ("p4", "near_duplicate"),
+    ]
     assert len(read(run(write, tmp_path, rows, max_repeats=None) / "screened.jsonl")) == 5
-
-
-def test_a_pair_that_comes_twice(write: Write, read: Read, tmp_path: Path) -> None:
-    out = run(write, tmp_path, [row(0, "bad"), row(0), row(1), row(0)])
-    assert [found["reason"] for found in read(out / "screened.rejected.jsonl")] == ["too_short", "repeated_pair"]
-    assert [found["pair_id"] for found in read(out / "screened.jsonl")] == ["p0", "p1"]
 
 
 def many_rows(count: int) -> Rows:
@@ -277,8 +264,3 @@ def test_bad_options(write: Write, tmp_path: Path, options: dict[str, Any], mess
     with pytest.raises(ValueError, match=message):
         run(write, tmp_path, [row(0)], **options)
     assert not (tmp_path / "out/screened.jsonl").exists()
-
-
-def test_missing_input(write: Write, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"none.jsonl: .* not found"):
-        run(write, tmp_path, [row(0)], captions=str(tmp_path / "none.jsonl"))

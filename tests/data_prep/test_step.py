@@ -80,7 +80,7 @@ NOWHERE: dict[str, Any] = {"captions": "nowhere.jsonl", "output": "out"}
     [
         (Pairs(**NOWHERE), "captions"),
         (Describe(**NOWHERE, pairs="nowhere.jsonl"), "pairs"),
-        (Rewrite(**NOWHERE, backend="scene"), "captions"),
+        (Rewrite(**NOWHERE, model="m"), "captions"),
         (Transfer(**NOWHERE, differences="nowhere.jsonl", to_captions="nowhere.jsonl"), "differences"),
         (Shard(captions=["nowhere.jsonl"], output="out"), "captions"),
         (Shard(captions=[__file__], differences=["nowhere.jsonl"], output="out"), "differences"),
@@ -158,17 +158,19 @@ def test_an_edited_answer_of_a_model_is_kept_and_a_missing_one_asked_again(
     assert "edited by hand" in output.read_text()
 
 
-@pytest.mark.parametrize("kind", ["shapes", "shapes_eval"])
+@pytest.mark.parametrize(
+    ("step", "table"),
+    [
+        (Shapes(output="out", workers=1, train=2, val=1, test=1, per_class=1), "train/captions.jsonl"),
+        (ShapesEval(output="out", workers=1, per_combination=1, probe=1), "edits.jsonl"),
+    ],
+)
 def test_a_cut_or_missing_file_of_a_folder_is_noticed(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    step: OutputStep, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = tmp_path / "out"
-    step: OutputStep
-    if kind == "shapes":
-        step, table = Shapes(output=str(output), workers=1, train=2, val=1, test=1, per_class=1), "train/captions.jsonl"
-    else:
-        step, table = ShapesEval(output=str(output), workers=1, per_combination=1, probe=1), "edits.jsonl"
+    monkeypatch.chdir(tmp_path)
     step.run()
+    output = Path("out")
     (output / "added by a user.txt").touch()
     capsys.readouterr()
     step.run()
@@ -225,20 +227,13 @@ def test_what_a_killed_step_left_of_a_replaced_folder_is_removed(
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def refuse(*_: object) -> int:
-    raise PermissionError(13, "Permission denied")
-
-
 def test_a_folder_that_cannot_be_written_needs_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.open", refuse)
-    monkeypatch.setattr("os.access", lambda *_: False)
-    with output_lock(tmp_path / "out.jsonl"):
-        assert not list(tmp_path.iterdir())
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
 
-
-def test_a_lock_that_cannot_be_opened_in_a_folder_that_can_be_written_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setattr("os.open", refuse)
     with pytest.raises(ValueError, match=r"\.out\.jsonl\.lock"), output_lock(tmp_path / "out.jsonl"):
         pass
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with output_lock(tmp_path / "out.jsonl"):
+        assert not list(tmp_path.iterdir())
