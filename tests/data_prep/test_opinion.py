@@ -37,11 +37,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """`captions.jsonl` and `differences.jsonl` with 40 right rows. Each tenth text and each fifth reverse has a zebra."""
-    captions, rows = [], []
-    for i in range(ROWS + 1):
-        captions.append(
-            {"id": f"i{i}", "file": f"{i}.jpg", "captions": [f"A dog in room {i}.", f"A zebra by room {i}."]}
-        )
+    named = [(f"i{i}", [f"A dog in room {i}.", f"A zebra by room {i}."]) for i in range(ROWS + 1)]
+    captions = [{"id": name, "file": f"{name}.jpg", "captions": texts} for name, texts in named]
+    rows = []
     for i in range(ROWS):
         ids = {"pair_id": f"p{i}", "group": "g", "first": f"i{i}", "second": f"i{i + 1}"}
         texts = []

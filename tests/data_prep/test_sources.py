@@ -52,48 +52,29 @@ def captions_of(rows: Rows) -> list[tuple[str, list[str]]]:
     return [(row["id"], row["captions"]) for row in rows]
 
 
-@pytest.fixture
-def coco(tmp_path: Path) -> dict[str, Any]:
-    """COCO's layout: two good images, one missing, one without captions; and records of no use."""
+def test_coco(tmp_path: Path, run: Run) -> None:
     pictures(tmp_path / "train", "a.jpg", "b.jpg", "c.jpg")
-    return {
-        "images": [
-            {"id": 7, "file_name": "b.jpg", "height": 1, "width": 1},
-            {"id": 3, "file_name": "a.jpg"},
-            {"id": 4, "file_name": "gone.jpg"},
-            {"id": 5, "file_name": "c.jpg"},
-            {"id": 6},
-            "no record",
-        ],
-        "annotations": [
-            {"id": 1, "image_id": 3, "caption": "one"},
-            {"id": 2, "image_id": 7, "caption": "two\n"},
-            {"id": 3, "image_id": 3, "caption": "three"},
-            {"id": 4, "image_id": 4, "caption": "four"},
-            {"id": 5, "image_id": 5, "caption": " "},
-            {"id": 6, "caption": "of nothing"},
-            {"id": 7, "image_id": 99, "caption": "of nobody"},
-            17,
-        ],
-    }
-
-
-def test_coco(coco: dict[str, Any], tmp_path: Path, run: Run) -> None:
-    (tmp_path / "captions.json").write_text(json.dumps(coco))
+    images: list[Any] = [
+        {"id": 7, "file_name": "b.jpg", "height": 1, "width": 1},
+        {"id": 3, "file_name": "a.jpg"},
+        {"id": 4, "file_name": "gone.jpg"},
+        {"id": 5, "file_name": "c.jpg"},
+        {"id": 6},
+        "no record",
+    ]
+    given = [(3, "one"), (7, "two\n"), (3, "three"), (4, "four"), (5, " "), (None, "of nothing"), (99, "of nobody")]
+    annotations: list[Any] = [
+        {"id": number, "image_id": image, "caption": caption} for number, (image, caption) in enumerate(given, start=1)
+    ]
+    (tmp_path / "captions.json").write_text(json.dumps({"images": images, "annotations": [*annotations, 17]}))
     rows, manifest = run("coco", tmp_path / "captions.json", images=str(tmp_path / "train"))
     assert [(row["id"], row["captions"], row["width"], row["height"]) for row in rows] == [
         ("7", ["two"], 8, 6),
         ("3", ["one", "three"], 8, 6),
     ]
     assert rows[0]["file"] == str(tmp_path / "train/b.jpg")
-    assert manifest["counts"] == {
-        "images": 2,
-        "missing": 1,
-        "without_caption": 1,
-        "bad_annotation": 3,
-        "bad_image_record": 2,
-        "captions_of_unknown_image": 1,
-    }
+    counts = {"images": 2, "missing": 1, "without_caption": 1, "bad_annotation": 3, "bad_image_record": 2}
+    assert manifest["counts"] == {**counts, "captions_of_unknown_image": 1}
     assert manifest["left_out"]["bad_annotation"] == ["annotation 5", "annotation 6", "annotation 17"]
 
 
@@ -195,11 +176,7 @@ def test_folder(tmp_path: Path, run: Run) -> None:
     (root / "b/alone.txt").write_text("five")
     (root / "b/odd.txt").write_bytes("caf\u00e9".encode("latin-1"))
     rows, manifest = run("folder", root)
-    assert captions_of(rows) == [
-        ("z.jpg", ["one", "two"]),
-        ("b/y.jpeg", ["four"]),
-        ("b/deep/x.PNG", ["three"]),
-    ]
+    assert captions_of(rows) == [("z.jpg", ["one", "two"]), ("b/y.jpeg", ["four"]), ("b/deep/x.PNG", ["three"])]
     assert manifest["counts"] == {"images": 3, "without_caption": 1, "missing": 1, "not_utf8": 1}
     assert [name.split(":")[0] for name in manifest["left_out"]["missing"]] == ["b/alone.txt"]
 
@@ -219,15 +196,11 @@ def test_a_folder_that_holds_the_output_stays_up_to_date(tmp_path: Path, capsys:
 def test_cub(tmp_path: Path, run: Run) -> None:
     root = tmp_path / "CUB_200_2011"
     names = ["001.Black_footed_Albatross/Black_Footed_Albatross_0046_18", "002.Laysan_Albatross/Laysan_0001"]
-    for index, name in enumerate(names):
-        for folder, suffix, content in (
-            ("images", ".jpg", jpeg(index)),
-            ("text_c10", ".txt", b"a bird\na white bird\n"),
-        ):
-            (root / folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / folder / f"{name}{suffix}").write_bytes(content)
+    pictures(root / "images", *(f"{name}.jpg" for name in names))
+    for name, text in (*((name, "a bird\na white bird\n") for name in names), ("002.Laysan_Albatross/gone", "a bird")):
+        (root / "text_c10" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "text_c10" / f"{name}.txt").write_text(text)
     (root / "images.txt").write_text(f"2 {names[1]}.jpg\n1 {names[0]}.jpg\n3 002.Laysan_Albatross/gone.jpg\nbroken\n")
-    (root / "text_c10/002.Laysan_Albatross/gone.txt").write_text("a bird that left")
     rows, manifest = run("cub", root)
     assert [(row["id"], row["class"], row["captions"]) for row in rows] == [
         ("2", "Laysan Albatross", ["a bird", "a white bird"]),
@@ -270,13 +243,8 @@ def test_jsonl_of_other_keys(tmp_path: Path, run: Run) -> None:
         '{"file_name": "0.jpg", "text": "again"}',
     ]
     (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
-    rows, manifest = run(
-        "jsonl",
-        tmp_path / "metadata.jsonl",
-        images=images,
-        image_column="file_name",
-        caption_column="text",
-    )
+    columns = {"image_column": "file_name", "caption_column": "text"}
+    rows, manifest = run("jsonl", tmp_path / "metadata.jsonl", images=images, **columns)
     assert [(row["id"], row["captions"], row["width"]) for row in rows] == [
         ("0.jpg", ["one"], 8),
         ("x", ["two", "three"], 8),
@@ -355,14 +323,8 @@ def test_bad_rows_never_end_the_step(tmp_path: Path, run: Run) -> None:
     (tmp_path / "in.jsonl").write_text("\n".join(lines))
     rows, manifest = run("jsonl", tmp_path / "in.jsonl")
     assert captions_of(rows) == [("0.jpg", ["good"])]
-    assert manifest["counts"] == {
-        "images": 1,
-        "bad_caption": 2,
-        "not_utf8": 3,
-        "unreadable": 4,
-        "bad_row": 1,
-        "without_caption": 1,
-    }
+    counts = {"images": 1, "bad_caption": 2, "not_utf8": 3, "unreadable": 4, "bad_row": 1, "without_caption": 1}
+    assert manifest["counts"] == counts
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -383,14 +345,8 @@ def test_what_is_no_file_is_skipped(tmp_path: Path, run: Run, workers: int) -> N
     (root / os.fsdecode(b"caf\xe9.txt")).write_text("a name that is not UTF-8")
     rows, manifest = run("folder", root, workers=workers)
     assert [row["id"] for row in rows] == ["a.jpg", "again/c.jpg"]
-    assert manifest["counts"] == {
-        "images": 2,
-        "not_a_file": 2,
-        "folder_again": 2,
-        "without_caption": 1,
-        "not_utf8": 1,
-        "missing": 2,
-    }
+    counts = {"images": 2, "not_a_file": 2, "folder_again": 2, "without_caption": 1, "not_utf8": 1, "missing": 2}
+    assert manifest["counts"] == counts
 
 
 def test_a_replaced_image_of_equal_size_is_read_again(tmp_path: Path, run: Run) -> None:
@@ -421,11 +377,8 @@ def test_damaged_tar_headers_cost_only_the_samples_they_are_in(tmp_path: Path, r
     rows, manifest = run("shards", tmp_path / "in", images=str(tmp_path / "images"))
     assert [row["id"] for row in rows] == [*"012456789", "cut"]
     assert manifest["counts"] == {"images": 10, "missing": 1, "without_caption": 1, "damaged_shard": 3}
-    assert [Path(where.split(":")[0]).name for where in manifest["left_out"]["damaged_shard"]] == [
-        "0.tar",
-        "1.tar",
-        "2.tar",
-    ]
+    damaged = [Path(where.split(":")[0]).name for where in manifest["left_out"]["damaged_shard"]]
+    assert damaged == ["0.tar", "1.tar", "2.tar"]
 
 
 def test_parts_are_brought_together(tmp_path: Path, run: Run, read: Read) -> None:

@@ -147,22 +147,6 @@ def test_wrong_counts(tmp_path: Path, key: str) -> None:
     assert "00000.tar: holds 2 groups, dataset.json says 3" in found
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"version": 2}, "format version 2"),
-        ({"kind": "embeddings"}, "kind 'embeddings' with embedding None"),
-        ({"shards": [{"name": "a"}]}, "dataset.json: .*shards"),
-    ],
-)
-def test_wrong_descriptions(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    folder = folder_of(tmp_path)
-    description = json.loads((folder / "dataset.json").read_text())
-    (folder / "dataset.json").write_text(json.dumps(description | change))
-    with pytest.raises(ValueError, match=message):
-        options(folder).run()
-
-
 def test_a_link_is_a_foreign_member(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     path = folder / "00001.tar"
