@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from data_prep.files import Row, clean, image_reference, manifest_path, states_hash, write_jsonl
-from data_prep.images import Checked, check, check_all
+from data_prep.images import Checked, check_all
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.sources import caption_shards, image_sets, tables
@@ -190,13 +190,10 @@ def check_candidates(candidates: Iterable[Candidate], workers: int) -> Iterator[
     """
     stream, under_way = iter(candidates), deque[list[Candidate]]()
 
-    def chunks() -> Iterator[list[tuple[Path, bytes | None]]]:
+    def chunks() -> Iterator[list[tuple[Path, bytes | None, Checked | None]]]:
         while chunk := list(islice(stream, CHUNK)):
             under_way.append(chunk)
-            yield [(candidate.path, candidate.payload) for candidate in chunk]
+            yield [(candidate.path, candidate.payload, candidate.checked) for candidate in chunk]
 
-    if workers < 2:
-        for candidate in stream:
-            yield candidate, candidate.checked or check(candidate.path, candidate.payload)
     for checked in in_order(check_all, chunks(), workers, "captions.workers"):
         yield from zip(under_way.popleft(), checked, strict=True)

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
+from torch import Tensor
 
 from data_prep.rules.judge import REASONS
-from data_prep.steps import screen
+from data_prep.steps import screen, tower
 from tests.data_prep.conftest import Read, Rows, Write
 
 TEXT = "The first image shows a dog on a beach, while the second image shows two cats on a sofa."
@@ -264,3 +267,80 @@ def test_bad_options(write: Write, tmp_path: Path, options: dict[str, Any], mess
     with pytest.raises(ValueError, match=message):
         run(write, tmp_path, [row(0)], **options)
     assert not (tmp_path / "out/screened.jsonl").exists()
+
+
+COLOURS = ("red", "green", "blue")
+
+
+class ColourModel:
+    """Embeds pictures by their mean colour, and texts by the colour of the first image minus that of the second."""
+
+    device = torch.device("cpu")
+    embed_dim = 3
+
+    def require_image_tower(self, pictures: str) -> None:
+        pass
+
+    def image_transform(self, image: Image.Image) -> Tensor:
+        return torch.tensor(list(image.convert("RGB").getdata()), dtype=torch.float32).T.reshape(3, 8, 8)
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(images.mean((2, 3)), dim=-1)
+
+    def encode_texts(self, texts: list[str]) -> Tensor:
+        signs = [
+            [(text.find(name) < 45) - (text.find(name) >= 45) if name in text else 0 for name in COLOURS]
+            for text in texts
+        ]
+        return torch.nn.functional.normalize(torch.tensor(signs, dtype=torch.float32), dim=-1)
+
+    def difference(self, first: Tensor, second: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(first - second, dim=-1)
+
+
+def test_texts_must_fit_better_than_reversed_ones(
+    write: Write, read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(tower, "load_tower", lambda *arguments: asked.append(arguments) or ColourModel())
+    monkeypatch.setattr(tower, "ROWS", 2)
+    for name in COLOURS:
+        Image.new("RGB", (8, 8), name).save(tmp_path / f"{name}.png")
+    write("captions.jsonl", [{"id": name, "file": f"{name}.png", "captions": ["a surface"]} for name in COLOURS])
+    rows = []
+    for number, (first, second) in enumerate([("red", "green"), ("green", "blue"), ("blue", "red"), ("red", "blue")]):
+        shown = (second, first) if number in (1, 3) else (first, second)
+        frame = "The first image shows a {} wall, while the second image shows a {} wall."
+        rows.append({**row(number, frame.format(*shown), frame.format(*shown[::-1])), "first": first, "second": second})
+    write("differences.jsonl", rows)
+    paths = {name: str(tmp_path / f"{name}.jsonl") for name in ("differences", "captions", "output")}
+    screen.Screen(**paths, fit_model="local-dir:model").run()
+    assert asked == [("local-dir:model", None, "screen.fit_model")]
+    rejected = read(tmp_path / "output.rejected.jsonl")
+    assert [(found["pair_id"], found["reason"]) for found in rejected] == [("p1", "misfit"), ("p3", "misfit")]
+    assert read(tmp_path / "output.jsonl") == [rows[0], rows[2]]
+
+
+def test_right_texts_of_a_labelled_set_pass_and_wrong_ones_do_not(write: Write, read: Read, tmp_path: Path) -> None:
+    """The rules were written while looking at the rows `develop`. `held_out` and `blind` are by the same author.
+
+    `blind` was written after the rules, and since looked at. Every row has the captions of its two images.
+    """
+    labelled = read(Path(__file__).with_name("screening_set.jsonl"))
+    differences, captions = [], []
+    for number, one in enumerate(labelled):
+        images = {"first": f"{number}a", "second": f"{number}b"}
+        captions += [{"id": name, "file": name, "captions": one[side]} for side, name in images.items()]
+        differences.append({**row(number, one["text"], one["reverse_text"]), **images})
+    paths = {"captions": str(write("c.jsonl", captions)), "differences": str(write("d.jsonl", differences))}
+    screen.Screen(**paths, output=str(tmp_path / "out.jsonl")).run()
+    passed = {int(found["pair_id"][1:]) for found in read(tmp_path / "out.jsonl")}
+    for split in ("develop", "held_out", "blind", "all"):
+        rows = [
+            (one["label"], number in passed) for number, one in enumerate(labelled) if split in ("all", one["split"])
+        ]
+        right, wrong = ([passes for label, passes in rows if label == kind] for kind in ("good", "bad"))
+        print(f"{split}: right texts pass {sum(right)}/{len(right)}, wrong ones {sum(wrong)}/{len(wrong)}")
+        assert sum(right) >= 0.97 * len(right) > 0
+        assert sum(wrong) <= 0.15 * len(wrong)
+    assert len({one["kind"] for one in labelled if one["label"] == "bad"}) >= 15
