@@ -8,6 +8,7 @@ from typing import Any
 from data_prep.articles import with_articles
 from data_prep.columns.column_words import TableWords
 from data_prep.files import Row, read_jsonl
+from pcclip.validation import read_yaml
 
 Values = Mapping[str, Any]
 
@@ -101,7 +102,7 @@ class TableTexts:
     """
 
     def __init__(self, words: str | Path, captions: Path) -> None:
-        self._words = TableWords.load(words)
+        self._words = read_yaml(TableWords, words, "words for the columns")
         empty = set(self._words.columns)
         for number, row in read_jsonl(captions, {"id": str}):
             empty.difference_update(self._words.values(row, f"{captions}, line {number}"))

@@ -7,10 +7,8 @@ from abc import ABC, abstractmethod
 from bisect import bisect
 from itertools import pairwise
 from math import inf
-from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -25,9 +23,7 @@ from pydantic import (
 )
 
 from data_prep.files import Row
-from pcclip.paths import read_text
 from pcclip.roles import has_roles
-from pcclip.validation import explain
 
 SLIGHTLY = ("slightly", "slightly", "somewhat")
 MUCH = ("much", "far", "clearly")
@@ -233,21 +229,6 @@ class TableWords(BaseModel):
         if not any(self.columns_per_text):
             raise ValueError("`columns_per_text` must have a number above 0")
         return self
-
-    @classmethod
-    def load(cls, file: str | Path) -> TableWords:
-        """Read the file.
-
-        Raises:
-            FileNotFoundError: It is missing.
-            ValueError: Not YAML, or a missing, unknown or invalid key.
-        """
-        try:
-            return cls.model_validate(yaml.safe_load(read_text(file, "words for the columns")))
-        except yaml.YAMLError as error:
-            raise ValueError(f"{file}: not valid YAML ({error})") from error
-        except ValidationError as error:
-            raise ValueError(f"{file}: {explain(error)}") from error
 
     def values(self, row: Row, where: str) -> dict[str, Any]:
         """Return the values of the columns in a row. Missing and empty cells are left out.

@@ -10,16 +10,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from data_prep.files import SURROGATE, Row
 from data_prep.images import data_url, read_bytes
 from data_prep.llm.options import ModelOptions
 from data_prep.llm.replies import Completion, NoAnswerError, malformed, parse_reply
 from pcclip.data.pictures import UnreadableImageError
-from pcclip.paths import read_text
-from pcclip.validation import explain
+from pcclip.validation import read_yaml
 
 Message = dict[str, Any]
 
@@ -139,13 +137,7 @@ def load_prompt(source: str | Path, known: Collection[str], answer: Collection[s
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
         raise FileNotFoundError(f"{source}: prompt not found; give the path of a YAML file, or one of {names}")
-    try:
-        prompt = Prompt.model_validate(yaml.safe_load(read_text(path, "prompt")))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not valid YAML ({error})") from error
-    except ValidationError as error:
-        keys = ", ".join(Prompt.model_fields)
-        raise ValueError(f"{path}: not a prompt with the keys {keys} ({explain(error)})") from error
+    prompt = read_yaml(Prompt, path, "prompt")
     prompt._name = path.stem
     if set(prompt.answer) != set(answer):
         found = ", ".join(prompt.answer)

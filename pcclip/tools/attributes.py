@@ -6,14 +6,12 @@ from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from pcclip.commands.shared_options import AxisOptions, VocabularyName
 from pcclip.metrics.protocol import Wording
-from pcclip.paths import read_text
 from pcclip.roles import has_roles, swap_roles
-from pcclip.validation import explain
+from pcclip.validation import read_yaml
 
 _SHOWN = 8  # names in a message
 SHIPPED = Path(str(resources.files("pcclip.tools") / "attributes.yaml"))
@@ -175,13 +173,7 @@ def wordings(more: str | Sequence[str], less: str | Sequence[str]) -> list[Wordi
 
 
 def _read(file: str | Path) -> AttributeFile:
-    text = read_text(file, "attributes", "name a file with --attributes FILE")
-    try:
-        return AttributeFile.model_validate(yaml.safe_load(text))
-    except ValidationError as error:
-        raise ValueError(f"{file}: {explain(error)}") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file}: {error}") from error
+    return read_yaml(AttributeFile, file, "attributes", "name a file with --attributes FILE")
 
 
 def _filled(name: str, more: str, less: str, templates: Sequence[str]) -> Attribute:
