@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from pcclip.paths import existing_file
 from pcclip.reports.plots import plot_cells, plot_sweeps, save
 from pcclip.reports.rows import read_runs, spread
 
+RESULTS = "results.json"  # of each run, in its folder
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -36,8 +38,6 @@ class Experiment:
 
     fit: str
     """Configuration of `pcclip fit` for all cells."""
-    results: str
-    """Path of `results.json` in the `run` folder."""
     columns: dict[str, str]
     """Columns of the table: heading to `task/subset/metric`."""
     cells: dict[str, dict[str, Any] | None]
@@ -50,7 +50,7 @@ class Experiment:
     """Settings of every cell, such as paths in other run folders, and what saves time without changing results."""
     plot: list[str]
     """Headings of the x and the y axis of a plot of the cells that measure more ensembles than `models`."""
-    prepare: list[list[str]]
+    prepare: list[list[str]] = field(default_factory=list)
     """`pcclip-data` commands to run first. Steps that are up to date do nothing."""
 
 
@@ -96,7 +96,7 @@ def run_cell(experiment: Experiment, folder: Path, arguments: Sequence[str]) -> 
     record, started = folder / "cell.json", folder / "started.json"
     configuration = hashlib.sha256(existing_file(experiment.fit, "configuration").read_bytes()).hexdigest()
     wanted = json.dumps({"arguments": list(arguments), "configuration": configuration})
-    if (folder / experiment.results).is_file() and record.is_file() and record.read_text() == wanted:
+    if (folder / RESULTS).is_file() and record.is_file() and record.read_text() == wanted:
         return True
     if not (started.is_file() and started.read_text() == wanted):
         shutil.rmtree(folder, ignore_errors=True)
@@ -108,7 +108,7 @@ def run_cell(experiment: Experiment, folder: Path, arguments: Sequence[str]) -> 
         done = subprocess.run(
             [sys.executable, "-m", "pcclip.cli", *words], stdout=log, stderr=subprocess.STDOUT, check=False
         )
-    if done.returncode or not (folder / experiment.results).is_file():
+    if done.returncode or not (folder / RESULTS).is_file():
         tail = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
         print(f"{folder.name}: failed ({done.returncode}), see {folder / 'log.txt'}: {' '.join(tail)}", flush=True)
         return False
@@ -125,7 +125,7 @@ def tabulate(experiment: Experiment, folder: Path) -> pd.DataFrame:
     headings = {metric: heading for heading, metric in experiment.columns.items()}
     tables = []
     for cell in experiment.cells:
-        files = [record.parent / experiment.results for record in sorted(folder.glob(f"{slug(cell)}-*/cell.json"))]
+        files = [record.parent / RESULTS for record in sorted(folder.glob(f"{slug(cell)}-*/cell.json"))]
         if not files:
             continue
         rows = read_runs(files)

@@ -21,7 +21,6 @@ ROOT = Path(__file__).parents[2]
 SECTION: dict[str, Any] = {
     "fit": "conf/fit.yaml",
     "settings": {},
-    "results": "results.json",
     "seeds": [0, 1],
     "prepare": [],
     "models": ["finetuned"],
