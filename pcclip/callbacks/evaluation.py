@@ -109,11 +109,10 @@ class Evaluation(Callback):
             return
         self._base = self.measure(trainer, pl_module)
         self._log(trainer, 0)
-        for logger in trainer.loggers:
-            logger.save()
         keep_values(trainer, self.rows, self._base)
         for logger in trainer.loggers:
             loggers.add_layout(logger, headlines(self._base, []))
+            logger.save()
         self._show(trainer, pl_module)
         self._save_pictures(trainer, pl_module, "_before")
 

@@ -62,13 +62,6 @@ class Draw:
         risen = min(1.0, epoch / self.role_swap_epochs) if self.role_swap_epochs else 1.0
         return replace(self, role_swap=risen * self.role_swap)
 
-    @property
-    def needs(self) -> str:
-        """Description of what a group must have, for messages."""
-        pairs = "pairs in both directions" if self.both_directions else "pairs"
-        wanted = [pairs] * (self.pairs_per_group != 0) + ["captions"] * bool(self.captions_per_group)
-        return " and ".join(wanted)
-
 
 def collate(groups: Sequence[Group], draw: Draw, tokenizer: Tokenizer, rng: np.random.Generator) -> PairBatch:
     """Draw pairs and captions from groups, and return the batch."""

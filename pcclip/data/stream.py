@@ -225,8 +225,8 @@ class PairBatches(GroupStream):
         usable = groups + found
         if not usable:
             raise ValueError(
-                f"no usable group in any shard: training needs groups with {self._draw.needs}; "
-                "`pcclip-data verify` names what is wrong"
+                "no usable group in any shard: each needs the pairs (with data.both_directions, in both directions) and "
+                "captions that are drawn; `pcclip-data verify` names what is wrong"
             )
         return found + [usable[i] for i in random.integers(len(usable), size=missing - len(found))]
 

@@ -4,8 +4,6 @@ Each run is a `pcclip fit` with its own `--run` folder. Finished runs are skippe
 be stopped and started again at any time. It writes tables and plots of the finished runs into a Markdown file.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

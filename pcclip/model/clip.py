@@ -58,21 +58,13 @@ class DifferenceCLIP(nn.Module):
         self.preprocess = preprocess
         pool_type, eos_id = pooling(towers)
         self.tokenizer = Tokenizer(tokenize, trim=is_trimmable(towers), pool_type=pool_type, eos_id=eos_id)
-        self.embed_dim = self._find_embed_dim()
+        self.embed_dim: int = config["embed_dim"]
         self.head = build_head(head, self.embed_dim)
         self.chunk_size: int | None = None
         self.lora_scaling = 0.0
         self._known_texts = KnownTexts()
         self._keeps_texts = True
         self._text_multiple = 1
-
-    def _find_embed_dim(self) -> int:
-        training = self.towers.training
-        self.towers.eval()
-        with torch.no_grad():
-            width = encode_tokens(self.towers, self.tokenizer(["a"]).to(self.device)).shape[-1]
-        self.towers.train(training)
-        return width
 
     @property
     def device(self) -> torch.device:

@@ -6,7 +6,6 @@ longest text. The last block runs for the end-of-text tokens only. Other towers 
 length by their own code.
 """
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
@@ -113,22 +112,13 @@ class Tokenizer:
         ends = end_of_text(tokens, self._pool_type, self._eos_id)
         return tokens[:, : int(ends.max()) + 1]
 
-    def overflow(self, text: str) -> str:
-        """Return the words of a text that do not fit into the context; empty if all fit."""
-        length = self.tokenize([text]).shape[1]
-        if len(text.encode()) + 2 <= length:  # a token has at least one byte
-            return ""
-
-        def fits(words: Sequence[str]) -> bool:
-            text = [" ".join(words)]
-            # If all tokens fit, a longer context gives the same tokens.
-            return torch.equal(self.tokenize(text), self.tokenize(text, context_length=length + 8)[:, :length])
-
-        words = text.split()
-        if fits(words):
-            return ""
-        kept = bisect_left(range(1, len(words) + 1), True, key=lambda count: not fits(words[:count]))
-        return " ".join(words[kept:])
+    def fits(self, text: str) -> bool:
+        """Return whether the whole text fits into the context. What does not fit is cut off."""
+        tokens = self.tokenize([text])
+        length = tokens.shape[1]
+        # A token has at least one byte. If all tokens fit, a longer context gives the same tokens.
+        short = len(text.encode()) + 2 <= length
+        return short or torch.equal(tokens, self.tokenize([text], context_length=length + 8)[:, :length])
 
     def _rows(self, texts: Sequence[str]) -> Tensor:
         new = [text for text in dict.fromkeys(texts) if text not in self._known]

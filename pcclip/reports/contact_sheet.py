@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 TILE = 112
 GAP = 6
@@ -15,11 +14,10 @@ LINES = 4  # below a picture
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def spread_over_order(scores: Tensor, count: int) -> Tensor:
-    """Return indices of at most `count` items, spread evenly over the ascending order of the scores (N,)."""
-    order = scores.argsort(stable=True)
-    places = torch.linspace(0, len(order) - 1, min(count, len(order)), device=scores.device).round().long()
-    return order[places]
+def spread(count: int, most: int) -> list[int]:
+    """Return at most `most` places, spread evenly over `count`."""
+    places: list[int] = torch.linspace(0, count - 1, min(most, count)).round().long().tolist()
+    return places
 
 
 def contact_sheet(

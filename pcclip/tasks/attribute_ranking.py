@@ -23,7 +23,7 @@ from pcclip.metrics.ceiling import has_ceiling
 from pcclip.metrics.protocol import Metric, Wording
 from pcclip.paths import existing_file, read_text
 from pcclip.processes import rank
-from pcclip.reports.contact_sheet import TILE, contact_sheet, spread_over_order
+from pcclip.reports.contact_sheet import TILE, contact_sheet, spread
 from pcclip.tasks.task import Context, Task
 
 _SHOWN = 5  # names in a message
@@ -269,7 +269,8 @@ class AttributeRanking(Task):
         for attribute, numbers in self._values.items():
             known = (~numbers[present].isnan()).nonzero().view(-1)
             scores = attribute_scores(context.encoder, items[known.to(items.device)], self._texts[attribute]).mean(0)
-            chosen = known[spread_over_order(scores, _STRIP).cpu()].tolist()
+            order = scores.argsort(stable=True).cpu()
+            chosen = known[order[spread(len(order), _STRIP)]].tolist()
             strips[attribute] = contact_sheet(
                 [decoded(images[index], TILE) for index in chosen],
                 [f"{float(numbers[present[index]]):.3g}" for index in chosen],

@@ -1,6 +1,6 @@
 """What the page of `pcclip demo` answers with one model: rankings, searches, comparisons and classes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
 from pathlib import Path
@@ -10,6 +10,7 @@ from PIL import Image
 from scipy.stats import kendalltau
 from torch import Tensor
 
+from pcclip.reports.contact_sheet import spread
 from pcclip.tools.attributes import Attribute, explained
 from pcclip.tools.gallery import Gallery
 from pcclip.tools.inference import InferenceModel
@@ -101,7 +102,7 @@ class Shown:
 
     def strip(self, ranking: Ranking) -> list[Tile]:
         """Return pictures spread evenly over a ranking, least first."""
-        return self._ranked(ranking, _spread(len(ranking.order), STRIP))
+        return self._ranked(ranking, spread(len(ranking.order), STRIP))
 
     def around(self, ranking: Ranking, percent: float) -> list[Tile]:
         """Return the pictures around a place of a ranking: 0 % is the picture with least, 100 % the one with most."""
@@ -158,7 +159,7 @@ class Shown:
             own = (predicted == number).nonzero().view(-1)
             shares[name] = len(own) / len(predicted)
             own = own[sure[own].argsort(descending=True, stable=True)]
-            chosen = own[_spread(len(own), most)].tolist()
+            chosen = own[spread(len(own), most)].tolist()
             tiles += [self._tile(index, f"{name} {sure[index]:.0%}") for index in chosen]
         return shares, tiles
 
@@ -174,10 +175,6 @@ class Shown:
             small.thumbnail((THUMBNAIL, THUMBNAIL))
             return small
         return self._thumbnail(self._known(picked))
-
-    def cut(self, texts: Sequence[str]) -> Iterator[str]:
-        """Yield what is cut off of texts that are longer than the context."""
-        return (cut for text in texts if (cut := self.model.clip.tokenizer.overflow(text)))
 
     def _ranked(self, ranking: Ranking, places: Sequence[int]) -> list[Tile]:
         count = len(ranking.order)
@@ -214,9 +211,3 @@ class Shown:
         picture = self.gallery.pick(index, THUMBNAIL) or Image.new("RGB", (THUMBNAIL, THUMBNAIL), "grey")
         scale = THUMBNAIL / max(picture.size)
         return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """Return at most `most` places spread evenly over `count`."""
-    places: list[int] = torch.linspace(0, count - 1, min(most, count)).round().long().tolist()
-    return places

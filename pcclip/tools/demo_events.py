@@ -222,6 +222,7 @@ class Events:
         texts = [text for axis in axes for wording in axis.wordings for text in (wording.text, wording.reverse)]
         for name in [model] if second == NOTHING else [model, second]:
             shown = self.library.shown(pictures, name)
-            for cut in dict.fromkeys(shown.cut(texts)):
-                gradio.Warning(f"text too long for {name}, cut off: ...{cut!r}")
+            for text in texts:
+                if not shown.model.clip.tokenizer.fits(text):
+                    gradio.Warning(f"text too long for {name}, its end is cut off: {text!r}")
             yield name, shown

@@ -245,10 +245,10 @@ class InferenceModel(OpenClipInterface):
         return embed_texts(self.clip, texts)
 
     def warn_of_cuts(self, texts: Sequence[str]) -> None:
-        """Warn about texts that are longer than the context, and say what is cut off."""
+        """Warn about texts that are longer than the context."""
         for text in dict.fromkeys(texts):
-            if cut := self.clip.tokenizer.overflow(text):
-                warnings.warn(f"text too long for the model, cut off: ...{cut!r}", ToolWarning, stacklevel=2)
+            if not self.clip.tokenizer.fits(text):
+                warnings.warn(f"text too long for the model, its end is cut off: {text!r}", ToolWarning, stacklevel=2)
 
     def shift(self, axis: Tensor) -> Tensor:
         """Return the change of an image embedding (D,) that the head maps to `axis` (D,).

@@ -1,7 +1,5 @@
 """The methods of an open_clip model, for tools that expect one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

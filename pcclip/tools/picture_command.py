@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from pcclip.atomic import atomic_path, atomic_text
 from pcclip.commands.shared_options import EmbeddingOptions, PictureOptions
 from pcclip.data.labelled import ImageFile
 from pcclip.data.picture_files import save_png
-from pcclip.reports.contact_sheet import TILE, contact_sheet
+from pcclip.reports.contact_sheet import TILE, contact_sheet, spread
 from pcclip.tools.gallery import Gallery
 from pcclip.tools.inference import InferenceModel
 from pcclip.tools.open_model import load_model
@@ -47,8 +46,7 @@ def embed(options: EmbeddingOptions, model: InferenceModel, pictures: Sequence[I
 
 def draw_sheet(gallery: Gallery, order: Tensor, labels: Sequence[str], title: str, most: int) -> Image.Image:
     """Draw up to `most` pictures, evenly spaced in an order (N,) of the gallery. Labels are in the gallery's order."""
-    places = torch.linspace(0, len(order) - 1, min(most, len(order))).round().long()
-    chosen = order[places].tolist()
+    chosen = order[spread(len(order), most)].tolist()
     return contact_sheet(
         [gallery.pick(index, TILE) for index in chosen], [labels[index] for index in chosen], title, columns=10
     )

@@ -254,7 +254,7 @@ def test_pairs_without_reverse_or_roles(tmp_path: Path) -> None:
     assert (batch.first.item(), batch.second.item()) == (0, 2)
     (batch,) = batches(make(folder, groups_per_batch=1, pairs_per_group=2, role_twins=True))
     assert (batch.first.tolist(), batch.second.tolist()) == ([0, 0], [2, 2])
-    with pytest.raises(ValueError, match="pairs in both directions"):
+    with pytest.raises(ValueError, match="no usable group"):
         batches(make(folder, groups_per_batch=1, both_directions=True))
 
 
@@ -427,5 +427,5 @@ def test_lost_shard_is_replaced_by_the_rest(tmp_path: Path) -> None:
     assert {g for batch in own for g in groups_of(batch)} == {0, 1}
     assert reasons(own) == {"not_a_tar": 2}
     (folder / "00000.tar").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"pairs and captions"):
+    with pytest.raises(ValueError, match="no usable group"):
         batches(make(folder, groups_per_batch=1))

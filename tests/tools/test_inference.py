@@ -124,7 +124,7 @@ def test_the_shipped_vocabularies(model: InferenceModel, photos: Path) -> None:
     sides = [frozenset((axis.more, axis.less)) for axis in (*world, *photographs)]
     assert len(set(sides)) == len(sides)
     texts = [text for axis in (*world, *photographs) for row in axis.wordings for text in (row.text, row.reverse)]
-    assert not [text for text in texts if model.clip.tokenizer.overflow(text)]
+    assert not [text for text in texts if not model.clip.tokenizer.fits(text)]
     assert len(model.explain(photos / "00.png", photos / "09.png")) == len(photographs)
 
 
@@ -204,7 +204,7 @@ def test_workers_change_nothing(model: InferenceModel, photos: Path, monkeypatch
 
 def test_text_longer_than_the_context_is_reported(model: InferenceModel) -> None:
     text = " ".join(["dog"] * 75 + ["cut", "off"])
-    with pytest.warns(ToolWarning, match=r"cut off: ...'cut off'"):
+    with pytest.warns(ToolWarning, match="end is cut off: '.*cut off'"):
         model.embed_texts([text, "short"])
     assert torch.equal(model.clip.tokenizer([text]), model.clip.tokenizer([text.removesuffix(" cut off")]))
 
