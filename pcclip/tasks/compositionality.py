@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -11,6 +10,7 @@ from pcclip.data.labelled import read_images
 from pcclip.datasets.annotations import read_caption_choices
 from pcclip.metrics.compositionality import compositionality
 from pcclip.metrics.protocol import Metric
+from pcclip.paths import existing_folder
 from pcclip.tasks.task import Context, Task
 
 REMEDY = "for SugarCrepe, download COCO's val2017.zip (cocodataset.org) and unpack it there as a whole"
@@ -27,8 +27,7 @@ class Compositionality(Task):
     """JSON file in SugarCrepe's layout, or a folder of such files. Each file of a folder is a part."""
 
     def prepare(self) -> None:
-        if not Path(self.images).exists():
-            raise FileNotFoundError(f"{self.images}: images of {self.title} not found; {REMEDY}")
+        existing_folder(self.images, f"images of {self.title}", REMEDY)
         files = {image.key: image for image in read_images(self.images).images}
         parts = read_caption_choices(self.captions)
         names = list(dict.fromkeys(choice.filename for choices in parts.values() for choice in choices))
