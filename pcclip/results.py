@@ -71,12 +71,15 @@ def markdown_table(results: Mapping[str, Sequence[Result]]) -> str:
         shown = ["" if factor is None else f"{factor:g}"] if factors else []
         counts = " / ".join(str(count) for count in sorted({result.n for result in by_model.values()}))
         table.append([*names, *shown, *(_cell(by_model.get(model)) for model in results), counts])
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in table
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines) + "\n"
+    return markdown_rows(table, pad=True)
+
+
+def markdown_rows(rows: Sequence[Sequence[str]], pad: bool = False) -> str:
+    """Return a Markdown table. The first row has the headings. Padded columns also read well in a terminal."""
+    widths = [max(map(len, column)) if pad else 0 for column in zip(*rows, strict=True)]
+    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    lines.insert(1, " | ".join("-" * max(3, width) for width in widths))
+    return "".join(f"| {line} |\n" for line in lines)
 
 
 def unchanged(before: Sequence[Result], after: Sequence[Result]) -> bool:

@@ -13,6 +13,7 @@ from PIL import Image
 from pcclip.reports.contact_sheet import stacked
 from pcclip.reports.headlines import Headline
 from pcclip.reports.sample_pairs import SamplePair
+from pcclip.results import markdown_rows
 
 SUMMARY = "summary/"  # the headlines
 DETAIL = "detail/"  # all numbers, by their names
@@ -67,7 +68,7 @@ def _add_picture(logger: Logger, name: str, picture: Image.Image, step: int) -> 
 
 
 def _add_table(logger: Logger, name: str, rows: list[list[str]], step: int) -> None:
-    text = "\n".join(f"| {' | '.join(row)} |" for row in [COLUMNS, ["---"] * len(COLUMNS), *rows])
+    text = markdown_rows([COLUMNS, *rows])
     if isinstance(logger, TensorBoardLogger):
         logger.experiment.add_text(name, text, step)
     elif isinstance(logger, WandbLogger):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from pcclip.atomic import atomic_text
 from pcclip.reports.rows import NAMES, as_results, check_alike, read_runs, spread
-from pcclip.results import markdown_table
+from pcclip.results import markdown_rows, markdown_table
 
 
 def make_table(
@@ -42,8 +42,7 @@ def make_table(
 
 def markdown(table: pd.DataFrame) -> str:
     """Return a Markdown table of the columns."""
-    lines = [list(table), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown_rows([list(table), *table.astype(str).to_numpy().tolist()])
 
 
 def mean_and_range(mean: float, low: float, high: float) -> str:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pcclip.reports.headlines import Headline, before_and_after, compared_models, explained_sets, headlines
-from pcclip.results import Result, markdown_table
+from pcclip.results import Result, markdown_rows, markdown_table
 
 _PLAIN_WIDTH = 110  # where no terminal has one
 
@@ -81,19 +81,19 @@ def results_page(results: Mapping[str, Sequence[Result]]) -> str:
     found = headlines(*before_and_after(results))
     before, after = (name or "" for name in compared_models(results))
     names = [name for name in (before, after) if name]
-    lines = [f"| |{''.join(f' {name} |' for name in names)} n |", f"|---|{'---|' * len(names)}---|"]
+    rows = [["", *names, "n"]]
     for headline in found:
         ends = [end for end, name in ((headline.before, before), (headline.after, after)) if name]
         cells = [f"{shown(end, headline.is_share)} [{interval(end, headline.is_share)}]" for end in ends]
         n = next((end.n for end in reversed(ends) if end is not None), 0)
-        lines.append(f"| {headline.label} | {' | '.join(cells)} | {n} |")
-    page = ["# Results", "", *lines, ""]
+        rows.append([headline.label, *cells, str(n)])
+    page = ["# Results", "", markdown_rows(rows)]
     if line := baselines(found):
         page += [f"Baselines: {line}.", ""]
     page += ["Each number of the tables is followed by its 95 % bootstrap interval over the n items judged.", ""]
     page += [f"`{name}`: {words}." for name, words in explained_sets(results).items()]
     main = {(row.task, row.metric) for headline in found for row in (headline.before, headline.after) if row}
-    for task in dict.fromkeys(row.task for rows in results.values() for row in rows):
+    for task in dict.fromkeys(row.task for found in results.values() for row in found):
         own = {
             model: sorted((row for row in rows if row.task == task), key=lambda row: (row.task, row.metric) not in main)
             for model, rows in results.items()

@@ -1,8 +1,6 @@
 """Find the pictures for a tool: in folders, by patterns, from lists of files, in webdataset shards, or given in memory."""
 
-import csv
 import glob
-import io
 import os
 import re
 import sys
@@ -20,6 +18,7 @@ from pcclip.data.labelled import ImageFile, Picture
 from pcclip.data.picture_files import PICTURE_ENDINGS, Skipped, is_copy, is_picture, is_picture_name, walk
 from pcclip.data.pictures import upright
 from pcclip.data.stored_embeddings import count_other_lengths, open_array, stored_image, stored_images
+from pcclip.data.table_rows import table_rows
 from pcclip.paths import read_text
 
 Images = str | Path | Sequence[str | Path | Image.Image]
@@ -142,10 +141,10 @@ def _pictures_of(source: str, skipped: Skipped) -> Iterator[ImageFile]:
     elif path.suffix == ".txt":
         yield from _listed(read_text(path, "list of pictures").splitlines())
     elif path.suffix == ".csv":
-        reader = csv.DictReader(io.StringIO(read_text(path, "list of pictures"), newline=""))
-        if "path" not in (reader.fieldnames or []):
-            raise ValueError(f"{source}: no column `path`; it has {reader.fieldnames}")
-        yield from _listed(row["path"] for row in reader)
+        rows = list(table_rows(path))
+        if rows and "path" not in rows[0]:
+            raise ValueError(f"{source}: no column `path`; it has {', '.join(rows[0])}")
+        yield from _listed(row["path"] for row in rows)
     elif path.suffix == ".npy":
         array = open_array(path)
         if lengths := count_other_lengths(array):
