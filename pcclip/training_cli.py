@@ -12,8 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from pcclip.callbacks.data_monitor import DataMonitor
-from pcclip.callbacks.evaluation import Evaluation
-from pcclip.callbacks.monitors import CheckMonitors
+from pcclip.callbacks.evaluation import CheckMonitors, Evaluation
 from pcclip.callbacks.predictions import Predictions
 from pcclip.callbacks.run_config import RunConfig
 from pcclip.callbacks.training_progress import TrainingProgress

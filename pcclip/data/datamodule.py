@@ -13,12 +13,11 @@ from torch.utils.data import DataLoader
 
 from pcclip.data.collate import Draw
 from pcclip.data.damage import DamageTally
-from pcclip.data.folders import ShardFolder, expand
+from pcclip.data.folders import ShardFolder, expand, shares
 from pcclip.data.groups import MAX_PIXELS
 from pcclip.data.held_out import HeldOutBatches
 from pcclip.data.loader import EpochLoader
 from pcclip.data.stream import PairBatches
-from pcclip.data.train_weights import shares
 
 
 class PairDataModule(LightningDataModule):

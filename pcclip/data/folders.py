@@ -11,9 +11,11 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import gcd
 from pathlib import Path
 
 import braceexpand
@@ -31,6 +33,35 @@ PIPE = "pipe:"
 def expand(folders: Iterable[str]) -> list[str]:
     """Expand braces in the names of folders, such as `data/train-{000..012}`. `{name}` is kept."""
     return [str(one) for folder in folders for one in braceexpand.braceexpand(folder.replace("{name}", "\\{name\\}"))]
+
+
+def shares(
+    folders: Sequence[str], weights: Mapping[str, int], groups_per_batch: int
+) -> tuple[tuple[tuple[str, ...], int], ...]:
+    """Return the folders of each weight of `data.train_weights`, and how many groups of them are in a batch. The order is
+    that of `folders`.
+
+    Raises:
+        ValueError: A weight is not of folders of `data.train`, a folder has no weight or two, or the groups of a batch cannot
+            be divided.
+    """
+    total = sum(weights.values())
+    found: list[tuple[tuple[str, ...], int]] = []
+    for entry, weight in weights.items():
+        names = expand([entry])
+        if unknown := set(names) - set(folders):
+            raise ValueError(f"data.train_weights: {min(unknown)} is no folder of data.train: {', '.join(folders)}")
+        if groups_per_batch * weight % total:
+            raise ValueError(
+                f"data.train_weights: {groups_per_batch} groups (data.groups_per_batch) cannot be divided by the weights "
+                f"{', '.join(map(str, weights.values()))}; use a multiple of {total // gcd(*weights.values())}"
+            )
+        found.append((tuple(sorted(names, key=folders.index)), groups_per_batch * weight // total))
+    counts = Counter(name for names, _ in found for name in names)
+    for name in folders if weights else ():
+        if counts[name] != 1:
+            raise ValueError(f"data.train_weights: {name} needs one weight, found {counts[name]}")
+    return tuple(sorted(found, key=lambda share: folders.index(share[0][0])))
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,18 @@ from torch.nn import functional as F
 
 from pcclip.model.chunks import in_chunks
 from pcclip.model.head import HeadName, build_head
-from pcclip.model.known_texts import KnownTexts
 from pcclip.model.pixels import uint8_transform
 from pcclip.model.sharding import whole_state
-from pcclip.model.text import Tokenizer, encode_tokens, is_trimmable, pooling, text_blocks, text_parameters, text_tower
+from pcclip.model.text import (
+    KnownTexts,
+    Tokenizer,
+    encode_tokens,
+    is_trimmable,
+    pooling,
+    text_blocks,
+    text_parameters,
+    text_tower,
+)
 
 
 class DifferenceCLIP(nn.Module):

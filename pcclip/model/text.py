@@ -6,7 +6,7 @@ longest text. The last block runs for the end-of-text tokens only. Other towers 
 length by their own code.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -23,6 +23,7 @@ from pcclip.model.word_tokens import by_words
 # Fixed cost of a chunk in tokens: small chunks do not fill the device.
 CHUNK_COST = {"cpu": 64, "cuda": 4096}
 KEPT_TEXTS = 50_000  # 30 MB of token ids
+KEPT_EMBEDDINGS = 200_000  # of texts; 600 MB at width 768
 # Names of the list of blocks in a text tower: open_clip's, and those of Hugging Face's text models.
 TEXT_BLOCKS = (
     "transformer.resblocks",
@@ -126,6 +127,49 @@ class Tokenizer:
         if len(self._known) + len(fresh) <= KEPT_TEXTS:
             self._known |= fresh
         return torch.stack([fresh[text] if text in fresh else self._known[text] for text in texts])
+
+
+class KnownTexts:
+    """Table of text embeddings, so that a frozen text tower encodes each text once.
+
+    It is cleared when the weights of the tower change, and when it is full.
+    """
+
+    def __init__(self) -> None:
+        self._weights: Hashable = None
+        self._places: dict[bytes, int] = {}
+        self._table = torch.empty(0, 0)
+
+    def embed(self, tokens: Tensor, encode: Callable[[Tensor], Tensor], weights: Hashable) -> Tensor:
+        """Return embeddings (N, D) of token ids (N, L), without gradients.
+
+        Args:
+            tokens: Token ids (N, L).
+            encode: Computes the embeddings of new texts.
+            weights: Identifies the tower's weights and precision.
+        """
+        # Trailing zeros are padding. Keys are the bytes, since a collision of hashes would give a wrong embedding.
+        texts = [row.tobytes().rstrip(b"\0") for row in tokens.cpu().numpy()]
+        if weights != self._weights or len(self._places) + len(texts) > KEPT_EMBEDDINGS:
+            self._weights = weights
+            self._places.clear()
+        new = {text: row for row, text in enumerate(texts) if text not in self._places}
+        if new:
+            with torch.no_grad():
+                self._add(list(new), encode(tokens[list(new.values())]))
+        return self._table[torch.tensor([self._places[text] for text in texts], device=self._table.device)]
+
+    def _add(self, texts: list[bytes], embeddings: Tensor) -> None:
+        begin = len(self._places)
+        if not begin:
+            self._table = embeddings.new_empty(0, embeddings.shape[1])
+        with torch.inference_mode(False):  # training cannot use inference tensors, which validation would add
+            if (needed := begin + len(texts)) > len(self._table):
+                grown = torch.empty(2 * needed, embeddings.shape[1], dtype=embeddings.dtype, device=embeddings.device)
+                grown[:begin] = self._table[:begin]
+                self._table = grown
+            self._table[begin:needed] = embeddings
+        self._places.update(zip(texts, range(begin, needed), strict=True))
 
 
 def end_of_text(tokens: Tensor, pool_type: str, eos_id: int | None) -> Tensor:

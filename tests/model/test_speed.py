@@ -119,7 +119,7 @@ def test_frozen_text_tower_encodes_each_text_once() -> None:
 
 
 def test_texts_are_encoded_anew_by_other_weights_and_in_other_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pcclip.model.known_texts.KEPT_TEXTS", 6)
+    monkeypatch.setattr("pcclip.model.text.KEPT_EMBEDDINGS", 6)
     module = make_module(["image"])
     texts = [f"text {i}" for i in range(4)]
     first = module.model.encode_texts(texts)
