@@ -19,6 +19,7 @@ from pcclip.metrics.zero_shot import DESCRIPTION, class_embeddings, zero_shot
 from pcclip.paths import existing_file
 from pcclip.tasks.task import Context, Task
 
+NAME_COLUMN = "name"  # of a table of classes
 ENSEMBLES = {"openai": open_clip.OPENAI_IMAGENET_TEMPLATES, "simple": open_clip.SIMPLE_IMAGENET_TEMPLATES}
 
 
@@ -46,9 +47,7 @@ class ClassTask(Task):
     classes: list[str] | str | None = None
     """Classes to choose among; only their images are judged. A list, or a file with one name a line. All by default."""
     table: str | None = None
-    """CSV, JSON Lines or Parquet with a row for each class, in place of `classes`."""
-    name_column: str = "name"
-    """Column of the table with the class names."""
+    """CSV, JSON Lines or Parquet with a row for each class, by its `name`, in place of `classes`."""
     where: dict[str, str] | None = None
     """Keep only rows of the table with these values, e.g. `{split: train}`."""
 
@@ -66,7 +65,7 @@ class ClassTask(Task):
         if self.table is not None:
             if self.classes is not None:
                 raise ValueError(f"{self.title}: give `classes` or `table`, not both")
-            return read_table(self.table, self.name_column, self.where).keys, self.table
+            return read_table(self.table, NAME_COLUMN, self.where).keys, self.table
         if self.where is not None:
             raise ValueError(f"{self.title}: `where` filters the rows of a `table`; give one, or leave it out")
         if self.classes is None or isinstance(self.classes, list):
@@ -177,7 +176,7 @@ class ZeroShot(TemplateTask):
 
     kind: ClassVar[str] = "zero_shot"
     descriptions: str | None = None
-    """CSV, JSON Lines or Parquet with a sentence about each class, in the columns `name_column` and `description`. It replaces
+    """CSV, JSON Lines or Parquet with a sentence about each class, in the columns `name` and `description`. It replaces
     `{description}` in the templates ("extended prompts")."""
 
     def prepare(self) -> None:
@@ -191,7 +190,7 @@ class ZeroShot(TemplateTask):
 
     def _read_descriptions(self, file: str) -> dict[str, str]:
         remedy = "`pcclip-data class_texts --classes` writes them, or check the path"
-        table = read_table(existing_file(file, "descriptions of classes", remedy), self.name_column)
+        table = read_table(existing_file(file, "descriptions of classes", remedy), NAME_COLUMN)
         found = {name: text.strip() for name, text in table.texts("description").items()}
         if bare := [name for name in self._labelled.classes if not found.get(name)]:
             raise ValueError(f"{file}: no description of {len(bare)} classes of {self.title}: {bare[:5]}; write them")
@@ -223,7 +222,7 @@ class Analogies(TemplateTask):
         super().prepare()
         if self.table is None:
             raise ValueError(f"{self.title}: `table` is missing; its `columns` name the attributes of the classes")
-        table = read_table(self.table, self.name_column, self.where)
+        table = read_table(self.table, NAME_COLUMN, self.where)
         first, second = self.columns
         rows, columns = table.texts(first), table.texts(second)
         try:

@@ -10,7 +10,7 @@ from pcclip.datasets.annotations import read_class_pairs, read_comparatives
 from pcclip.datasets.tables import read_table
 from pcclip.metrics.comparative_prompting import ALPHAS, comparative_prompting, text_geometry
 from pcclip.metrics.protocol import Comparative, Metric
-from pcclip.tasks.classes import TemplateTask
+from pcclip.tasks.classes import NAME_COLUMN, TemplateTask
 from pcclip.tasks.task import Context
 
 
@@ -62,7 +62,7 @@ class ComparativePrompting(TemplateTask):
             return {name: name for name in self._labelled.known}
         if self.table is None:
             raise ValueError(f"{self.title}: `texts_column` is a column of a `table`; give one, or leave it out")
-        return read_table(self.table, self.texts_column).texts(self.name_column)
+        return read_table(self.table, self.texts_column).texts(NAME_COLUMN)
 
     def _check_known(self, found: set[str], names: dict[str, str], file: str) -> None:
         if unknown := sorted(found - set(names)):

@@ -8,13 +8,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from pcclip.batch import PairBatch
 from pcclip.model.lora import Lora
 from pcclip.model.losses import Ranks
 from pcclip.model.module import LitDifferenceCLIP
+from pcclip.model.text import stacked
 from tests.helpers.models import make_batch, make_module
 
 SETTINGS: list[dict[str, Any]] = [
@@ -53,20 +53,15 @@ def joined(batches: list[PairBatch]) -> PairBatch:
     def moved(name: str) -> Tensor:
         return torch.cat([getattr(batch, name) + offset for batch, offset in zip(batches, offsets, strict=True)])
 
-    def padded(name: str) -> Tensor:
-        parts = [getattr(batch, name) for batch in batches]
-        length = max(part.shape[1] for part in parts)
-        return torch.cat([F.pad(part, (0, length - part.shape[1])) for part in parts])
-
     return PairBatch(
         images=torch.cat(images),
         embeddings=None,
         image_ids=torch.cat([batch.image_ids for batch in batches]),
         first=moved("first"),
         second=moved("second"),
-        tokens=padded("tokens"),
+        tokens=stacked(*(batch.tokens for batch in batches)),
         captioned=moved("captioned"),
-        caption_tokens=padded("caption_tokens"),
+        caption_tokens=stacked(*(batch.caption_tokens for batch in batches)),
     )
 
 

@@ -109,12 +109,19 @@ class _Handler(BaseHTTPRequestHandler):
 def file_server(content: bytes) -> Iterator[FileServer]:
     """A server that runs while the block does."""
     server = FileServer(content)
+    with serving(server):
+        yield server
+        server.leave.set()
+
+
+@contextmanager
+def serving(server: ThreadingHTTPServer) -> Iterator[None]:
+    """Let a server answer while the block runs."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        yield server
+        yield
     finally:
-        server.leave.set()
         server.shutdown()
         server.server_close()
         thread.join()

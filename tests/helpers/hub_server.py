@@ -4,13 +4,14 @@ import base64
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.helpers.http_server import serving
 
 LARGE = ("*.safetensors", "*.tar")  # files that go to the large file storage
 
@@ -177,11 +178,5 @@ def _entry(repository: Repository, name: str) -> dict[str, Any]:
 def hub_server() -> Iterator[HubServer]:
     """A server that runs while the block does."""
     server = HubServer()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
