@@ -61,31 +61,24 @@ def test_file_that_is_no_description_is_refused(shards: Path, content: bytes) ->
         DatasetInfo.read(shards)
 
 
-def test_missing_folder_description_and_shard_are_named(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nowhere: shard folder not found"):
-        DatasetInfo.read(tmp_path / "nowhere")
+def test_what_is_not_there_or_elsewhere_is_named(shards: Path, tmp_path: Path) -> None:
+    def refused(error: type[Exception], message: str, folder: Path = shards) -> None:
+        with pytest.raises(error, match=message):
+            DatasetInfo.read(folder)
+
+    refused(FileNotFoundError, "nowhere: shard folder not found", tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"empty/dataset.json: not found, .*pcclip-data shard"):
-        DatasetInfo.read(tmp_path / "empty")
-    (shards / "00001.tar").unlink()
-    with pytest.raises(FileNotFoundError, match=r"00001.tar: shard named in .*dataset.json is missing"):
-        DatasetInfo.read(shards)
-
-
-def test_shard_cut_short_is_refused(shards: Path) -> None:
-    shard = shards / "00002.tar"
+    refused(FileNotFoundError, r"empty/dataset.json: not found, .*pcclip-data shard", tmp_path / "empty")
+    shard = shards / "00001.tar"
     shard.write_bytes(shard.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=r"00002.tar: \d+ bytes, but .*dataset.json says \d+; the copy is incomplete"):
-        DatasetInfo.read(shards)
-
-
-def test_shards_lie_in_the_folder_itself(shards: Path, tmp_path: Path) -> None:
+    refused(ValueError, r"00001.tar: \d+ bytes, but .*dataset.json says \d+; the copy is incomplete")
+    shard.unlink()
+    refused(FileNotFoundError, r"00001.tar: shard named in .*dataset.json is missing")
     other = write_image_shards(tmp_path / "other", groups=1, group_size=2, groups_per_shard=1)
     listed = json.loads((other / "dataset.json").read_text())["shards"][0]
     for name in ("../other/00000.tar", str(other / "00000.tar")):
         change(shards, shards=[{**listed, "name": name}])
-        with pytest.raises(ValueError, match="is not a file name"):
-            DatasetInfo.read(shards)
+        refused(ValueError, "is not a file name")
 
 
 def test_group_record_is_read_as_written() -> None:
