@@ -7,9 +7,9 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from data_prep.manifest import Manifest
 from data_prep.progress import progress, timing
-from data_prep.step import Made, OutputStep
+from data_prep.step import UNRECORDED, Made, OutputStep
 from pcclip.atomic import atomic_path
 
 CHUNK = 1 << 18  # bytes
@@ -59,11 +59,9 @@ class Download(OutputStep):
 
     files: list[File]
     """The files, e.g. those of COCO 2017 in conf/data/coco.yaml."""
-    only: list[str] = field(default_factory=list)
-    """Names of the files to download. Default: all in `files`."""
-    attempts: PositiveInt = 8
+    attempts: PositiveInt = field(default=8, metadata=UNRECORDED)
     """Consecutive attempts without progress before giving up."""
-    timeout: PositiveFloat = 60.0
+    timeout: PositiveFloat = field(default=60.0, metadata=UNRECORDED)
     """Seconds without a byte after which a connection counts as broken."""
 
     def check_options(self) -> None:
@@ -73,28 +71,15 @@ class Download(OutputStep):
                 raise ValueError(f"download.files[{index}]: {name!r} is not a file name; set `name`")
             if name in names[:index]:
                 raise ValueError(f"download.files[{index}]: another file is also named {name!r}; set `name`")
-        for name in self.only:
-            if name not in names:
-                raise ValueError(f"download.only: no file {name!r}; `files` has {', '.join(names)}")
         if not names:
             raise ValueError("download.files: the list is empty")
 
-    @property
-    def chosen(self) -> list[File]:
-        """The files to download."""
-        return [file for file in self.files if not self.only or file.file_name in self.only]
-
-    def settings(self) -> dict[str, Any]:
-        return {"files": [asdict(file) for file in self.chosen]}
-
     def make(self, manifest: Manifest) -> Made:
         output = Path(self.output)
-        require_space(
-            output, sum(_missing_bytes(file, output) for file in self.chosen), "download and unpack all files"
-        )
+        require_space(output, sum(_missing_bytes(file, output) for file in self.files), "download and unpack all files")
         unpacked: list[Path] = []
-        targets = [output / file.file_name for file in self.chosen]
-        for file, target in zip(self.chosen, targets, strict=True):
+        targets = [output / file.file_name for file in self.files]
+        for file, target in zip(self.files, targets, strict=True):
             if target.exists():
                 try:
                     verify(target, file)
@@ -106,9 +91,9 @@ class Download(OutputStep):
                 fetch(file, target, self.attempts, self.timeout)
             if file.unpack:
                 unpacked += unpack(target, output)
-        counts = {"files": len(self.chosen), "unpacked": len(unpacked)}
+        counts = {"files": len(self.files), "unpacked": len(unpacked)}
         written = {path.relative_to(output).as_posix(): path for path in (*targets, *unpacked)}
-        return Made(counts, files=written, message=f"{len(self.chosen)} files, {len(unpacked)} unpacked from them")
+        return Made(counts, files=written, message=f"{len(self.files)} files, {len(unpacked)} unpacked from them")
 
 
 def _missing_bytes(file: File, output: Path) -> int:
