@@ -18,7 +18,7 @@ MARKUP_WORDS = frozenset("*`{}|<&\\=$]:#\u2022>")
 MARKUP_WORD = re.compile(r"_|^(?:-|\d{1,2}[.)])$")
 _NOT_FOR_READING = ("Cc", "Cs", "Co", "Cn")  # control, half characters, private use, unassigned
 MIN_LETTERS = 0.7  # least share of letters among the characters that are not white space
-MIN_CHARACTERS = 30
+MIN_WORDS, MIN_CHARACTERS = 5, 30
 MIN_CONTENT = 2  # minimum number of content words
 NGRAM = 6  # words; good texts may repeat shorter phrases, such as "than in the second image"
 _ASCII_NO_LETTERS = bytes(byte for byte in range(128) if not chr(byte).isalpha())
@@ -85,10 +85,10 @@ def repetition(text: Text) -> str | None:
     return f"{sentence!r} {times} times" if times > 1 else None
 
 
-def too_short(text: Text, min_words: int) -> str | None:
+def too_short(text: Text) -> str | None:
     """Find a text with too few words or characters."""
     words = len(text.written)
-    if words < min_words:
+    if words < MIN_WORDS:
         return f"{words} words"
     return f"{len(text.raw)} characters" if len(text.raw) < MIN_CHARACTERS else None
 

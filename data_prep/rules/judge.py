@@ -56,8 +56,6 @@ class RuleOptions:
     """Rules to disable, by the reasons in the report."""
     scripts: list[str] = field(default_factory=lambda: ["LATIN"])
     """Allowed scripts: the first words of Unicode names (LATIN, CYRILLIC, CJK). Empty: all."""
-    min_words: PositiveInt = 5
-    """Minimum number of words."""
     tokenizer: str = "ViT-L-14"
     """Model with the tokenizer that counts tokens: an open_clip name, `local-dir:FOLDER` or `hf-hub:NAME`."""
     max_tokens: Annotated[int, Ge(3)] | None = None
@@ -90,8 +88,8 @@ class RuleOptions:
         ]
     )
     """Phrases of the prompt that do not belong in a difference text."""
-    max_repeats: PositiveInt | None = 100
-    """Maximum number of texts that differ only in case, punctuation and articles. Null: no limit."""
+    max_repeats: PositiveInt = 100
+    """Maximum number of texts that differ only in case, punctuation and articles."""
 
     def check(self) -> None:
         """Check the names in `skip_rules`.
@@ -156,7 +154,7 @@ class Judge:
                 "placeholder": talk.placeholder,
                 "leakage": leakage,
                 "repetition": form.repetition,
-                "too_short": lambda text: form.too_short(text, options.min_words),
+                "too_short": form.too_short,
                 **talk.PHRASES,
             }
         )

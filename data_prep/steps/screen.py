@@ -202,14 +202,16 @@ def without_repeats(outcomes: Iterator[Outcome], options: RuleOptions) -> Iterat
     """Yield the outcomes. Reject a row if rows that passed have its pair id, or too often one of its texts."""
     pairs: set[int] = set()
     texts: Counter[int] = Counter()
-    most = None if "near_duplicate" in options.skip_rules else options.max_repeats
     for row, judgement in outcomes:
         if judgement.reason is None:
             pair, alike = hash64(row["pair_id"]), set(judgement.alike)
             if pair in pairs and "repeated_pair" not in options.skip_rules:
                 judgement.reason, judgement.detail = "repeated_pair", "the pair's id occurred before"
-            elif most is not None and any(texts[key] >= most for key in alike):
-                judgement.reason, judgement.detail = "near_duplicate", f"a text that {most} other rows have"
+            elif "near_duplicate" not in options.skip_rules and any(texts[key] >= options.max_repeats for key in alike):
+                judgement.reason, judgement.detail = (
+                    "near_duplicate",
+                    f"a text that {options.max_repeats} other rows have",
+                )
             else:
                 texts.update(alike)
             pairs.add(pair)

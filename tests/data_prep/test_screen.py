@@ -137,7 +137,7 @@ def test_pairs_and_texts_that_come_too_often(write: Write, read: Read, tmp_path:
         ("p3", "near_duplicate"),
         ("p4", "near_duplicate"),
     ]
-    assert len(read(run(write, tmp_path, rows, max_repeats=None) / "screened.jsonl")) == 5
+    assert len(read(run(write, tmp_path, rows, max_repeats=3, skip_rules=["near_duplicate"]) / "screened.jsonl")) == 5
 
 
 def many_rows(count: int) -> Rows:
@@ -252,7 +252,6 @@ def test_the_world_s_right_texts_pass(world: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_words": 0}, "screen.min_words.* 0"),
         ({"max_repeats": 0}, "screen.max_repeats.* 0"),
         ({"samples": -1}, "screen.samples"),
         ({"fit_model": "ViT-B-32", "captions": None}, "screen.fit_model .*screen.captions"),
