@@ -1,12 +1,12 @@
 """Manifests: records of how an output was made. They show whether it is up to date."""
 
 import json
+import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import InitVar, asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from data_prep.files import file_state, manifest_path
@@ -14,7 +14,7 @@ from pcclip.atomic import atomic_text
 from pcclip.paths import sha256_of
 
 PACKAGES = ("pcclip", "numpy", "openai", "pillow", "scikit-learn", "webdataset")
-HASHED = (".jsonl", ".json", ".csv", ".yaml")  # files in a folder with these suffixes; for others the size is recorded
+HASHED = (".jsonl", ".json", ".csv", ".yaml", ".md", ".txt")  # further output files; for others the size is recorded
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Manifest:
         counts: Numbers of items made and left out.
         left_out: Names of left-out items by reason.
         output: Size and hash of the output; for a shard folder, those of its `dataset.json`. `files` has the hash or size of
-            further output files by name.
+            further output files by path, relative to the folder `output` or to the folder of a file `output`.
         versions: Versions of Python and of the packages that affect the output.
     """
 
@@ -48,15 +48,11 @@ class Manifest:
         self._files = {role: (source, file_state(source)) for role, source in read.items() if isinstance(source, Path)}
         self.inputs = {role: sha256_of(it) if isinstance(it, Path) else it for role, it in read.items()}
 
-    def matches(
-        self, output: Path, files: Mapping[str, str | Path] = MappingProxyType({}), *, resumes: bool = False
-    ) -> bool:
+    def matches(self, output: Path, *, resumes: bool = False) -> bool:
         """Return whether the step wrote `output` from the same inputs with the same options.
 
         Args:
             output: The output.
-            files: Further output files by their names in `write`: a path, or a hash. Those in the folder `output` are found
-                without it.
             resumes: Whether the step continues an existing output instead of replacing it.
 
         Raises:
@@ -72,7 +68,7 @@ class Manifest:
         if not isinstance(found, dict) or not isinstance(found.get("output"), dict):
             return False
         unchanged = True
-        for place, edited in _changes(output, found["output"], files):
+        for place, edited in _changes(output, found["output"]):
             if edited and not resumes:
                 raise ValueError(
                     f"{place}: edited since the step wrote it. Delete it to make it again, or rename it to keep the edit, and "
@@ -89,7 +85,7 @@ class Manifest:
         left_out: Mapping[str, list[str]] | None = None,
         *,
         written: Path | None = None,
-        files: Mapping[str, str | Path] = MappingProxyType({}),
+        files: Sequence[Path] = (),
     ) -> None:
         """Complete the record and write it next to `output`.
 
@@ -98,7 +94,7 @@ class Manifest:
             counts: Numbers of items made and left out.
             left_out: Names of left-out items by reason.
             written: Where the output is for now, if it will be moved to `output`.
-            files: Further output files by name: a path, or a hash.
+            files: Further output files.
 
         Raises:
             ValueError: An input was changed during the run.
@@ -106,7 +102,7 @@ class Manifest:
         self.complete(counts, left_out)
         self.output = _content(written or output)
         if files:
-            self.output["files"] = {name: _fingerprint(file) for name, file in files.items()}
+            self.output["files"] = {os.path.relpath(file, _folder(output)): _fingerprint(file) for file in files}
         with atomic_text(manifest_path(output)) as stream:
             stream.write(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
@@ -130,32 +126,31 @@ def _content(output: Path) -> dict[str, Any]:
     return {"bytes": file.stat().st_size, "sha256": sha256_of(file)} if file.is_file() else {}
 
 
-def _changes(
-    output: Path, written: Mapping[str, Any], files: Mapping[str, str | Path]
-) -> Iterator[tuple[str | Path, bool]]:
+def _folder(output: Path) -> Path:
+    return output if output.is_dir() else output.parent
+
+
+def _changes(output: Path, written: Mapping[str, Any]) -> Iterator[tuple[Path, bool]]:
     """Yield files that differ from the record `written`, each with whether it was edited. A missing file is no edit."""
     content = {key: value for key, value in written.items() if key != "files"}
     if content != _content(output):
         yield output, bool(content) and output.is_file()
     for name, recorded in written.get("files", {}).items():
-        file = files.get(name, output / name)
-        found = _fingerprint(file)
-        if found != recorded:
-            yield file if isinstance(file, Path) else f"{output}: its {name}", found is not None
+        file = _folder(output) / name
+        if (found := _fingerprint(file)) != recorded:
+            yield file, found is not None
 
 
-def _fingerprint(file: str | Path) -> str | int | None:
-    """Return the hash of a text or table, the size of another file, or None if it is missing. A hash is returned as it is."""
-    if isinstance(file, str):
-        return file
+def _fingerprint(file: Path) -> str | int | None:
+    """Return the hash of a text or table, the size of another file, or None if it is missing."""
     if not file.is_file():
         return None
     return sha256_of(file) if file.suffix in HASHED else file.stat().st_size
 
 
-def files_below(folder: Path) -> dict[str, Path]:
-    """Return all files below a folder by their relative paths."""
-    return {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+def files_below(folder: Path) -> list[Path]:
+    """Return all files below a folder."""
+    return [file for file in sorted(folder.rglob("*")) if file.is_file()]
 
 
 def package_versions() -> dict[str, str]:

@@ -3,7 +3,7 @@
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -104,8 +104,8 @@ class Made:
     """Numbers of items made and left out."""
     left_out: Mapping[str, list[str]] = field(default_factory=dict)
     """Names of left-out items by reason."""
-    files: Mapping[str, str | Path] = field(default_factory=dict)
-    """Further output files by name: a path, or a hash."""
+    files: Sequence[Path] = ()
+    """Further output files."""
     message: str = ""
     """Text to print after the path of the output."""
 

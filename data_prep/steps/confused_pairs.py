@@ -52,12 +52,6 @@ class ConfusedPairs(Workers, OutputStep):
         weights = Path(self.model.removeprefix("local-dir:"), "open_clip_model.safetensors")
         return {"model": weights} if weights.is_file() else {}
 
-    def is_current(self, manifest: Manifest) -> bool:
-        return manifest.matches(Path(self.output), self._names())
-
-    def _names(self) -> dict[str, str | Path]:
-        return {} if self.names is None else {"names": Path(self.names)}
-
     def make(self, manifest: Manifest) -> Made:
         templates, labelled = read_templates(self.templates, self.name), read_labelled(self.name, self.images)
         classes = labelled.classes
@@ -75,7 +69,11 @@ class ConfusedPairs(Workers, OutputStep):
                 stream.writelines(f"{name}\n" for name in classes)
         write_jsonl(Path(self.output), ({"first": classes[one], "second": classes[other]} for one, other in pairs))
         counts = {"classes": len(classes), "pairs": len(pairs)}
-        return Made(counts, files=self._names(), message=f"{len(pairs)} pairs of {len(classes)} classes")
+        return Made(
+            counts,
+            files=[] if self.names is None else [Path(self.names)],
+            message=f"{len(pairs)} pairs of {len(classes)} classes",
+        )
 
 
 def closest_pairs(class_embeddings: Tensor, count: int) -> list[tuple[int, int]]:

@@ -92,8 +92,9 @@ class Download(OutputStep):
             if file.unpack:
                 unpacked += unpack(target, output)
         counts = {"files": len(self.files), "unpacked": len(unpacked)}
-        written = {path.relative_to(output).as_posix(): path for path in (*targets, *unpacked)}
-        return Made(counts, files=written, message=f"{len(self.files)} files, {len(unpacked)} unpacked from them")
+        return Made(
+            counts, files=(*targets, *unpacked), message=f"{len(self.files)} files, {len(unpacked)} unpacked from them"
+        )
 
 
 def _missing_bytes(file: File, output: Path) -> int:

@@ -24,7 +24,6 @@ from data_prep.rules.screening_report import ScreeningReport, line_of
 from data_prep.step import INPUT, UNRECORDED, Made, OutputStep, Workers
 from data_prep.workers import in_order
 from pcclip.atomic import atomic_text
-from pcclip.paths import sha256_of
 
 Outcome = tuple[Row, Judgement]
 # no pattern of `differences` means them
@@ -93,16 +92,6 @@ class Screen(RuleOptions, Workers, OutputStep):
         numbered = {f"differences.{place}": file for place, file in enumerate(others, start=1)}
         return {"differences": first, **numbered, **super().input_files()}
 
-    def is_current(self, manifest: Manifest) -> bool:
-        """Return whether the three files are up to date."""
-        current = manifest.matches(Path(self.output), self._files())
-        return current and self.rejected_file.is_file() and self.report_file.is_file()
-
-    def _files(self) -> dict[str, str | Path]:
-        """Return the further files for the manifest. The report is recorded by its hash, since its size rarely changes."""
-        report = self.report_file
-        return {"rejected": self.rejected_file, "report": sha256_of(report) if report.is_file() else report}
-
     def make(self, manifest: Manifest) -> Made:
         """Write the output, the rejected rows and the report, in the order of the input.
 
@@ -128,7 +117,7 @@ class Screen(RuleOptions, Workers, OutputStep):
         with atomic_text(self.report_file) as stream:
             stream.write(report.markdown())
         message = f"{report.passed} of {report.rows} rows passed; see {self.report_file}"
-        return Made(report.counts(), files=self._files(), message=message)
+        return Made(report.counts(), files=(self.rejected_file, self.report_file), message=message)
 
 
 class Chunk(NamedTuple):
