@@ -94,22 +94,9 @@ class ScreeningReport:
 
 def quoted(text: str) -> str:
     """Escape a text for one line of Markdown."""
-    quoted = json.dumps(text[:400], ensure_ascii=not _is_encodable(text))
-    return f"`` {quoted} ``"
+    return f"`` {dumps(text[:400])} ``"
 
 
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-_encode = json.JSONEncoder(ensure_ascii=False).encode
-
-
-def line_of(row: Row) -> str:
-    """Return a row as one line of JSON. Unpaired surrogates are escaped, since UTF-8 cannot encode them."""
-    line = _encode(row)
-    return (line if _is_encodable(line) else json.dumps(row)) + "\n"
+def dumps(value: str | Row) -> str:
+    """Return JSON. Unpaired surrogates are escaped, since UTF-8 cannot encode them."""
+    return json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace").decode()

@@ -20,7 +20,7 @@ from data_prep.manifest import Manifest
 from data_prep.parts import hash64
 from data_prep.progress import progress
 from data_prep.rules.judge import Judge, Judgement, RuleOptions
-from data_prep.rules.screening_report import ScreeningReport, line_of
+from data_prep.rules.screening_report import ScreeningReport, dumps
 from data_prep.step import INPUT, UNRECORDED, Made, OutputStep, Workers
 from data_prep.workers import in_order
 from pcclip.atomic import atomic_text
@@ -110,9 +110,9 @@ class Screen(RuleOptions, Workers, OutputStep):
                 report.add(row, judgement)
                 if judgement.reason is None:
                     text, reverse_text = judgement.texts
-                    passed.write(line_of({**row, "text": text, "reverse_text": reverse_text}))
+                    passed.write(dumps({**row, "text": text, "reverse_text": reverse_text}) + "\n")
                 else:
-                    rejected.write(line_of({**row, "reason": judgement.reason, "detail": judgement.detail}))
+                    rejected.write(dumps({**row, "reason": judgement.reason, "detail": judgement.detail}) + "\n")
             manifest_path(output).unlink(missing_ok=True)
         with atomic_text(self.report_file) as stream:
             stream.write(report.markdown())
