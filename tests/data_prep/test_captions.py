@@ -61,8 +61,6 @@ def test_csv(table: Captions, tmp_path: Path, read: Read, capsys: pytest.Capture
     ("change", "error", "message"),
     [
         ({"source": "excel"}, ValueError, r"captions\.source.*excel"),
-        ({"duplicates": "merge"}, ValueError, r"captions\.duplicates.*merge"),
-        ({"workers": -1}, ValueError, r"captions\.workers.*-1"),
         ({"input": "EMPTY"}, IsADirectoryError, r"empty: .*`input`"),
         ({"source": "folder"}, NotADirectoryError, r"captions.csv: .*`folder`"),
         ({"caption_column": "text"}, ValueError, r"captions.csv: .*'text'"),

@@ -212,7 +212,6 @@ def test_too_little_space_is_found_before_the_start(
         ({"files": [File("http://host/..%2f..%2fx")]}, r"files\[0\]: '\.\./\.\./x'"),
         ({"files": [File("http://host/a"), File("http://other/a")]}, r"files\[1\]: .*'a'"),
         ({"files": [File("http://host/a", md5="12")]}, r"files\.0\.md5.*'12'"),
-        ({"attempts": 0}, r"download\.attempts"),
     ],
 )
 def test_bad_settings(change: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -274,7 +274,6 @@ def test_bad_input(options: embed.Embed, tmp_path: Path) -> None:
     options.run()
     for change, message in (
         ({"shards": options.output}, r"embedded: holds embeddings, not images"),
-        ({"precision": "64"}, r"embed.precision"),
         ({"shards": str(tmp_path / "nowhere")}, r"nowhere: shard folder not found"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):

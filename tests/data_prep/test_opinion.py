@@ -123,7 +123,6 @@ def test_max_cost_and_dry_run(folder: Path, server: FaultServer, capsys: pytest.
     ("options", "named"),
     [
         ({"model": ""}, "opinion.model"),
-        ({"sample": 0}, "opinion.sample"),
         ({"part": "2/1"}, "opinion.part"),
         ({"output": "opinions.jsonl"}, "`output`"),
         ({"differences": "captions.jsonl"}, "captions.jsonl, line 1: .*pair_id"),

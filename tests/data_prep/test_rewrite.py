@@ -61,5 +61,3 @@ def test_bad_options(tmp_path: Path, write: Write) -> None:
     captions = str(write("c.jsonl", []))
     with pytest.raises(ValueError, match=r"`output`.*`captions`"):
         rewrite.Rewrite(captions=captions, output=captions, model="m").run()
-    with pytest.raises(ValueError, match=r"rewrite\.backend"):
-        rewrite.Rewrite(captions=captions, output="r.jsonl", backend="compose", model="m").run()

@@ -95,7 +95,6 @@ def test_pairs_of_rows(tmp_path: Path, write: Write) -> None:
     ("change", "message"),
     [
         ({"output": "page.pdf"}, r"page\.pdf"),
-        ({"pairs": 0}, r"show\.pairs"),
         ({"shards": None}, r"`shards`.*`differences`"),
         ({"differences": "d.jsonl"}, r"`shards`.*`differences`"),
     ],

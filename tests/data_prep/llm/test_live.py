@@ -207,9 +207,7 @@ def test_pictures_are_shown_upright_shrunk_and_in_order(describer: Describer) ->
         ("base_url", None, "OPENAI_API_KEY"),
         ("base_url", "http://me:secret@host/v1", "describe.base_url"),
         ("answer_format", "xml", "describe.answer_format"),
-        ("concurrency", 0, "describe.concurrency"),
         ("max_cost", 1.0, "describe.price_per_million_input"),
-        ("captions_per_image", 0, "describe.captions_per_image"),
         ("prompt", "nowhere.yaml", "nowhere.yaml"),
     ],
 )
