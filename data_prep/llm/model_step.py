@@ -146,8 +146,6 @@ class ModelStep(ModelOptions, OutputStep):
         )
         if self.price_per_million_input or self.price_per_million_output:
             print(f"cost about {self.cost(prompt_tokens, answer_tokens):.2f} at the given prices")
-        if self.requests_per_minute:
-            print(f"at least {asked / self.requests_per_minute:.0f} minutes at {self.requests_per_minute} a minute")
 
 
 def failure_summary(failures: Path, id_key: str) -> Iterator[str]:

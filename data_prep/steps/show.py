@@ -107,7 +107,9 @@ def pairs_from_rows(differences: Path, captions: list[Path], count: int, draw: r
         FileNotFoundError: A file is missing.
         ValueError: A row is bad, or an image is in no captions file.
     """
-    rows = drawn_rows(differences, count, draw)
+    # Only the sample is kept in memory.
+    sample = nsmallest(count, read_jsonl(differences, DIFFERENCE_KEYS), key=lambda _: draw.random())
+    rows = [row for _, row in sorted(sample, key=itemgetter(0))]
     wanted = {row[side] for row in rows for side in SIDES}
     images = {}
     for file in captions:
@@ -128,12 +130,6 @@ def pairs_from_rows(differences: Path, captions: list[Path], count: int, draw: r
         }
         for row in rows
     ]
-
-
-def drawn_rows(file: Path, count: int, draw: random.Random) -> list[Row]:
-    """Return a random sample of the rows in the order of the file. Only the sample is kept in memory."""
-    sample = nsmallest(count, read_jsonl(file, DIFFERENCE_KEYS), key=lambda _: draw.random())
-    return [row for _, row in sorted(sample, key=itemgetter(0))]
 
 
 def _thumbnail(image: bytes | Path) -> str | None:

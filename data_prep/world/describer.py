@@ -231,7 +231,8 @@ class Writer:
             named.add("shape")
         this, that = (self._view(scene, named) for scene in (x, y))
         text = self.rng.choice(frames.CONTRAST).format(this=this, that=that, this_are="is" if x.count == 1 else "are")
-        text = text.replace("appear_s", noun_verb(x, "appear")).replace("appear_t", noun_verb(y, "appear"))
+        text = text.replace("appear_s", "appears" if x.count == 1 else "appear")
+        text = text.replace("appear_t", "appears" if y.count == 1 else "appear")
         return _mark(text, x_mark, y_mark)
 
     def _view(self, scene: Scene, named: set[str]) -> str:
@@ -297,11 +298,6 @@ class Writer:
 
         text = re.sub("<([12])>", name, link.join(parts))
         return re.sub(r"(^|\. )([a-z])", lambda start: start[1] + start[2].upper(), text) + "."
-
-
-def noun_verb(scene: Scene, verb: str) -> str:
-    """`appear` in the number of the scene's shapes."""
-    return f"{verb}s" if scene.count == 1 else verb
 
 
 def _mark(text: str, x_mark: str, y_mark: str) -> str:
