@@ -105,11 +105,10 @@ class LineIndex(Lines):
 
     def get(self, value: str) -> Row | None:
         """Return the row with a value, or None."""
-        wanted = np.uint64(hash64(value))
-        found = self._hashes.searchsorted(wanted)
-        if found == len(self._hashes) or self._hashes[found] != wanted:
+        number = int(self.numbers(np.array([hash64(value)], np.uint64))[0])
+        if number < 0:
             return None
-        _, row = self.at(int(self.places[self._order[found]]))
+        _, row = self.at(int(self.places[number]))
         return row if row[self._key] == value else None  # another value may have the same hash
 
 

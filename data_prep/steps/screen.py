@@ -197,10 +197,8 @@ def without_repeats(outcomes: Iterator[Outcome], options: RuleOptions) -> Iterat
             if pair in pairs and "repeated_pair" not in options.skip_rules:
                 judgement.reason, judgement.detail = "repeated_pair", "the pair's id occurred before"
             elif "near_duplicate" not in options.skip_rules and any(texts[key] >= options.max_repeats for key in alike):
-                judgement.reason, judgement.detail = (
-                    "near_duplicate",
-                    f"a text that {options.max_repeats} other rows have",
-                )
+                judgement.reason = "near_duplicate"
+                judgement.detail = f"a text that {options.max_repeats} other rows have"
             else:
                 texts.update(alike)
             pairs.add(pair)
