@@ -15,7 +15,7 @@ from data_prep.sources.source import (
     described,
     image_folder,
     input_file,
-    input_parts,
+    input_tables,
     walk,
 )
 from pcclip.data.picture_files import PICTURE_ENDINGS
@@ -154,7 +154,7 @@ def jsonl_candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Cand
 
 def parts_candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Candidate]:
     """Yield images in the order of the file names."""
-    for file in input_parts(options):
+    for file in input_tables(options):
         for _, row in read_jsonl(file, CHECKED_KEYS):
             fields = {key: value for key, value in row.items() if key not in CHECKED_KEYS}
             checked = Checked(row["width"], row["height"], row["sha256"])

@@ -12,7 +12,7 @@ from data_prep.files import Row, clean, states_hash
 from data_prep.images import Checked
 from data_prep.step import UNRECORDED
 from pcclip.data.table_rows import table_files
-from pcclip.paths import existing_file, existing_folder, matching_files
+from pcclip.paths import existing_file, existing_folder
 
 LISTED = 1000  # maximum number of names in the manifest, for each reason
 INPUT_FILES = "`input` of the step captions"
@@ -145,11 +145,6 @@ def input_file(options: SourceOptions) -> Path:
 def input_tables(options: SourceOptions) -> list[Path]:
     """Return the files of `input`, a table in one or several files. Raise the errors of `table_files`."""
     return table_files(options.input, INPUT_FILES)
-
-
-def input_parts(options: SourceOptions) -> list[Path]:
-    """Return the files that match the pattern `input`, in order. Raise the errors of `matching_files`."""
-    return matching_files(options.input, INPUT_FILES)
 
 
 def image_folder(options: SourceOptions) -> Path:

@@ -15,7 +15,7 @@ from data_prep.images import Checked, check_all
 from data_prep.manifest import Manifest
 from data_prep.progress import progress
 from data_prep.sources import caption_shards, image_sets, tables
-from data_prep.sources.source import Candidate, LeftOut, SourceOptions, folder_hash, input_parts, input_tables
+from data_prep.sources.source import Candidate, LeftOut, SourceOptions, folder_hash, input_tables
 from data_prep.step import Made, OutputStep, Workers, output_lock
 from data_prep.workers import in_order
 from pcclip.atomic import atomic_folder
@@ -65,27 +65,26 @@ class Captions(SourceOptions, Workers, OutputStep):
             raise ValueError(f"captions.template: {self.template!r} must contain {{}} once, for the class name")
 
     def inputs(self) -> dict[str, str | Path]:
-        if self.source == "parts":
-            return {f"part.{place}": file for place, file in enumerate(input_parts(self))}
-        if self.source == "embeddings":
-            inputs = {
-                "input": input_tables(self),
-                "embeddings": matching_files(str(self.embeddings), "`embeddings` of the step captions"),
-            }
-            return {role: states_hash((file.name, file) for file in files) for role, files in inputs.items()}
-        images = None if self._unpacked is not None else self.images
-        given = {"input": self.input, "images": images, "texts": self.texts, "class_names": self.class_names}
-        paths = {role: Path(value) for role, value in given.items() if value is not None}
+        tables = self.source in ("parts", "parquet", "embeddings")
+        given = {
+            "input": None if tables else self.input,
+            "images": None if self._unpacked is not None else self.images,
+            "texts": self.texts,
+            "class_names": self.class_names,
+        }
         suffixes = (".tar",) if self.source == "shards" else (".txt", "", *PICTURE_ENDINGS)
         found: dict[str, str | Path] = {}
-        for role, path in paths.items():
+        for role, path in ((role, Path(value)) for role, value in given.items() if value is not None):
             if path.exists():  # else the source raises an error
                 found[role] = folder_hash(path, suffixes) if path.is_dir() else path
-        if self.source == "jsonl" and self.images is None:
-            files = image_sets.jsonl_candidates(self, LeftOut())
-            found["images"] = states_hash((each.id, each.path) for each in files)
-        if self.source == "parquet":
+        if tables:
             found["input"] = states_hash((file.name, file) for file in input_tables(self))
+        if self.embeddings is not None:
+            files = matching_files(self.embeddings, "`embeddings` of the step captions")
+            found["embeddings"] = states_hash((file.name, file) for file in files)
+        if self.source == "jsonl" and self.images is None:
+            images = image_sets.jsonl_candidates(self, LeftOut())
+            found["images"] = states_hash((each.id, each.path) for each in images)
         return found
 
     def is_current(self, manifest: Manifest) -> bool:
