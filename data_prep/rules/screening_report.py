@@ -9,16 +9,13 @@ from data_prep.files import Row
 from data_prep.parts import hash64
 from data_prep.rules.judge import REASONS, Judgement
 
+EXAMPLES = 5  # in the report, for each reason and each cut
+
 
 class ScreeningReport:
-    """Counts of judgements, and examples for each reason and each cut.
+    """Counts of judgements, and examples for each reason and each cut."""
 
-    Args:
-        samples: Number of examples for each reason and cut.
-    """
-
-    def __init__(self, samples: int) -> None:
-        self._samples = samples
+    def __init__(self) -> None:
         self._examples: dict[str, list[tuple[int, str]]] = defaultdict(list)
         self._counts: Counter[str] = Counter()  # by their keys in the manifest
 
@@ -48,10 +45,10 @@ class ScreeningReport:
     def _offer(self, kind: str, row: Row, before: str, after: str = "") -> None:
         """Keep an example if its hash is among the smallest, which gives a uniform sample."""
         kept, key = self._examples[kind], hash64(f"{kind}/{row['pair_id']}")
-        if len(kept) == self._samples and (not kept or key >= kept[-1][0]):
+        if len(kept) == EXAMPLES and key >= kept[-1][0]:
             return
         both = f"text: {quoted(row['text'])}  \n  reverse: {quoted(row['reverse_text'])}"
-        self._examples[kind] = sorted([*kept, (key, f"`{row['pair_id']}`: {before}{both}{after}")])[: self._samples]
+        self._examples[kind] = sorted([*kept, (key, f"`{row['pair_id']}`: {before}{both}{after}")])[:EXAMPLES]
 
     def counts(self) -> dict[str, int]:
         """Return the counts for the manifest."""

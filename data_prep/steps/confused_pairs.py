@@ -22,6 +22,8 @@ from pcclip.metrics.zero_shot import class_embeddings
 from pcclip.tasks.classes import read_labelled, read_templates
 from pcclip.tasks.images import ImageEmbeddings
 
+BATCH = 256  # images
+
 
 @dataclass(kw_only=True)
 class ConfusedPairs(Workers, OutputStep):
@@ -43,8 +45,6 @@ class ConfusedPairs(Workers, OutputStep):
     """The base model: an open_clip name, `local-dir:FOLDER` or `hf-hub:NAME`."""
     pretrained: str | None = None
     """open_clip's pretrained tag or a weights file."""
-    batch_size: PositiveInt = field(default=256, metadata=UNRECORDED)
-    """Images per batch."""
     cache_dir: str | None = field(default=None, metadata=UNRECORDED)
     """Cache folder of image embeddings, shared with later evaluations."""
 
@@ -61,7 +61,7 @@ class ConfusedPairs(Workers, OutputStep):
             if self.by == "closest":
                 pairs = closest_pairs(texts, self.count)
             else:
-                embeddings = ImageEmbeddings(self.batch_size, self.workers, self.cache_dir)
+                embeddings = ImageEmbeddings(BATCH, self.workers, self.cache_dir)
                 images, _ = embeddings.embed(model, labelled.images, self.name, store=True)
                 pairs = disagreement_pairs(images, texts, self.count)
         if self.names is not None:

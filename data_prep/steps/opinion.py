@@ -9,7 +9,7 @@ from heapq import nsmallest
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, NonNegativeInt, PositiveInt
+from pydantic import BeforeValidator, PositiveInt
 from scipy.stats import binomtest
 
 from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, read_jsonl
@@ -19,7 +19,7 @@ from data_prep.llm.questions import Question, QuestionList, Requests
 from data_prep.llm.replies import Text
 from data_prep.manifest import Manifest
 from data_prep.parts import hash64
-from data_prep.rules.screening_report import quoted
+from data_prep.rules.screening_report import EXAMPLES, quoted
 from data_prep.step import INPUT, Made
 from data_prep.steps.describe import SIDES, CaptionedPairs
 from pcclip.atomic import atomic_text
@@ -54,8 +54,6 @@ class Opinion(ModelStep):
     """`openai`: a language model at an endpoint. `batch`: by batch files."""
     sample: PositiveInt = 200
     """Number of rows to judge. Rows are chosen by a hash, so that a larger sample contains a smaller one."""
-    examples: NonNegativeInt = 5
-    """Number of wrong rows in the report."""
     prompt: str = "second_opinion"
     temperature: float | None = 0.0
 
@@ -123,7 +121,7 @@ class Opinion(ModelStep):
             low, high = binomtest(count, len(judged)).proportion_ci(method="wilson")
             lines.append(f"| {name} | {count} | {count / len(judged):.2%} | {low:.2%} to {high:.2%} |")
         lines.append("")
-        for row in wrong[: self.examples]:
+        for row in wrong[:EXAMPLES]:
             blamed = " and ".join(name for name, verdict in TEXTS.items() if row[verdict] == "no")
             texts = f"text: {quoted(row['text'])}  \n  reverse: {quoted(row['reverse_text'])}"
             lines.append(f"- `{row['pair_id']}`: {blamed}: {quoted(row['reason'])}  \n  {texts}")

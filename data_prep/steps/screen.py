@@ -11,7 +11,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from pydantic import NonNegativeInt
 from tqdm import tqdm
 
 from data_prep.files import CAPTION_KEYS, DIFFERENCE_KEYS, Row, manifest_path, parse_row
@@ -46,8 +45,6 @@ class Screen(RuleOptions, Workers, OutputStep):
     has the other rows with a reason. `screened.report.md` has counts and examples."""
     captions: str | None = field(default=None, metadata=INPUT)
     """The `captions.jsonl` of the images. Null: texts are not compared with captions."""
-    samples: NonNegativeInt = 5
-    """Number of examples in the report, for each reason and each cut."""
     fit_model: str | None = None
     """Reject a text if its reverse text is at least as close to the image difference, by this model: an open_clip name,
     `local-dir:FOLDER` or `hf-hub:NAME`. Use a finetuned model, since other models hardly know directions. Null: do not
@@ -99,7 +96,7 @@ class Screen(RuleOptions, Workers, OutputStep):
             ValueError: A bad row, or an image that `captions` does not have.
             ChildProcessError: A process died.
         """
-        output, report = Path(self.output), ScreeningReport(self.samples)
+        output, report = Path(self.output), ScreeningReport()
         outcomes = without_repeats(judged(self), self)
         if self.fit_model is not None and "misfit" not in self.skip_rules:
             from data_prep.steps.tower import without_misfits  # here: torch is slow to import

@@ -56,7 +56,7 @@ def run(folder: Path, server: FaultServer, **options: Any) -> str:
     """Ask and return the report."""
     files = {name: str(folder / f"{name}.jsonl") for name in ("differences", "captions")}
     report = folder / "opinions.md"
-    Opinion(**{**files, "output": str(report), "base_url": server.url, "model": "m", "examples": 3, **options}).run()
+    Opinion(**{**files, "output": str(report), "base_url": server.url, "model": "m", **options}).run()
     return report.read_text() if report.exists() else ""
 
 
@@ -67,7 +67,7 @@ def test_share_interval_and_examples(folder: Path, server: FaultServer) -> None:
         found = binomtest(count, ROWS).proportion_ci(method="wilson")
         assert f"| {name} | {count} | {count / ROWS:.2%} | {found.low:.2%} to {found.high:.2%} |" in report
     examples = report.split("\n- ")[1:]
-    assert len(examples) == 3
+    assert len(examples) == 5
     assert all("zebra" in example and "checked" in example for example in examples)
     question = next(question for question in server.asked if "Captions of A:\nA dog in room 7.\n" in question)
     assert "Captions of B:\nA dog in room 8.\nA zebra by room 8.\n" in question

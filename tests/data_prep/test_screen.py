@@ -159,7 +159,7 @@ def test_the_output_does_not_depend_on_the_number_of_processes(
     names = ("screened.jsonl", "screened.rejected.jsonl", "screened.report.md", "screened.jsonl.manifest.json")
     found = []
     for workers in (1, 3):
-        out = run(write, tmp_path, many_rows(300), workers=workers, max_repeats=20, samples=3)
+        out = run(write, tmp_path, many_rows(300), workers=workers, max_repeats=20)
         found.append([(out / name).read_bytes() for name in names])
         (out / "screened.jsonl").unlink()
     assert found[0] == found[1]
@@ -204,16 +204,16 @@ def test_rejected_rows_and_report_belong_to_the_output(
     write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     rows = [row(number, reply) for number, (reply, _) in enumerate(RUBBISH * 8)]
-    out = run(write, tmp_path, rows, samples=2)
-    run(write, tmp_path, rows, samples=2)
+    out = run(write, tmp_path, rows)
+    run(write, tmp_path, rows)
     assert "up to date" in capsys.readouterr().out
-    assert (out / "screened.report.md").read_text().count("\n- `p") == 2 * len({reason for _, reason in RUBBISH})
+    assert (out / "screened.report.md").read_text().count("\n- `p") == 5 * len({reason for _, reason in RUBBISH})
     whole = (out / name).read_bytes()
     (out / name).write_bytes(whole[:-5])
     with pytest.raises(ValueError, match=r"screened\..*re(jected|port)"):
-        run(write, tmp_path, rows, samples=2)
+        run(write, tmp_path, rows)
     (out / name).unlink()
-    run(write, tmp_path, rows, samples=2)
+    run(write, tmp_path, rows)
     assert (out / name).read_bytes() == whole
 
 
