@@ -224,7 +224,6 @@ class BatchRun:
                         response.stream_to_file(temporary)
 
     def _collect(self, batch: SubmittedBatch) -> None:
-        """Record a batch's answers and failures."""
         file = self._path(batch, "in")
         names = {row["custom_id"] for _, row in read_jsonl(file, {"custom_id": str})}
         rows = self._rows(batch)

@@ -54,7 +54,6 @@ class ModelStep(ModelOptions, OutputStep):
         """Maker of the requests. The first access can raise the errors of `Requests`."""
 
     def check_options(self) -> None:
-        """Check the endpoint's options and the prompt, if they are used."""
         if self.asks_model:
             _ = self.requests
 
@@ -72,7 +71,6 @@ class ModelStep(ModelOptions, OutputStep):
         return nullcontext() if self.dry_run else super().lock()
 
     def is_current(self, manifest: Manifest) -> bool:
-        """Return whether there is nothing to do."""
         resumes = self.asks_model and self.answers == Path(self.output)
         again = self.asks_model and (self.dry_run or (self.retry_failed and failures_path(self.answers).exists()))
         return manifest.matches(Path(self.output), resumes=resumes) and not again

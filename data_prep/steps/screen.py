@@ -55,7 +55,6 @@ class Screen(RuleOptions, Workers, OutputStep):
     """Screen only this part of the groups: `1/4` to `4/4`. Give each part its own `output`. Null: all."""
 
     def check_options(self) -> None:
-        """Check the rules' options and what needs `captions`."""
         self.check()
         if self.fit_model is not None and self.captions is None:
             raise ValueError("screen.fit_model needs screen.captions, which has the paths of the images; set it")
@@ -84,7 +83,6 @@ class Screen(RuleOptions, Workers, OutputStep):
         return files
 
     def input_files(self) -> dict[str, Path]:
-        """Return the differences files and the captions."""
         first, *others = self.sources()
         numbered = {f"differences.{place}": file for place, file in enumerate(others, start=1)}
         return {"differences": first, **numbered, **super().input_files()}
