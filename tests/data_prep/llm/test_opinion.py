@@ -2,18 +2,16 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from scipy.stats import binomtest
 
-from data_prep.llm import client
 from data_prep.steps.opinion import Opinion
 from tests.data_prep.conftest import Read
 from tests.helpers import fault_server
-from tests.helpers.fault_server import FaultServer, running_server
+from tests.helpers.fault_server import FaultServer
 
 ROWS = 40
 
@@ -26,12 +24,9 @@ def judge(request: dict[str, Any], question: str) -> str:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
+def server(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> FaultServer:
     monkeypatch.setattr(fault_server, "answer_of", judge)
-    monkeypatch.setattr(client, "FIRST_BACKOFF", 0.01)
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with running_server() as running:
-        yield running
+    return server
 
 
 @pytest.fixture
