@@ -13,9 +13,11 @@ import pandas as pd
 from pcclip.atomic import atomic_text
 from pcclip.experiments.ablations import slug
 from pcclip.experiments.spread import markdown, mean_and_range
-from pcclip.paths import existing_file
 from pcclip.results import read_results
 
+OFFICIAL = "conf/paper/files.csv"  # the official files
+STAGES = "conf/paper/stages.csv"  # for one seed
+NUMBERS = "conf/paper/numbers.csv"  # the paper's, with the metric of each in both protocols
 TEXT_TOKENS = 34  # mean length of a difference text
 GENERATED = 5.07e13  # operations of an image of Stable Diffusion 1: 30 steps with guidance (torch's FlopCounterMode)
 NOTES = """
@@ -31,33 +33,25 @@ not released. CLIPScore is meaningless if Stable Diffusion was trained with anot
 """
 
 
-def read_table(file: str) -> pd.DataFrame:
-    """Read a CSV table of conf/paper."""
-    return pd.read_csv(existing_file(file, "table"))
-
-
-def check_files(
-    sets: list[str], data: str = "data", download: bool = False, official: str = "conf/paper/files.csv"
-) -> None:
+def check_files(sets: list[str], data: str = "data", download: bool = False) -> None:
     """Link the official files of the datasets into `data`, where the configurations look for them.
 
     Args:
         sets: Names of the datasets, as in the column `set` of the table.
         data: Folder of the official files, laid out like the column `path`.
         download: Let torchvision download its datasets into the folder.
-        official: Table of the official files.
 
     Raises:
         FileNotFoundError: A file that is not optional is missing. The message has the address and size of each.
     """
-    missing = missing_files(sets, data, official)
+    missing = missing_files(sets, data)
     if download and missing["torchvision"].notna().any():
         from torchvision import datasets
 
         for name in missing["torchvision"].dropna():
             getattr(datasets, name)(Path(data, "torchvision"), download=True)
-        missing = missing_files(sets, data, official)
-    for path in read_table(official)["path"]:
+        missing = missing_files(sets, data)
+    for path in pd.read_csv(OFFICIAL)["path"]:
         source, target = Path(data, path).absolute(), Path("data", path)
         if source.exists() and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -73,15 +67,15 @@ def check_files(
     _print_optional(missing)
 
 
-def missing_files(sets: list[str], data: str, official: str) -> pd.DataFrame:
+def missing_files(sets: list[str], data: str) -> pd.DataFrame:
     """Return the rows of official files that are neither in the folder nor in `data`.
 
     Raises:
         ValueError: An unknown dataset.
     """
-    table = read_table(official)
+    table = pd.read_csv(OFFICIAL)
     if unknown := sorted(set(sets) - set(table["set"])):
-        raise ValueError(f"{official}: has no datasets {unknown}; it has {', '.join(table['set'].unique())}")
+        raise ValueError(f"{OFFICIAL}: has no datasets {unknown}; it has {', '.join(table['set'].unique())}")
     absent = [not Path(data, path).exists() and not Path("data", path).exists() for path in table["path"]]
     return table[table["set"].isin(sets) & pd.Series(absent)]
 
@@ -95,8 +89,6 @@ def plan(
     answers_per_second: float = 20.0,
     tflops: float = 312.0,
     utilisation: float = 0.4,
-    official: str = "conf/paper/files.csv",
-    stages: str = "conf/paper/stages.csv",
 ) -> None:
     """Print the stages with disk space, requests, tokens, cost and hours. Nothing is run.
 
@@ -113,10 +105,8 @@ def plan(
         answers_per_second: Answers of the endpoint in a second.
         tflops: Peak of the GPU in bfloat16, in 1e12 operations a second. 312 is an A100.
         utilisation: Share of the peak that is reached.
-        official: Table of the official files.
-        stages: Table of the stages, for one seed.
     """
-    table = read_table(stages)
+    table = pd.read_csv(STAGES)
     table = table[table["set"].isin([*sets, "seed"])].reset_index(drop=True)
     table.loc[table["set"].isin(["seed", "generation"]), ["gb", "texts", "generated"]] *= seeds
     per_image, per_text = operations(model)
@@ -139,7 +129,7 @@ def plan(
         "image. "
         "Evaluation also takes CPU time: CUB's 312 attributes ten minutes a model."
     )
-    missing = missing_files(sets, data, official)
+    missing = missing_files(sets, data)
     needed = missing[missing["optional"].isna()]
     print(f"Missing official files:\n{_listed(needed)}" if len(needed) else "All needed official files are there.")
     _print_optional(missing)
@@ -161,18 +151,17 @@ def operations(model: str) -> tuple[float, float]:
     return _blocks(vision) * tokens, _blocks(text) * TEXT_TOKENS
 
 
-def write_page(cells: list[str], folder: Path, numbers: str = "conf/paper/numbers.csv") -> None:
+def write_page(cells: list[str], folder: Path) -> None:
     """Write one page, `paper.md`, with the paper's numbers and the numbers of finished runs in both protocols.
 
     Args:
         cells: Names of the cells of conf/ablations.yaml that were run.
         folder: Folder of the runs of one model, `<cell>-<seed>`, of its numbers before finetuning, `base`, and of the page.
-        numbers: Table of the paper's numbers, with the metric of each in both protocols.
 
     Raises:
         FileNotFoundError: No run of one of the cells is finished.
     """
-    paper = read_table(numbers)
+    paper = pd.read_csv(NUMBERS)
     rows: list[dict[str, Any]] = []
     runs = {}
     for cell in cells:

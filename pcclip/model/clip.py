@@ -28,6 +28,8 @@ from pcclip.model.text import (
     text_tower,
 )
 
+TEXTS_AT_ONCE = 512
+
 
 class DifferenceCLIP(nn.Module):
     """CLIP plus a difference head. Embeds images, texts and differences into one space of width D.
@@ -201,11 +203,11 @@ class DifferenceCLIP(nn.Module):
     def _encode_tokens(self, tokens: Tensor) -> Tensor:
         return _unit(encode_tokens(self.towers, tokens, chunk_size=self.chunk_size, multiple=self._text_multiple))
 
-    def encode_texts(self, texts: Sequence[str], chunk: int = 512) -> Tensor:
-        """Encode texts to unit embeddings (N, D), `chunk` at a time."""
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Encode texts to unit embeddings (N, D), `TEXTS_AT_ONCE` at a time."""
         parts = [
-            self.encode_tokens(self.tokenizer(texts[start : start + chunk]).to(self.device))
-            for start in range(0, len(texts), chunk)
+            self.encode_tokens(self.tokenizer(texts[start : start + TEXTS_AT_ONCE]).to(self.device))
+            for start in range(0, len(texts), TEXTS_AT_ONCE)
         ]
         return torch.cat(parts) if parts else torch.zeros(0, self.embed_dim, device=self.device)
 

@@ -43,8 +43,8 @@ def name_of(alpha: float) -> str:
     return {0.0: "base", 1.0: "finetuned"}.get(alpha, f"ensembled {alpha:g}")
 
 
-def tradeoff_charts(results: Mapping[str, Sequence[Result]], metrics: Sequence[str] = METRICS) -> dict[str, str]:
-    """Draw each metric against alpha, from the base model (0) to the finetuned model (1).
+def tradeoff_charts(results: Mapping[str, Sequence[Result]]) -> dict[str, str]:
+    """Draw each of `METRICS` against alpha, from the base model (0) to the finetuned model (1).
 
     Returns:
         The SVG of each chart by its title: a chart for each task and metric, with a line for each of at most eight subsets.
@@ -53,7 +53,7 @@ def tradeoff_charts(results: Mapping[str, Sequence[Result]], metrics: Sequence[s
         asdict(result)
         for found in results.values()
         for result in found
-        if result.metric in metrics and result.alpha is not None
+        if result.metric in METRICS and result.alpha is not None
     )
     if rows.empty:
         return {}

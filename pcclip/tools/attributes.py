@@ -140,20 +140,20 @@ def explained(axes: Sequence[Attribute], margins: Sequence[float]) -> list[Expla
     return sorted(rows, key=lambda row: -row.margin)
 
 
-def phrased(more: str, less: str, file: str | Path = SHIPPED) -> Attribute:
+def phrased(more: str, less: str) -> Attribute:
     """Return the axis of two texts.
 
     Texts that both say "first" or "second" are taken as they are. Others, such as "larger shapes" and "smaller shapes",
-    fill the templates of an `AttributeFile`.
+    fill the templates of pcclip's own file.
 
     Raises:
-        ValueError: An empty text, two equal texts, or as `read_attribute` raises it.
+        ValueError: An empty text, or two equal texts.
     """
     given = wordings(more, less)
     more, less = given[0].text, given[0].reverse
     if has_roles(more) and has_roles(less):
         return Attribute("axis", more, less, given)
-    return _filled("axis", more, less, _read(file).templates)
+    return _filled("axis", more, less, _read(SHIPPED).templates)
 
 
 def wordings(more: str | Sequence[str], less: str | Sequence[str]) -> list[Wording]:
