@@ -19,7 +19,8 @@ from pcclip.model.keep import KeepLoss, KeepName
 from pcclip.model.loading import MODEL_SETTINGS, ClipSource, check_fits, load_clip
 from pcclip.model.lora import Lora, add_adapters
 from pcclip.model.losses import ALONE, LOSSES, Counted, LossName, Ranks, row_keys, sign_loss
-from pcclip.model.optim import Optimisation, Schedule
+from pcclip.model.optim import Schedule
+from pcclip.model.optimisation import Optimisation
 from pcclip.model.text import stacked
 from pcclip.model.trainable import set_trainable
 
