@@ -19,7 +19,7 @@ HASHED = (".jsonl", ".json", ".csv", ".yaml", ".md", ".txt")  # further output f
 
 @dataclass
 class Manifest:
-    """Record of one run of a step. It contains no paths, so that the same run gives the same bytes everywhere.
+    """Record of one run of a step. It contains no absolute paths, so that the same run gives the same bytes everywhere.
 
     Attributes:
         step: Name of the step.
@@ -138,7 +138,7 @@ def _changes(output: Path, written: Mapping[str, Any]) -> Iterator[tuple[Path, b
     for name, recorded in written.get("files", {}).items():
         file = _folder(output) / name
         if (found := _fingerprint(file)) != recorded:
-            yield file, found is not None
+            yield file, isinstance(found, type(recorded))  # other types: another version recorded its size
 
 
 def _fingerprint(file: Path) -> str | int | None:

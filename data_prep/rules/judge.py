@@ -60,7 +60,7 @@ class RuleOptions:
     """Model with the tokenizer that counts tokens: an open_clip name, `local-dir:FOLDER` or `hf-hub:NAME`."""
     max_tokens: Annotated[int, Ge(3)] | None = None
     """Maximum tokens of a text, with start and end tokens. Null: the context length of the model. Of longer texts, the
-    sentences that fit are kept. `skip_rules: [too_long]` keeps them whole."""
+    sentences that fit are kept. A text is rejected if its first sentence does not fit. `skip_rules: [too_long]` keeps all."""
     mentions: Literal["both", "one"] = "both"
     """Which images a text must mention: `both` or `one`."""
     leaked_phrases: list[str] = field(

@@ -3,8 +3,9 @@
 import csv
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,10 @@ def _cells(file: Path, options: SourceOptions, left_out: LeftOut) -> Iterator[tu
                 raise ValueError(f"{file}: no column {column!r}; its columns are {', '.join(columns) or 'none'}")
         image, text = columns.index(options.image_column), columns.index(options.caption_column)
         attributes = {column: columns.index(column) for column in options.attribute_columns}
-        for number, row in _parsed(stream, image, layout, left_out):
+        for number, row in _parsed(stream, image, layout):
+            if isinstance(row, csv.Error):
+                left_out.add("bad_row", f"line {number}: {row}")
+                continue
             if len(row) > len(columns):
                 left_out.add("surplus_columns", f"line {number}: {len(row)} of {len(columns)}; quote texts with commas")
                 continue
@@ -76,31 +80,33 @@ def _cells(file: Path, options: SourceOptions, left_out: LeftOut) -> Iterator[tu
                 yield name, caption, cells
 
 
-def _parsed(
-    stream: Iterable[str], image: int, layout: csv.Dialect, left_out: LeftOut
-) -> Iterator[tuple[int, list[str]]]:
-    """Yield (number of the first line, row) for each row after the header.
+def _parsed(stream: Iterable[str], image: int, layout: csv.Dialect) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """Yield (number of the first line, row or error) for each row after the header.
 
-    A quoted field may span lines, but not a line that is itself the row of an image.
+    A quoted field may span lines, but not a line that is itself the row of an image. After a bad row, parsing continues at
+    the next line.
     """
-    taken: list[str] = []
-    most = 1 if layout.quoting == csv.QUOTE_NONE else MOST_LINES
-    for number, line in enumerate(stream, start=2):
-        if taken and (len(taken) == most or _names_image(line, image)):
-            left_out.add(
-                "bad_row", f"line {number - len(taken)}: a quotation mark is not closed, or the cell is too long"
-            )
-            taken = []
-        taken.append(line)
-        try:
-            row = next(csv.reader(taken, layout), [])
-        except csv.Error:  # perhaps the row continues in the next line
-            continue
+    lines, ahead, number = iter(stream), deque[str](), 2
+    while True:
+        taken: list[str] = []
+        row: list[str] | csv.Error | None = None
+        while not isinstance(row, list) and len(taken) < MOST_LINES:
+            if not ahead:
+                ahead.extend(islice(lines, 1))
+            if not ahead or (taken and _names_image(ahead[0], image)):
+                break
+            taken.append(ahead.popleft())
+            try:
+                row = next(csv.reader(taken, layout), [])
+            except csv.Error as error:
+                row = error
+        if row is None:
+            return
+        used = len(taken) if isinstance(row, list) else 1
+        ahead.extendleft(reversed(taken[used:]))
         if row:
-            yield number - len(taken) + 1, row
-        taken = []
-    if taken:
-        left_out.add("bad_row", f"last {len(taken)} lines: a quotation mark is not closed, or the cell is too long")
+            yield number, row
+        number += used
 
 
 def _names_image(line: str, column: int) -> bool:

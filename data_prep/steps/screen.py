@@ -183,7 +183,9 @@ def _judge_chunk(run: Run, chunk: Chunk) -> tuple[int, list[Outcome]]:
 
 
 def without_repeats(outcomes: Iterator[Outcome], options: RuleOptions) -> Iterator[Outcome]:
-    """Yield the outcomes. Reject a row if rows that passed have its pair id, or too often one of its texts."""
+    """Yield the outcomes. Reject a row that passed the rules if an earlier one with its pair id did, or if `max_repeats` others
+    have one of its texts.
+    """
     pairs: set[int] = set()
     texts: Counter[int] = Counter()
     for row, judgement in outcomes:

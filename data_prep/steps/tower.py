@@ -127,6 +127,9 @@ def without_misfits(
     with LineIndex([captions], CAPTION_KEYS, "id") as index, torch.inference_mode():
         while outcomes_ahead := list(islice(outcomes, ROWS)):
             batch = [(row, judgement) for row, judgement in outcomes_ahead if judgement.reason is None]
+            if not batch:
+                yield from outcomes_ahead
+                continue
             ids = dict.fromkeys(row[side] for row, _ in batch for side in ("first", "second"))
             places = {image: place for place, image in enumerate(ids)}
             found = [row for row in map(index.get, places) if row is not None]

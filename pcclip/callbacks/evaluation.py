@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import Any, cast
 
 import torch
-from jsonargparse.typing import PositiveInt
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
@@ -61,13 +60,15 @@ class Evaluation(Callback):
     def __init__(
         self,
         tasks: list[Task],
-        every_n_epochs: PositiveInt | None = None,
+        every_n_epochs: int | None = None,
         resamples: int = 1000,
         seed: int = 0,
         batch_size: int = 256,
         num_workers: int = 0,
         cache_dir: str | None = None,
     ) -> None:
+        if every_n_epochs is not None and every_n_epochs < 1:
+            raise ValueError(f"Evaluation: every_n_epochs={every_n_epochs}; must be at least 1")
         self.evaluator = Evaluator(
             tasks,
             resamples=resamples,

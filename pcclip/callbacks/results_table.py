@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from jsonargparse.typing import OpenUnitInterval
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
@@ -44,11 +43,14 @@ class ResultsTable(Callback):
     def __init__(
         self,
         file: str,
-        alphas: list[OpenUnitInterval] | None = None,
+        alphas: list[float] | None = None,
         base: str = "base",
         finetuned: str = "finetuned",
         report: str | None = "report.html",
     ) -> None:
+        for alpha in alphas or []:
+            if not 0 < alpha < 1:
+                raise ValueError(f"alphas: {alpha} is not between 0 (the base model) and 1 (the finetuned one)")
         self.file = file
         self.alphas = alphas or []
         self.base = base

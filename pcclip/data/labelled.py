@@ -204,7 +204,7 @@ def _read_tars(source: Path, tars: Sequence[Path]) -> ImageSet:
         raise ValueError(
             f"{source}: no image ({', '.join(PICTURE_EXTENSIONS)}) in its {len(tars)} tars; check the path"
         )
-    if 0 < len(unlabelled := [image.key for image in images if image.label is None]) < len(images):
+    if 0 < len(unlabelled := [f"{image.path}: {image.key}" for image in images if image.label is None]) < len(images):
         raise ValueError(f"{source}: samples {unlabelled[:5]} have an image but no .cls; label all images or none")
     classes = _class_names(source) if images[0].label is not None else []
     for image in images:

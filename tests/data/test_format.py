@@ -126,3 +126,4 @@ def test_any_record_is_sound_or_refused(record: Any) -> None:
         return
     places = range(len(found["images"]))
     assert all(pair["first"] in places and pair["second"] in places for pair in found["pairs"])
+    assert all(isinstance(pair["text"], str) and pair["text"].strip() for pair in found["pairs"])

@@ -138,7 +138,7 @@ def test_bad_sources(tmp_path: Path) -> None:
         (
             {"a.png": picture(1), "a.cls": b"0", "b.png": picture(1)},
             "ant\n",
-            r"samples \['b'\] have an image but no .cls",
+            r"\.tar: b'\] have an image but no .cls",
         ),
         ({"a.png": picture(1), "a.cls": b"0"}, None, "labelled tars need classnames.txt"),
         ({"a.png": picture(1), "a.cls": b"0"}, "ant\nant\n", "same class name twice"),

@@ -307,12 +307,16 @@ def test_texts_must_fit_better_than_reversed_ones(
         shown = (second, first) if number in (1, 3) else (first, second)
         frame = "The first image shows a {} wall, while the second image shows a {} wall."
         rows.append({**row(number, frame.format(*shown), frame.format(*shown[::-1])), "first": first, "second": second})
-    write("differences.jsonl", rows)
+    write("differences.jsonl", [*rows, {**rows[0], "pair_id": "p4", "text": "Sorry."}])  # alone in the last batch
     paths = {name: str(tmp_path / f"{name}.jsonl") for name in ("differences", "captions", "output")}
     screen.Screen(**paths, fit_model="local-dir:model").run()
     assert asked == [("local-dir:model", None, "screen.fit_model")]
     rejected = read(tmp_path / "output.rejected.jsonl")
-    assert [(found["pair_id"], found["reason"]) for found in rejected] == [("p1", "misfit"), ("p3", "misfit")]
+    assert [(found["pair_id"], found["reason"]) for found in rejected] == [
+        ("p1", "misfit"),
+        ("p3", "misfit"),
+        ("p4", "too_short"),
+    ]
     assert read(tmp_path / "output.jsonl") == [rows[0], rows[2]]
 
 

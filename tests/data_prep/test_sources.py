@@ -302,6 +302,10 @@ def test_commas_and_quotation_marks_that_break_rows_are_counted(tmp_path: Path, 
     assert manifest["counts"] == {"images": 4, "bad_row": 3, "surplus_columns": 1}
     assert [row.split(":")[0] for row in manifest["left_out"]["bad_row"]] == ["line 5", "line 7", "line 10"]
     assert manifest["left_out"]["surplus_columns"][0].startswith("line 4:")
+    # rows after a bad one are read, also if their names do not look like pictures
+    (tmp_path / "table.csv").write_text('image,caption\n0.jpg,a dog\n1.jpg,"open\nx,one\ny,two\n')
+    _, manifest = run("csv", tmp_path / "table.csv", images=images)
+    assert manifest["counts"] == {"images": 1, "bad_row": 1, "missing": 2}
 
 
 def test_bad_rows_never_end_the_step(tmp_path: Path, run: Run) -> None:

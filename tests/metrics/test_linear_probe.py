@@ -40,6 +40,13 @@ def test_full_and_few_shot() -> None:
         assert row.low < row.value < row.high
 
 
+def test_accuracy_is_that_of_scikit_learn() -> None:
+    train, test = blobs(60, 0, noise=0.1), blobs(30, 1, noise=0.1)
+    probe = LogisticRegression(C=100.0, max_iter=1000).fit(train[0].numpy(), train[1].numpy())
+    (top1, _) = linear_probe(*train, *test, CLASSES, bootstrap=Bootstrap(0))
+    assert top1.value == pytest.approx(probe.score(test[0].numpy(), test[1].numpy()))
+
+
 def test_wrong_labels_teach_wrong_things() -> None:
     x, y = blobs(60, 0, noise=0.1)
     (top1, _) = linear_probe(x, (y + 1) % 3, *blobs(30, 1, noise=0.1), CLASSES, bootstrap=Bootstrap(0))

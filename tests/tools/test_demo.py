@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from pcclip.cli import main
+from pcclip.commands.command import tool_parser
 from pcclip.model import load_clip, save_clip
 from pcclip.tools.attributes import Attribute, phrased, read_attribute, vocabulary
 from pcclip.tools.demo_answers import Shown
@@ -202,6 +203,10 @@ def test_classes_share_the_pictures(shown: Shown) -> None:
 def test_what_was_picked_in_another_set_is_forgotten(shown: Shown) -> None:
     names = [picture.key for picture in shown.gallery.pictures]
     assert [shown.named(picked, 1) for picked in (None, "elsewhere/0.png", names[3])] == [names[1], names[1], names[3]]
+
+
+def test_this_machine_only_unless_asked() -> None:
+    assert tool_parser("demo").parse_args(["photos"]).host == "127.0.0.1"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
