@@ -31,6 +31,10 @@ class TrainingProgress(ProgressBar):
         """Hide the bar. Lightning calls this on all ranks but 0, and while its Tuner runs."""
         self._enabled = False
 
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print above the bar."""
+        tqdm.write(kwargs.get("sep", " ").join(map(str, args)))
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what trains. Other callbacks evaluate the base model next."""
         self._since = time.perf_counter()

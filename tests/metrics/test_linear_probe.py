@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pcclip.metrics.bootstrap import Bootstrap
-from pcclip.metrics.linear_probe import best_regularisation, check_training_labels, linear_probe
+from pcclip.metrics.linear_probe import _rank_in_class, best_regularisation, check_training_labels, linear_probe
 from tests.helpers.metrics import by_name
 
 CLASSES = ["ant", "bee", "cat"]
@@ -75,6 +75,10 @@ def test_few_shot_regularisation_is_searched_too() -> None:
 
     top1, *_ = linear_probe(*nuisance(90, 0), *nuisance(90, 1), CLASSES, shots=[8], full=False, bootstrap=Bootstrap(0))
     assert top1.value > 0.9
+
+
+def test_rank_in_class() -> None:
+    assert _rank_in_class(np.array([2, 0, 2, 2, 1, 0])).tolist() == [0, 0, 1, 2, 0, 1]
 
 
 @pytest.mark.parametrize(
