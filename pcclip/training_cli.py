@@ -122,9 +122,15 @@ class PairCLI(LightningCLI):
         captions = model.caption_weight + model.keep_weight > 0
         self.datamodule.check_folders(self.command, model.difference_weight, captions)
         if self.command in ("fit", "test"):
-            for callback in trainer.callbacks:
-                if isinstance(callback, Evaluation):
-                    callback.evaluator.prepare()
+            evaluations = [callback for callback in trainer.callbacks if isinstance(callback, Evaluation)]
+            measured = {task.title for callback in evaluations for task in callback.evaluator.tasks}
+            if unused := [task.title for task in self.config_init.tasks if task.title not in measured]:
+                raise ValueError(
+                    f"tasks: no callback measures {', '.join(unused)}; "
+                    'add pcclip.callbacks.Evaluation with {tasks: "${tasks}"} to trainer.callbacks'
+                )
+            for callback in evaluations:
+                callback.evaluator.prepare()
         self.model = self.config_init.model()
         if resumed or not settings.overwrite:
             keep_metrics(trainer)

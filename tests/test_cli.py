@@ -174,6 +174,10 @@ def test_variables_hold_over_files_and_flags(config: Path, tmp_path: Path) -> No
         ("--data.train=[nowhere]", "nowhere"),
         ("--trainer.max_epochs=-3", "max_epochs"),
         ("--resume=true", "NumberedRuns.*--ckpt_path"),
+        (
+            '--tasks=[{"class_path": "Retrieval", "init_args": {"name": "mine", "shards": "s"}}]',
+            "retrieval mine.*Evaluation",
+        ),
     ],
 )
 def test_bad_settings_end_with_one_line(
