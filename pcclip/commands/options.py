@@ -36,7 +36,8 @@ class Rank(SheetOptions, AxisOptions):
     high: list[str] = field(default_factory=list)
     low: list[str] = field(default_factory=list)
     blend: ClosedUnitInterval | None = None
-    """Weight of the texts, if there are examples too. Null: how well the texts tell the examples apart."""
+    """Weight of the texts, if there are examples too. Null: texts that the model reads well and that
+    order the examples correctly weigh more."""
     output: str = "ranked.csv"
 
 

@@ -36,24 +36,25 @@ def example_axis(encoder: Encoder, high: Tensor, low: Tensor) -> Tensor:
 
 
 def text_weights(encoder: Encoder, texts: Tensor, high: Tensor, low: Tensor) -> Tensor:
-    """Return the weight (W, 1) of each text axis in a blend with examples, from 0 to 1: how well it tells them apart.
+    """Return the weight (W, 1) of each text axis in a blend with examples, from 0 to 1.
 
-    With n pairs of a high and a low example, it is `(n * 2a / (1 + a^2) + 1/2) / (n + 1)`, where a is `2 AUC - 1` but at least
-    0. The AUC is the share of these pairs that the axis orders rightly. So the weight is one half without evidence, and near 1
-    for an axis that orders nearly all of many pairs rightly.
+    It has two parts. The first is s, the squared length of the axis over 4. For one wording this is `(1 - cos) / 2`, from the
+    cosine of a text with its reverse: a model that hardly distinguishes the two has not read them. The second is how well the
+    axis orders the n pairs of a high and a low example. If r pairs are ordered correctly, the odds of the texts are
+    `s / (1 - s) * ((r + 1/2) / (n - r + 1/2))^3`, and their weight is odds / (1 + odds).
 
     Args:
         encoder: The model.
-        texts: Axes of texts, (W, D).
+        texts: Axes of texts, (W, D), differences of unit embeddings or means of such differences.
         high: Unit image embeddings, (h, D).
         low: Unit image embeddings, (l, D).
     """
     with torch.no_grad():
         differences = encoder.project((high[:, None] - low).flatten(0, 1))
-    agreement = (differences @ texts.T).sign().mean(0).clamp(min=0)  # 2 AUC - 1
-    pairs = len(high) * len(low)
-    trust = 2 * agreement / (1 + agreement**2)
-    return ((pairs * trust + 0.5) / (pairs + 1))[:, None]
+    correct = ((differences @ texts.T).sign() / 2 + 0.5).sum(0)  # a tie counts one half
+    evidence = ((correct + 0.5) / (len(differences) - correct + 0.5)) ** 3
+    distinct = (texts**2).sum(1) / 4
+    return (distinct * evidence / (distinct * evidence + 1 - distinct))[:, None]
 
 
 def blended_axis(text: Tensor, examples: Tensor, blend: float | Tensor) -> Tensor:

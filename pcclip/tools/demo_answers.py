@@ -78,7 +78,7 @@ class Shown:
         Args:
             axis: The axis in words.
             marks: Names of pictures that are examples, to `HIGH` or `LOW`. They count once both ends have one.
-            blend: Weight of the words, if there are examples. Default: how well they tell the examples apart.
+            blend: Weight of the words, if there are examples. Default: `pcclip.metrics.axes.text_weights`.
 
         Raises:
             ValueError: The high and the low examples are the same to the model.

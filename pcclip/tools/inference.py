@@ -66,8 +66,8 @@ class InferenceModel(OpenClipInterface):
             attribute: Name of a shipped axis, such as `size`, or result of `read_attribute`, instead of both.
             high: Examples with much of it, as `images`, instead of texts or with them.
             low: Examples with little of it.
-            blend: Weight of the texts from 0 to 1, if there are examples too. Default: how well they tell the examples apart
-                (`pcclip.metrics.axes.text_weights`).
+            blend: Weight of the texts from 0 to 1, if there are examples too. Default:
+                `pcclip.metrics.axes.text_weights`.
             cache: Folder for cached embeddings of files.
 
         Raises:

@@ -68,9 +68,10 @@ def test_scores_are_those_of_examples_from_other_folds(make_encoder: Callable[..
         used_axes = [axis]
         for text in texts:
             of_high, of_low = (images[end] @ encoder.head.T @ text for end in (high, low))
-            auc = scipy.stats.mannwhitneyu(of_high, of_low).statistic / 25
-            agreement = max(0, 2 * auc - 1)
-            weight = (25 * 2 * agreement / (1 + agreement**2) + 0.5) / 26
+            correct = float(scipy.stats.mannwhitneyu(of_high, of_low).statistic)  # of 25 pairs
+            distinct = float(text.norm()) ** 2 / 4
+            odds = distinct / (1 - distinct) * ((correct + 0.5) / (25.5 - correct)) ** 3
+            weight = odds / (1 + odds)
             used_axes.append((1 - weight) * axis + weight * normalize(text, dim=0))
         for row, used in enumerate(used_axes):
             scores[row, test] = (images[test] - images.mean(0)) @ encoder.head.T @ used
@@ -129,10 +130,15 @@ def test_blends_scale_both_axes_to_unit_length(make_encoder: Callable[..., Any],
     torch.testing.assert_close(blended_axis(9 * text, axis, 1), normalize(text, dim=-1))
 
 
-def test_texts_weigh_by_how_well_they_tell_examples_apart(make_encoder: Callable[..., Any]) -> None:
+def test_texts_weigh_by_how_well_they_order_examples(make_encoder: Callable[..., Any]) -> None:
     high, low = torch.eye(16)[:2], torch.eye(16)[2:5]
     right, wrong = high.sum(0) - low.sum(0), low.sum(0) - high.sum(0)
-    half_right = torch.eye(16)[0] - torch.eye(16)[1]  # orders three of six pairs rightly
-    mostly_right = torch.eye(16)[:3].T @ torch.tensor([1.0, 0.5, 0.7])  # five of six: 2 AUC - 1 is two thirds
-    weights = text_weights(make_encoder(), torch.stack([right, mostly_right, half_right, wrong]), high, low)
-    torch.testing.assert_close(weights[:, 0], torch.tensor([6.5, 6 * 12 / 13 + 0.5, 0.5, 0.5]) / 7)
+    half_right = torch.eye(16)[0] - torch.eye(16)[1]  # orders three of six pairs correctly
+    mostly_right = torch.eye(16)[:3].T @ torch.tensor([1.0, 0.5, 0.7])  # five of six
+    texts = normalize(torch.stack([right, mostly_right, half_right, wrong]), dim=1)
+    orthogonal = text_weights(make_encoder(), 2**0.5 * texts, high, low)[:, 0]  # a text and its reverse
+    odds = torch.tensor([13.0, 11 / 3, 1.0, 1 / 13]) ** 3
+    torch.testing.assert_close(orthogonal, odds / (1 + odds))
+    close = text_weights(make_encoder(), 0.2 * texts, high, low)[:, 0]
+    torch.testing.assert_close(close, odds / 99 / (1 + odds / 99))  # s is .01
+    torch.testing.assert_close(text_weights(make_encoder(), 0 * texts, high, low), torch.zeros(4, 1))
