@@ -37,15 +37,16 @@ Press a button, or say in your own words how pictures differ. **Rank** orders al
 like one, with more or less of it. **Compare** says how two pictures differ. Click on a picture to search from it."""
 RANKING = """From least (left) to most (right), evenly spread over all pictures. Below each: rank and score; the average picture
 scores 0. **How sure:** how often the sentences and their opposites agree on which of two pictures has more. 50 % is
-chance."""
+chance; near 0 % they contradict each other, as they do for a model that does not read such sentences."""
 MARKING = """Mark pictures with much of it as high and pictures with little of it as low. **Weight of the words:** set by how
 well the words tell high from low, or from 0 (examples only) to 1 (words only). **How sure:** how often words and examples
 agree."""
 SEARCHING = """Pictures like the start, with more of it (lambda above 0) or less (below 0). Below each: its cosine with
 *start + lambda · axis*. Click on one to compare it with the start."""
 COMPARING = """What the first picture has more of than the second: your words, and the words of a vocabulary that fit best.
-**How sure:** the probability of the sentences against their opposites. Click on a picture below: it becomes the first, and
-the first the second."""
+Of two opposites, such as stars and triangles, the likelier is named, even if neither picture shows either. **How sure:** the
+probability of the sentences against their opposites. Click on a picture below: it becomes the first, and the first the
+second."""
 CLASSIFYING = """Each picture gets the class whose text is nearest. Bars: each class's share of the pictures. Pictures: some
 of each class, the surest first. **How sure:** the probability of the class among those named."""
 
