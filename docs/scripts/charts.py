@@ -100,6 +100,7 @@ def differences(photos: Table, demo: Table, cells: Table) -> Figure:
         axes.axhline(0.5, color="black", linestyle=":", linewidth=1)
         axes.set_title(title, fontsize=10)
         axes.set_ylim(0.4, 1.02)
+        axes.tick_params("x", labelsize=9)
     figure.supylabel("true sentence chosen (chance .5)", fontsize=10)
     return figure
 
