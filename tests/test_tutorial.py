@@ -14,7 +14,11 @@ from tests.helpers.programs import run_script
 
 ROOT = Path(__file__).parents[1]
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # Lightning's, if log_every_n_steps is too large
+    pytest.mark.filterwarnings("error:The number of training batches"),
+]
 
 
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
