@@ -13,4 +13,4 @@ def run(options: Report) -> None:
     page = report_page(files)
     with atomic_text(output) as stream:
         stream.write(page)
-    print(f"{len(files)} runs: {output}")
+    print(f"{len(files)} {'run' if len(files) == 1 else 'runs'}: {output}")
