@@ -5,7 +5,9 @@ import json
 import re
 import shlex
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from data_prep.steps.captions import Captions
 from data_prep.steps.describe import Describe
 from data_prep.steps.pairs import Pairs
 from data_prep.steps.shard import Shard
+from pcclip.cli import main as pcclip_main
 from pcclip.data.datamodule import PairDataModule
 from pcclip.data.format import DatasetInfo
 from pcclip.data.groups import read_groups
@@ -186,6 +189,16 @@ def test_model_without_image_tower(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row.score for row in doubled] == pytest.approx([row.score for row in ranked], abs=1e-6)
     with pytest.raises(FileNotFoundError, match=r"img_emb_1\.npy"):
         model.rank("img_emb_0.npy", high=["img_emb_1.npy/0"], low=["img_emb_0.npy/7"])
+
+    write_table("ends.csv", [{"path": "img_emb_0.npy/3", "count": 1}, {"path": "img_emb_0.npy/7", "count": 0}])
+    tool("classify img_emb_0.npy --attribute count --examples ends.csv")
+    tool("search img_emb_0.npy --image img_emb_0.npy/3 --text red --lambdas [0] --count 1 --overwrite true")
+    with Path("out.csv").open(newline="") as stream:
+        (found,) = csv.DictReader(stream)
+    cosines = vectors() @ vectors()[3]
+    assert found["path"] == f"img_emb_0.npy/{cosines.argsort()[-2]}"
+    assert float(found["cosine"]) == pytest.approx(np.sort(cosines)[-2], abs=1e-5)
+
     export(model, Path("exported"), "open_clip")
     assert torch.equal(pcclip.load("exported").embed_texts(texts), model.embed_texts(texts))
     export(model, Path("hf"), "huggingface", text_only=True)
@@ -406,6 +419,22 @@ def ranked_by_examples(width: int, low: int = 1) -> None:
     pcclip.load("model").rank("img_emb_0.npy", high=["img_emb_0.npy/0"], low=[f"img_emb_0.npy/{low}"])
 
 
+def tool(words: str) -> None:
+    """Run a command on stored embeddings; raise what it says."""
+    write()
+    save_clip(load_clip(text_only()), "model")
+    errors = StringIO()
+    with redirect_stderr(errors):
+        code = pcclip_main([*words.split(), "--model", "model", "--output", "out.csv", "--cache", "null"])
+    if code:
+        raise ValueError(errors.getvalue().strip())
+
+
+def in_memory() -> None:
+    save_clip(load_clip(text_only()), "model")
+    pcclip.load("model").embed(vectors())
+
+
 def similar() -> None:
     Pairs(
         captions="captions.jsonl",
@@ -467,6 +496,12 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "differences of an unknown id": (prepared(unknown_id), r"d\.jsonl, line 1: .*'k99'"),
     "rank: another width": (lambda: ranked_by_examples(16), r"img_emb_0\.npy.*32.*16"),
     "rank: no such row": (lambda: ranked_by_examples(WIDTH, COUNT), rf"img_emb_0\.npy.*{COUNT}.*{COUNT - 1}"),
+    "search: no such row": (lambda: tool("search img_emb_0.npy --image img_emb_0.npy/99 --text red"), r"img_emb_0\.npy.*99"),
+    "search: no such file": (lambda: tool("search img_emb_0.npy --image e.npy/0 --text red"), r"e\.npy"),
+    "classify: no picture to copy": (
+        lambda: tool("classify img_emb_0.npy --attribute count --threshold 0 --split s"), r"--split s: img_emb_0\.npy/0",
+    ),
+    "rank: an array in memory": (lambda: in_memory(), "ndarray.*npy"),
     "rank: equal examples": (lambda: ranked_by_examples(WIDTH, 0), "high.*low"),
     "task: an id twice": (lambda: measured([*rows()[1:], rows()[1]]), r"e\.jsonl.*k1"),
     "task: more embeddings than rows": (lambda: measured(rows()[1:]), r"e\.jsonl.*9.*e\.npy.*10"),

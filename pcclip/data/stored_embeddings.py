@@ -11,7 +11,7 @@ from PIL import Image
 
 from pcclip.data.labelled import ImageFile
 from pcclip.data.pictures import UnreadableImageError
-from pcclip.paths import matching_files
+from pcclip.paths import existing_file, matching_files
 
 TOLERANCE = 0.01  # of the length of unit embeddings, whose float16 values are rounded
 BLOCK = 4096  # rows that are read at a time
@@ -114,6 +114,7 @@ class StoredEmbedding(ImageFile):
 
 def stored_image(file: str, row: int) -> StoredEmbedding:
     """Return one row of a file as an image, with the key `FILE/ROW`; raise as `read_row`."""
+    existing_file(file, f"stored embeddings with row {row}")
     return StoredEmbedding(file, f"{file}/{row}", offset=row, width=len(read_row(file, row)))
 
 

@@ -13,12 +13,14 @@ from pcclip.atomic import atomic_folder
 from pcclip.commands.options import Classify
 from pcclip.data.labelled import ImageFile
 from pcclip.data.picture_files import COPIES
+from pcclip.data.stored_embeddings import StoredEmbedding
 from pcclip.datasets.tables import read_table
 from pcclip.tools.attributes import Attribute, axes_of
 from pcclip.tools.gallery import Gallery
 from pcclip.tools.inference import InferenceModel
 from pcclip.tools.output import claim
 from pcclip.tools.picture_command import draw_sheet, embed, prepare, write_outputs
+from pcclip.tools.picture_sources import named_picture
 
 TRUE, FALSE = ("1", "more", "yes", "true"), ("0", "less", "no", "false")
 
@@ -35,6 +37,11 @@ def run(options: Classify) -> None:
     if options.split is not None:
         claim(options.split, options.overwrite)
     output, pictures, model = prepare(options)
+    stored = next((picture.key for picture in pictures if isinstance(picture, StoredEmbedding)), None)
+    if options.split is not None and stored is not None:
+        raise ValueError(
+            f"--split {options.split}: {stored} is a stored embedding without a picture to copy; leave it out"
+        )
     gallery = embed(options, model, pictures)
     directions = {axis.name: model.axis(axis.wordings) for axis in axes}
     centre = gallery.mean()
@@ -107,7 +114,7 @@ def read_examples(file: str | Path, attributes: Sequence[str]) -> tuple[list[Ima
         if odd := next((path for path, cell in cells.items() if cell not in TRUE + FALSE), None):
             raise ValueError(f'{file}: "{odd}" has {cells[odd]!r} in column "{name}", expected 1 (more) or 0 (less)')
         labels[name] = torch.tensor([cell in TRUE for cell in cells.values()])
-    return [ImageFile(path, path) for path in table.keys], labels
+    return [named_picture(path) for path in table.keys], labels
 
 
 def classes_of(

@@ -17,7 +17,7 @@ from pcclip.command_line import ToolWarning
 from pcclip.data.labelled import ImageFile, Picture
 from pcclip.data.picture_files import PICTURE_ENDINGS, Skipped, is_copy, is_picture, is_picture_name, walk
 from pcclip.data.pictures import upright
-from pcclip.data.stored_embeddings import count_other_lengths, open_array, stored_image, stored_images
+from pcclip.data.stored_embeddings import StoredEmbedding, count_other_lengths, open_array, stored_image, stored_images
 from pcclip.data.table_rows import table_rows
 from pcclip.paths import read_text
 
@@ -98,11 +98,27 @@ def given_pictures(images: Images) -> Sequence[Picture]:
     for number, image in enumerate(images):
         if isinstance(image, Image.Image):
             pictures.append(GivenPicture(f"picture {number}", image))
-        else:
+        elif isinstance(image, str | Path):
             pictures += find_pictures([image])
+        else:
+            raise ValueError(
+                f"picture {number}: expected a path or a PIL image, found {type(image).__name__}; save embeddings with "
+                "numpy.save and give the .npy file"
+            )
     if not pictures:
         raise ValueError("no pictures given")
     return pictures
+
+
+def named_picture(name: str) -> ImageFile:
+    """Return the picture of a file, which may be missing, or one row of stored embeddings, named `FILE.npy/0` and so on.
+
+    Raises:
+        FileNotFoundError: The `.npy` file does not exist.
+        ValueError: It has no such row, or is no array of embeddings.
+    """
+    file, _, row = name.rpartition("/")
+    return stored_image(file, int(row)) if file.endswith(".npy") and row.isdecimal() else ImageFile(name, name)
 
 
 def _is_own(source: str, base: str, own: Skipped) -> bool:
@@ -132,9 +148,10 @@ def _pictures_of(source: str, skipped: Skipped) -> Iterator[ImageFile]:
                 skipped["copied by pcclip"] += 1
             elif name.endswith(".tar") or source.endswith(".npy") or is_picture(name, skipped):
                 yield from _pictures_of(name, skipped)
-    elif path.parent.suffix == ".npy" and path.name.isdecimal():
-        yield stored_image(str(path.parent), int(path.name))
     elif not path.is_file():
+        if isinstance(picture := named_picture(source), StoredEmbedding):
+            yield picture
+            return
         raise FileNotFoundError(f"{source}: not found; give a folder, a pattern, a list, shards or pictures")
     elif path.suffix == ".tar":
         yield from _in_shard(source, skipped)
@@ -185,4 +202,4 @@ def _listed(lines: Iterator[str] | Sequence[str]) -> Iterator[ImageFile]:
     for line in lines:
         # Missing files are reported later, like damaged pictures, since a list may be long and old.
         if line.strip():
-            yield ImageFile(line.strip(), line.strip())
+            yield named_picture(line.strip())

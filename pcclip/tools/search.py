@@ -25,6 +25,7 @@ from pcclip.tools.attributes import wordings
 from pcclip.tools.gallery import Gallery
 from pcclip.tools.inference import InferenceModel
 from pcclip.tools.picture_command import embed, prepare, write_outputs
+from pcclip.tools.picture_sources import named_picture
 
 NEIGHBOURS = 32  # edges of each picture in faiss's graph
 BUILD_EFFORT, SEARCH_EFFORT = 200, 256
@@ -45,9 +46,10 @@ Index = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 
 def run(options: Search) -> None:
     """Search, and write the table and the contact sheet."""
-    existing_file(options.image, "picture of --image")
+    given = named_picture(options.image)
+    existing_file(given.path, "picture of --image")
     output, pictures, model = prepare(options)
-    start = model.embed_pictures([ImageFile(options.image, options.image)])
+    start = model.embed_pictures([given])
     text = model.embed_texts([options.text])[0]
     axis = text if options.reverse is None else model.axis(wordings(options.text, options.reverse))
     shift = model.shift(axis).cpu()
