@@ -468,6 +468,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "no such column": (
         lambda: (write(ending="parquet"), captions("parquet", caption_column="text")), r"metadata_0\.parquet.*'text'.*caption",
     ),
+    "a row without captions": (
+        lambda: (write(table=[*rows()[:-1], {"key": "k9"}]), captions()), r"metadata_0\.jsonl, row 9: .*`caption_column`",
+    ),
     "no id": (lambda: (write(), captions(image_column="image")), r"metadata_0\.jsonl.*'image'.*key"),
     "no Parquet file": (
         lambda: (write(), Path("metadata_0.parquet").write_text("text"), captions("parquet")), r"metadata_0\.parquet"

@@ -107,7 +107,9 @@ class TableTexts:
         for number, row in read_jsonl(captions, {"id": str}):
             empty.difference_update(self._words.values(row, f"{captions}, line {number}"))
         if empty:
-            raise ValueError(f"{captions}: no row has a value in the column `{min(empty)}`, which {words} names")
+            raise ValueError(
+                f"{captions}: no row has a value in the column `{min(empty)}`, which {words} names; correct it"
+            )
 
     def __call__(self, seed: int, pair_id: str, first: Row, second: Row) -> tuple[str, str] | None:
         """Return texts in both directions. None if the images differ in no column.

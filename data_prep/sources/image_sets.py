@@ -141,7 +141,7 @@ def jsonl_candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Cand
                     raise ValueError(
                         f"`{options.image_column}` or `file` must be the path of the image, found {path!r}"
                     )
-                candidate = described(options, file, {"id": path, **row})
+                candidate = described(options, str(file), {"id": path, **row})
             except (ValueError, RecursionError) as error:
                 left_out.add("bad_row", f"line {number}: {error}")
                 continue

@@ -103,7 +103,7 @@ class LeftOut:
         }
 
 
-def described(options: SourceOptions, table: Path, row: Row) -> Candidate:
+def described(options: SourceOptions, where: str, row: Row) -> Candidate:
     """Return the image of a row of a table, without its path.
 
     The id is in the column `id` or `image_column`, the captions (one or a list) in `captions` or `caption_column`. Other
@@ -113,27 +113,32 @@ def described(options: SourceOptions, table: Path, row: Row) -> Candidate:
         ValueError: A column is missing.
     """
     image, captions = (
-        column(table, row, name if name in row else other)
-        for name, other in (("id", options.image_column), ("captions", options.caption_column))
+        row[name] if name in row else column(where, row, other, option)
+        for name, other, option in (
+            ("id", options.image_column, "image_column"),
+            ("captions", options.caption_column, "caption_column"),
+        )
     )
     used = {"id", "file", "captions", "sha256", "width", "height", options.image_column, options.caption_column}
     kept = {key: value for key, value in row.items() if key not in {*used, *options.attribute_columns}}
     if options.attribute_columns:
-        kept["attributes"] = {name: column(table, row, name) for name in options.attribute_columns}
+        kept["attributes"] = {name: column(where, row, name, "attribute_columns") for name in options.attribute_columns}
     text = json.dumps(kept, default=lambda value: None if isinstance(value, bytes) else str(value))
     fields = json.loads(text, parse_constant=lambda _: None)
     name = "" if image is None else str(image)
     return Candidate(name, Path(), clean(captions if isinstance(captions, list) else [captions]), fields)
 
 
-def column(table: Path, row: Row, name: str) -> Any:
-    """Return a cell.
+def column(where: str, row: Row, name: str, option: str) -> Any:
+    """Return a cell of a row. `where` and the `option` that names the column are for the message.
 
     Raises:
         ValueError: The column is missing.
     """
     if name not in row:
-        raise ValueError(f"{table}: no column {name!r}; its columns are {', '.join(row)}")
+        raise ValueError(
+            f"{where}: no column {name!r}; its columns are {', '.join(row)}. Fix the row, or set `{option}`"
+        )
     return row[name]
 
 

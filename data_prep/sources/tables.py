@@ -125,7 +125,8 @@ def parquet_candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Ca
     folder = Path(str(options.images)).absolute()
     rows = ((file, row) for file in input_tables(options) for row in table_rows(file))
     for number, (file, row) in enumerate(rows):
-        image = column(file, row, options.image_column)
+        where = f"{file}, row {number}"
+        image = column(where, row, options.image_column, "image_column")
         path, payload = image.get("path") if isinstance(image, dict) else image, _content(image)
         if payload is not None:
             ending = Path(path).suffix.lower() if isinstance(path, str) else ""
@@ -133,9 +134,9 @@ def parquet_candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Ca
                 ending = ".png" if payload.startswith(PNG) else ".jpg"
             path = f"{number:08d}{ending}"
         if not isinstance(path, str) or not path:
-            left_out.add("missing", f"{file}, row {number}: no image")
+            left_out.add("missing", f"{where}: no image")
             continue
-        candidate = described(options, file, {"id": path, **row})
+        candidate = described(options, where, {"id": path, **row})
         candidate.path, candidate.payload = folder / path, payload
         yield candidate
 
@@ -169,7 +170,7 @@ def embedding_candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[
         parts = [([array], [table]) for array, table in zip(arrays, tables, strict=True)]
     for own, files in parts:
         stored = ((file, place, vector) for file, array in own for place, vector in enumerate(array))
-        rows = ((file, row) for file in files for row in table_rows(file))
+        rows = ((f"{file}, row {number}", row) for file in files for number, row in enumerate(table_rows(file)))
         for embedding, found in zip_longest(stored, rows):
             if embedding is None or found is None:
                 raise ValueError(_differ(own, files))
@@ -184,14 +185,14 @@ def _differ(arrays: Files, tables: Sequence[Path]) -> str:
     )
 
 
-def _candidate(options: SourceOptions, found: tuple[Path, Row], embedding: tuple[Path, int, Embeddings]) -> Candidate:
-    table, row = found
+def _candidate(options: SourceOptions, found: tuple[str, Row], embedding: tuple[Path, int, Embeddings]) -> Candidate:
+    where, row = found
     file, place, vector = embedding
     reason = "" if np.isfinite(vector).all() else "not_finite"
     if not reason and not vector.any():
         reason = "zero"
     sha256, message = hashlib.sha256(vector.tobytes()).hexdigest(), f"{file}, row {place}"
-    candidate = described(options, table, row)
+    candidate = described(options, where, row)
     candidate.path, candidate.checked = file.absolute(), Checked(sha256=sha256, reason=reason, message=message)
     candidate.fields = {EMBEDDING_ROW: place, **candidate.fields}
     return candidate

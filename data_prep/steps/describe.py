@@ -231,7 +231,7 @@ def scene_of(row: Row) -> Scene:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"image {row['id']!r} has no scene attributes ({type(error).__name__}: {error}); "
-            "backend `scene` knows only pictures made by `pcclip-data shapes`"
+            "backend `scene` knows only pictures made by `pcclip-data shapes`, so set another `backend`"
         ) from error
 
 

@@ -279,7 +279,10 @@ class Packing:
         vector = read_row(path, row[EMBEDDING_ROW])
         _check_unchanged(path, row, vector.tobytes())
         if len(vector) != self.width:
-            raise ValueError(f"{path}: embeddings of width {len(vector)}, those of other files have width {self.width}")
+            raise ValueError(
+                f"{path}: embeddings of width {len(vector)}, those of other files have width {self.width}; "
+                "one image tower must have made all"
+            )
         return StoredImage(unit(vector).tobytes(), EMBEDDINGS_EXTENSION)
 
 

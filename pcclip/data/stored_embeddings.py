@@ -48,7 +48,9 @@ def open_array(file: str | Path) -> Embeddings:
     try:
         array: Embeddings = np.load(file, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{file}: not a .npy array ({error}); save it with numpy.save") from error
+        # numpy takes every other file for a pickle, and advises to load that
+        reason = "" if "pickle" in str(error) else f" ({error})"
+        raise ValueError(f"{file}: not a .npy array of numbers{reason}; save it with numpy.save") from error
     if not (isinstance(array, np.ndarray) and array.ndim == 2 and array.dtype.kind == "f" and array.size):
         found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
         raise ValueError(f"{file}: holds {found}, expected floats (N, D), one embedding per row")

@@ -23,7 +23,7 @@ def table_files(source: str, what: str) -> list[Path]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The folder holds several splits.
+        ValueError: The folder holds several splits, or Parquet files only in folders below.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -34,6 +34,11 @@ def table_files(source: str, what: str) -> list[Path]:
     if (folder / "state.json").is_file():
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         return [folder / file["filename"] for file in state["_data_files"]]
+    if not any(folder.glob("*.parquet")) and (below := sorted(folder.rglob("*.parquet"))):
+        inner = below[0].parent
+        raise ValueError(
+            f"{folder}: its Parquet files are in {inner}; name those of one split, as {inner}/train-*.parquet"
+        )
     return matching_files(f"{folder}/*.parquet", what)
 
 

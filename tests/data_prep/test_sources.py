@@ -139,7 +139,7 @@ def test_parquet_with_paths(tmp_path: Path, run: Run) -> None:
     assert captions_of(found) == [("0", ["one"]), ("1", ["two"])]
     assert [(row["attributes"], row["width"]) for row in found] == [({"width": n, "unknown": None}, 8) for n in (5, 6)]
     assert manifest["counts"] == {"images": 2, "missing": 2}
-    with pytest.raises(ValueError, match=r"t\.parquet: .*'price'.* caption"):
+    with pytest.raises(ValueError, match=r"t\.parquet, row 0: .*'price'.* caption"):
         run("parquet", tmp_path / "set/t.parquet", **{**options, "attribute_columns": ["price"]})
     with pytest.raises(ValueError, match=r"captions\.attribute_columns.*folder"):
         run("folder", tmp_path / "images", attribute_columns=["price"])
@@ -151,6 +151,10 @@ def test_splits_of_a_hugging_face_dataset_are_named(tmp_path: Path, run: Run) ->
     (tmp_path / "set/train/state.json").write_text('{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}')
     with pytest.raises(ValueError, match=r"set: .*train"):
         run("parquet", tmp_path / "set", images=str(tmp_path))
+    (tmp_path / "hub/data").mkdir(parents=True)
+    (tmp_path / "hub/data/test-00000-of-00001.parquet").touch()
+    with pytest.raises(ValueError, match=r"hub: .*hub/data/"):
+        run("parquet", tmp_path / "hub", images=str(tmp_path))
 
 
 def test_split_that_save_to_disk_wrote(tmp_path: Path, run: Run) -> None:
