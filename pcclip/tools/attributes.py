@@ -134,7 +134,7 @@ def explained(axes: Sequence[Attribute], margins: Sequence[float]) -> list[Expla
         margins: Margin of each axis. Negative if the second picture has more.
     """
     rows = [
-        Explained(axis.more, axis.less, margin) if margin > 0 else Explained(axis.less, axis.more, -margin)
+        Explained(axis.more, axis.less, margin) if margin >= 0 else Explained(axis.less, axis.more, -margin)
         for axis, margin in zip(axes, margins, strict=True)
     ]
     return sorted(rows, key=lambda row: -row.margin)

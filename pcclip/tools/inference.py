@@ -168,11 +168,13 @@ class InferenceModel(OpenClipInterface):
             blend: Weight of the texts from 0 to 1, if there are examples too. Default: `pcclip.metrics.axes.text_weights`.
 
         Raises:
-            ValueError: Neither texts nor examples, examples of one end only, examples with the same mean embedding, or another
-                `blend`.
+            ValueError: Neither texts nor examples, examples of one end only, examples with the same mean embedding, another
+                `blend`, or `blend` without texts or without examples.
         """
         if (high is None) != (low is None) or not (axis_wordings or high is not None):
             raise ValueError("give texts, or both high and low examples")
+        if blend is not None and (high is None or not axis_wordings):
+            raise ValueError(f"blend: {blend} blends texts with examples; give both, or leave it out")
         if high is None or low is None:
             return self._text_axes(axis_wordings).mean(0)
         if blend is not None and not 0 <= blend <= 1:

@@ -88,7 +88,9 @@ def test_examples_give_an_axis_and_blend_with_texts(model: InferenceModel, photo
         ({"high": photos / "00.png"}, "both high and low"),
         ({"high": photos / "00.png", "low": [Image.open(photos / "00.png")]}, "same pictures"),
         ({**examples, "low": photos / "x.png"}, r"x\.png"),
-        ({**examples, "blend": 1.5}, r"1\.5"),
+        ({**examples, "blend": 0.5}, "blend"),
+        ({"more": MORE, "less": LESS, "blend": 0.5}, "blend"),
+        ({"more": MORE, "less": LESS, **examples, "blend": 1.5}, r"1\.5"),
     ):
         with pytest.raises(ValueError, match=named):
             model.rank(photos / "sub", **wrong)
