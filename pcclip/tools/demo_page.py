@@ -39,8 +39,8 @@ RANKING = """From least (left) to most (right), evenly spread over all pictures.
 scores 0. **How sure:** how often the sentences and their opposites agree on which of two pictures has more. 50 % is
 chance; near 0 % they contradict each other, as they do for a model that does not read such sentences."""
 MARKING = """Mark pictures with much of it as high and pictures with little of it as low. **Weight of the words:** set by how
-well the model reads the words and they order the pictures, or from 0 (examples only) to 1 (words only). **How sure:** how often words and examples
-agree."""
+well the model reads the words and they order the pictures, or from 0 (examples only) to 1 (words only). **How sure:** how
+often words and examples agree."""
 SEARCHING = """Pictures like the start, with more of it (lambda above 0) or less (below 0). Below each: its cosine with
 *start + lambda · axis*. Click on one to compare it with the start."""
 COMPARING = """What the first picture has more of than the second: your words, and the words of a vocabulary that fit best.
