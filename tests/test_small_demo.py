@@ -46,13 +46,9 @@ def test_train_ends_with_a_table_of_three_models_and_a_model_that_open_clip_load
     open_clip.create_model_and_transforms(f"local-dir:{demo / 'runs/demo/finetuned'}")
 
 
-def test_shards_batches_and_numbers_are_as_recorded(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_batches_and_rows_are_as_recorded(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(demo)
-    recorded, found = json.loads(golden.FILE.read_text(encoding="utf-8")), golden.observe()
-    numbers = [[row.pop(4) for row in parts["rows"]] for parts in (recorded, found)]
-    assert found == recorded
-    # processors round differently, and training amplifies it
-    assert numbers[1] == pytest.approx(numbers[0], abs=0.02, nan_ok=True)
+    assert golden.observe() == json.loads(golden.FILE.read_text(encoding="utf-8"))
 
 
 ON_THE_DEMO = list(
