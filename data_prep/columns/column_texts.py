@@ -108,7 +108,8 @@ class TableTexts:
             empty.difference_update(self._words.values(row, f"{captions}, line {number}"))
         if empty:
             raise ValueError(
-                f"{captions}: no row has a value in the column `{min(empty)}`, which {words} names; correct it"
+                f"{captions}: no row has a value in the column `{min(empty)}`, which {words} names; "
+                "remove it there, or fill the column"
             )
 
     def __call__(self, seed: int, pair_id: str, first: Row, second: Row) -> tuple[str, str] | None:

@@ -123,9 +123,10 @@ def parquet_candidates(options: SourceOptions, left_out: LeftOut) -> Iterator[Ca
         ValueError: A column is missing, or a file is damaged.
     """
     folder = Path(str(options.images)).absolute()
-    rows = ((file, row) for file in input_tables(options) for row in table_rows(file))
-    for number, (file, row) in enumerate(rows):
-        where = f"{file}, row {number}"
+    rows = (
+        (f"{file}, row {place}", row) for file in input_tables(options) for place, row in enumerate(table_rows(file))
+    )
+    for number, (where, row) in enumerate(rows):
         image = column(where, row, options.image_column, "image_column")
         path, payload = image.get("path") if isinstance(image, dict) else image, _content(image)
         if payload is not None:
