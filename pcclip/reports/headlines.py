@@ -91,10 +91,10 @@ _MORE = {
     "animal_size": "is larger",
     "count": "shows more",
     "brightness": "is brighter",
-    "position": "is further to the right",
+    "position": "is further right",
 }
 _SETS = {
-    "demo_second_leads": "second image mentioned first",
+    "demo_second_leads": "second image first",
     "unseen": "combinations unseen in training",
 }
 

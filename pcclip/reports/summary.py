@@ -50,7 +50,10 @@ def baselines(found: Sequence[Headline]) -> str:
 
 
 def print_summary(results: Mapping[str, Sequence[Result]], console: Console | None = None) -> None:
-    """Print the headlines with their baselines. On a terminal, green and red mark changes beyond chance."""
+    """Print the headlines with their baselines. On a terminal, green and red mark changes beyond chance.
+
+    The intervals are left out where the terminal is too narrow for them.
+    """
     console = console or Console()
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
@@ -70,6 +73,8 @@ def print_summary(results: Mapping[str, Sequence[Result]], console: Console | No
         last = headline.after if after else headline.before
         style = colours.get(verdict(headline), "")
         table.add_row(headline.label, *cells, interval(last, headline.is_share), style=style)
+    if console.measure(table, options=console.options.update(width=_PLAIN_WIDTH)).maximum > console.width:
+        table.columns.pop()
     console.print()
     console.print(table)
     if line := baselines(found):

@@ -16,9 +16,9 @@ RESULTS = {"base": DEMO, "finetuned": shifted(DEMO, 0.4), "ensembled 0.7": [
 ]}  # fmt: skip
 
 
-def printed(terminal: bool) -> str:
+def printed(terminal: bool, width: int = 100) -> str:
     stream = io.StringIO()
-    print_summary(RESULTS, Console(file=stream, force_terminal=terminal, width=100, _environ={"TERM": "xterm"}))
+    print_summary(RESULTS, Console(file=stream, force_terminal=terminal, width=width, _environ={"TERM": "xterm"}))
     return stream.getvalue()
 
 
@@ -34,6 +34,14 @@ def test_plain_where_no_terminal_is() -> None:
 
 def test_coloured_on_a_terminal() -> None:
     assert "\x1b[32m" in printed(terminal=True)
+
+
+def test_a_narrow_terminal_has_a_line_for_each_headline_without_its_interval() -> None:
+    wide, narrow = (printed(terminal=True, width=width).splitlines() for width in (94, 80))
+    assert sum("->" in line for line in narrow) == 12
+    assert "95 % interval" in "".join(wide)
+    assert "95 % interval" not in "".join(narrow)
+    assert sum("->" in line for line in wide) == 12
 
 
 def test_one_model_has_one_column(capsys: pytest.CaptureFixture[str]) -> None:
