@@ -94,7 +94,7 @@ _MORE = {
     "position": "is further right",
 }
 _SETS = {
-    "demo_second_leads": "second image first",
+    "demo_second_leads": "second mentioned first",
     "unseen": "combinations unseen in training",
 }
 
