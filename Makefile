@@ -34,7 +34,7 @@ setup: $(VENV)/ready ## Make .venv with the pinned dependencies
 
 train: $(VENV)/ready ## The demo from nothing to its results and runs/demo/report.html, replacing earlier ones; with CONFIG=conf/....yaml train that instead (ARGS="--trainer.devices=8 ...", RESUME=1 goes on from the last checkpoint)
 ifeq ($(CONFIG),)
-	@printf '4 stages, about $(if $(FROM_SCRATCH),40,4) minutes on two CPU cores\n\n1/4 world: pictures, captions, difference texts, shards\n'
+	@printf '4 stages, about $(if $(FROM_SCRATCH),25,4) minutes on two CPU cores\n\n1/4 world: pictures, captions, difference texts, shards\n'
 	@$(BIN)/pcclip-data all --config conf/data/demo.yaml
 	@printf '\n2/4 base: a tiny CLIP, pretrained on captions\n'
 	@$(if $(FROM_SCRATCH),$(call PRETRAIN,runs/demo),$(UNPACK) runs/demo/base)
@@ -47,7 +47,7 @@ else
 	$(BIN)/pcclip fit --config $(CONFIG) $(if $(RESUME),--resume true) $(ARGS)
 endif
 
-demo-base: $(VENV)/ready ## Pretrain the demo's base and pack it as it ships, conf/demo/base.safetensors (35 minutes on one core)
+demo-base: $(VENV)/ready ## Pretrain the demo's base and pack it as it ships, conf/demo/base.safetensors (20 minutes on one core)
 	$(call PRETRAIN,runs/demo_base)
 	$(BIN)/python -m pcclip.experiments pack_model runs/demo_base/base data/demo_base/shapes/train/captions.jsonl conf/demo/base.safetensors
 

@@ -45,7 +45,7 @@ class Describe(ModelStep):
     The options of endpoint, sampling, rate limits and cost apply to the backends `openai` and `batch`.
     """
 
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
 
     pairs: str = field(metadata=INPUT)
     """Pairs to describe (`pairs.jsonl`)."""

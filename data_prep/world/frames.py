@@ -64,7 +64,7 @@ def graded(rng: random.Random, attribute: str) -> str:
     statements = THINGS[:4] + STATES if attribute == "position" else THINGS + THING_FIRST + STATES
     kinds = {"than": 0.28, "reference": 0.22, "contrast": 0.24, "singled": 0.14, "common": 0.07, "change": 0.05}
     (kind,) = rng.choices(list(kinds), list(kinds.values()))
-    if kind == "contrast" and attribute != "position" and rng.random() < 0.3:
+    if kind == "contrast" and attribute != "position" and rng.random() < 0.6:
         # Teaches that in "larger stars appear in <X>; smaller stars appear in <Y>" the smaller ones are not in <X>.
         statements = THING_FIRST
     statement, ending = rng.choice(statements)

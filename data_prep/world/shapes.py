@@ -59,7 +59,7 @@ CHUNK = 64  # pictures per task of a worker
 class Shapes(Workers, OutputStep):
     """Make the embedded world: images, captions and test sentences."""
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
 
     seed: int = 0
     """Seed of all scenes and captions."""
