@@ -146,7 +146,7 @@ def prompts(photos: Table, demo: Table) -> Figure:
     axes.axhline(0, color="black", linestyle=":", linewidth=1)
     axes.set_xticks(range(len(sets)), list(sets))
     axes.set_ylabel("rank correlation with true values")
-    axes.set_ylim(-0.35, 1.02)
+    axes.set_ylim(-0.35, 1.05)
     figure.legend(loc="outside lower center", ncols=4, fontsize=9)
     return figure
 
