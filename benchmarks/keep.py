@@ -46,7 +46,7 @@ def measure(name: str, pairs: int, repeats: int) -> list[dict[str, Any]]:
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["ViT-B-32", "conf/model/text128_stored512.json"])
+    parser.add_argument("--models", nargs="+", default=["ViT-B-32"])
     parser.add_argument("--pairs", type=int, default=64, help="pairs, and captions, in a batch")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args(arguments)
