@@ -224,6 +224,7 @@ def embed_share(
         # Not read from the records: files that another node has written may take a while to appear.
         shares = [[] for _ in range(fabric.world_size)]
         distributed.all_gather_object(shares, finished)
+        distributed.destroy_process_group()  # a process that exits with the group's threads running may abort
     return [done for share in shares for done in share]
 
 
