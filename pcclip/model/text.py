@@ -7,12 +7,13 @@ length by their own code.
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
 import torch
 from open_clip.model import CLIP
-from open_clip.transformer import ResidualAttentionBlock, TextTransformer
+from open_clip.transformer import CustomResidualAttentionBlock, ResidualAttentionBlock, TextTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -230,22 +231,32 @@ def _rounded(length: int, multiple: int) -> int:
 
 def _last_states(transformer: Any, x: Tensor, mask: Tensor, ends: Tensor) -> Tensor:
     """Return the last hidden states (N, W) of inputs (N, L, W) at the positions `ends` (N,). The mask is (L, L)."""
-    rows = torch.arange(len(x), device=x.device)
-    *blocks, last = transformer.resblocks
-    if not (transformer.batch_first and isinstance(last, ResidualAttentionBlock)):
-        states: Tensor = transformer(x, attn_mask=mask)
-        return states[rows, ends]
 
-    def run(block: nn.Module, *inputs: Tensor | None) -> Any:
+    def run(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         if transformer.grad_checkpointing:
-            return checkpoint(block, *inputs, use_reentrant=False)
-        return block(*inputs)
+            output: Tensor = checkpoint(function, *inputs, use_reentrant=False)
+            return output
+        return function(*inputs)
 
+    *blocks, last = transformer.resblocks
     for block in blocks:
-        x = run(block, x, None, None, mask)
-    # The last block runs only for the ends, as cross-attention from them to all tokens. open_clip expects the norm of keys and
-    # values under this name. It is not registered as a submodule, so that it is not saved twice.
-    object.__setattr__(last, "ln_1_kv", last.ln_1)
-    seen = mask[ends].repeat_interleave(last.attn.num_heads, 0)
-    state: Tensor = run(last, x[rows, ends].unsqueeze(1), x, x, seen.unsqueeze(1))
-    return state.squeeze(1)
+        x = run(partial(block, attn_mask=mask), x)
+    return run(partial(_end_states, last), x, mask, ends)
+
+
+def _end_states(block: Any, x: Tensor, mask: Tensor, ends: Tensor) -> Tensor:
+    """Return the outputs (N, W) of a block at the positions `ends`, without computing the others where possible."""
+    rows = torch.arange(len(x), device=x.device)
+    if isinstance(block, ResidualAttentionBlock):
+        # Cross-attention from the ends to all tokens. open_clip expects the norm of keys and values under this name. It is not
+        # registered as a submodule, so that it is not saved twice.
+        object.__setattr__(block, "ln_1_kv", block.ln_1)
+        seen = mask[ends].repeat_interleave(block.attn.num_heads, 0)
+        state: Tensor = block(x[rows, ends].unsqueeze(1), x, x, seen.unsqueeze(1))
+        return state.squeeze(1)
+    if type(block) is CustomResidualAttentionBlock:  # FSDP makes it a subclass, which must be called as a whole
+        attended = block.attn(block.ln_1(x), attn_mask=mask)[rows, ends]
+        state = x[rows, ends] + block.ls_1(block.ln_attn(attended))
+        return state + block.ls_2(block.mlp(block.ln_2(state)))
+    states: Tensor = block(x, attn_mask=mask)
+    return states[rows, ends]

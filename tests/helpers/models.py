@@ -46,6 +46,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "vit": {"vision_cfg": VIT},
     "resnet": {"vision_cfg": RESNET},
     "custom_text": {"vision_cfg": VIT, "custom_text": True},
+    "qk_norm": {"vision_cfg": VIT, "text_cfg": {**TEXT, "qk_norm": True, "scale_attn": True, "ls_init_value": 0.5}},
     "timm_resnet": {"vision_cfg": {**TIMM, "timm_model_name": "test_resnet"}},
     "timm_convnext": {"vision_cfg": {**TIMM, "timm_model_name": "test_convnext", "timm_pool": ""}},
     "timm_vit": {"vision_cfg": {**TIMM, "timm_model_name": "tiny_vit", "timm_pool": ""}, "custom_text": True},

@@ -18,7 +18,7 @@ from pcclip.model.lora import Lora, add_adapters
 from pcclip.model.lora_attention import LoraAttention
 from pcclip.model.module import LitDifferenceCLIP
 from pcclip.tasks import DifferenceTexts
-from tests.helpers.models import KINDS, VIT, gradients, make_batch, make_clip, make_module, write_config
+from tests.helpers.models import gradients, make_batch, make_clip, make_module, write_config
 
 TEXTS = ["the first is large", "a dog, the second one, is small"]
 TOWERS = {
@@ -115,10 +115,12 @@ def test_saved_adapters_are_those_of_peft(tmp_path: Path) -> None:
 
 
 def test_towers_without_adapters_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(KINDS, "qk_norm", {"vision_cfg": {**VIT, "qk_norm": True}})  # attention of another class
-    for kind, tower in (("resnet", "ModifiedResNet"), ("qk_norm", "CustomResidualAttentionBlock")):
-        with pytest.raises(ValueError, match=rf"model\.lora.*{tower}"):
-            make_module([], write_config(tmp_path, kind), lora=Lora(towers=["image"]))
+    for kind, tower, blocks in (
+        ("resnet", "image", "ModifiedResNet"),
+        ("qk_norm", "text", "CustomResidualAttentionBlock"),  # attention of another class
+    ):
+        with pytest.raises(ValueError, match=rf"model\.lora.*{blocks}"):
+            make_module([], write_config(tmp_path, kind), lora=Lora(towers=[tower]))
     with pytest.raises(ValueError, match=r"model\.lora\.towers"):
         make_module([], lora=Lora(towers=[]))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from open_clip.transformer import Attention
 from torch import nn
 
 from pcclip.model import Exponential, Schedule, WarmupCosine
@@ -21,7 +22,7 @@ def test_norms_biases_embeddings_and_scales_do_not_decay(tmp_path: Path, kind: s
     assert decayed | plain == {name for name, value in module.named_parameters() if value.requires_grad}
     assert not decayed & plain
     # Every weight matrix or filter of a layer decays, and each projection; all else does not.
-    layers = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
+    layers = (nn.Linear, nn.Conv2d, nn.MultiheadAttention, Attention)
     expected = {
         f"{path}.{name}"
         for path, child in module.named_modules()

@@ -55,7 +55,7 @@ FAST_PATHS: dict[str, tuple[dict[str, int], list[int]]] = {  # settings, and len
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
 @pytest.mark.parametrize("path", FAST_PATHS)
-@pytest.mark.parametrize("kind", ["vit", "custom_text"])
+@pytest.mark.parametrize("kind", ["vit", "custom_text", "qk_norm"])
 def test_unpadded_equals_full_length_forward_and_backward(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, path: str, checkpointing: bool
 ) -> None:

@@ -33,6 +33,7 @@ PAGE = (Path(__file__).parents[2] / "docs/reference/models.md").read_text(encodi
 ROWS = {
     "open_clip ViT": "vit",
     "open_clip ViT with `custom_text`": "custom_text",
+    "open_clip ViT with `qk_norm` in the text tower": "qk_norm",
     "open_clip ResNet": "resnet",
     "timm CNN": "timm_convnext",
     "timm ViT": "timm_vit",
