@@ -28,7 +28,7 @@ class Evaluation(Callback):
 
     All loggers get:
 
-    - `summary/<tag>`: at most twelve headline metrics (`pcclip.reports.headlines`);
+    - `summary/<tag>`: at most ten headline metrics (`pcclip.reports.headlines`);
     - `detail/base/<tag>`: the base model's headline metrics, repeated at each evaluation for comparison;
     - `detail/<kind>/<name>/<metric>`: all metrics.
 

@@ -1,13 +1,14 @@
-"""Choose at most twelve headline metrics of a run. The terminal, the report and TensorBoard show the same ones."""
+"""Choose at most ten headline metrics of a run. The terminal, the report and TensorBoard show the same ones."""
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pcclip.results import Result
 
-MOST = 12
+MOST = 10
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Headline:
     before: Result | None
     """Result of the base model, if measured.
 
-    For a mean of several parts, `subset` is the set and `n` is the sum. The interval is the mean of the parts' intervals,
-    which is at least as wide as the interval of the mean."""
+    For a mean of several subsets, `subset` names their sets and `n` is the sum. The interval is the mean of the subsets'
+    intervals, which is at least as wide as the interval of the mean."""
     after: Result | None
     """Result of the finetuned model, if measured."""
     baselines: Mapping[str, Result]
@@ -101,14 +102,24 @@ _SETS = {
 
 @dataclass(frozen=True)
 class _Choice:
-    """A chosen metric, to be averaged over `parts` of a set."""
+    """A chosen metric, to be averaged over subsets."""
 
     main: _Main
     kind: str
-    set_name: str
-    parts: tuple[str, ...]
+    subsets: tuple[str, ...]
     metric: str
     factor: float | None
+
+    @property
+    def sets(self) -> list[str]:
+        """Names of the sets."""
+        return list(dict.fromkeys(subset.partition("/")[0] for subset in self.subsets))
+
+    @property
+    def attribute(self) -> str:
+        """Name of the attribute, if it is the only one."""
+        single = self.kind == "attribute_ranking" and len(self.subsets) == 1
+        return self.subsets[0].partition("/")[2] if single else ""
 
     @property
     def label(self) -> str:
@@ -116,17 +127,16 @@ class _Choice:
         words = self.main.names[self.metric]
         if self.kind != "attribute_ranking":
             return words
-        if len(self.parts) == 1:
-            (attribute,) = self.parts
-            return f"{in_words(attribute)}: {words.format(more=_MORE.get(attribute, 'has more'))}"
-        return f"{len(self.parts)} attributes: which of two has more"
+        if self.attribute:
+            return f"{in_words(self.attribute)}: {words.format(more=_MORE.get(self.attribute, 'has more'))}"
+        return f"{len(self.subsets)} attributes: which of two has more"
 
     def of(self, rows: Mapping[tuple[str, str, str, float | None], Result], metric: str | None = None) -> Result | None:
-        """Return the mean of a metric over the parts. None if it was not measured for all of them."""
+        """Return the mean of a metric over the subsets. None if it was not measured for all of them."""
         metric = metric or self.metric
         found = []
-        for part in self.parts:
-            key = (self.kind, "/".join(filter(None, (self.set_name, part))), metric)
+        for subset in self.subsets:
+            key = (self.kind, subset, metric)
             row = rows.get((*key, self.factor)) or rows.get((*key, None))  # a baseline may have no factor
             if row is None:
                 return None
@@ -137,7 +147,7 @@ class _Choice:
             math.fsum(getattr(row, name) for row in found) / len(found) for name in ("value", "low", "high")
         )
         n = sum(row.n for row in found)
-        return Result(self.kind, self.set_name, metric, value, n, low, high, self.factor, found[0].alpha)
+        return Result(self.kind, ", ".join(self.sets), metric, value, n, low, high, self.factor, found[0].alpha)
 
 
 def compared_models(results: Mapping[str, Sequence[Result]]) -> tuple[str | None, str | None]:
@@ -161,8 +171,9 @@ def headlines(before: Sequence[Result], after: Sequence[Result], most: int = MOS
     """Choose the headline metrics, in the order of the rows.
 
     Each kind of task has its main metrics. The first attribute set has a headline for each attribute; other sets have the
-    mean over their attributes. If these are more than `most` headlines, the first set has only its mean too. If they are
-    still too many, each set has only one metric. Last, the list is truncated.
+    mean over their attributes. If these are more than `most` headlines, they are reduced step by step: the mean over all sets
+    of a kind of task, but not of attributes; no headlines for single attributes; one metric of each kind. Last, the list is
+    truncated.
 
     Args:
         before: Rows of the base model; may be empty.
@@ -171,8 +182,15 @@ def headlines(before: Sequence[Result], after: Sequence[Result], most: int = MOS
     """
     rows = [{row.key: row for row in model} for model in (before, after)]
     keys = list(rows[0] | rows[1])
-    for by_attribute, metrics in ((True, None), (False, None), (False, 1)):
+    for by_set, by_attribute, metrics in (
+        (True, True, None),
+        (False, True, None),
+        (False, False, None),
+        (False, False, 1),
+    ):
         chosen = _choose(keys, by_attribute, metrics)
+        if not by_set:
+            chosen = _mean_of_sets(chosen)
         if len(chosen) <= most:
             break
     chosen = chosen[:most]
@@ -180,8 +198,10 @@ def headlines(before: Sequence[Result], after: Sequence[Result], most: int = MOS
     found = []
     for choice in chosen:
         label, tag = choice.label, _tag(choice)
-        if labels[label] > 1 or _has_named_set(choice):
-            label = f"{label} ({part_in_words(choice.set_name)})"
+        if len(choice.sets) > 1:
+            label = f"{label} ({len(choice.sets)} sets)"
+        elif labels[label] > 1 or _has_named_set(choice):
+            label = f"{label} ({part_in_words(choice.sets[0])})"
         if tags[tag] > 1:
             tag = _tag(choice, whole=True)
         values = [choice.of(model) for model in rows]
@@ -239,8 +259,19 @@ def _choose(
             parts = tuple(factors) if main.part is None else (main.part,)
             apart = by_attribute and (kind, set_name) == first_attributes
             for group in [(part,) for part in parts] if apart else [parts]:
-                chosen.append(_Choice(main, kind, set_name, group, name, _middle(factors[group[0]])))
+                subsets = tuple("/".join(filter(None, (set_name, part))) for part in group)
+                chosen.append(_Choice(main, kind, subsets, name, _middle(factors[group[0]])))
     return chosen
+
+
+def _mean_of_sets(chosen: Sequence[_Choice]) -> list[_Choice]:
+    """Join choices of the same kind, metric and factor, except those of attributes."""
+    joined: dict[tuple[Any, ...], _Choice] = {}
+    for choice in chosen:
+        apart = choice.subsets if choice.kind == "attribute_ranking" else ()
+        key = (choice.kind, choice.metric, choice.factor, apart)
+        joined[key] = replace(choice, subsets=joined[key].subsets + choice.subsets) if key in joined else choice
+    return list(joined.values())
 
 
 def _middle(factors: Sequence[float | None]) -> float | None:
@@ -253,12 +284,13 @@ def _middle(factors: Sequence[float | None]) -> float | None:
 
 def _has_named_set(choice: _Choice) -> bool:
     """Return whether the label always names the set. Other labels name it only to distinguish two sets."""
-    return choice.kind == "zero_shot" or (choice.kind == "attribute_ranking" and len(choice.parts) > 1)
+    return choice.kind == "zero_shot" or (choice.kind == "attribute_ranking" and not choice.attribute)
 
 
 def _tag(choice: _Choice, whole: bool = False) -> str:
     """Return a short name: the attribute, set or kind of task, then the metric. With `whole`, join all four."""
-    attribute = choice.parts[0] if choice.kind == "attribute_ranking" and len(choice.parts) == 1 else None
+    if len(choice.sets) > 1:
+        return f"{choice.kind}_{choice.metric}"
     if whole:
-        return "_".join([choice.kind, choice.set_name, *filter(None, [attribute]), choice.metric])
-    return f"{attribute or (choice.set_name if _has_named_set(choice) else choice.kind)}_{choice.metric}"
+        return "_".join(filter(None, [choice.kind, choice.sets[0], choice.attribute, choice.metric]))
+    return f"{choice.attribute or (choice.sets[0] if _has_named_set(choice) else choice.kind)}_{choice.metric}"

@@ -33,15 +33,15 @@ DEMO = [
 ]  # fmt: skip
 
 
-def test_demo_has_twelve_in_words_with_tags_of_their_own() -> None:
+def test_demo_has_ten_in_words_with_tags_of_their_own() -> None:
     found = headlines(DEMO, shifted(DEMO, 0.3))
     assert [headline.tag for headline in found] == [
         "size_forced_choice", "count_forced_choice", "brightness_forced_choice", "position_forced_choice",
         "demo_second_leads_forced_choice",
         "difference_texts_forced_choice", "difference_texts_role_test", "difference_texts_swapped_choice",
-        "shape_top1", "colour_top1", "unseen_top1", "retrieval_text_to_image_recall10",
+        "zero_shot_top1", "retrieval_text_to_image_recall10",
     ]  # fmt: skip
-    assert len({headline.label for headline in found}) == 12
+    assert len({headline.label for headline in found}) == 10
     for headline in found:
         assert headline.before is not None
         assert headline.after is not None
@@ -51,7 +51,17 @@ def test_demo_has_twelve_in_words_with_tags_of_their_own() -> None:
     assert len(found[0].baselines) == 2
     assert found[4].before is not None
     assert found[4].before.n == 400
-    assert [len(headline.baselines) for headline in found[5:]] == [1, 0, 0, 0, 0, 0, 0]
+    assert [len(headline.baselines) for headline in found[5:]] == [1, 0, 0, 0, 0]
+    zero_shot = found[8].before
+    assert zero_shot is not None
+    assert (zero_shot.subset, zero_shot.n, zero_shot.value) == ("shape, colour, unseen", 300, 0.5)
+    assert "3 sets" in found[8].label
+
+
+def test_few_sets_are_named() -> None:
+    found = headlines([row("zero_shot", name, "top1") for name in ("cifar10", "unseen")], [])
+    assert [headline.tag for headline in found] == ["cifar10_top1", "unseen_top1"]
+    assert "cifar10" in found[0].label
 
 
 def test_what_is_averaged_has_the_mean_of_values_and_intervals() -> None:
@@ -68,7 +78,7 @@ def test_what_is_averaged_has_the_mean_of_values_and_intervals() -> None:
     assert math.isnan(mean.before.value)
 
 
-def test_many_attributes_are_averaged_and_many_sets_cut() -> None:
+def test_many_attributes_and_sets_are_averaged_and_many_kinds_cut() -> None:
     many = attribute_rows("awa2", [f"attribute {number}" for number in range(85)])
     (one,) = headlines(many, many)
     assert one.before is not None
@@ -79,7 +89,9 @@ def test_many_attributes_are_averaged_and_many_sets_cut() -> None:
         for metric in ("forced_choice", "role_test")
     ]
     found = headlines(sets, [])
-    assert [headline.tag for headline in found] == [f"difference_texts_set{n}_forced_choice" for n in range(12)]
+    assert [headline.tag for headline in found] == ["difference_texts_forced_choice", "difference_texts_role_test"]
+    found = headlines([row(f"kind{number}", "mine", "error") for number in range(20)], [])
+    assert [headline.tag for headline in found] == [f"kind{number}_error" for number in range(10)]
 
 
 def test_metrics_with_factors_show_one_or_the_middle_one() -> None:

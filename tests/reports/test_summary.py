@@ -26,9 +26,9 @@ def test_plain_where_no_terminal_is() -> None:
     text = printed(terminal=False)
     assert "\x1b" not in text
     lines = text.splitlines()
-    assert len(lines) <= 17
+    assert len(lines) <= 15
     assert all(len(line) <= 110 for line in lines)
-    assert sum("50 % ->" in " ".join(line.split()) for line in lines) == 12
+    assert sum("50 % ->" in " ".join(line.split()) for line in lines) == 10
     assert "ensembled" not in text
 
 
@@ -39,7 +39,7 @@ def test_coloured_on_a_terminal() -> None:
 def test_a_narrow_terminal_has_a_line_for_each_headline_without_its_interval() -> None:
     wide, narrow = (printed(terminal=True, width=width).partition("Baselines")[0] for width in (94, 80))
     for table in (wide, narrow):
-        assert len([line for line in table.splitlines() if line]) == 1 + 12  # no line is wrapped
+        assert len([line for line in table.splitlines() if line]) == 1 + 10  # no line is wrapped
     assert "95 % interval" in wide
     assert "95 % interval" not in narrow
 
@@ -48,7 +48,7 @@ def test_one_model_has_one_column(capsys: pytest.CaptureFixture[str]) -> None:
     print_summary({"base": DEMO})
     text = capsys.readouterr().out
     assert "->" not in text
-    assert text.count("50 %") >= 12
+    assert text.count("50 %") >= 10
 
 
 def test_page_has_a_table_for_each_task_with_its_main_metrics_first() -> None:
