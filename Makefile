@@ -55,7 +55,7 @@ data: $(VENV)/ready ## Captioned images to shards: make data CONFIG=conf/data/co
 	@test -n '$(CONFIG)' || { echo "make data: CONFIG=conf/data/....yaml is missing; conf/data/coco.yaml is one to copy"; exit 2; }
 	$(BIN)/pcclip-data all --config $(CONFIG) $(ARGS)
 
-photos: $(VENV)/ready ## The same on photographs: make photos DATA=/folder/with/the/material (README: your own data)
+photos: $(VENV)/ready ## The same on photographs: make photos DATA=/folder/with/the/material (its layout: docs/results/photos.md)
 	@test -d '$(DATA)' || { echo "make photos: $(DATA): folder not found; give the material's folder with DATA=..."; exit 2; }
 	mkdir -p data/photos
 	ln -sfn "$(abspath $(DATA))" data/photos/source

@@ -11,7 +11,7 @@ if [ $# -eq 0 ]; then
   pcclip-data shapes --output "$work/world" --train 200 --val 0 --test 50 --per_class 0
   input=(--source jsonl --input "$work/world/train/captions.jsonl" --images null)
   photos="$work/world/test/images" clip=${CLIP:-local-dir:runs/demo/base} pretrained=${PRETRAINED:-null}
-  attribute=size rate=3.0e-4
+  attribute=position rate=3.0e-4
 else
   input=(--source csv --input "$1/captions.csv" --images "$1/images")
   photos="$1/images" clip=${CLIP:-ViT-B-32} pretrained=${PRETRAINED:-openai}

@@ -9,6 +9,9 @@ from typing import Any
 from pcclip.results import Result
 
 MOST = 10
+# Tried in turn until there are few enough: whether each set has its own headlines, whether each attribute of the first attribute
+# set has one, and the number of main metrics of a kind of task (None: all).
+_STEPS = ((True, True, None), (False, True, None), (True, False, None), (False, False, None), (False, False, 1))
 
 
 @dataclass(frozen=True)
@@ -170,10 +173,10 @@ def before_and_after(results: Mapping[str, Sequence[Result]]) -> tuple[list[Resu
 def headlines(before: Sequence[Result], after: Sequence[Result], most: int = MOST) -> list[Headline]:
     """Choose the headline metrics, in the order of the rows.
 
-    Each kind of task has its main metrics. The first attribute set has a headline for each attribute; other sets have the
-    mean over their attributes. If these are more than `most` headlines, they are reduced step by step: the mean over all sets
-    of a kind of task, but not of attributes; no headlines for single attributes; one metric of each kind. Last, the list is
-    truncated.
+    Each kind of task has its main metrics. The first attribute set has a headline for each attribute; other attribute sets
+    have the mean over their attributes. If these are more than `most` headlines, try in turn: the mean over the sets of a kind
+    of task other than attribute ranking; the mean over the attributes of the first set instead; both; also one metric of each
+    kind. Last, truncate the list.
 
     Args:
         before: Rows of the base model; may be empty.
@@ -182,12 +185,7 @@ def headlines(before: Sequence[Result], after: Sequence[Result], most: int = MOS
     """
     rows = [{row.key: row for row in model} for model in (before, after)]
     keys = list(rows[0] | rows[1])
-    for by_set, by_attribute, metrics in (
-        (True, True, None),
-        (False, True, None),
-        (False, False, None),
-        (False, False, 1),
-    ):
+    for by_set, by_attribute, metrics in _STEPS:
         chosen = _choose(keys, by_attribute, metrics)
         if not by_set:
             chosen = _mean_of_sets(chosen)
@@ -199,7 +197,8 @@ def headlines(before: Sequence[Result], after: Sequence[Result], most: int = MOS
     for choice in chosen:
         label, tag = choice.label, _tag(choice)
         if len(choice.sets) > 1:
-            label = f"{label} ({len(choice.sets)} sets)"
+            names = ", ".join(map(in_words, choice.sets)) if len(choice.sets) <= 3 else f"{len(choice.sets)} sets"
+            label = f"{label} ({names})"
         elif labels[label] > 1 or _has_named_set(choice):
             label = f"{label} ({part_in_words(choice.sets[0])})"
         if tags[tag] > 1:
@@ -239,7 +238,7 @@ def _choose(
 
     Args:
         keys: Kind, subset, metric and factor of the rows.
-        by_attribute: Whether the first attribute set has a choice for each attribute.
+        by_attribute: Whether the first attribute set has a choice for each attribute, not one for their mean.
         metrics: Maximum number of main metrics of a set. None: no limit.
     """
     sets: dict[tuple[str, str], dict[str, dict[str, list[float | None]]]] = {}
@@ -283,7 +282,7 @@ def _middle(factors: Sequence[float | None]) -> float | None:
 
 
 def _has_named_set(choice: _Choice) -> bool:
-    """Return whether the label always names the set. Other labels name it only to distinguish two sets."""
+    """Return whether the label names the set even if there is only one. Other labels name it to distinguish two sets."""
     return choice.kind == "zero_shot" or (choice.kind == "attribute_ranking" and not choice.attribute)
 
 

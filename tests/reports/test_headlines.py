@@ -55,7 +55,20 @@ def test_demo_has_ten_in_words_with_tags_of_their_own() -> None:
     zero_shot = found[8].before
     assert zero_shot is not None
     assert (zero_shot.subset, zero_shot.n, zero_shot.value) == ("shape, colour, unseen", 300, 0.5)
-    assert "3 sets" in found[8].label
+    assert all(name in found[8].label for name in ("shape", "colour", "unseen"))
+
+
+def test_sets_are_named_if_attributes_alone_are_too_many() -> None:
+    sets = [row("zero_shot", name, "top1") for name in ("cub", "cub_kind", "cub_single")]
+    found = headlines([*sets, *attribute_rows("cub", [f"attribute {number}" for number in range(85)])], [])
+    assert [headline.tag for headline in found] == [
+        "cub_top1", "cub_kind_top1", "cub_single_top1", "cub_forced_choice"
+    ]  # fmt: skip
+
+
+def test_many_sets_are_counted() -> None:
+    (found,) = headlines([row("zero_shot", f"set{number}", "top1") for number in range(11)], [])
+    assert "11 sets" in found.label
 
 
 def test_few_sets_are_named() -> None:
