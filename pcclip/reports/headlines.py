@@ -9,8 +9,8 @@ from typing import Any
 from pcclip.results import Result
 
 MOST = 10
-# Tried in turn until there are few enough: whether each set has its own headlines, whether each attribute of the first attribute
-# set has one, and the number of main metrics of a kind of task (None: all).
+# Tried in turn until there are few enough: whether each set has its own headlines, whether each attribute of the first set of
+# attributes has one, and the number of main metrics of a kind of task (None: all).
 _STEPS = ((True, True, None), (False, True, None), (True, False, None), (False, False, None), (False, False, 1))
 
 
@@ -282,14 +282,13 @@ def _middle(factors: Sequence[float | None]) -> float | None:
 
 
 def _has_named_set(choice: _Choice) -> bool:
-    """Return whether the label names the set even if there is only one. Other labels name it to distinguish two sets."""
-    return choice.kind == "zero_shot" or (choice.kind == "attribute_ranking" and not choice.attribute)
+    """Return whether the only set is always named. Others are named to distinguish two sets."""
+    named = choice.kind == "zero_shot" or (choice.kind == "attribute_ranking" and not choice.attribute)
+    return named and len(choice.sets) == 1
 
 
 def _tag(choice: _Choice, whole: bool = False) -> str:
     """Return a short name: the attribute, set or kind of task, then the metric. With `whole`, join all four."""
-    if len(choice.sets) > 1:
-        return f"{choice.kind}_{choice.metric}"
     if whole:
-        return "_".join(filter(None, [choice.kind, choice.sets[0], choice.attribute, choice.metric]))
+        return "_".join(filter(None, [choice.kind, *choice.sets, choice.attribute, choice.metric]))
     return f"{choice.attribute or (choice.sets[0] if _has_named_set(choice) else choice.kind)}_{choice.metric}"
